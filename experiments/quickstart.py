@@ -1,0 +1,27 @@
+"""MiniLM learns entailment from rule-made pairs: the first run, no file and no network needed.
+
+Command: pairjax train experiments/quickstart.py
+Data: built-in rule-made pairs, English, 3 classes (pairjax/data/synthetic.py), by seed.
+"""
+
+from pairjax import Config, DataConfig, DropoutConfig, EvalConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+
+config = Config(
+    data=DataConfig(rules="entailment", sizes=(6000, 600, 600), buckets=2),
+    model=ModelConfig(
+        pooling="mean",
+        pool_over="sides",
+        dropout=DropoutConfig(hidden=0.0, attention=0.0, head=0.0),
+    ),
+    optim=OptimConfig(learning_rate=2e-4, head_multiplier=5.0),
+    train=TrainConfig(epochs=1, batch_size=16),
+    evaluation=EvalConfig(
+        baselines=True,
+        examples=(
+            ("The nurse opened the door.", "The door was opened by the nurse."),
+            ("The nurse opened the door.", "The nurse did not open the door."),
+            ("The nurse opened the door.", "The teacher opened the door."),
+        ),
+    ),
+    run=RunConfig(dir="runs/quickstart"),
+)

@@ -1,0 +1,16 @@
+"""STS benchmark similarity (0 to 5), cross-encoder with a regression head.
+
+Command: pairjax train experiments/stsb_cross.py
+Expected: see experiments/RESULTS.md.
+Data: STS benchmark (Cer et al. 2017); mixed licences, mostly CC BY-SA. By default TFDS's glue/stsb,
+prepared beforehand or with --data.download, whose test labels are not public; --data.path DIR overrides.
+Lay it out as DIR/train.tsv, dev.tsv and test.tsv with the header `sentence1<TAB>sentence2<TAB>label`
+(.csv, .jsonl and .parquet do as well; other column names by --data.first, --data.second, --data.label).
+"""
+
+from pairjax import Config, DataConfig, RunConfig
+
+config = Config(
+    data=DataConfig(tfds="glue/stsb"),
+    run=RunConfig(dir="runs/stsb_cross"),
+)

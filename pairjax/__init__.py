@@ -1,0 +1,82 @@
+"""Fine-tune pretrained text encoders to classify pairs of sequences, in JAX and Flax.
+
+    import pairjax
+    result = pairjax.train(pairjax.Config(data=pairjax.DataConfig(path="pairs/")))
+    model = pairjax.load("runs/pairs/model")
+    model.predict([("A man sleeps.", "Nobody is awake.")])
+
+Names are imported when they are first used, so that `import pairjax` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pairjax.base.config import (
+        CombineConfig,
+        Config,
+        DataConfig,
+        DropoutConfig,
+        EvalConfig,
+        HeadConfig,
+        InteractConfig,
+        LossConfig,
+        ModelConfig,
+        OptimConfig,
+        RunConfig,
+        TrainConfig,
+    )
+    from pairjax.base.errors import UserError
+    from pairjax.train.finetune import train
+    from pairjax.train.predict import PairClassifier, load
+
+_CONFIGS = [
+    "CombineConfig",
+    "Config",
+    "DataConfig",
+    "DropoutConfig",
+    "EvalConfig",
+    "HeadConfig",
+    "InteractConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "RunConfig",
+    "TrainConfig",
+]
+_HOMES = {
+    **dict.fromkeys(_CONFIGS, "pairjax.base.config"),
+    "UserError": "pairjax.base.errors",
+    "train": "pairjax.train.finetune",
+    "load": "pairjax.train.predict",
+    "PairClassifier": "pairjax.train.predict",
+}
+
+__all__ = [
+    "CombineConfig",
+    "Config",
+    "DataConfig",
+    "DropoutConfig",
+    "EvalConfig",
+    "HeadConfig",
+    "InteractConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "PairClassifier",
+    "RunConfig",
+    "TrainConfig",
+    "UserError",
+    "load",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pairjax' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    # The function shares its name with the subpackage that holds it, which every import of one of its modules binds.
+    if _HOMES[name].startswith("pairjax.train."):
+        globals()["train"] = import_module("pairjax.train.finetune").train
+    return value

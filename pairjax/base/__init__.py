@@ -1,0 +1,1 @@
+"""What every layer may import: types, configuration, errors, losses, metrics and statistics."""

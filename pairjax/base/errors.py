@@ -1,0 +1,31 @@
+"""The one exception that a user is meant to see."""
+
+
+class UserError(Exception):
+    """Bad input, told in one line: where, what was got, what was expected, how to mend it.
+
+    The command line prints it without a traceback and exits with code 2.
+
+    Args:
+        what: What is wrong, led by the place ("data/train.tsv, line 7: the row has 2 fields").
+        got: What was found there.
+        expected: What would have been right.
+        mend: What to do about it, an imperative.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        got: object = None,
+        expected: object = None,
+        mend: str | None = None,
+    ) -> None:
+        parts = [what.rstrip(".;")]
+        if got is not None:
+            parts.append(f"got {got}")
+        if expected is not None:
+            parts.append(f"expected {expected}")
+        if mend is not None:
+            parts.append(mend.rstrip("."))
+        super().__init__(" ".join("; ".join(parts).split()))

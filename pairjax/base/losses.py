@@ -1,0 +1,127 @@
+"""What training minimises: cross-entropy for classes, squared error for scores, as sums under weights.
+
+A loss is a pair of sums, of weighted losses and of weights, never a mean: sums over micro-batches and devices add up
+to those of the whole batch, which is divided once.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Float32, Float64, Int, Num
+
+from pairjax.base.config import LossConfig
+from pairjax.base.errors import UserError
+from pairjax.base.types import Batch, TaskSpec
+
+LossFn = Callable[..., tuple[Array, Array]]
+"""`loss(logits [R, K, C], batch, *, smoothing=0.0) -> (sum of weighted losses, sum of weights)`, scalars."""
+
+
+def cross_entropy(
+    logits: Float[Array, "rows slots classes"], label: Int[Array, "rows slots"], *, smoothing: ArrayLike = 0.0
+) -> Float32[Array, "rows slots"]:
+    """Cross-entropy with the true class, `-sum_c q_c log softmax(logits)_c`, in nats.
+
+    Label smoothing s spreads s evenly over all classes: q = (1 - s) onehot(label) + s / classes (Szegedy et al. 2016).
+
+    Args:
+        logits: Scores of the classes; computed on in float32.
+        label: Class indices.
+        smoothing: In [0, 1); a number or a traced scalar.
+    """
+    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+    # A comparison and not a gather, so that neither direction scatters.
+    true = jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32)
+    target = (1.0 - smoothing) * true + smoothing / logits.shape[-1]
+    return -jnp.sum(target * log_probabilities, axis=-1)
+
+
+def squared_error(
+    logits: Float[Array, "rows slots 1"], label: Num[Array, "rows slots"]
+) -> Float32[Array, "rows slots"]:
+    """Squared difference of the score and its target, in the targets' own unit, squared."""
+    return jnp.square(logits[..., 0].astype(jnp.float32) - label.astype(jnp.float32))
+
+
+def class_weights(
+    config: LossConfig, task: TaskSpec, counts: np.ndarray | None
+) -> Float64[np.ndarray, " classes"] | None:
+    """One weight a class in label order, or None where all weigh the same.
+
+    Args:
+        config: Which weights.
+        task: The classes.
+        counts: Training pairs of each class [classes]; needed for `balanced` alone.
+
+    Raises:
+        UserError: Weights for a regression, one weight too many or too few, or a class without a training pair.
+    """
+    if config.class_weights == "none":
+        return None
+    if task.kind == "regression":
+        raise UserError(
+            f"--loss.class-weights {config.class_weights} needs classes, and these labels are scores",
+            mend="leave it out, or set --data.task classification",
+        )
+    if config.class_weights == "given":
+        if len(config.weights) != task.outputs:
+            raise UserError(
+                "--loss.weights has not one weight a class",
+                got=f"{len(config.weights)} weights",
+                expected=f"{task.outputs}, for {' '.join(task.labels)}",
+            )
+        return np.asarray(config.weights, np.float64)
+    if counts is None or len(counts) != task.outputs:
+        raise ValueError(f"balanced class weights need {task.outputs} counts, got {counts}")
+    unseen = [name for name, count in zip(task.labels, counts, strict=True) if count == 0]
+    if unseen:
+        raise UserError(
+            f"--loss.class-weights balanced: no training pair of class {', '.join(unseen)}",
+            mend="use --loss.class-weights given with --loss.weights",
+        )
+    return np.sum(counts) / (task.outputs * np.asarray(counts, np.float64))
+
+
+def make_loss(config: LossConfig, task: TaskSpec, counts: np.ndarray | None) -> LossFn:
+    """The loss of a task.
+
+    A pair's weight is `batch.weight` times its class's weight, and stands in both sums, so that their quotient is the
+    weighted mean (as torch's `CrossEntropyLoss(weight=...)`). Targets are read as they arrive: no rescaling of scores.
+
+    Args:
+        config: Class weights; the label smoothing comes with each call, since a population varies it.
+        task: Classes, or a score.
+        counts: Training pairs of each class [classes], for balanced weights.
+
+    Returns:
+        `loss(logits [R, K, C], batch, *, smoothing=0.0) -> (sum of weighted losses, sum of weights)`. An empty slot
+        has weight 0 and adds nothing, whatever its logits are.
+
+    Raises:
+        UserError: Class weights or label smoothing that do not fit the task.
+    """
+    if task.kind == "regression" and config.label_smoothing > 0:
+        raise UserError(
+            "--loss.label-smoothing needs classes, and these labels are scores",
+            got=config.label_smoothing,
+            mend="leave it out, or set --data.task classification",
+        )
+    of_class = class_weights(config, task, counts)
+    table = None if of_class is None else np.asarray(of_class, np.float32)
+
+    def loss(
+        logits: Float[Array, "rows slots outputs"], batch: Batch, *, smoothing: ArrayLike = 0.0
+    ) -> tuple[Float32[Array, ""], Float32[Array, ""]]:
+        label, weight = jnp.asarray(batch.label), jnp.asarray(batch.weight, jnp.float32)
+        if task.kind == "regression":
+            each = squared_error(logits, label)
+        else:
+            each = cross_entropy(logits, label, smoothing=smoothing)
+        if table is not None:
+            weight = weight * (jax.nn.one_hot(label, len(table), dtype=jnp.float32) @ table)
+        return jnp.sum(jnp.where(weight > 0, each, 0.0) * weight), jnp.sum(weight)
+
+    return loss

@@ -1,0 +1,63 @@
+"""`pairjax evaluate MODEL --data.path DIR`: score a model on labelled pairs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pairjax.base.config import DataConfig, EvalConfig
+from pairjax.base.errors import UserError
+from pairjax.cli.options import parse
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Score a saved model on every labelled split of a data source. What truncates, and the longest sequence, are the
+    model's own; its temperature and threshold were fitted when it was trained, and are not fitted again."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """Model folder, or the run folder that holds it."""
+    data: DataConfig = field(default_factory=DataConfig)
+    evaluation: EvalConfig = field(default_factory=EvalConfig)
+    output: str | None = None
+    """Also write the scores to this JSON file."""
+
+
+def main(args: Sequence[str]) -> int:
+    options = parse(EvaluateOptions, args, prog="pairjax evaluate", description=EvaluateOptions.__doc__ or "")
+
+    from rich.console import Console
+
+    from pairjax.data.sources import load_for_task
+    from pairjax.train.artifact import find_artifact
+    from pairjax.train.finish import evaluate_splits
+    from pairjax.train.predict import load
+    from pairjax.train.present import print_results
+    from pairjax.train.rundir import write_json
+    from pairjax.train.setup import use_compilation_cache
+
+    find_artifact(options.model)
+    if options.output is not None and not Path(options.output).parent.is_dir():
+        raise UserError(f"{options.output}: its folder does not exist", mend="create it first")
+    use_compilation_cache(None)
+    model = load(options.model)
+    data = load_for_task(options.data, model.task)
+    metrics, classes = evaluate_splits(model, data, config=options.evaluation)
+    if not metrics:
+        raise UserError("no split has labels to score against", got=", ".join(data.splits), mend="use pairjax predict")
+    console = Console()
+    for note in data.notes:
+        console.print(note, highlight=False, markup=False)
+    print_results(
+        console,
+        metrics=metrics,
+        reports=classes,
+        baselines={},
+        positive=model.task.positive,
+        threshold=model.artifact.calibration.threshold if options.evaluation.fit else None,
+    )
+    if options.output is not None:
+        write_json(Path(options.output), {"metrics": metrics, "classes": classes})
+    return 0

@@ -1,0 +1,91 @@
+"""`pairjax COMMAND ...`: dispatch, and the one place where a `UserError` becomes a line and exit code 2.
+
+Commands import what they need when they run, so that `--help` and a misspelt option answer at once.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+
+from pairjax.base.errors import UserError
+
+COMMANDS = {
+    "train": "fine-tune an encoder on pairs: pairjax train [experiments/X.py] [options]",
+    "evaluate": "score a model on labelled pairs: pairjax evaluate MODEL --data.path DIR",
+    "predict": "label pairs: pairjax predict MODEL pairs.tsv --output out.jsonl",
+    "data": "look at pairs: pairjax data inspect --data.path DIR",
+}
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: pairjax COMMAND [options]   (pairjax COMMAND --help lists the options)",
+            "",
+            "Fine-tune pretrained text encoders to classify pairs of sequences, in JAX and Flax.",
+            "",
+            *lines,
+            "",
+            "  pairjax --version",
+        ]
+    )
+
+
+def _dispatch(args: Sequence[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    command, rest = args[0], list(args[1:])
+    match command:
+        case "--version":
+            from importlib.metadata import version
+
+            print(f"pairjax {version('pairjax')}")
+            return 0
+        case "train":
+            from pairjax.cli.train import main as run_train
+
+            return run_train(rest)
+        case "evaluate":
+            from pairjax.cli.evaluate import main as run_evaluate
+
+            return run_evaluate(rest)
+        case "predict":
+            from pairjax.cli.predict import main as run_predict
+
+            return run_predict(rest)
+        case "data":
+            from pairjax.cli.data import main as run_data
+
+            return run_data(rest)
+        case _:
+            near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
+            raise UserError(
+                "no such command",
+                got=command,
+                expected=f"one of {', '.join(COMMANDS)}",
+                mend=f"perhaps you meant {near[0]}" if near else None,
+            )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 done, 2 bad input, 130 or 143 stopped by a signal)."""
+    try:
+        return _dispatch(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        print(f"pairjax: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("pairjax: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`pairjax predict ... | head`): not an error, and nothing left to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

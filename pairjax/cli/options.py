@@ -1,0 +1,68 @@
+"""Typed options from the command line, with an experiment file's `config` as the default."""
+
+import dataclasses
+import importlib.util
+import inspect
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+import tyro
+
+from pairjax.base.config import DataConfig
+from pairjax.base.errors import UserError
+
+T = TypeVar("T")
+SOURCES = ("--data.path", "--data.train", "--data.tfds", "--data.rules")
+
+
+def load_experiment(path: str) -> ModuleType:
+    """The module of an experiment file, which must define `config`.
+
+    Raises:
+        UserError: The file is missing, cannot be imported, or defines no `config`.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"{path}: no such experiment file", mend="see experiments/")
+    spec = importlib.util.spec_from_file_location(f"pairjax_experiment_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path}: not a Python file", expected="experiments/NAME.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be imported ({type(error).__name__}: {error})") from error
+    if not hasattr(module, "config"):
+        raise UserError(f"{path}: defines no config", expected="config = Config(...)")
+    return module
+
+
+def split_experiment(args: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The experiment file, if the first argument is one, and the other arguments."""
+    if args and not args[0].startswith("-"):
+        return args[0], list(args[1:])
+    return None, list(args)
+
+
+def without_source(data: DataConfig, args: Sequence[str]) -> DataConfig:
+    """The default data config less its source, where the command line names another."""
+    if not any(arg.split("=")[0] in SOURCES for arg in args):
+        return data
+    return dataclasses.replace(data, path=None, train=None, dev=None, test=None, tfds=None, rules=None)
+
+
+def parse(kind: type[T], args: Sequence[str], *, prog: str, description: str, default: T | None = None) -> T:
+    """Options to a config.
+
+    Raises:
+        UserError: A cross-field check failed.
+        SystemExit: Code 2 for a misspelt option, 0 after `--help`.
+    """
+    text = inspect.cleandoc(description)
+    if default is None:
+        return tyro.cli(kind, args=list(args), prog=prog, description=text)
+    return tyro.cli(kind, args=list(args), prog=prog, description=text, default=default)

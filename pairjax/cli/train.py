@@ -1,0 +1,26 @@
+"""`pairjax train [experiments/X.py] [options]`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from pairjax.base.config import Config
+from pairjax.cli.options import load_experiment, parse, split_experiment, without_source
+
+DESCRIPTION = """Fine-tune an encoder on pairs: pairjax train [experiments/X.py] [options].
+
+Without a file the defaults below hold; with one, its config is the default and options override it."""
+
+
+def main(args: Sequence[str]) -> int:
+    path, rest = split_experiment(args)
+    default, description, name = Config(), DESCRIPTION, "pairs"
+    if path is not None:
+        module = load_experiment(path)
+        default, description, name = module.config, module.__doc__ or DESCRIPTION, Path(path).stem
+    default = dataclasses.replace(default, data=without_source(default.data, rest))
+    config = parse(Config, rest, default=default, prog="pairjax train", description=description)
+
+    from pairjax.train.finetune import train
+
+    return train(config, name=name).exit_code

@@ -1,0 +1,158 @@
+"""Planned rows to batches: NumPy arrays of static shapes, prefetched by Grain.
+
+Nothing here keeps state: a batch is a function of the plan and the step, so a run goes on from any step, with any
+number of processes.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from pairjax.base.types import Batch
+from pairjax.data.encode import EncodedPairs
+from pairjax.data.layout import Layout, Plan, plan_epoch, steps_per_epoch
+
+PADDING_POSITION = 1
+"""Position of an empty slot: in every table, and not 0, which marks a sequence's first token."""
+
+
+def make_batch(
+    encoded: EncodedPairs,
+    label: Int32[np.ndarray, " pairs"] | Float32[np.ndarray, " pairs"] | None,
+    index: Int32[np.ndarray, "rows slots"],
+    length: int,
+) -> Batch:
+    """Lay the pairs of `index` into rows of `length` token slots, one after another.
+
+    Args:
+        encoded: The split's token rows.
+        label: Its labels, or None where it has none (they are then int32 zeros).
+        index: int32 [R, K]; which pair stands in each pair slot, -1 for none.
+        length: Slots of each row.
+
+    Returns:
+        NumPy arrays as `Batch` describes them. Empty slots have the pad token, `pair_ids` 0, segment and side 0, and
+        position 1.
+
+    Raises:
+        ValueError: A row's pairs need more than `length` slots.
+    """
+    filled = index >= 0
+    example = np.where(filled, index, 0).astype(np.int64)
+    offset = encoded.offsets[example]
+    need = np.where(filled, encoded.offsets[example + 1] - offset, 0)
+    if int(need.sum(axis=1).max(initial=0)) > length:
+        raise ValueError(f"a row of {length} slots cannot hold {need.sum(axis=1).max()}")
+    shape = (len(index), length)
+    input_ids = np.full(shape, encoded.pad_id, np.int32)
+    position_ids = np.full(shape, PADDING_POSITION, np.int32)
+    pair_ids, side_ids = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    start = np.zeros(len(index), np.int64)
+    for slot in range(index.shape[1]):
+        place = np.arange(length) - start[:, None]
+        row, column = np.nonzero((place >= 0) & (place < need[:, slot, None]))
+        within = place[row, column]
+        split = encoded.split[example[:, slot]][row]
+        side = (within >= split).astype(np.int32)
+        input_ids[row, column] = encoded.tokens[offset[row, slot] + within]
+        position_ids[row, column] = within - split * side if encoded.kind == "bi" else within
+        pair_ids[row, column] = slot + 1
+        side_ids[row, column] = side
+        start += need[:, slot]
+    labels = np.zeros(index.shape, np.int32 if label is None else label.dtype)
+    if label is not None:
+        labels[filled] = label[index[filled]]
+    return Batch(
+        input_ids=input_ids,
+        token_type_ids=side_ids.copy() if encoded.segments else np.zeros(shape, np.int32),
+        position_ids=position_ids,
+        pair_ids=pair_ids,
+        side_ids=side_ids,
+        label=labels,
+        weight=filled.astype(np.float32),
+        example_id=index,
+    )
+
+
+def _own_rows(
+    index: Int32[np.ndarray, "rows slots"], process_index: int, process_count: int
+) -> Int32[np.ndarray, "own slots"]:
+    """The rows that one of several processes reads."""
+    if index.shape[0] % process_count:
+        raise ValueError(f"{index.shape[0]} rows do not divide over {process_count} processes; plan with multiple=")
+    share = index.shape[0] // process_count
+    return index[process_index * share : (process_index + 1) * share]
+
+
+def train_batches(
+    encoded: EncodedPairs,
+    label: Int32[np.ndarray, " pairs"] | Float32[np.ndarray, " pairs"] | None,
+    *,
+    seed: int,
+    layout: Layout,
+    batch_size: int,
+    start_step: int,
+    stop_step: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    multiple: int = 1,
+    prefetch: int = 2,
+) -> Iterator[tuple[int, Batch]]:
+    """The batches of steps `start_step` to `stop_step - 1`, epoch after epoch.
+
+    Args:
+        encoded: The training split.
+        label: Its labels.
+        seed: Of the order.
+        layout: Of the rows.
+        batch_size: Pairs a step, over all processes.
+        start_step: First step, counted from 0 over the whole run.
+        stop_step: One past the last.
+        process_index: Which slice of each batch's rows to make.
+        process_count: How many slices there are.
+        multiple: Rows of a batch are rounded up to a multiple of this.
+        prefetch: Batches made ahead in a thread; 0 makes each when asked. The batches are the same.
+
+    Yields:
+        The step and its batch (this process's rows).
+    """
+    import grain
+
+    lengths = encoded.lengths
+    steps = steps_per_epoch(len(encoded), batch_size)
+    plan = lru_cache(maxsize=2)(
+        lambda epoch: plan_epoch(
+            seed=seed, epoch=epoch, lengths=lengths, layout=layout, batch_size=batch_size, multiple=multiple
+        )
+    )
+
+    def batch(step: int) -> tuple[int, Batch]:
+        epoch = plan(step // steps)
+        rows = _own_rows(epoch.index[step % steps], process_index, process_count)
+        return step, make_batch(encoded, label, rows, int(epoch.length[step % steps]))
+
+    options = grain.ReadOptions(num_threads=min(prefetch, 1), prefetch_buffer_size=prefetch)
+    return iter(grain.MapDataset.range(start_step, stop_step).map(batch).to_iter_dataset(options))
+
+
+def eval_batches(
+    encoded: EncodedPairs,
+    label: Int32[np.ndarray, " pairs"] | Float32[np.ndarray, " pairs"] | None,
+    plan: Plan,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """The batches of a plan, in its order (this process's rows).
+
+    Args:
+        encoded: The split.
+        label: Its labels, if any.
+        plan: As `plan_in_order` made it.
+        process_index: Which slice of each batch's rows to make.
+        process_count: How many slices there are.
+    """
+    for index, length in zip(plan.index, plan.length, strict=True):
+        yield make_batch(encoded, label, _own_rows(index, process_index, process_count), int(length))

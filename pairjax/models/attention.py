@@ -1,0 +1,97 @@
+"""Multi-head attention with a mask; parameters per projection, as path tables and checkpoints name them."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Bool, Float
+
+from pairjax.models.dropout import dropout
+
+MASKED = -1e30
+"""Score of a key that may not be read: exp gives 0 exactly, and a row that masks all stays finite (uniform)."""
+
+KERNEL_INIT = nn.initializers.normal(0.02)
+
+
+class Projection(nn.Module):
+    """The parameters of an affine map, handed out rather than applied, so that several can be applied as one.
+
+    Attributes:
+        size: Width of the output.
+        dtype: That they are cast to; they are stored in float32.
+    """
+
+    size: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs: int) -> tuple[Float[Array, "inputs size"], Float[Array, " size"]]:
+        """Kernel and bias for inputs of that width."""
+        kernel = self.param("kernel", KERNEL_INIT, (inputs, self.size), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.size,), jnp.float32)
+        return jnp.asarray(kernel, self.dtype), jnp.asarray(bias, self.dtype)
+
+
+class Attention(nn.Module):
+    """`softmax(Q K^T / sqrt(d) + mask) V`, heads side by side, then the output projection (Vaswani et al., 2017).
+
+    The softmax is in float32 whatever the dtype.
+
+    Attributes:
+        heads: Must divide the width.
+        dtype: Of the products.
+    """
+
+    heads: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        queries: Float[Array, "rows queries dim"],
+        keys: Float[Array, "rows keys dim"],
+        mask: Bool[Array, "rows #queries keys"],
+        *,
+        rate: ArrayLike | None = None,
+    ) -> Float[Array, "rows queries dim"]:
+        """Each query's mixture of the keys' values.
+
+        Args:
+            queries: Who reads.
+            keys: Who is read; the same array as `queries` for self-attention.
+            mask: True where query q may read key s; a query that may read none gets a finite value of no meaning.
+            rate: Dropout of the attention probabilities; None means none, otherwise the rng stream `dropout` is read.
+        """
+        dim = queries.shape[-1]
+        weights = {name: Projection(dim, dtype=self.dtype, name=name)(dim) for name in ("query", "key", "value", "out")}
+        q, k, v = (self._split(part) for part in _project(queries, keys, weights))
+        scores = jnp.einsum("rqhd,rshd->rhqs", q * (q.shape[-1] ** -0.5), k, preferred_element_type=jnp.float32)
+        scores = jnp.where(mask[:, None], scores, MASKED)
+        probabilities = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
+        if rate is not None:
+            probabilities = dropout(probabilities, rate, self.make_rng("dropout"))
+        mixed = jnp.einsum("rhqs,rshd->rqhd", probabilities, v)
+        kernel, bias = weights["out"]
+        return mixed.reshape(queries.shape) @ kernel + bias
+
+    def _split(self, x: Float[Array, "rows length dim"]) -> Float[Array, "rows length heads size"]:
+        return x.reshape(*x.shape[:-1], self.heads, -1)
+
+
+def _project(
+    queries: Float[Array, "rows queries dim"],
+    keys: Float[Array, "rows keys dim"],
+    weights: dict[str, tuple[Array, Array]],
+) -> tuple[Array, Array, Array]:
+    """Queries, keys and values; for self-attention as one product."""
+    if queries is keys:
+        names = ("query", "key", "value")
+        kernel = jnp.concatenate([weights[name][0] for name in names], axis=1)
+        bias = jnp.concatenate([weights[name][1] for name in names])
+        q, k, v = jnp.split(queries @ kernel + bias, 3, axis=-1)
+        return q, k, v
+    q, k, v = (
+        x @ weights[name][0] + weights[name][1] for name, x in (("query", queries), ("key", keys), ("value", keys))
+    )
+    return q, k, v

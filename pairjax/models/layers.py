@@ -1,0 +1,97 @@
+"""The layers that encoders, interactions and the attention combiner share."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Bool, Float
+
+from pairjax.models.attention import KERNEL_INIT, Attention, Projection
+from pairjax.models.dropout import dropout
+
+__all__ = ["KERNEL_INIT", "LayerNorm", "TransformerLayer", "activate", "dropout"]
+
+
+def activate(x: Float[Array, "*shape"], name: str) -> Float[Array, "*shape"]:
+    """`gelu` (exact, by erf), `gelu_new` (its tanh approximation) or `relu`."""
+    match name:
+        case "gelu":
+            return jax.nn.gelu(x, approximate=False)
+        case "gelu_new":
+            return jax.nn.gelu(x, approximate=True)
+        case "relu":
+            return jax.nn.relu(x)
+        case _:
+            raise ValueError(f"unknown activation {name}")
+
+
+class LayerNorm(nn.Module):
+    """`(x - mean) / sqrt(var + eps) * scale + bias` over the last axis, in float32.
+
+    Attributes:
+        eps: Added to the variance.
+        dtype: Of the result.
+    """
+
+    eps: float
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*leading dim"]) -> Float[Array, "*leading dim"]:
+        """x normalised."""
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
+        wide = x.astype(jnp.float32)
+        centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+        variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
+        return (centred * jax.lax.rsqrt(variance + self.eps) * scale + bias).astype(self.dtype)
+
+
+class TransformerLayer(nn.Module):
+    """Attention and a feed-forward sublayer, each followed by residual and LayerNorm, as BERT's (post-LN).
+
+    Attributes:
+        heads: Must divide the width.
+        intermediate: Width of the feed-forward sublayer.
+        activation: `gelu`, `gelu_new` or `relu`.
+        eps: Of the LayerNorms.
+        dtype: Of the activations.
+    """
+
+    heads: int
+    intermediate: int
+    activation: str
+    eps: float
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "rows queries dim"],
+        mask: Bool[Array, "rows #queries keys"],
+        *,
+        context: Float[Array, "rows keys dim"] | None = None,
+        hidden_rate: ArrayLike | None = None,
+        attention_rate: ArrayLike | None = None,
+    ) -> Float[Array, "rows queries dim"]:
+        """Tokens after the layer.
+
+        Args:
+            x: Tokens.
+            mask: True where token q of x may read token s of the context.
+            context: What is read; x itself by default.
+            hidden_rate: Dropout of each sublayer's output; None means none.
+            attention_rate: Dropout of the attention probabilities; None means none.
+        """
+
+        def drop(x: Array) -> Array:
+            return x if hidden_rate is None else dropout(x, hidden_rate, self.make_rng("dropout"))
+
+        context = x if context is None else context
+        attention = Attention(self.heads, dtype=self.dtype, name="attention")
+        attended = attention(x, context, mask, rate=attention_rate)
+        x = LayerNorm(self.eps, dtype=self.dtype, name="attention_norm")(x + drop(attended))
+        kernel, bias = Projection(self.intermediate, dtype=self.dtype, name="mlp_in")(x.shape[-1])
+        inner = activate(x @ kernel + bias, self.activation)
+        kernel, bias = Projection(x.shape[-1], dtype=self.dtype, name="mlp_out")(self.intermediate)
+        return LayerNorm(self.eps, dtype=self.dtype, name="mlp_norm")(x + drop(inner @ kernel + bias))

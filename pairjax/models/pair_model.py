@@ -1,0 +1,132 @@
+"""The pair model: encode | interact -> pool -> combine -> classify, each stage chosen alone."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Float32
+
+from pairjax.base.config import ModelConfig
+from pairjax.base.errors import UserError
+from pairjax.base.types import Batch, EncoderSpec, Rates
+from pairjax.models.combine import Gate, VectorAttention, pair_features
+from pairjax.models.encoder import Encoder
+from pairjax.models.heads import Head
+from pairjax.models.interact import Interaction
+from pairjax.models.layers import KERNEL_INIT
+from pairjax.models.pool import pool
+
+
+class PairModel(nn.Module):
+    """Logits for each pair slot of a batch of rows.
+
+    The seam is between `encode` and `classify`: hidden states from a cache enter at the latter. The encoder and the
+    interaction run in the configured dtype, all that follows pooling in float32.
+
+    Attributes:
+        config: With every default resolved (`pairjax.models.build.resolve`).
+        spec: The encoder's architecture.
+        outputs: Classes, or 1 for a score.
+        freeze_encoder: The encoder runs without dropout even in training, so that cached and in-the-loop are one.
+    """
+
+    config: ModelConfig
+    spec: EncoderSpec
+    outputs: int
+    freeze_encoder: bool = False
+
+    def setup(self) -> None:
+        config, spec = self.config, self.spec
+        dtype = jnp.dtype(config.dtype)
+        shape: dict[str, Any] = {
+            "intermediate": spec.intermediate_size,
+            "activation": spec.activation,
+            "eps": spec.layer_norm_eps,
+        }
+        self.encoder = Encoder(spec=spec, kind=config.kind, dtype=dtype, remat=config.remat)
+        choice = config.interact
+        if choice.kind != "none":
+            self.interact = Interaction(
+                kind=choice.kind, layers=choice.layers, heads=choice.heads, dtype=dtype, **shape
+            )
+        if config.pooling == "pooler":
+            self.pooler = nn.Dense(spec.hidden_size, kernel_init=KERNEL_INIT)
+        if config.combiner is not None:
+            self.combine = config.combiner()
+        elif config.combine.kind == "gate":
+            self.combine = Gate()
+        elif config.combine.kind == "attention":
+            self.combine = VectorAttention(layers=config.combine.layers, heads=config.combine.heads, **shape)
+        head = config.head
+        self.head = Head(
+            outputs=self.outputs, hidden=head.hidden, activation=head.activation, relu_logits=head.relu_logits
+        )
+
+    def __call__(self, batch: Batch, *, rates: Rates | None = None) -> Float[Array, "rows slots outputs"]:
+        """Logits; `rates` None means no dropout, otherwise the rng stream `dropout` is read."""
+        return self.classify(self.encode(batch, rates=rates), batch, rates=rates)
+
+    def encode(self, batch: Batch, *, rates: Rates | None = None) -> Float[Array, "rows length dim"]:
+        """Hidden states of every token slot."""
+        return self.encoder(batch, rates=None if self.freeze_encoder else rates)
+
+    def classify(
+        self, hidden: Float[Array, "rows length dim"], batch: Batch, *, rates: Rates | None = None
+    ) -> Float[Array, "rows slots outputs"]:
+        """Logits from hidden states: all stages above the encoder."""
+        pooled = self.pooled(hidden, batch, rates=rates)
+        combined = self.combined(pooled, rate=None if rates is None else rates.interaction)
+        return self.head(combined, rate=None if rates is None else rates.head)
+
+    def vectors(self, batch: Batch, *, rates: Rates | None = None) -> Float32[Array, "rows slots parts dim"]:
+        """u and v of each pair slot, or h alone where the pair is pooled as one."""
+        return self.pooled(self.encode(batch, rates=rates), batch, rates=rates)
+
+    def pooled(
+        self, hidden: Float[Array, "rows length dim"], batch: Batch, *, rates: Rates | None = None
+    ) -> Float32[Array, "rows slots parts dim"]:
+        """Interaction and pooling: the pair's vectors, zeros in an empty slot."""
+        config = self.config
+        if config.pooling is None:
+            raise ValueError(
+                "PairModel reads a configuration with its defaults resolved (pairjax.models.build.resolve)"
+            )
+        if config.interact.kind != "none":
+            hidden = self.interact(hidden, batch, rate=None if rates is None else rates.interaction)
+        pooled = pool(hidden, batch, pooling=config.pooling, over=config.over)
+        if config.pooling == "pooler":
+            # tanh(b) is no zero, so an empty slot is emptied again.
+            present = jnp.asarray(batch.weight)[:, :, None, None] > 0
+            pooled = jnp.where(present, jnp.tanh(self.pooler(pooled)), 0.0)
+        return pooled
+
+    def combined(
+        self, pooled: Float32[Array, "rows slots parts dim"], *, rate: ArrayLike | None = None
+    ) -> Float[Array, "rows slots size"]:
+        """The pair's vectors made one.
+
+        Raises:
+            UserError: A user's combiner gave no array [R, K, size].
+        """
+        config = self.config
+        if config.combiner is not None:
+            made = self.combine(pooled[:, :, 0], pooled[:, :, 1])
+            if getattr(made, "ndim", None) != 3 or made.shape[:2] != pooled.shape[:2]:
+                raise UserError(
+                    f"the combiner {type(self.combine).__name__} returned another shape",
+                    got=getattr(made, "shape", type(made).__name__),
+                    expected=f"({pooled.shape[0]}, {pooled.shape[1]}, size), for u and v of shape "
+                    f"{pooled[:, :, 0].shape}",
+                )
+            return made.astype(jnp.float32)
+        parts = [pooled[:, :, 0]]
+        if config.over == "sides":
+            parts = pair_features(pooled[:, :, 0], pooled[:, :, 1], config.features)
+        match config.combine.kind:
+            case "plain":
+                return jnp.concatenate(parts, axis=-1)
+            case "gate":
+                return self.combine(jnp.concatenate(parts, axis=-1))
+            case "attention":
+                return self.combine(parts, rate=rate)

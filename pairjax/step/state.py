@@ -1,0 +1,78 @@
+"""What a step updates and a checkpoint holds: parameters that train, their moments, the step and the key.
+
+Frozen parameters are not in it: they are an argument of the step that is neither donated nor differentiated nor saved.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+
+from pairjax.base.params import Table
+from pairjax.base.types import Params
+from pairjax.step.optim import Optimizer
+from pairjax.step.sharding import REPLICATED, param_specs
+
+
+class TrainState(NamedTuple):
+    """One run's state.
+
+    Attributes:
+        step: int32 scalar, updates done.
+        params: The trainable parameters.
+        opt_state: Their moments, and the optimiser's own counts.
+        key: Typed threefry key; never changes. Step t draws its dropout from `fold_in(key, t)`.
+    """
+
+    step: Any
+    params: Params
+    opt_state: Any
+    key: Any
+
+
+def init_state(
+    params: Params, optimizer: Optimizer, *, key: jax.Array, sharding: "TrainState | None" = None
+) -> TrainState:
+    """The state at step 0.
+
+    Copies: a step donates its state, and must not take the caller's arrays with it.
+
+    Args:
+        params: The trainable parameters, NumPy or JAX.
+        optimizer: Whose moments to lay out.
+        key: Typed key (`jax.random.key`).
+        sharding: Where each leaf lies (`state_sharding`); by default where its parameter is.
+    """
+
+    def build(params: Params, key: jax.Array) -> TrainState:
+        copied = jax.tree.map(jnp.copy, params)
+        return TrainState(jnp.zeros((), jnp.int32), copied, optimizer.init(copied), jnp.copy(key))
+
+    return jax.jit(build, out_shardings=sharding)(params, key)
+
+
+def state_sharding(
+    params: Params,
+    optimizer: Optimizer,
+    mesh: Mesh | AbstractMesh,
+    *,
+    table: Table[PartitionSpec] = REPLICATED,
+) -> TrainState:
+    """Where the state lies: parameters by the table, moments like their parameters, the rest whole everywhere.
+
+    Raises:
+        UserError: A path that the table does not cover.
+    """
+
+    def place(spec: PartitionSpec) -> NamedSharding:
+        return NamedSharding(mesh, spec)
+
+    places = jax.tree.map(place, param_specs(params, table))
+    whole = place(PartitionSpec())
+    moments = jax.eval_shape(optimizer.init, params)
+    opt_state = optax.tree.map_params(
+        optimizer.init, lambda _, where: where, moments, places, transform_non_params=lambda _: whole
+    )
+    return TrainState(whole, places, opt_state, whole)

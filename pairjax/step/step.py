@@ -1,0 +1,132 @@
+"""One compiled update, and one compiled evaluation of a batch."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import AbstractMesh, Mesh
+from jaxtyping import Array, Float
+
+from pairjax.base.errors import UserError
+from pairjax.base.params import merge
+from pairjax.base.types import Batch, Hypers, Params
+from pairjax.step.optim import Optimizer
+from pairjax.step.sharding import replicated
+from pairjax.step.state import TrainState
+
+Apply = Callable[..., Array]
+"""`apply(params, batch, *, key=None, rates=None) -> logits [rows, pairs, outputs]`; without both, no dropout."""
+
+Loss = Callable[..., tuple[Array, Array]]
+"""`loss(logits, batch, *, smoothing) -> (sum of the weighted losses, sum of their weights)`, scalars."""
+
+Step = Callable[[TrainState, Params, Batch, Hypers], tuple[TrainState, Mapping[str, Array]]]
+
+
+def split_rows(batch: Batch, parts: int) -> Batch:
+    """Micro-batches along a new leading axis: [R, ...] to [parts, R / parts, ...].
+
+    Part a holds rows a, a + parts, ...: contiguous parts would each lie on a few of the devices that share the rows.
+
+    Raises:
+        UserError: `parts` does not divide the rows.
+    """
+    rows = batch.input_ids.shape[0]
+    if rows % parts:
+        raise UserError(
+            "--optim.accumulate does not divide the rows of a batch",
+            got=f"{parts} micro-batches of {rows} rows",
+            expected=f"a divisor of {rows}",
+        )
+    return jax.tree.map(lambda x: jnp.swapaxes(x.reshape(rows // parts, parts, *x.shape[1:]), 0, 1), batch)
+
+
+def _or_one(weight: Array) -> Array:
+    """A divisor for sums under `weight`: a batch of empty slots alone has mean 0, not 0 / 0."""
+    return jnp.where(weight > 0, weight, 1.0)
+
+
+def make_train_step(
+    apply: Apply, loss: Loss, optimizer: Optimizer, *, accumulate: int = 1, sharding: TrainState | None = None
+) -> Step:
+    """`step(state, frozen, batch, hypers) -> (state, metrics)`, jitted; it donates `state` and nothing else.
+
+    The gradient is that of (sum of weighted losses) / (sum of weights) over the whole batch, all devices and
+    micro-batches together, so empty slots count for nothing wherever they fall. Only `state.params` is differentiated.
+    Hypers are traced: other values compile nothing again, and `vmap` over them and the state trains a population.
+
+    Metrics are float32 scalars: `loss_sum` and `weight_sum`, whose quotient is the mean loss, `grad_norm` before
+    clipping, and `learning_rate` of this update. A loss that is not finite shows in them and is left to the caller.
+
+    Args:
+        apply: The model.
+        loss: Its loss.
+        optimizer: Of the trainable parameters.
+        accumulate: Micro-batches, run one after another; the result is the large batch's (dropout masks differ).
+        sharding: Where the new state lies (`state_sharding`); by default XLA chooses.
+
+    Raises:
+        UserError: When traced, where `accumulate` does not divide the rows.
+    """
+
+    def gradient(
+        state: TrainState, frozen: Params, batch: Batch, hypers: Hypers, key: Array
+    ) -> tuple[tuple[Array, Array], Params]:
+        """(Sum of losses, sum of weights), and the gradient of their quotient."""
+
+        def mean(params: Params) -> tuple[Array, tuple[Array, Array]]:
+            logits = apply(merge(params, frozen), batch, key=key, rates=hypers.rates)
+            total, weight = loss(logits.astype(jnp.float32), batch, smoothing=hypers.label_smoothing)
+            return total / _or_one(weight), (total, weight)
+
+        gradients, sums = jax.grad(mean, has_aux=True)(state.params)
+        return sums, gradients
+
+    def accumulated(
+        state: TrainState, frozen: Params, batch: Batch, hypers: Hypers, key: Array
+    ) -> tuple[tuple[Array, Array], Params]:
+        """The same, part by part: the mean of the parts' gradients under their weights."""
+
+        def add(total: Any, part: tuple[Array, Batch]) -> tuple[Any, None]:
+            index, rows = part
+            sums, gradients = gradient(state, frozen, rows, hypers, jax.random.fold_in(key, index))
+            weighted = jax.tree.map(lambda g: g * sums[1], gradients)
+            return jax.tree.map(jnp.add, total, (sums, weighted)), None
+
+        zero = jnp.zeros((), jnp.float32)
+        start = ((zero, zero), jax.tree.map(jnp.zeros_like, state.params))
+        (sums, weighted), _ = jax.lax.scan(add, start, (jnp.arange(accumulate), split_rows(batch, accumulate)))
+        return sums, jax.tree.map(lambda g: g / _or_one(sums[1]), weighted)
+
+    def step(state: TrainState, frozen: Params, batch: Batch, hypers: Hypers) -> tuple[TrainState, Mapping[str, Array]]:
+        key = jax.random.fold_in(state.key, state.step)
+        compute = gradient if accumulate == 1 else accumulated
+        (loss_sum, weight_sum), gradients = compute(state, frozen, batch, hypers, key)
+        updates, opt_state = optimizer(hypers).update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {
+            "loss_sum": loss_sum,
+            "weight_sum": weight_sum,
+            "grad_norm": optax.tree.norm(gradients),
+            "learning_rate": jnp.asarray(optimizer.learning_rate(state.step, hypers), jnp.float32),
+        }
+        return TrainState(state.step + 1, params, opt_state, state.key), metrics
+
+    out = None if sharding is None else (sharding, None)
+    return jax.jit(step, donate_argnums=0, out_shardings=out)
+
+
+def make_eval_step(apply: Apply, *, mesh: Mesh | AbstractMesh | None = None) -> Callable[[Params, Batch], Array]:
+    """`evaluate(params, batch) -> logits`, float32 [rows, pairs, outputs], jitted, without dropout.
+
+    Args:
+        apply: The model.
+        mesh: Where given, every process gets the logits of all rows; otherwise they lie as the rows do.
+    """
+
+    def evaluate(params: Params, batch: Batch) -> Float[Array, "rows pairs outputs"]:
+        return apply(params, batch).astype(jnp.float32)
+
+    return jax.jit(evaluate, out_shardings=None if mesh is None else replicated(mesh))

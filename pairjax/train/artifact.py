@@ -1,0 +1,205 @@
+"""A model as one folder: encoder, tokeniser, head, label names, calibration. It needs nothing else to load.
+
+pairjax.json          task, model config, calibration, SHA-256 of every other file
+head.safetensors      all above the encoder, by parameter path
+encoder/              a Hugging Face folder (transformers opens it) with the tokeniser
+README.md             the model card
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from pairjax.base.config import CombineConfig, DropoutConfig, HeadConfig, InteractConfig, ModelConfig, Truncation
+from pairjax.base.errors import UserError
+from pairjax.base.params import flatten, unflatten
+from pairjax.base.types import EncoderSpec, Params, TaskSpec
+from pairjax.weights import load_encoder, read_encoder_spec, save_encoder
+
+FORMAT = 1
+MANIFEST = "pairjax.json"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Fitted on dev only: logits are divided by `temperature`; with two classes the positive one is chosen where its
+    probability reaches `threshold`."""
+
+    temperature: float = 1.0
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a model folder holds.
+
+    Attributes:
+        folder: Where it was read; the tokeniser lies in `folder/encoder`.
+        own_combiner: Whether a user's own combiner was trained, which loading must be given again.
+    """
+
+    folder: Path
+    task: TaskSpec
+    model: ModelConfig
+    max_length: int
+    truncation: Truncation
+    calibration: Calibration
+    spec: EncoderSpec
+    params: Params
+    own_combiner: bool
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _model_to_json(model: ModelConfig) -> dict[str, Any]:
+    return dataclasses.asdict(dataclasses.replace(model, combiner=None)) | {"combiner": model.combiner is not None}
+
+
+def _model_from_json(values: Mapping[str, Any]) -> tuple[ModelConfig, bool]:
+    fields = dict(values)
+    own = bool(fields.pop("combiner"))
+    combine = dict(fields.pop("combine"))
+    head = dict(fields.pop("head"))
+    model = ModelConfig(
+        **{name: fields[name] for name in fields if name not in ("interact", "dropout")},
+        interact=InteractConfig(**fields["interact"]),
+        dropout=DropoutConfig(**fields["dropout"]),
+        combine=CombineConfig(**(combine | {"features": tuple(combine["features"])})),
+        head=HeadConfig(**(head | {"hidden": tuple(head["hidden"])})),
+    )
+    return model, own
+
+
+def save_artifact(
+    folder: Path,
+    *,
+    task: TaskSpec,
+    model: ModelConfig,
+    max_length: int,
+    truncation: Truncation,
+    calibration: Calibration,
+    spec: EncoderSpec,
+    params: Params,
+    encoder_source: Path,
+    card: str,
+) -> None:
+    """Write the model folder, whole or not at all.
+
+    Args:
+        folder: Replaced if it is there.
+        encoder_source: The Hugging Face folder the encoder came from, for its config and tokeniser.
+        card: Text of README.md.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        above = {name: tree for name, tree in params.items() if name != "encoder"}
+        save_encoder(partial / "encoder", spec, params["encoder"], params.get("pooler"), source=encoder_source)
+        flat = {path: np.ascontiguousarray(np.asarray(leaf, np.float32)) for path, leaf in flatten(above).items()}
+        safetensors.numpy.save_file(flat, partial / "head.safetensors")
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        files = sorted(path for path in partial.rglob("*") if path.is_file())
+        manifest = {
+            "format": FORMAT,
+            "task": dataclasses.asdict(task),
+            "model": _model_to_json(model),
+            "max_length": max_length,
+            "truncation": truncation,
+            "calibration": dataclasses.asdict(calibration),
+            "files": {path.relative_to(partial).as_posix(): _digest(path) for path in files},
+        }
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def find_artifact(path: str | Path) -> Path:
+    """The model folder that is meant: itself, or `model/` of a run folder.
+
+    Raises:
+        UserError: Neither holds a pairjax.json.
+    """
+    given = Path(path)
+    for folder in (given, given / "model"):
+        if (folder / MANIFEST).is_file():
+            return folder
+    raise UserError(
+        f"{given}: no pairjax model here" if given.exists() else f"{given}: no such folder",
+        expected=f"a folder with {MANIFEST}, such as runs/NAME/model",
+    )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: damaged", got=error, mend="copy the model folder anew") from None
+    version = manifest.get("format") if isinstance(manifest, dict) else None
+    if not isinstance(version, int):
+        raise UserError(f"{path}: not a model's manifest", expected='a JSON object with "format"')
+    if version > FORMAT:
+        raise UserError(
+            f"{path}: written by a newer pairjax", got=f"format {version}", expected=f"at most {FORMAT}", mend="update"
+        )
+    return manifest
+
+
+def _verify(folder: Path, files: Mapping[str, str]) -> None:
+    for name, digest in files.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{folder / MANIFEST}: names a file outside its folder", got=name)
+        if not path.is_file():
+            raise UserError(f"{path}: missing from the model", mend="copy the model folder anew")
+        if _digest(path) != digest:
+            raise UserError(f"{path}: differs from what was saved (SHA-256)", mend="copy the model folder anew")
+
+
+def load_artifact(path: str | Path) -> Artifact:
+    """Read a model folder; every file is checked against its digest.
+
+    Raises:
+        UserError: No model there, a newer format, a missing or changed file, a manifest that lacks something.
+    """
+    folder = find_artifact(path)
+    manifest = _read_manifest(folder)
+    try:
+        task = TaskSpec(**(manifest["task"] | {"labels": tuple(manifest["task"]["labels"])}))
+        model, own = _model_from_json(manifest["model"])
+        calibration = Calibration(**manifest["calibration"])
+        max_length, truncation, files = manifest["max_length"], manifest["truncation"], manifest["files"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / MANIFEST}: damaged", got=repr(error), mend="copy the model folder anew") from None
+    _verify(folder, files)
+    spec = read_encoder_spec(folder / "encoder")
+    encoder = load_encoder(folder / "encoder", spec)
+    above = unflatten(safetensors.numpy.load_file(folder / "head.safetensors"))
+    return Artifact(
+        folder=folder,
+        task=task,
+        model=model,
+        max_length=int(max_length),
+        truncation=truncation,
+        calibration=calibration,
+        spec=spec,
+        params={"encoder": encoder.params, **above},
+        own_combiner=own,
+    )

@@ -1,0 +1,85 @@
+"""Digests of a checkpoint's files: what `digests/STEP.json` says, how it is written, read and compared.
+
+{"format": 1, "step": 30, "metric": 0.91, "identity": "...", "files": {"state/d/0a...": [bytes, SHA-256], ...},
+ "seal": SHA-256 of all that}
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pairjax.train.rundir import to_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What `digests/STEP.json` says: the files of a step as {path: (bytes, SHA-256)}."""
+
+    step: int
+    metric: int | float | None
+    identity: str
+    files: Mapping[str, tuple[int, str]]
+
+
+def _hash_file(path: Path) -> tuple[int, str]:
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return file.tell(), digest
+
+
+def hash_files(root: Path) -> dict[str, tuple[int, str]]:
+    """Bytes and SHA-256 of every file below `root`, by its path from there."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): _hash_file(path) for path in files}
+
+
+def file_fault(root: Path, name: str, expected: tuple[int, str]) -> str | None:
+    """What is wrong with one file of a step; its size is looked at first, as that costs nothing."""
+    path, (size, digest) = root / name, expected
+    try:
+        found = path.stat().st_size
+        if found != size:
+            return f"{name}: {found} bytes where {size} were saved"
+        return None if _hash_file(path)[1] == digest else f"{name}: damaged (its SHA-256 differs)"
+    except FileNotFoundError:
+        return f"{name}: missing"
+    except OSError as error:
+        return f"{name}: {error.strerror}"
+
+
+def _seal(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def digest_text(digest: Digest) -> str:
+    """The sealed text of a digest's file."""
+    body = {
+        "format": FORMAT,
+        "step": digest.step,
+        "metric": digest.metric,
+        "identity": digest.identity,
+        "files": {name: list(pair) for name, pair in digest.files.items()},
+    }
+    return to_json({**body, "seal": _seal(body)}, indent=1) + "\n"
+
+
+def read_digest(path: Path) -> Digest | str | None:
+    """The digest, or what is wrong with its file, or None where there is none."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        seal = body.pop("seal")
+        if seal != _seal(body):
+            return "damaged (its SHA-256 differs)"
+        if body["format"] != FORMAT:
+            return f"written by another version of pairjax (format {body['format']}, not {FORMAT})"
+        files = {name: (int(size), str(digest)) for name, (size, digest) in body["files"].items()}
+        return Digest(body["step"], body["metric"], body["identity"], files)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"damaged ({error})"

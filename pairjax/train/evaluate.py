@@ -1,0 +1,41 @@
+"""Exact evaluation: every pair once, whatever the batch; logits first, scores of them after."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from pairjax.base.types import Params, TaskSpec
+from pairjax.data.encode import EncodedPairs
+from pairjax.data.layout import Layout, plan_in_order
+from pairjax.data.pipeline import eval_batches
+from pairjax.models.build import PairModelFns
+from pairjax.step.sharding import put_batch
+from pairjax.step.step import make_eval_step
+
+PredictLogits = Callable[..., Float[np.ndarray, "pairs outputs"]]
+
+
+def make_predict_logits(fns: PairModelFns, task: TaskSpec, *, mesh: jax.sharding.Mesh) -> PredictLogits:
+    """A function from encoded pairs to outputs in the pairs' own order.
+
+    Returns:
+        `predict(params, encoded, layout=, batch_size=) -> float32 [N, outputs]`: logits, or for regression scores in
+        the data's own units. Batches are sorted by length; the order of the result is that of the input.
+        Pairs longer than the layout's rows get a longer row.
+    """
+    step = make_eval_step(fns.apply, mesh=mesh)
+    rows_multiple = mesh.devices.size
+
+    def predict(params: Params, encoded: EncodedPairs, *, layout: Layout, batch_size: int) -> np.ndarray:
+        outputs = np.zeros((len(encoded), task.outputs), np.float32)
+        rungs = layout.extend(encoded.lengths)
+        plan = plan_in_order(encoded.lengths, rungs, batch_size, multiple=rows_multiple)
+        for batch in eval_batches(encoded, None, plan):
+            logits = np.asarray(step(params, put_batch(batch, mesh)))
+            real = batch.example_id >= 0
+            outputs[batch.example_id[real]] = logits[real]
+        return outputs * task.scale + task.center if task.kind == "regression" else outputs
+
+    return predict

@@ -1,0 +1,226 @@
+"""The end of a run: calibrate on dev, score every split, write the model and the result, and show them."""
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from pairjax.base.config import Config, EvalConfig
+from pairjax.base.types import PairData, Pairs, Params, TaskSpec
+from pairjax.train.artifact import Calibration, save_artifact
+from pairjax.train.card import CardInfo, model_card
+from pairjax.train.loop import Fit
+from pairjax.train.predict import PairClassifier, predictions_from
+from pairjax.train.present import print_results
+from pairjax.train.rundir import RunFolder, to_json, write_json, write_text
+from pairjax.train.scores import calibrate, class_report, collapsed, score, scores_to_json
+from pairjax.train.setup import encode_split, plain_config
+from pairjax.train.trainer import Trainer
+
+
+def score_splits(
+    task: TaskSpec,
+    splits: Mapping[str, Pairs],
+    outputs: Mapping[str, np.ndarray],
+    *,
+    outputs_of: Callable[[Pairs], np.ndarray],
+    config: EvalConfig,
+    calibration: Calibration,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`metrics` and `classes` of result.json, for the splits that have labels.
+
+    Args:
+        task: What is predicted.
+        splits: The pairs.
+        outputs: What the model gives for them.
+        outputs_of: Gives it for others: the swapped pairs.
+        config: Bootstrap, swap and fit.
+        calibration: Fitted on dev.
+    """
+    metrics, classes = {}, {}
+    for split, pairs in splits.items():
+        if pairs.label is None:
+            continue
+        swapped = None
+        if config.swap:
+            swapped = outputs_of(dataclasses.replace(pairs, first=pairs.second, second=pairs.first))
+        intervals = score(
+            task,
+            outputs[split],
+            pairs.label,
+            bootstrap=config.bootstrap,
+            seed=0,
+            temperature=calibration.temperature if config.fit else 1.0,
+            threshold=calibration.threshold if config.fit else None,
+            swapped_logits=swapped,
+        )
+        metrics[split] = scores_to_json(intervals)
+        if task.kind == "classification":
+            classes[split] = class_report(task, outputs[split], pairs.label)
+    return metrics, classes
+
+
+def evaluate_splits(
+    model: PairClassifier, data: PairData, *, config: EvalConfig
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`metrics` and `classes` of a saved model on every labelled split."""
+
+    def outputs_of(pairs: Pairs) -> np.ndarray:
+        return model.outputs(pairs.first, pairs.second, batch_size=config.batch_size)
+
+    labelled = {split: pairs for split, pairs in data.splits.items() if pairs.label is not None}
+    outputs = {split: outputs_of(pairs) for split, pairs in labelled.items()}
+    return score_splits(
+        model.task,
+        labelled,
+        outputs,
+        outputs_of=outputs_of,
+        config=config,
+        calibration=model.artifact.calibration,
+    )
+
+
+def prediction_lines(task: TaskSpec, pairs: Pairs, outputs: np.ndarray, *, calibration: Calibration) -> str:
+    """The text of predictions.SPLIT.jsonl: each pair with its answer and, where known, its true label."""
+    answers = predictions_from(outputs, task, temperature=calibration.temperature, threshold=calibration.threshold)
+    lines = []
+    for i, answer in enumerate(answers):
+        row: dict[str, Any] = {"sentence1": pairs.first[i], "sentence2": pairs.second[i], **answer.to_json()}
+        if pairs.label is not None:
+            value = pairs.label[i]
+            row["true"] = task.labels[int(value)] if task.kind == "classification" else round(float(value), 6)
+        lines.append(to_json(row))
+    return "".join(line + "\n" for line in lines)
+
+
+def finish(
+    config: Config,
+    trainer: Trainer,
+    done: Fit,
+    params: Params,
+    *,
+    run: RunFolder,
+    origin: Mapping[str, Any],
+    console: Console,
+) -> dict[str, Any]:
+    """Score, write and show; returns what result.json holds."""
+    prepared, task = trainer.prepared, trainer.prepared.task
+    splits = prepared.data.splits
+
+    def outputs_of(pairs: Pairs) -> np.ndarray:
+        encoded = encode_split(
+            pairs,
+            prepared.tokenizer,
+            model=config.model,
+            max_length=config.data.max_length,
+            truncation=config.data.truncation,
+        )
+        return trainer.predict(params, encoded, layout=prepared.layout, batch_size=config.evaluation.batch_size)
+
+    shown = {split: pairs for split, pairs in splits.items() if split != "train"}
+    outputs = {split: outputs_of(pairs) for split, pairs in shown.items()}
+    dev = splits["dev"]
+    assert dev.label is not None
+    calibration = Calibration(*calibrate(task, outputs["dev"], dev.label)) if config.evaluation.fit else Calibration()
+    metrics, classes = score_splits(
+        task, shown, outputs, outputs_of=outputs_of, config=config.evaluation, calibration=calibration
+    )
+    warning = collapsed(task, outputs["dev"])
+    progress = done.progress
+    result: dict[str, Any] = {
+        "metrics": metrics,
+        "classes": classes,
+        "train": {
+            "seconds": progress.seconds,
+            "compile_seconds": progress.compile_seconds,
+            "pairs_per_second": progress.examples_per_second,
+            "steps": int(done.state.step),
+            "examples": progress.examples,
+            "ended": done.ended,
+            "metric": trainer.job.metric,
+            "best_step": progress.best_step,
+        },
+        "calibration": dataclasses.asdict(calibration),
+        "task": dataclasses.asdict(task),
+        "warnings": [warning] if warning else [],
+        "notes": list(prepared.notes),
+        "provenance": dict(origin) | {"data": dict(prepared.data.source)},
+    }
+    if config.evaluation.baselines:
+        from pairjax.train.probes import lexical_baselines
+
+        result["baselines"] = {split: lexical_baselines(prepared.data, split=split) for split in metrics}
+    card = model_card(
+        CardInfo(
+            name=run.path.resolve().name,
+            task=task,
+            config=plain_config(config, pooling=prepared.fns.config.pooling),
+            metrics=metrics,
+            source=prepared.data.source,
+            provenance=origin,
+            steps=progress.best_step if config.train.keep == "best" else int(done.state.step),
+            temperature=calibration.temperature,
+            threshold=calibration.threshold,
+            language=prepared.data.source.get("language"),
+            notes=prepared.notes,
+            warnings=result["warnings"],
+        )
+    )
+    save_artifact(
+        run.model,
+        task=task,
+        model=prepared.fns.config,
+        max_length=config.data.max_length,
+        truncation=config.data.truncation,
+        calibration=calibration,
+        spec=prepared.spec,
+        params=params,
+        encoder_source=prepared.encoder_folder,
+        card=card,
+    )
+    for split, pairs in shown.items():
+        text = prediction_lines(task, pairs, outputs[split], calibration=calibration)
+        write_text(run.predictions_file(split), text)
+    # Last: a run folder with a result is a finished run.
+    write_json(run.result_file, result)
+    texts = config.evaluation.examples or tuple(zip(dev.first[:3], dev.second[:3], strict=True))
+    first, second = zip(*texts, strict=True)
+    answers = predictions_from(
+        outputs_of(Pairs(tuple(first), tuple(second), None)),
+        task,
+        temperature=calibration.temperature,
+        threshold=calibration.threshold,
+    )
+    rows = [{"sentence1": a, "sentence2": b, **answer.to_json()} for (a, b), answer in zip(texts, answers, strict=True)]
+    seconds, compiling = progress.seconds, progress.compile_seconds
+    console.print(
+        f"{result['train']['steps']} steps in {seconds:.0f} s ({compiling:.0f} s of them compiling), "
+        f"{progress.examples_per_second:.1f} pairs/s; best dev {trainer.job.metric} at step {progress.best_step}",
+        highlight=False,
+    )
+    print_results(
+        console,
+        metrics=metrics,
+        reports={split: report for split, report in classes.items() if split == list(metrics)[-1]},
+        baselines={"dev": result["baselines"]["dev"]} if "baselines" in result else {},
+        examples=rows,
+        warnings=result["warnings"],
+        commands=next_commands(run),
+        positive=task.positive,
+        threshold=calibration.threshold,
+    )
+    return result
+
+
+def next_commands(run: RunFolder) -> list[tuple[str, str]]:
+    """What to try next: (purpose, command)."""
+    folder = shlex.quote(str(run.path))
+    return [
+        ("label pairs of your own", f"pairjax predict {folder} pairs.tsv --output answers.jsonl"),
+        ("score it on other labelled pairs", f"pairjax evaluate {folder} --data.path DIR"),
+        ("train on your own data", "pairjax train --data.path DIR --run.dir runs/mine"),
+        ("look at data first", "pairjax data inspect --data.path DIR"),
+    ]

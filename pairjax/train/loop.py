@@ -1,0 +1,190 @@
+"""The one training loop: fine-tuning and pretraining are two jobs for it. Read it top to bottom.
+
+It knows steps, evaluations, checkpoints and signals; it knows neither pairs nor models. After a step that ends an
+interval the state is evaluated and saved, and only then is the next batch drawn, so that what a checkpoint holds is
+all that a continued run needs.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from pairjax.base.errors import UserError
+from pairjax.base.types import Batch
+from pairjax.step.state import TrainState
+from pairjax.train.checkpoint import Checkpointer
+from pairjax.train.distributed import StopSignal
+from pairjax.train.tracking import Tracker
+
+Step = Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, jax.Array]]]
+"""One update; the state is donated."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained.
+
+    Attributes:
+        batches: Global steps and their batches from a given step on; ends after `total_steps`.
+        step: The compiled update.
+        evaluate: Scores of a state on dev, by name.
+        total_steps: Updates in all.
+        steps_per_epoch: For the log alone.
+        eval_every: Updates between evaluations; the last update is always evaluated.
+        save_every: Updates between checkpoints besides those at evaluations; 0 for none.
+        metric: Which score is the best model's and early stopping's.
+        mode: Whether more of it is better.
+        patience: Evaluations without a better score before stopping; 0 never stops.
+    """
+
+    batches: Callable[[int], Iterator[tuple[int, Batch]]]
+    step: Step
+    evaluate: Callable[[TrainState], dict[str, float]]
+    total_steps: int
+    steps_per_epoch: int
+    eval_every: int
+    save_every: int
+    metric: str
+    mode: Literal["max", "min"]
+    patience: int
+
+
+@dataclass
+class Progress:
+    """The part of a run's state that lives on the host; saved with each checkpoint.
+
+    Attributes:
+        best: Best score so far; None before the first evaluation.
+        best_step: Where it was reached.
+        stale: Evaluations since.
+        examples: Examples seen.
+        seconds: Spent in steps, without evaluation and saving, over all resumed parts.
+        compile_seconds: The share of `seconds` in first calls of a new shape.
+        warm_examples: Examples of the other steps.
+    """
+
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    warm_examples: int = 0
+
+    @property
+    def examples_per_second(self) -> float:
+        """Over the steps whose program was compiled already."""
+        return self.warm_examples / max(self.seconds - self.compile_seconds, 1e-9)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the loop ended: all steps done, stopped early, or stopped by a signal."""
+
+    state: TrainState
+    progress: Progress
+    ended: Literal["done", "early", "signal"]
+
+
+def _finite_loss(step: int, metrics: Mapping[str, jax.Array], batch: Batch, saved: int | None) -> float:
+    """The step's mean loss, on the host.
+
+    Raises:
+        UserError: It is NaN or infinite.
+    """
+    loss = float(metrics["loss_sum"]) / max(float(metrics["weight_sum"]), 1e-9)
+    if math.isfinite(loss) and math.isfinite(float(metrics["grad_norm"])):
+        return loss
+    ids = sorted(int(i) for i in np.asarray(batch.example_id).ravel() if i >= 0)
+    raise UserError(
+        f"the loss or its gradient is not finite at step {step}",
+        got=f"loss {loss}, gradient norm {float(metrics['grad_norm'])}, on train rows {ids}",
+        mend="lower --optim.learning-rate, raise --optim.warmup or use --model.dtype float32"
+        + (f"; the checkpoint of step {saved} is good" if saved else ""),
+    )
+
+
+def fit(
+    job: Job, state: TrainState, progress: Progress, *, checkpoints: Checkpointer, tracker: Tracker, stop: StopSignal
+) -> Fit:
+    """Train from `state.step` on, to the end, an early stop or a signal.
+
+    Raises:
+        UserError: The loss is not finite; nothing is saved of such a state.
+    """
+    done = int(state.step)
+    saved: int | None = done or None
+    if job.patience and progress.stale >= job.patience:
+        return Fit(state, progress, "early")
+    sign = 1.0 if job.mode == "max" else -1.0
+    shapes: set[tuple[int, ...]] = set()
+
+    def save(metric: float | None) -> None:
+        nonlocal saved
+        checkpoints.save(done, state, host=asdict(progress), metric=metric)
+        saved = done
+
+    pending: tuple[int, Mapping[str, jax.Array], Batch] | None = None
+
+    def settle() -> None:
+        """Bring the last step's loss to the host; one step late, so that the device does not wait for it."""
+        nonlocal pending
+        if pending is None:
+            return
+        at, metrics, batch = pending
+        pending = None
+        loss = _finite_loss(at, metrics, batch, saved)
+        tracker.step(at + 1, loss=loss, pairs=int(np.sum(batch.weight)))
+        values = {"loss": loss, "grad_norm": float(metrics["grad_norm"])}
+        tracker.log(at + 1, {"epoch": (at + 1) / job.steps_per_epoch, **values})
+
+    clock = time.monotonic()
+    for index, batch in job.batches(done):
+        new_shape = batch.input_ids.shape not in shapes
+        shapes.add(batch.input_ids.shape)
+        if new_shape:
+            settle()
+        began = time.monotonic()
+        state, metrics = job.step(state, batch)
+        if new_shape:
+            jax.block_until_ready(metrics)
+            progress.compile_seconds += time.monotonic() - began
+        settle()
+        pending = (index, metrics, batch)
+        done = index + 1
+        count = int(np.sum(batch.weight))
+        progress.examples += count
+        progress.warm_examples += 0 if new_shape else count
+
+        stopping = stop.requested(done)
+        evaluating = done % job.eval_every == 0 or done == job.total_steps
+        if not (evaluating or stopping or (job.save_every and done % job.save_every == 0)):
+            continue
+        settle()
+        progress.seconds += time.monotonic() - clock
+        score: float | None = None
+        if evaluating:
+            scores = job.evaluate(state)
+            score = scores[job.metric]
+            if math.isfinite(score) and (progress.best is None or sign * score > sign * progress.best):
+                progress.best, progress.best_step, progress.stale = score, done, 0
+            else:
+                progress.stale += 1
+            tracker.log(done, {"epoch": done / job.steps_per_epoch, **{f"dev/{k}": v for k, v in scores.items()}})
+        save(score)
+        if job.patience and progress.stale >= job.patience:
+            return Fit(state, progress, "early")
+        if stopping and done < job.total_steps:
+            return Fit(state, progress, "signal")
+        clock = time.monotonic()
+    return Fit(state, progress, "done")
+
+
+def progress_from(host: Mapping[str, Any]) -> Progress:
+    """The host's part of a checkpoint."""
+    return Progress(**{key: host[key] for key in asdict(Progress())})

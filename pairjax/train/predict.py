@@ -1,0 +1,171 @@
+"""A saved model at work: `pairjax.load(folder)`, then `predict`, `embed`, or a stream of pairs."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from scipy.special import softmax
+
+from pairjax.base.errors import UserError
+from pairjax.base.types import TaskSpec
+from pairjax.data.encode import EncodedPairs, encode_pairs, load_tokenizer
+from pairjax.data.layout import Layout, plan_in_order
+from pairjax.data.pipeline import eval_batches
+from pairjax.models.build import build_pair_model
+from pairjax.step.sharding import build_mesh, put_batch, replicate
+from pairjax.train.artifact import Artifact, load_artifact
+from pairjax.train.evaluate import make_predict_logits
+
+RUNGS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One pair's answer.
+
+    Attributes:
+        label: The most probable class; None for regression.
+        probabilities: By class name, after the temperature fitted on dev; empty for regression.
+        label_at_threshold: With two classes, the class by the threshold fitted on dev; None otherwise.
+        score: Regression's output, in the units of the train scores; None for classification.
+    """
+
+    label: str | None
+    probabilities: dict[str, float]
+    label_at_threshold: str | None = None
+    score: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a row of predictions.jsonl: the fields that apply."""
+        if self.score is not None:
+            return {"score": round(self.score, 6)}
+        row: dict[str, Any] = {
+            "label": self.label,
+            "probabilities": {name: round(value, 6) for name, value in self.probabilities.items()},
+        }
+        return row if self.label_at_threshold is None else row | {"label_at_threshold": self.label_at_threshold}
+
+
+def predictions_from(
+    outputs: Float[np.ndarray, "pairs outputs"], task: TaskSpec, *, temperature: float, threshold: float | None
+) -> list[Prediction]:
+    """Outputs (logits, or scores in the data's units) to answers."""
+    if task.kind == "regression":
+        return [Prediction(None, {}, score=float(value)) for value in outputs[:, 0]]
+    probabilities = softmax(outputs.astype(np.float64) / temperature, axis=-1)
+    chosen = outputs.argmax(axis=-1)
+    positive = task.positive_index
+    found = []
+    for row, best in zip(probabilities, chosen, strict=True):
+        at_threshold = None
+        if positive is not None and threshold is not None:
+            at_threshold = task.labels[positive if row[positive] >= threshold else 1 - positive]
+        named = dict(zip(task.labels, map(float, row), strict=True))
+        found.append(Prediction(task.labels[int(best)], named, at_threshold))
+    return found
+
+
+class PairClassifier:
+    """A model folder, loaded; its programs are compiled once for each row length that turns up.
+
+    Args:
+        artifact: From `load_artifact`.
+        combiner: The user's own combiner, where the model was trained with one (code is never read from a folder).
+    """
+
+    def __init__(self, artifact: Artifact, *, combiner: Callable[..., Any] | None = None) -> None:
+        if artifact.own_combiner and combiner is None:
+            raise UserError(
+                f"{artifact.folder}: trained with a combiner of one's own, which a folder never carries",
+                mend="pass it: pairjax.load(folder, combiner=...)",
+            )
+        self.artifact = artifact
+        self.task = artifact.task
+        model = dataclasses.replace(artifact.model, combiner=combiner)
+        self._tokenizer = load_tokenizer(artifact.folder / "encoder", family=artifact.spec.family)
+        self._fns = build_pair_model(model, artifact.spec, self.task.outputs)
+        self._mesh = build_mesh()
+        self._params = replicate(artifact.params, self._mesh)
+        self._predict = make_predict_logits(self._fns, self.task, mesh=self._mesh)
+        self._vectors = jax.jit(self._fns.vectors)
+        limit = artifact.max_length * (1 if model.kind == "cross" else 2)
+        self._layout = Layout("bucketed", (*(rung for rung in RUNGS if rung < limit), limit))
+
+    def encode(self, first: Sequence[str], second: Sequence[str]) -> EncodedPairs:
+        """Token arrays of pairs, with the model's own lengths and truncation."""
+        return encode_pairs(
+            first,
+            second,
+            self._tokenizer,
+            kind=self.artifact.model.kind,
+            max_length=self.artifact.max_length,
+            truncation=self.artifact.truncation,
+        )
+
+    def outputs(
+        self, first: Sequence[str], second: Sequence[str], *, batch_size: int = 128
+    ) -> Float[np.ndarray, "pairs outputs"]:
+        """Logits, or scores in the data's units, float32 [N, outputs]."""
+        rows = min(batch_size, 1 << max(len(first) - 1, 0).bit_length())
+        return self._predict(self._params, self.encode(first, second), layout=self._layout, batch_size=rows)
+
+    def predict(self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 128) -> list[Prediction]:
+        """Answers in the order of the pairs.
+
+        Args:
+            pairs: (A, B) texts.
+            batch_size: Rows of a compiled batch, at most.
+        """
+        if not pairs:
+            return []
+        first, second = zip(*pairs, strict=True)
+        calibration = self.artifact.calibration
+        return predictions_from(
+            self.outputs(first, second, batch_size=batch_size),
+            self.task,
+            temperature=calibration.temperature,
+            threshold=calibration.threshold,
+        )
+
+    def predict_stream(
+        self, pairs: Iterable[tuple[str, str]], *, chunk: int = 8192, batch_size: int = 128
+    ) -> Iterator[tuple[tuple[str, str], Prediction]]:
+        """Pairs with their answers, in order, in memory bounded by `chunk` pairs."""
+        source = iter(pairs)
+        while block := list(islice(source, chunk)):
+            yield from zip(block, self.predict(block, batch_size=batch_size), strict=True)
+
+    def embed(self, texts: Sequence[str], *, batch_size: int = 128) -> Float[np.ndarray, "texts dim"]:
+        """A bi-encoder's vectors, float32 [N, D], as its combiner reads them; each text alone.
+
+        Raises:
+            UserError: A cross-encoder, or one with an interaction: a text alone has no vector there.
+        """
+        model = self.artifact.model
+        if model.kind == "cross" or model.interact.kind != "none":
+            kind = "cross-encoder" if model.kind == "cross" else f"bi-encoder with {model.interact.kind} interaction"
+            raise UserError(f"{self.artifact.folder}: a text alone has no vector in a {kind}", expected="a bi-encoder")
+        encoded = self.encode(texts, [""] * len(texts))
+        vectors = np.zeros((len(texts), self.artifact.spec.hidden_size), np.float32)
+        rows = min(batch_size, 1 << max(len(texts) - 1, 0).bit_length())
+        plan = plan_in_order(encoded.lengths, self._layout, rows, multiple=self._mesh.devices.size)
+        for batch in eval_batches(encoded, None, plan):
+            sides = np.asarray(self._vectors(self._params, put_batch(batch, self._mesh)))
+            real = batch.example_id >= 0
+            vectors[batch.example_id[real]] = sides[:, :, 0][real]
+        return vectors
+
+
+def load(path: str | Path, *, combiner: Callable[..., Any] | None = None) -> PairClassifier:
+    """Load a model folder, or the `model/` of a run folder.
+
+    Raises:
+        UserError: There is no model, it is damaged, or a newer pairjax wrote it.
+    """
+    return PairClassifier(load_artifact(path), combiner=combiner)

@@ -1,0 +1,284 @@
+"""Results as tables for a terminal of 80 columns or more, readable without colour too.
+
+Every function takes plain data, in the form that result.json has.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+Score = Mapping[str, float | None]
+"""{"value", "low", "high"}, null where undefined."""
+
+NAMES = {
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "mcc": "MCC",
+    "nll": "NLL",
+    "brier": "Brier score",
+    "ece": "calibration error",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "mse": "mean squared error",
+    "mae": "mean absolute error",
+    "swap_agreement": "same class for (b, a)",
+    "swap_difference": "|change| for (b, a)",
+    "swap_correlation": "Pearson with (b, a)",
+}
+OF_POSITIVE = ("precision", "recall", "f1")
+BASELINE_NAMES = {
+    "majority": "majority class",
+    "length": "lengths alone",
+    "hypothesis_only": "second text alone",
+    "word_overlap": "word overlap",
+}
+LABEL_WIDTH = 20
+WIDTH = 78
+
+
+def format_score(score: Score | None) -> str:
+    """`0.912 [0.889, 0.931]`; - where undefined."""
+    if score is None or score["value"] is None:
+        return "-"
+    if score.get("low") is None or score.get("high") is None:
+        return f"{score['value']:.3f}"
+    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+
+
+def _shorten(text: str, limit: int) -> str:
+    """One line of at most `limit` characters; its middle is left out, as names that are alike differ at the end."""
+    text = " ".join(text.split())
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return f"{text[: limit - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def _table(title: str, columns: Sequence[str], *, left: int = 1) -> Table:
+    """A table whose first `left` columns are text and the others numbers."""
+    table = Table(
+        title=escape(title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        min_width=len(title),
+    )
+    for number, name in enumerate(columns):
+        table.add_column(escape(name), justify="left" if number < left else "right", overflow="fold")
+    return table
+
+
+def metrics_table(
+    metrics: Mapping[str, Mapping[str, Score]], *, positive: str | None = None, threshold: float | None = None
+) -> Table:
+    """A row for each metric, a column for each split; calibrated figures and those at the threshold in parts below.
+
+    Args:
+        metrics: By split, then by name.
+        positive: The class that precision, recall and F1 are of, where there are two.
+        threshold: Fitted on dev, for the part's heading.
+    """
+    table = _table("Scores (95 % bootstrap intervals)", ["", *metrics])
+    names = list(dict.fromkeys(name for split in metrics.values() for name in split))
+    cut = "at threshold" if threshold is None else f"at threshold {threshold:.2f}, fitted on dev"
+    parts = {
+        "": [name for name in names if not name.startswith("swap_") and "_at_" not in name and "_calib" not in name],
+        "after temperature, fitted on dev": [name for name in names if name.endswith("_calibrated")],
+        cut: [name for name in names if name.endswith("_at_threshold")],
+        "sides swapped": [name for name in names if name.startswith("swap_")],
+    }
+    for heading, members in parts.items():
+        if members and heading:
+            table.add_section()
+            table.add_row(Text(heading, style="italic"))
+        for name in members:
+            plain = name.removesuffix("_calibrated").removesuffix("_at_threshold")
+            shown = NAMES.get(plain, plain)
+            if positive is not None and plain in OF_POSITIVE:
+                shown += f" ({_shorten(positive, 14)})"
+            indent = "  " if heading else ""
+            cells = [format_score(split.get(name)) for split in metrics.values()]
+            # More than two columns fit only with the interval below its value.
+            cells = [cell.replace(" [", "\n[") if len(cells) > 2 else cell for cell in cells]
+            table.add_row(Text(indent + shown, no_wrap=True), *cells)
+    return table
+
+
+def confusion_table(report: Mapping[str, Any], *, split: str) -> Table:
+    """Rows true, columns predicted: shares of the row, and pairs.
+
+    Where the names are too long to stand side by side the columns are numbered as the rows are and pairs are left out;
+    where there are too many classes for that, the commonest confusions are listed instead.
+
+    Args:
+        report: From `class_report`.
+        split: For the title.
+    """
+    short = [_shorten(label, LABEL_WIDTH) for label in report["labels"]]
+    widest = max(map(len, short))
+    if widest + sum(max(len(label), 12) + 3 for label in short) <= WIDTH:
+        return _confusion_matrix(report, short, short, split=split, pairs=True)
+    if widest + 5 + 9 * len(short) <= WIDTH:
+        numbers = [f"({number})" for number in range(1, len(short) + 1)]
+        rows = [f"{number} {label}" for number, label in zip(numbers, short, strict=True)]
+        return _confusion_matrix(report, rows, numbers, split=split, pairs=False)
+    return _commonest_confusions(report, split=split)
+
+
+def _confusion_matrix(
+    report: Mapping[str, Any], rows: Sequence[str], columns: Sequence[str], *, split: str, pairs: bool
+) -> Table:
+    table = _table(f"Confusion on {split}: rows true, columns predicted", ["true", *columns])
+    for index, (name, counts) in enumerate(zip(rows, report["confusion"], strict=True)):
+        total = sum(counts)
+        cells = []
+        for column, count in enumerate(counts):
+            share = count / total if total else 0.0
+            shown = f"{share:.1%}" + (f" ({count:,})" if pairs else "") if total else "-"
+            cells.append(Text(shown, style="bold green" if column == index else "red" if share >= 0.1 else ""))
+        table.add_row(Text(name), *cells)
+    return table
+
+
+def _commonest_confusions(report: Mapping[str, Any], *, split: str) -> Table:
+    labels, table = report["labels"], _table(f"Commonest confusions on {split}", ["true", "predicted", "pairs"], left=2)
+    wrong = [
+        (count, row, column)
+        for row, counts in enumerate(report["confusion"])
+        for column, count in enumerate(counts)
+        if count and row != column
+    ]
+    for count, row, column in sorted(wrong, key=lambda cell: -cell[0])[:10]:
+        share = count / sum(report["confusion"][row])
+        table.add_row(
+            *(Text(_shorten(labels[index], LABEL_WIDTH)) for index in (row, column)), f"{count:,} ({share:.1%})"
+        )
+    return table
+
+
+def class_table(report: Mapping[str, Any], *, split: str) -> Table:
+    """Precision, recall, F1 and pairs of each class."""
+    table = _table(f"Classes on {split}", ["class", "precision", "recall", "F1", "pairs"])
+    for name, row in report["per_class"].items():
+        figures = [f"{row[column]:.3f}" for column in ("precision", "recall", "f1")]
+        table.add_row(Text(_shorten(name, 36)), *figures, f"{row['support']:,}")
+    return table
+
+
+def baselines_table(
+    baselines: Mapping[str, Mapping[str, Score]], model: Mapping[str, Score] | None = None, *, split: str
+) -> Table:
+    """The model beside what reads words alone.
+
+    Args:
+        baselines: By baseline, then by metric; from `lexical_baselines`.
+        model: The model's scores on the same split, where there is a model.
+        split: For the title.
+    """
+    metric = next((name for row in baselines.values() for name in row), "accuracy")
+    shown = NAMES.get(metric, metric)
+    table = _table(f"{split}: the model beside baselines that read words alone", ["", shown])
+    for name, row in baselines.items():
+        table.add_row(Text(BASELINE_NAMES.get(name, name)), format_score(row.get(metric)))
+    if model is not None:
+        table.add_section()
+        table.add_row(Text("this model", style="bold"), Text(format_score(model.get(metric)), style="bold"))
+    return table
+
+
+def examples_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Pairs with their answers.
+
+    Args:
+        rows: Each `sentence1`, `sentence2`, and `label` with `probabilities` by class, or `score`.
+    """
+    table = Table(
+        title="Pairs, predicted",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        min_width=40,
+    )
+    table.add_column("pair", ratio=3, overflow="fold")
+    table.add_column("answer", ratio=2, overflow="fold")
+    for number, row in enumerate(rows):
+        if number:
+            table.add_section()
+        pair = Text(f"A: {_shorten(row['sentence1'], 200)}\nB: {_shorten(row['sentence2'], 200)}")
+        table.add_row(pair, _answer(row))
+    return table
+
+
+def _answer(row: Mapping[str, Any]) -> Text:
+    if "score" in row:
+        return Text(f"{row['score']:.2f}", style="bold")
+    likely = sorted(row["probabilities"].items(), key=lambda item: -item[1])
+    lines = [f"{share:.2f} {_shorten(name, LABEL_WIDTH)}" for name, share in likely[:4]]
+    answer = Text(lines[0], style="bold")
+    return answer.append("".join(f"\n{line}" for line in lines[1:]), style="not bold dim")
+
+
+def print_warning(console: Console, line: str) -> None:
+    """A warning that cannot be overlooked, with or without colour."""
+    console.print(Panel(Text(line.removeprefix("WARNING: ")), title="WARNING", style="bold red", box=box.HEAVY))
+
+
+def print_next(console: Console, commands: Sequence[tuple[str, str]]) -> None:
+    """What to try next: (purpose, command); a command stays one line, so that it can be copied whole."""
+    console.print(Rule("Next", align="left", style="bold"))
+    for purpose, command in commands:
+        console.print(Text(f"# {purpose}", style="dim"), soft_wrap=True)
+        console.print(Text(f"  {command}"), soft_wrap=True)
+
+
+def print_results(
+    console: Console,
+    *,
+    metrics: Mapping[str, Mapping[str, Score]],
+    reports: Mapping[str, Mapping[str, Any]],
+    baselines: Mapping[str, Mapping[str, Mapping[str, Score]]],
+    examples: Sequence[Mapping[str, Any]] = (),
+    warnings: Sequence[str] = (),
+    commands: Sequence[tuple[str, str]] = (),
+    positive: str | None = None,
+    threshold: float | None = None,
+) -> None:
+    """Everything that a finished run or evaluation shows.
+
+    Args:
+        console: Where to.
+        metrics: Scores by split, then by name.
+        reports: Class reports by split; empty ones (regression) are left out.
+        baselines: By split, then by baseline and metric; empty where none were fitted.
+        examples: Predicted pairs, as for `examples_table`.
+        warnings: Lines that must be seen; shown first.
+        commands: What to try next: (purpose, command).
+        positive: As for `metrics_table`.
+        threshold: As for `metrics_table`.
+    """
+    for line in warnings:
+        print_warning(console, line)
+    tables = [metrics_table(metrics, positive=positive, threshold=threshold)] if metrics else []
+    for split, report in reports.items():
+        if report:
+            tables += [confusion_table(report, split=split), class_table(report, split=split)]
+    tables += [baselines_table(rows, metrics[split], split=split) for split, rows in baselines.items() if rows]
+    if examples:
+        tables.append(examples_table(examples))
+    for table in tables:
+        console.print()
+        console.print(table, highlight=False)
+    if commands:
+        print_next(console, commands)

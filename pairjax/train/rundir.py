@@ -1,0 +1,383 @@
+"""A run's folder: who may write it, what it says about its origin, and how its small files are written.
+
+A folder that holds anything is touched only when `--run.overwrite` or `--run.resume` says so, and nothing is created
+before every check has passed. `check_run` makes the same checks early and writes nothing, so that a long load of data
+is not spent on a run that cannot start.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import math
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+
+from pairjax.base.config import RunConfig
+from pairjax.base.errors import UserError
+from pairjax.train.distributed import is_main
+from pairjax.train.provenance import installed_version
+from pairjax.train.provenance import provenance as provenance
+
+MAY_CHANGE = ("run", "evaluation", "data.download", "model.download")
+"""Fields that a resumed run may give otherwise: none of them has a part in the training itself. All else may not;
+`train.epochs`, for one, sets the learning-rate schedule."""
+
+_WRITTEN = ("metrics.jsonl", "checkpoints", "model", "result.json", "report.html", "tensorboard", "config.json")
+_LOCK = ".lock"
+_STORAGE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+}
+
+
+def storage_error(what: str, error: BaseException, *, mend: str | None = None) -> UserError | None:
+    """The one line for a disk that refuses a write, or None where `error` is something else.
+
+    Looks along the causes of `error`, and for the code that TensorStore leaves in its messages.
+
+    Args:
+        what: What could not be written ("runs/x/metrics.jsonl cannot be written").
+        mend: What to do; default: free space or mend permissions, then resume.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        code = seen.errno if isinstance(seen, OSError) else None
+        found = re.search(r"os_error_code='(\d+)'", str(seen))
+        if found:
+            code = int(found.group(1))
+        if code in _STORAGE:
+            advice = "free some space" if code in (errno.ENOSPC, errno.EDQUOT) else "make the folder writable"
+            return UserError(f"{what}: {_STORAGE[code]}", mend=mend or f"{advice}, then go on with --run.resume")
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON text of plain values, NumPy's scalars and arrays; NaN and infinities, which JSON lacks, become null."""
+
+    def plain(node: Any) -> Any:
+        match node:
+            case Mapping():
+                return {str(key): plain(item) for key, item in node.items()}
+            case list() | tuple():
+                return [plain(item) for item in node]
+            case np.ndarray() | np.generic():
+                return plain(node.tolist())
+            case float():
+                return node if math.isfinite(node) else None
+            case Path():
+                return str(node)
+            case _:
+                return node
+
+    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all: beside it first, then moved into its place.
+
+    Raises:
+        UserError: The disk refuses the write; the old file, where there was one, is unchanged.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise storage_error(f"{path} cannot be written", error) or error from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON, whole or not at all; see `to_json` for what it takes."""
+    write_text(path, to_json(value, indent=2) + "\n")
+
+
+class RunFolder:
+    """An opened run folder, locked for this process until `close` (it is a context manager).
+
+    Attributes:
+        path: The folder.
+        resumed: Whether the run goes on from what is there.
+        identity: SHA-256 of the part of the config that may not change; checkpoints carry it, so that one copied
+            from another run is noticed.
+        notes: Lines worth showing.
+    """
+
+    def __init__(
+        self, path: Path, *, identity: str, lock: IO[str] | None, resumed: bool, notes: tuple[str, ...]
+    ) -> None:
+        self.path = path
+        self.identity = identity
+        self.resumed = resumed
+        self.notes = notes
+        self._lock = lock
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def result_file(self) -> Path:
+        return self.path / "result.json"
+
+    def predictions_file(self, split: str) -> Path:
+        return self.path / f"predictions.{split}.jsonl"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end: its result is there."""
+        return self.result_file.exists()
+
+    def close(self) -> None:
+        """Frees the lock. The lock's file stays: removing it would let two processes hold one name."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def run_path(config: RunConfig, default_name: str) -> Path:
+    """The run's folder: `--run.dir`, or runs/NAME."""
+    return Path(config.dir) if config.dir is not None else Path("runs") / default_name
+
+
+def check_run(config: RunConfig, resolved: Mapping[str, Any], *, default_name: str) -> Path:
+    """All the checks of `open_run` but the lock; writes nothing.
+
+    Args:
+        config: Which folder, and whether to overwrite or resume it.
+        resolved: The whole config as plain data, defaults filled in.
+        default_name: The run's name where `--run.dir` gives no folder.
+
+    Returns:
+        The folder, which may not exist yet.
+
+    Raises:
+        UserError: It exists and neither --run.overwrite nor --run.resume was given; it is not a run's; there is
+            nothing to resume; or the config to resume with differs, and in which fields.
+    """
+    path = run_path(config, default_name)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: the run folder is a file", mend="choose another --run.dir")
+    if config.resume and not path.exists():
+        raise UserError(f"{path}: there is no run to resume", mend="check --run.dir, or leave --run.resume out")
+    if not _occupied(path):
+        _check_writable(path)
+        return path
+    if not (config.overwrite or config.resume):
+        raise UserError(
+            f"{path}: the run folder exists and is not empty",
+            mend="go on with it by --run.resume, delete it by --run.overwrite, or choose another --run.dir",
+        )
+    saved = _read_config(path)
+    if config.resume:
+        _check_same(path, saved, _round_trip(resolved))
+    _check_writable(path)
+    return path
+
+
+def open_run(
+    config: RunConfig,
+    resolved: Mapping[str, Any],
+    *,
+    default_name: str,
+    origin: Mapping[str, Any],
+) -> RunFolder:
+    """Checks, locks and creates the run's folder, and writes its config.json.
+
+    Call it after all other input has been checked. Processes other than the first get the paths and write nothing.
+
+    Args:
+        config: Which folder, and whether to overwrite or resume it.
+        resolved: The whole config as plain data, defaults filled in.
+        default_name: The run's name where `--run.dir` gives no folder.
+        origin: What `provenance` returned; goes into config.json.
+
+    Raises:
+        UserError: As `check_run`; or another process is using the folder; or it cannot be written.
+    """
+    path = run_path(config, default_name)
+    fixed = {name: value for name, value in _leaves(_round_trip(resolved)) if not _may_change(name)}
+    identity = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+    if not is_main():
+        return RunFolder(path, identity=identity, lock=None, resumed=config.resume, notes=())
+    check_run(config, resolved, default_name=default_name)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock, notes = _take_lock(path)
+    except OSError as error:
+        raise storage_error(f"{path}: the run folder cannot be made", error) or error from error
+    try:
+        # Another process may have begun a run here since the first look.
+        check_run(config, resolved, default_name=default_name)
+        resumed = config.resume and _occupied(path)
+        resumes: list[Any] = []
+        first = dict(origin)
+        if resumed:
+            saved = _read_config(path)
+            first, resumes = saved["provenance"], [*saved["resumes"], dict(origin)]
+        elif _occupied(path):
+            _clear(path)
+        if config.resume and not any((path / "checkpoints" / "digests").glob("*.json")):
+            notes.append(f"{path} has no finished checkpoint: the run starts from the beginning")
+        record = {
+            "pairjax": installed_version("pairjax") or "not installed",
+            "config": resolved,
+            "provenance": first,
+            "resumes": resumes,
+        }
+        write_json(path / "config.json", record)
+    except BaseException:
+        lock.close()
+        raise
+    return RunFolder(path, identity=identity, lock=lock, resumed=resumed, notes=tuple(notes))
+
+
+def _occupied(path: Path) -> bool:
+    return path.is_dir() and any(child.name != _LOCK for child in path.iterdir())
+
+
+def _check_writable(path: Path) -> None:
+    """Raises UserError where the folder, or the one that would hold it, refuses to be written."""
+    nearest = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
+    if not nearest.is_dir():
+        raise UserError(
+            f"{path}: the run folder cannot be made", got=f"{nearest}, a file", mend="choose another --run.dir"
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: the run folder cannot be written", got=f"no permission in {nearest}")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The config.json of a pairjax run.
+
+    Raises:
+        UserError: There is none, or it is not ours: then nothing in the folder is ours to touch.
+    """
+    file = path / "config.json"
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = (
+            "no config.json" if isinstance(error, FileNotFoundError) else f"a config.json that cannot be read ({error})"
+        )
+        raise UserError(f"{path} is not a pairjax run", got=reason, mend="choose another --run.dir") from error
+    parts = {"pairjax": str, "config": dict, "provenance": dict, "resumes": list}
+    if not isinstance(saved, dict) or any(not isinstance(saved.get(name), kind) for name, kind in parts.items()):
+        raise UserError(
+            f"{path} is not a pairjax run", got="a config.json of something else", mend="choose another --run.dir"
+        )
+    return saved
+
+
+def _round_trip(resolved: Mapping[str, Any]) -> Any:
+    return json.loads(to_json(resolved))
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of everything but the dicts themselves."""
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _may_change(name: str) -> bool:
+    return any(name == field or name.startswith(f"{field}.") for field in MAY_CHANGE)
+
+
+def _check_same(path: Path, saved: Mapping[str, Any], resolved: Any) -> None:
+    """Raises UserError naming each field that a resumed run may not change, and does."""
+    old, new = dict(_leaves(saved["config"])), dict(_leaves(resolved))
+    absent = object()
+    changed = [
+        f"{name} was {_shown(old, name)} and is now {_shown(new, name)}"
+        for name in sorted(old.keys() | new.keys())
+        if not _may_change(name) and old.get(name, absent) != new.get(name, absent)
+    ]
+    if changed:
+        raise UserError(
+            f"{path}: the run cannot be resumed with another config: " + ", ".join(changed),
+            mend="resume with the options that it was started with, or choose another --run.dir",
+        )
+
+
+def _shown(fields: Mapping[str, Any], name: str) -> str:
+    return json.dumps(fields[name], ensure_ascii=False) if name in fields else "not there"
+
+
+def _take_lock(path: Path) -> tuple[IO[str], list[str]]:
+    """Holds the folder's lock, which the kernel frees when the process ends, however it ends."""
+    file = open(path / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the run
+    notes = []
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        file.close()
+        raise UserError(
+            f"{path}: the run folder is in use by {holder}", mend="wait for it, or choose another --run.dir"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            file.close()
+            raise
+        notes.append(f"{path}: this file system has no locks, so nothing keeps a second run out")
+    file.seek(0)
+    file.truncate()
+    file.write(f"process {os.getpid()} on {platform.node()}\n")
+    file.flush()
+    return file, notes
+
+
+def _clear(path: Path) -> None:
+    """Deletes what a run writes and leaves anything else; config.json goes last, as it marks the folder as ours."""
+    for child in sorted(path.glob("predictions.*.jsonl")):
+        child.unlink()
+    for name in _WRITTEN:
+        child = path / name
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        else:
+            child.unlink(missing_ok=True)

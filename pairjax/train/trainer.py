@@ -1,0 +1,123 @@
+"""A prepared run's programs: the `Job` that the loop takes, for fine-tuning on pairs."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from pairjax.base.config import Config
+from pairjax.base.errors import UserError
+from pairjax.base.losses import make_loss
+from pairjax.base.metrics import LOWER_IS_BETTER, quick_scores
+from pairjax.base.params import merge, split
+from pairjax.base.types import Batch, Params, TaskSpec
+from pairjax.data.layout import steps_per_epoch
+from pairjax.data.pipeline import train_batches
+from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, trainable_paths
+from pairjax.step.sharding import build_mesh, put_batch, replicate
+from pairjax.step.state import TrainState, init_state, state_sharding
+from pairjax.step.step import make_train_step
+from pairjax.train.evaluate import PredictLogits, make_predict_logits
+from pairjax.train.loop import Job
+from pairjax.train.setup import Prepared, hypers_of, label_counts
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A prepared run's programs and initial state."""
+
+    prepared: Prepared
+    mesh: jax.sharding.Mesh
+    job: Job
+    state: TrainState
+    frozen: Params
+    predict: PredictLogits
+
+    def params(self, state: TrainState) -> Params:
+        """The whole tree, frozen part included."""
+        return merge(state.params, self.frozen)
+
+
+def total_steps(config: Config, pairs: int) -> int:
+    """Updates of the whole run."""
+    planned = config.train.epochs * steps_per_epoch(pairs, config.train.batch_size)
+    return planned if config.train.max_steps is None else config.train.max_steps
+
+
+def choose_metric(config: Config, task: TaskSpec) -> str:
+    """The dev metric that chooses the best model.
+
+    Raises:
+        UserError: It is none of the task's.
+    """
+    known = quick_scores(task, np.zeros((2, task.outputs), np.float32), np.zeros(2, np.int32))
+    metric = config.train.metric or ("accuracy" if task.kind == "classification" else "spearman")
+    if metric not in known:
+        raise UserError(f"--train.metric {metric} is no metric of this task", expected=f"one of {', '.join(known)}")
+    return metric
+
+
+def build_trainer(config: Config, prepared: Prepared) -> Trainer:
+    """Compile nothing yet; lay out the state and the functions that the loop calls."""
+    task, encoded = prepared.task, prepared.encoded
+    mesh = build_mesh()
+    pairs = len(encoded["train"])
+    per_epoch, steps = steps_per_epoch(pairs, config.train.batch_size), total_steps(config, pairs)
+    metric = choose_metric(config, task)
+    chosen = trainable_paths(config.optim, prepared.params, pooler_kept=prepared.pooler_kept)
+    trainable, frozen = split(prepared.params, chosen)
+    optimizer = build_optimizer(
+        config.optim,
+        total_steps=steps,
+        decay=decay_mask(trainable),
+        multiplier=rate_multipliers(config.optim, trainable),
+    )
+    loss = make_loss(config.loss, task, label_counts(task, prepared.data.splits["train"]))
+    where = state_sharding(trainable, optimizer, mesh)
+    compiled = make_train_step(prepared.fns.apply, loss, optimizer, accumulate=config.optim.accumulate, sharding=where)
+    predict = make_predict_logits(prepared.fns, task, mesh=mesh)
+    frozen, hypers = replicate(frozen, mesh), hypers_of(config)
+    state = init_state(trainable, optimizer, key=jax.random.key(config.train.seed), sharding=where)
+    dev_label = prepared.data.splits["dev"].label
+    assert dev_label is not None
+
+    def batches(start: int) -> Iterator[tuple[int, Batch]]:
+        return train_batches(
+            encoded["train"],
+            prepared.targets["train"],
+            seed=config.train.seed,
+            layout=prepared.layout,
+            batch_size=config.train.batch_size,
+            start_step=start,
+            stop_step=steps,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            multiple=mesh.devices.size * config.optim.accumulate,
+        )
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Mapping[str, jax.Array]]:
+        return compiled(state, frozen, put_batch(batch, mesh), hypers)
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        outputs = predict(
+            merge(state.params, frozen),
+            encoded["dev"],
+            layout=prepared.layout,
+            batch_size=config.evaluation.batch_size,
+        )
+        return quick_scores(task, outputs, dev_label)
+
+    job = Job(
+        batches=batches,
+        step=step,
+        evaluate=evaluate,
+        total_steps=steps,
+        steps_per_epoch=per_epoch,
+        eval_every=config.train.eval_every or per_epoch,
+        save_every=config.run.save_every or 0,
+        metric=metric,
+        mode="min" if metric in LOWER_IS_BETTER else "max",
+        patience=config.train.patience,
+    )
+    return Trainer(prepared, mesh, job, state, frozen, predict)

@@ -1,0 +1,268 @@
+"""Safetensors to the parameter tree and back, every tensor accounted for.
+
+Nothing else is read: a pickle can run code. Arrays are NumPy's, float32; kernels are [inputs, outputs], the transpose
+of torch's.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from pairjax.base.errors import UserError
+from pairjax.base.params import flatten, unflatten
+from pairjax.base.types import EncoderSpec, Params
+from pairjax.weights.names import PREFIXES, WORDS, Tensor, encoder_tensors, pooler_tensors
+from pairjax.weights.source import INDEX, TOKENISER_FILES, WEIGHTS, read_json
+
+BARE_MODELS = {
+    "bert": "BertModel",
+    "roberta": "RobertaModel",
+    "xlm-roberta": "XLMRobertaModel",
+    "distilbert": "DistilBertModel",
+    "electra": "ElectraModel",
+}
+FLOATS = ("F64", "F32", "F16", "BF16")
+BUFFERS = re.compile(r"embeddings\.(position_ids|token_type_ids)")
+HEADS = re.compile(
+    r"(cls|lm_head|classifier|pre_classifier|qa_outputs|vocab_transform|vocab_layer_norm|vocab_projector|pooler|"
+    r"discriminator_predictions|generator_predictions|generator_lm_head|sequence_summary)\..+"
+)
+REFUSED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5")
+SHOWN = 5
+
+
+class LoadedEncoder(NamedTuple):
+    """What a Hugging Face folder holds.
+
+    Attributes:
+        params: The subtree `encoder`, float32 NumPy arrays.
+        pooler: {kernel [D, D], bias [D]}, or None where the checkpoint has none.
+        notes: Lines for the log: heads that were ignored.
+    """
+
+    params: Params
+    pooler: Params | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder's tensors, opened and not yet read.
+
+    Attributes:
+        folder: Theirs.
+        tensors: The open file and the name in it, by the name that the tensor has in the bare model today.
+    """
+
+    folder: Path
+    tensors: Mapping[str, tuple[Any, str]]
+
+    def misfits(self, table: Mapping[str, Tensor]) -> list[str]:
+        """What is missing, of another shape, or no float; a line each."""
+        lines = []
+        for path, (name, shape) in table.items():
+            expected = _stored_shape(path, shape)
+            if name not in self.tensors:
+                lines.append(f"{name} {expected} is missing")
+                continue
+            file, key = self.tensors[name]
+            view = file.get_slice(key)
+            got, kind = tuple(view.get_shape()), view.get_dtype()
+            if got != expected:
+                lines.append(f"{key} has shape {got} and not {expected}")
+            elif kind not in FLOATS:
+                lines.append(f"{key} is {kind} and no float")
+        return lines
+
+    def take(self, table: Mapping[str, Tensor]) -> Params:
+        """The tree of the table's paths, float32; call where there are no misfits.
+
+        Raises:
+            UserError: A tensor holds NaN or infinity.
+        """
+        flat = {}
+        for path, (name, _) in table.items():
+            file, key = self.tensors[name]
+            value = np.asarray(file.get_tensor(key)).astype(np.float32)
+            if not np.isfinite(value).all():
+                raise UserError(f"{self.folder}: {key} holds NaN or infinity", mend="fetch the weights again")
+            flat[path] = np.ascontiguousarray(value.T) if path.endswith("/kernel") else value
+        return unflatten(flat)
+
+
+def _stored_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[::-1] if path.endswith("/kernel") else shape
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The safetensors of a folder: one file, or the shards that its index names."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        shards = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+            raise UserError(f"{folder / INDEX}: no weight_map", expected="the file of each tensor")
+        names = sorted(set(shards.values()))
+        for name in names:
+            if Path(name).name != name:
+                raise UserError(f"{folder / INDEX}: names a file outside its folder", got=name)
+            if not (folder / name).is_file():
+                raise UserError(f"{folder / name}: a shard that {INDEX} names is missing", mend="fetch it again")
+        return [folder / name for name in names]
+    refused = sorted(path.name for pattern in REFUSED for path in folder.glob(pattern))
+    if refused:
+        out = f"{folder.name or 'encoder'}-safetensors"
+        raise UserError(
+            f"{folder}: pickled weights are refused, since reading them can run code",
+            got=", ".join(refused),
+            expected=WEIGHTS,
+            mend='convert them where torch is installed: python -c "from transformers import AutoModel as M, '
+            f"AutoTokenizer as T; [c.from_pretrained('{folder}').save_pretrained('{out}') for c in (M, T)]\"",
+        )
+    raise UserError(
+        f"{folder}: the encoder's folder has no weights",
+        expected=f"{WEIGHTS} or {INDEX}",
+        mend="copy them beside config.json",
+    )
+
+
+@contextmanager
+def open_checkpoint(folder: Path, *, family: str) -> Iterator[Checkpoint]:
+    """A folder's tensors under the names of the bare model: without prefix, the `gamma` and `beta` of old renamed.
+
+    Raises:
+        UserError: No weights, pickled ones, a file that is cut off or damaged, or weights of another family.
+    """
+    with ExitStack() as stack:
+        raw: dict[str, Any] = {}
+        for path in _weight_files(folder):
+            try:
+                # The header is checked against the file's size before anything is allocated.
+                file = stack.enter_context(safe_open(path, "numpy"))
+            except (SafetensorError, OSError) as error:
+                raise UserError(f"{path}: cut off or damaged", got=error, mend="fetch the file again") from None
+            for name in file.keys():  # noqa: SIM118
+                if name in raw:
+                    raise UserError(f"{path}: {name} is in another shard too", mend="fetch the folder again")
+                raw[name] = file
+        prefix = _prefix(folder, raw, family=family)
+        tensors: dict[str, tuple[Any, str]] = {}
+        for name, file in raw.items():
+            bare = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name.removeprefix(prefix)))
+            if bare in tensors:
+                raise UserError(f"{folder}: one tensor under two names", got=f"{tensors[bare][1]} and {name}")
+            tensors[bare] = (file, name)
+        yield Checkpoint(folder, tensors)
+
+
+def _prefix(folder: Path, names: Mapping[str, Any], *, family: str) -> str:
+    """What stands before the bare model's names ("bert."); found by the word embeddings, which every family has."""
+    found = [name.removesuffix(WORDS) for name in names if name.endswith(WORDS)]
+    if len(found) != 1:
+        raise UserError(
+            f"{folder}: the weights are of another kind of model",
+            got=f"{len(found)} tensors named {WORDS}" if found else f"no {WORDS} among {len(names)} tensors",
+            expected=f"a {family} encoder",
+        )
+    other = found[0].rstrip(".")
+    if other in PREFIXES.values() and other != PREFIXES[family]:
+        raise UserError(f"{folder}: the weights are of another family", got=other, expected=f"{family}, as config.json")
+    return found[0]
+
+
+def load_encoder(folder: Path, spec: EncoderSpec) -> LoadedEncoder:
+    """Read an encoder, and its pooler where it has one.
+
+    Every tensor is accounted for: it is loaded, or belongs to a known head, which is ignored and noted; anything else
+    is an error.
+
+    Args:
+        folder: With model.safetensors, or shards and their index.
+        spec: What config.json says (`read_encoder_spec`).
+
+    Raises:
+        UserError: Weights that are absent, pickled, damaged, of another family or shape, or more than is known.
+    """
+    with open_checkpoint(folder, family=spec.family) as checkpoint:
+        encoder, pooler = encoder_tensors(spec), pooler_tensors(spec)
+        if not any(name in checkpoint.tensors for name, _ in pooler.values()):
+            pooler = {}
+        wanted = {name for name, _ in (encoder | pooler).values()}
+        rest = sorted(name for name in checkpoint.tensors if name not in wanted and not BUFFERS.fullmatch(name))
+        heads = [name for name in rest if HEADS.fullmatch(name)]
+        problems = checkpoint.misfits(encoder | pooler)
+        problems += [f"{checkpoint.tensors[name][1]} is not known" for name in rest if name not in heads]
+        if problems:
+            more = f", and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+            raise UserError(
+                f"{folder}: the weights do not fit config.json",
+                got=", ".join(problems[:SHOWN]) + more,
+                expected=f"a {spec.family} encoder of {spec.num_layers} layers and width {spec.hidden_size}",
+            )
+        params = checkpoint.take(encoder)
+        pooled = checkpoint.take(pooler)["pooler"] if pooler else None
+    notes = (f"{folder}: heads of the checkpoint ignored: {', '.join(heads)}",) if heads else ()
+    return LoadedEncoder(params, pooled, notes)
+
+
+def save_encoder(folder: Path, spec: EncoderSpec, encoder: Params, pooler: Params | None, *, source: Path) -> None:
+    """Write a folder that transformers opens, whole or not at all.
+
+    Args:
+        folder: Replaced if it is there.
+        spec: The architecture.
+        encoder: The subtree `encoder`.
+        pooler: {kernel, bias} or None; left out where the family has none.
+        source: The folder that the encoder came from, for its config.json and tokeniser.
+
+    Raises:
+        ValueError: The parameters are not those of the architecture.
+    """
+    table = encoder_tensors(spec)
+    tree: Params = dict(encoder)
+    if pooler is not None and spec.has_pooler:
+        table |= pooler_tensors(spec)
+        tree["pooler"] = pooler
+    flat = {path: np.asarray(leaf, np.float32) for path, leaf in flatten(tree).items()}
+    shapes = {path: leaf.shape for path, leaf in flat.items()}
+    if shapes != {path: shape for path, (_, shape) in table.items()}:
+        odd = sorted(
+            path for path in shapes.keys() | table.keys() if path not in table or shapes.get(path) != table[path].shape
+        )
+        raise ValueError(f"parameters do not fit the architecture: {', '.join(odd)}")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        tensors = {
+            name: np.ascontiguousarray(flat[path].T if path.endswith("/kernel") else flat[path])
+            for path, (name, _) in table.items()
+        }
+        save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
+        config = _bare_config(read_json(source / "config.json"), spec)
+        text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
+        (partial / "config.json").write_text(text + "\n", encoding="utf-8")
+        for name in TOKENISER_FILES:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, partial / name)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _bare_config(config: dict[str, Any], spec: EncoderSpec) -> dict[str, Any]:
+    """The source's settings, for the bare model in float32: no heads, no code, no path of where it lay."""
+    dropped = ("_name_or_path", "auto_map", "torch_dtype", "id2label", "label2id", "problem_type")
+    kept = {key: value for key, value in config.items() if key not in dropped}
+    return kept | {"architectures": [BARE_MODELS[spec.family]], "dtype": "float32"}

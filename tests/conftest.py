@@ -1,0 +1,31 @@
+"""Shapes in signatures are checked in tests only, by jaxtyping's import hook with beartype."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Eight devices for the sharding tests; and little optimisation, since tiny models spend their time compiling.
+FLAGS = ("--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0")
+os.environ["XLA_FLAGS"] = " ".join(
+    (os.environ.get("XLA_FLAGS", ""), *FLAGS, "--xla_llvm_disable_expensive_passes=true")
+)
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("pairjax", "beartype.beartype")
+
+ROOT = Path(__file__).resolve().parents[1]
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "xla-tests"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    """The folder of real sets, or a skip that says which variable names it."""
+    folder = os.environ.get("PAIRJAX_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("PAIRJAX_DATA names no folder with the real sets")
+    return Path(folder)

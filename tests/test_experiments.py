@@ -1,0 +1,70 @@
+"""Every experiment file's full train step, at MiniLM's shapes, without weights, data or arithmetic."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from pairjax.base.losses import make_loss
+from pairjax.base.params import split
+from pairjax.base.types import Batch, EncoderSpec, TaskSpec
+from pairjax.cli.options import load_experiment
+from pairjax.models.build import build_pair_model
+from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, trainable_paths
+from pairjax.step.state import init_state
+from pairjax.step.step import make_train_step
+from pairjax.train.setup import hypers_of
+
+EXPERIMENTS = sorted((Path(__file__).resolve().parents[1] / "experiments").glob("*.py"))
+MINILM = EncoderSpec(
+    family="bert",
+    vocab_size=30522,
+    hidden_size=384,
+    embedding_size=384,
+    num_layers=6,
+    num_heads=12,
+    intermediate_size=1536,
+    max_positions=512,
+    type_vocab_size=2,
+    position_offset=0,
+    pad_token_id=0,
+    layer_norm_eps=1e-12,
+    activation="gelu",
+    has_pooler=True,
+)
+
+
+def batch(rows: int, length: int, *, regression: bool) -> Batch:
+    slots, pairs = np.zeros((rows, length), np.int32), np.zeros((rows, 1), np.int32)
+    label = pairs.astype(np.float32) if regression else pairs
+    return Batch(slots, slots, slots, slots, slots, label, pairs.astype(np.float32), pairs)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_full_train_step_has_the_shapes_it_should(path: Path) -> None:
+    module = load_experiment(str(path))
+    assert module.__doc__
+    assert "Command: pairjax train" in module.__doc__
+    config = module.config
+    regression = path.stem.startswith("stsb")
+    task = TaskSpec("regression") if regression else TaskSpec("classification", ("a", "b", "c"))
+    fns = build_pair_model(config.model, MINILM, task.outputs)
+
+    def run(key: jax.Array, rows: Batch) -> tuple:
+        params = fns.init(key)
+        trainable, frozen = split(params, trainable_paths(config.optim, params, pooler_kept=True))
+        optimizer = build_optimizer(
+            config.optim,
+            total_steps=10,
+            decay=decay_mask(trainable),
+            multiplier=rate_multipliers(config.optim, trainable),
+        )
+        step = make_train_step(fns.apply, make_loss(config.loss, task, None), optimizer)
+        state = init_state(trainable, optimizer, key=key)
+        return state, step(state, frozen, rows, hypers_of(config))
+
+    before, (after, metrics) = jax.eval_shape(run, jax.random.key(0), batch(32, 64, regression=regression))
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
+    assert metrics["loss_sum"].shape == ()
