@@ -7,7 +7,7 @@ Data: built-in rule-made pairs, English, 3 classes (pairjax/data/synthetic.py), 
 from pairjax import Config, DataConfig, DropoutConfig, EvalConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 
 config = Config(
-    data=DataConfig(rules="entailment", sizes=(6000, 600, 600), buckets=2),
+    data=DataConfig(rules="entailment", sizes=(8000, 600, 600), buckets=2),
     model=ModelConfig(
         pooling="mean",
         pool_over="sides",
@@ -20,7 +20,7 @@ config = Config(
         examples=(
             ("The nurse opened the door.", "The door was opened by the nurse."),
             ("The nurse opened the door.", "The nurse did not open the door."),
-            ("The nurse opened the door.", "The teacher opened the door."),
+            ("The nurse promised to open the door.", "The nurse opened the door."),
         ),
     ),
     run=RunConfig(dir="runs/quickstart"),

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from pairjax.base.errors import UserError
-    from pairjax.train.finetune import train
-    from pairjax.train.predict import PairClassifier, load
+    from pairjax.training.finetune import train
+    from pairjax.training.predict import PairClassifier, load
 
 _CONFIGS = [
     "CombineConfig",
@@ -47,9 +47,9 @@ _CONFIGS = [
 _HOMES = {
     **dict.fromkeys(_CONFIGS, "pairjax.base.config"),
     "UserError": "pairjax.base.errors",
-    "train": "pairjax.train.finetune",
-    "load": "pairjax.train.predict",
-    "PairClassifier": "pairjax.train.predict",
+    "train": "pairjax.training.finetune",
+    "load": "pairjax.training.predict",
+    "PairClassifier": "pairjax.training.predict",
 }
 
 __all__ = [
@@ -75,8 +75,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'pairjax' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    # The function shares its name with the subpackage that holds it, which every import of one of its modules binds.
-    if _HOMES[name].startswith("pairjax.train."):
-        globals()["train"] = import_module("pairjax.train.finetune").train
-    return value
+    return getattr(import_module(_HOMES[name]), name)

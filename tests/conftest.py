@@ -14,9 +14,12 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook("pairjax", "beartype.beartype")
-
 ROOT = Path(__file__).resolve().parents[1]
+# All but the rules' grammars, which have no shapes and are called a hundred times a pair.
+CHECKED = [f"pairjax.{path.stem}" for path in (ROOT / "pairjax").iterdir() if path.stem not in ("__init__", "data")]
+CHECKED += [f"pairjax.data.{path.stem}" for path in (ROOT / "pairjax" / "data").glob("*.py") if path.stem != "__init__"]
+install_import_hook(CHECKED, "beartype.beartype")
+
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "xla-tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

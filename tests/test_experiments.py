@@ -14,7 +14,7 @@ from pairjax.models.build import build_pair_model
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, trainable_paths
 from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
-from pairjax.train.setup import hypers_of
+from pairjax.training.setup import hypers_of
 
 EXPERIMENTS = sorted((Path(__file__).resolve().parents[1] / "experiments").glob("*.py"))
 MINILM = EncoderSpec(

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pairjax"
-LAYERS = ("base", "data", "weights", "models", "step", "train", "report", "cli")
+LAYERS = ("base", "data", "weights", "models", "step", "training", "report", "cli")
 """From the bottom up: each imports itself and those before it."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -90,7 +90,7 @@ def test_each_layer_imports_only_itself_and_those_below(path: Path) -> None:
         name for name in imports_of("pairjax", path) if layer_of(name) is not None and layer_of(name) not in allowed
     ]
     assert not wrong
-    # The package's own front stands on train/, so only the command line may use it.
+    # The package's own front stands on training/, so only the command line may use it.
     assert "pairjax" not in imports(path) or layer == "cli"
 
 
@@ -119,7 +119,7 @@ def test_the_base_of_the_command_line_imports_no_heavy_package(name: str) -> Non
 
 @pytest.mark.parametrize(
     ("dotted", "home"),
-    [("orbax", "pairjax.train.checkpoint"), ("jax.distributed", "pairjax.train.distributed")],
+    [("orbax", "pairjax.training.checkpoint"), ("jax.distributed", "pairjax.training.distributed")],
 )
 def test_a_library_with_one_owner_is_used_nowhere_else(dotted: str, home: str) -> None:
     assert {name for path, name in zip(MODULES, NAMES, strict=True) if reads(path, dotted)} <= {home}

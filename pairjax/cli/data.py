@@ -36,8 +36,8 @@ def main(args: Sequence[str]) -> int:
     data = load_pairs(options.data)
     print_summary(inspect_pairs(data), console, rows=options.rows, seed=options.data.seed)
     if options.baselines:
-        from pairjax.train.present import baselines_table
-        from pairjax.train.probes import lexical_baselines
+        from pairjax.training.present import baselines_table
+        from pairjax.training.probes import lexical_baselines
 
         console.print(baselines_table(lexical_baselines(data), split="dev"))
     return 0

@@ -31,12 +31,12 @@ def main(args: Sequence[str]) -> int:
     from rich.console import Console
 
     from pairjax.data.sources import load_for_task
-    from pairjax.train.artifact import find_artifact
-    from pairjax.train.finish import evaluate_splits
-    from pairjax.train.predict import load
-    from pairjax.train.present import print_results
-    from pairjax.train.rundir import write_json
-    from pairjax.train.setup import use_compilation_cache
+    from pairjax.training.artifact import find_artifact
+    from pairjax.training.finish import evaluate_splits
+    from pairjax.training.predict import load
+    from pairjax.training.present import print_results
+    from pairjax.training.rundir import write_json
+    from pairjax.training.setup import use_compilation_cache
 
     find_artifact(options.model)
     if options.output is not None and not Path(options.output).parent.is_dir():

@@ -67,8 +67,8 @@ def main(args: Sequence[str]) -> int:
     options = parse(PredictOptions, args, prog="pairjax predict", description=PredictOptions.__doc__ or "")
 
     from pairjax.data.sources import iter_pairs
-    from pairjax.train.predict import load
-    from pairjax.train.setup import use_compilation_cache
+    from pairjax.training.predict import load
+    from pairjax.training.setup import use_compilation_cache
 
     pairs = iter_pairs(options.input, format=options.format, first=options.first, second=options.second)
     use_compilation_cache(None)

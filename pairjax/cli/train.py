@@ -21,6 +21,6 @@ def main(args: Sequence[str]) -> int:
     default = dataclasses.replace(default, data=without_source(default.data, rest))
     config = parse(Config, rest, default=default, prog="pairjax train", description=description)
 
-    from pairjax.train.finetune import train
+    from pairjax.training.finetune import train
 
     return train(config, name=name).exit_code

@@ -15,6 +15,7 @@ from pairjax.data.rules.words import (
     Frames,
     Grammar,
     Made,
+    Noun,
     Quantifier,
     Verb,
 )
@@ -51,22 +52,28 @@ def _finish(
 
 
 class _Deed(NamedTuple):
-    """What A tells of a deed, B's verb and A's, and what each names (the first of its synonyms)."""
+    """What A tells of a deed; B's verb and A's, and what each names (the first of its synonyms); who did A's."""
 
     tells: Told
     verb: Verb
     first_verb: Verb
     name: str
     first_name: str
+    first_agent: Noun
 
 
-def _deed(grammar: Grammar, draws: Draws, label: Label, *, denied: bool) -> _Deed:
-    """A has a synonym of B's verb, or else (a third of neutral) an unrelated verb, of which it may tell anything."""
+def _deed(grammar: Grammar, draws: Draws, label: Label, agent: Noun, *, denied: bool) -> _Deed:
+    """A has a synonym of B's verb, or else (half of neutral) an unrelated verb or, seldom as it shares fewer words,
+    another doer; of either it may tell anything, since two people may have done it together."""
     verbs, unrelated = draws.several(grammar.lexicon.renamed_verbs, 2)
     same, synonym = draws.several(verbs, 2)
-    if label == "neutral" and draws.coin(0.35):
-        return _Deed(draws.pick(("done", "undone")), same, draws.pick(unrelated), verbs[0].base, unrelated[0].base)
-    return _Deed(told(label, denied=denied), same, synonym, verbs[0].base, verbs[0].base)
+    name = verbs[0].base
+    if label != "neutral" or draws.coin():
+        return _Deed(told(label, denied=denied), same, synonym, name, name, agent)
+    tells: Told = draws.pick(("done", "undone"))
+    if draws.coin(0.75):
+        return _Deed(tells, same, draws.pick(unrelated), name, unrelated[0].base, agent)
+    return _Deed(tells, same, same, name, name, draws.another(grammar.lexicon.people, agent))
 
 
 def negation(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Made:
@@ -75,15 +82,16 @@ def negation(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Ma
     lexicon = grammar.lexicon
     agent, thing = draws.pick(lexicon.people), draws.pick(lexicon.things)
     denied, outer = draws.coin(), draws.coin(0.15)
-    deed = _deed(grammar, draws, label, denied=denied)
+    deed = _deed(grammar, draws, label, agent, denied=denied)
     group = (
         lexicon.intend if deed.tells == "open" else lexicon.achieve if (deed.tells == "done") != outer else lexicon.miss
     )
     phrase = draws.pick(group)
     wording = phrase.denied if outer else phrase.affirmed
-    first = grammar.implied(agent, wording, deed.first_verb, grammar.the(thing))
+    first = grammar.implied(deed.first_agent, wording, deed.first_verb, grammar.the(thing))
     second = grammar.event(agent, deed.verb, thing, negative=denied, passive=draws.coin(0.2))
-    words, first_words = ((agent.singular, name, thing.singular) for name in (deed.name, deed.first_name))
+    words = (agent.singular, deed.name, thing.singular)
+    first_words = (deed.first_agent.singular, deed.first_name, thing.singular)
     return _finish(grammar, draws, frames, first, second, words, first_words)
 
 
@@ -92,13 +100,14 @@ def factives(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Ma
     lexicon = grammar.lexicon
     thinker, agent = draws.several(lexicon.people, 2)
     thing, denied = draws.pick(lexicon.things), draws.coin()
-    deed = _deed(grammar, draws, label, denied=denied)
+    deed = _deed(grammar, draws, label, agent, denied=denied)
     group = lexicon.claims if deed.tells == "open" else lexicon.knows if deed.tells == "done" else lexicon.errs
-    embedded = grammar.earlier(agent, deed.first_verb, thing)
+    embedded = grammar.earlier(deed.first_agent, deed.first_verb, thing)
     first = f"{grammar.the(thinker)} {draws.pick(group)} {embedded}"
     second = grammar.event(agent, deed.verb, thing, negative=denied, passive=draws.coin(0.2))
-    words, first_words = ((agent.singular, name, thing.singular) for name in (deed.name, deed.first_name))
-    return _finish(grammar, draws, frames, first, second, words, (*first_words, thinker.singular))
+    words = (agent.singular, deed.name, thing.singular)
+    first_words = (deed.first_agent.singular, deed.first_name, thing.singular, thinker.singular)
+    return _finish(grammar, draws, frames, first, second, words, first_words)
 
 
 def antonyms(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Made:
@@ -272,7 +281,7 @@ def roles(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Made:
 
 def adjuncts(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Made:
     """Where it was done: A tells it with the place, or a refusal of it. Neutral: A tells the time and not the place,
-    or of a promise, or of another deed."""
+    or of a promise, or of another deed or doer."""
     lexicon = grammar.lexicon
     agent, thing = draws.pick(lexicon.people), draws.pick(lexicon.things)
     verbs, unrelated = draws.several(lexicon.renamed_verbs, 2)
@@ -291,6 +300,10 @@ def adjuncts(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Ma
             first_words = (*words[:3], time)
         case _, 1 | 2:
             first = grammar.implied(agent, draws.pick(lexicon.intend).affirmed, synonym, there)
+        case _, 3:
+            doer = draws.another(lexicon.people, agent)
+            first = grammar.active(doer, same, there)
+            first_words = (doer.singular, *words[1:])
         case _:
             first = grammar.active(agent, draws.pick(unrelated), there)
             first_words = (agent.singular, unrelated[0].base, thing.singular, place[1])

@@ -145,9 +145,9 @@ PERSON_VERBS = _verbs(
 )
 THING_VERBS = _verbs(
     "reparar/consertar comprar/adquirir esconder/ocultar examinar/inspecionar escolher/selecionar roubar/furtar "
-    "levantar/erguer mover/deslocar mostrar/exibir polir/lustrar destruir:destruiu:destruído limpar:limpou:limpo pintar "
-    "carregar fotografar desenhar medir lavar descrever:descreveu:descrito vender embrulhar pesar filmar encomendar "
-    "devolver testar cobrir:cobriu:coberto copiar decorar restaurar alugar"
+    "levantar/erguer mover/deslocar mostrar/exibir polir/lustrar destruir:destruiu:destruído limpar:limpou:limpo "
+    "pintar carregar fotografar desenhar medir lavar descrever:descreveu:descrito vender embrulhar pesar filmar "
+    "encomendar devolver testar cobrir:cobriu:coberto copiar decorar restaurar alugar"
 )
 CHOICE_VERBS = _verbs(
     "comprar/adquirir examinar/inspecionar escolher/selecionar filmar/gravar mostrar/exibir desenhar/esboçar "

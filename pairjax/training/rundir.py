@@ -23,9 +23,9 @@ import numpy as np
 
 from pairjax.base.config import RunConfig
 from pairjax.base.errors import UserError
-from pairjax.train.distributed import is_main
-from pairjax.train.provenance import installed_version
-from pairjax.train.provenance import provenance as provenance
+from pairjax.training.distributed import is_main
+from pairjax.training.provenance import installed_version
+from pairjax.training.provenance import provenance as provenance
 
 MAY_CHANGE = ("run", "evaluation", "data.download", "model.download")
 """Fields that a resumed run may give otherwise: none of them has a part in the training itself. All else may not;

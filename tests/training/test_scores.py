@@ -11,8 +11,8 @@ from pairjax.base.errors import UserError
 from pairjax.base.metrics import probabilities, quick_scores
 from pairjax.base.stats import Interval
 from pairjax.base.types import TaskSpec
-from pairjax.train.predict import predictions_from
-from pairjax.train.scores import calibrate, class_report, collapsed, score, scores_to_json
+from pairjax.training.predict import predictions_from
+from pairjax.training.scores import calibrate, class_report, collapsed, score, scores_to_json
 
 BINARY = TaskSpec("classification", ("paraphrase", "other"), "paraphrase")
 THREE = TaskSpec("classification", ("entailment", "neutral", "contradiction"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pairjax.base.types import TaskSpec
-from pairjax.train.present import NAMES, OF_POSITIVE, Score, format_score
+from pairjax.training.present import NAMES, OF_POSITIVE, Score, format_score
 
 
 @dataclass(frozen=True)

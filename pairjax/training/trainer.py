@@ -18,9 +18,9 @@ from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, tr
 from pairjax.step.sharding import build_mesh, put_batch, replicate
 from pairjax.step.state import TrainState, init_state, state_sharding
 from pairjax.step.step import make_train_step
-from pairjax.train.evaluate import PredictLogits, make_predict_logits
-from pairjax.train.loop import Job
-from pairjax.train.setup import Prepared, hypers_of, label_counts
+from pairjax.training.evaluate import PredictLogits, make_predict_logits
+from pairjax.training.loop import Job
+from pairjax.training.setup import Prepared, hypers_of, label_counts
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from rich.console import Console
 
 from pairjax.base.config import Config
 from pairjax.base.types import Params
-from pairjax.train.checkpoint import Checkpointer
-from pairjax.train.distributed import StopSignal
-from pairjax.train.finish import finish
-from pairjax.train.loop import Fit, Progress, fit, progress_from
-from pairjax.train.provenance import provenance
-from pairjax.train.rundir import RunFolder, check_run, open_run
-from pairjax.train.setup import plain_config, prepare, use_compilation_cache
-from pairjax.train.tracking import Tracker, check_tracking
-from pairjax.train.trainer import Trainer, build_trainer
+from pairjax.training.checkpoint import Checkpointer
+from pairjax.training.distributed import StopSignal
+from pairjax.training.finish import finish
+from pairjax.training.loop import Fit, Progress, fit, progress_from
+from pairjax.training.provenance import provenance
+from pairjax.training.rundir import RunFolder, check_run, open_run
+from pairjax.training.setup import plain_config, prepare, use_compilation_cache
+from pairjax.training.tracking import Tracker, check_tracking
+from pairjax.training.trainer import Trainer, build_trainer
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pairjax.train.rundir import to_json
+from pairjax.training.rundir import to_json
 
 FORMAT = 1
 

@@ -17,9 +17,9 @@ import numpy as np
 from pairjax.base.errors import UserError
 from pairjax.base.types import Batch
 from pairjax.step.state import TrainState
-from pairjax.train.checkpoint import Checkpointer
-from pairjax.train.distributed import StopSignal
-from pairjax.train.tracking import Tracker
+from pairjax.training.checkpoint import Checkpointer
+from pairjax.training.distributed import StopSignal
+from pairjax.training.tracking import Tracker
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, jax.Array]]]
 """One update; the state is donated."""

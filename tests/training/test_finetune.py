@@ -16,8 +16,8 @@ from safetensors.numpy import load_file
 
 import pairjax
 from pairjax import Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, UserError
-from pairjax.train.distributed import StopSignal
-from pairjax.train.finetune import TrainResult, train
+from pairjax.training.distributed import StopSignal
+from pairjax.training.finetune import TrainResult, train
 from tests.cli.conftest import write_pairs
 from tests.tiny import write_tiny_encoder
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pairjax.base.errors import UserError
-from pairjax.train.distributed import StopSignal, initialize, is_main, process_count, process_index
+from pairjax.training.distributed import StopSignal, initialize, is_main, process_count, process_index
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,7 +90,7 @@ def test_outside_the_main_thread_nothing_is_caught() -> None:
 def test_a_loop_in_a_process_of_its_own_saves_and_ends_on_sigterm() -> None:
     code = """
         import time
-        from pairjax.train.distributed import StopSignal
+        from pairjax.training.distributed import StopSignal
         with StopSignal() as stop:
             print("ready", flush=True)
             step = 0
@@ -132,11 +132,11 @@ def test_two_processes_stop_at_one_step_and_write_one_checkpoint(tmp_path: Path)
     code = """
         import sys, time
         from pathlib import Path
-        from pairjax.train.distributed import StopSignal, initialize, is_main, process_count, process_index
+        from pairjax.training.distributed import StopSignal, initialize, is_main, process_count, process_index
         assert initialize(timeout=60)
         import jax, numpy as np
         from jax.sharding import Mesh, NamedSharding, PartitionSpec
-        from pairjax.train.checkpoint import Checkpointer
+        from pairjax.training.checkpoint import Checkpointer
         assert process_count() == 2 and is_main() == (process_index() == 0)
         mesh = Mesh(np.asarray(jax.devices()), ("data",))
         spread = NamedSharding(mesh, PartitionSpec("data"))

@@ -26,9 +26,9 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from pairjax.base.errors import UserError
-from pairjax.train.digests import Digest, digest_text, file_fault, hash_files, read_digest
-from pairjax.train.distributed import is_main, process_count
-from pairjax.train.rundir import storage_error, write_text
+from pairjax.training.digests import Digest, digest_text, file_fault, hash_files, read_digest
+from pairjax.training.distributed import is_main, process_count
+from pairjax.training.rundir import storage_error, write_text
 
 
 class Restored(NamedTuple):

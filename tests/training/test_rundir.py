@@ -14,8 +14,8 @@ import pytest
 
 from pairjax.base.config import RunConfig
 from pairjax.base.errors import UserError
-from pairjax.train.provenance import provenance
-from pairjax.train.rundir import RunFolder, check_run, open_run, write_json
+from pairjax.training.provenance import provenance
+from pairjax.training.rundir import RunFolder, check_run, open_run, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 RESOLVED: dict[str, Any] = {
@@ -186,7 +186,7 @@ def test_a_folder_without_permission_is_an_error(tmp_path: Path) -> None:
 HOLDING = textwrap.dedent("""
     import sys
     from pairjax.base.config import RunConfig
-    from pairjax.train.rundir import open_run
+    from pairjax.training.rundir import open_run
     run = open_run(RunConfig(dir=sys.argv[1]), {}, default_name="x", origin={})
     print("held", flush=True)
     sys.stdin.read()
@@ -257,7 +257,7 @@ def test_provenance_names_the_commit_and_a_changed_tree(tmp_path: Path, monkeypa
 
     file = tmp_path / "provenance.py"
     file.write_text("one")
-    monkeypatch.setattr("pairjax.train.provenance.__file__", str(file))
+    monkeypatch.setattr("pairjax.training.provenance.__file__", str(file))
     assert provenance(device_kind="cpu", device_count=1)["git"] is None
     git("init", "-q")
     assert provenance(device_kind="cpu", device_count=1)["git"] is None

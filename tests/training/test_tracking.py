@@ -17,9 +17,9 @@ from rich.progress import Progress
 
 from pairjax.base.config import RunConfig
 from pairjax.base.errors import UserError
-from pairjax.train import tracking
-from pairjax.train.rundir import RunFolder
-from pairjax.train.tracking import Tracker, check_tracking
+from pairjax.training import tracking
+from pairjax.training.rundir import RunFolder
+from pairjax.training.tracking import Tracker, check_tracking
 
 
 class Clock:

@@ -163,4 +163,4 @@ def lexical_baselines(data: PairData, *, split: str = "dev", seed: int = 0) -> d
 def _classify(inputs: object, label: Shaped[np.ndarray, " pairs"], scored: object) -> Shaped[np.ndarray, " scored"]:
     if len(np.unique(label)) < 2:
         return np.full(scored.shape[0], label[0])  # type: ignore[attr-defined]
-    return LogisticRegression(max_iter=300, tol=1e-3).fit(inputs, label).predict(scored)
+    return LogisticRegression(max_iter=1000, tol=1e-6).fit(inputs, label).predict(scored)

@@ -10,15 +10,15 @@ from rich.console import Console
 
 from pairjax.base.config import Config, EvalConfig
 from pairjax.base.types import PairData, Pairs, Params, TaskSpec
-from pairjax.train.artifact import Calibration, save_artifact
-from pairjax.train.card import CardInfo, model_card
-from pairjax.train.loop import Fit
-from pairjax.train.predict import PairClassifier, predictions_from
-from pairjax.train.present import print_results
-from pairjax.train.rundir import RunFolder, to_json, write_json, write_text
-from pairjax.train.scores import calibrate, class_report, collapsed, score, scores_to_json
-from pairjax.train.setup import encode_split, plain_config
-from pairjax.train.trainer import Trainer
+from pairjax.training.artifact import Calibration, save_artifact
+from pairjax.training.card import CardInfo, model_card
+from pairjax.training.loop import Fit
+from pairjax.training.predict import PairClassifier, predictions_from
+from pairjax.training.present import print_results
+from pairjax.training.rundir import RunFolder, to_json, write_json, write_text
+from pairjax.training.scores import calibrate, class_report, collapsed, score, scores_to_json
+from pairjax.training.setup import encode_split, plain_config
+from pairjax.training.trainer import Trainer
 
 
 def score_splits(
@@ -150,7 +150,7 @@ def finish(
         "provenance": dict(origin) | {"data": dict(prepared.data.source)},
     }
     if config.evaluation.baselines:
-        from pairjax.train.probes import lexical_baselines
+        from pairjax.training.probes import lexical_baselines
 
         result["baselines"] = {split: lexical_baselines(prepared.data, split=split) for split in metrics}
     card = model_card(

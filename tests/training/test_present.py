@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from pairjax.base.types import TaskSpec
-from pairjax.train import present
-from pairjax.train.card import CardInfo, escaped, model_card
+from pairjax.training import present
+from pairjax.training.card import CardInfo, escaped, model_card
 
 SCORE = {"value": 0.9124, "low": 0.8891, "high": 0.9312}
 NULL = {"value": None, "low": None, "high": None}

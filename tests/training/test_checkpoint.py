@@ -23,7 +23,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pairjax.base.errors import UserError
-from pairjax.train.checkpoint import Checkpointer
+from pairjax.training.checkpoint import Checkpointer
 
 
 class Toy(NamedTuple):
@@ -134,7 +134,7 @@ def test_an_old_checkpoint_goes_only_when_the_new_one_has_its_digest(
 
     held = save_steps(tmp_path, {1: None}, keep=1)
     with Checkpointer(tmp_path, keep=1) as checkpoints:
-        monkeypatch.setattr("pairjax.train.checkpoint.write_text", refuse)
+        monkeypatch.setattr("pairjax.training.checkpoint.write_text", refuse)
         checkpoints.save(2, start(), host={})
         with pytest.raises(UserError, match=r"step 2 cannot be written \(step 1 kept\): the disk is full"):
             checkpoints.wait()
@@ -177,7 +177,7 @@ def cut(path: Path) -> None:
 
 
 def reseal(path: Path, **changed: Any) -> None:
-    from pairjax.train.digests import _seal
+    from pairjax.training.digests import _seal
 
     body = json.loads(path.read_text()) | changed
     body.pop("seal")
@@ -365,7 +365,7 @@ def test_an_error_on_the_way_out_does_not_hide_the_first(tmp_path: Path, monkeyp
     def refuse(path: Path, text: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("pairjax.train.checkpoint.write_text", refuse)
+    monkeypatch.setattr("pairjax.training.checkpoint.write_text", refuse)
 
     def diverge() -> None:
         with Checkpointer(tmp_path / "a") as checkpoints:
@@ -381,7 +381,7 @@ def test_an_error_on_the_way_out_does_not_hide_the_first(tmp_path: Path, monkeyp
 SAVING = textwrap.dedent("""
     import sys, jax, jax.numpy as jnp
     from pathlib import Path
-    from pairjax.train.checkpoint import Checkpointer
+    from pairjax.training.checkpoint import Checkpointer
     with Checkpointer(Path(sys.argv[1])) as checkpoints:
         for step in range(1, 1000):
             checkpoints.save(step, {"w": jnp.full(3_000_000, step, jnp.int32)}, host={"at": step})

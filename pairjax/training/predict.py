@@ -19,8 +19,8 @@ from pairjax.data.layout import Layout, plan_in_order
 from pairjax.data.pipeline import eval_batches
 from pairjax.models.build import build_pair_model
 from pairjax.step.sharding import build_mesh, put_batch, replicate
-from pairjax.train.artifact import Artifact, load_artifact
-from pairjax.train.evaluate import make_predict_logits
+from pairjax.training.artifact import Artifact, load_artifact
+from pairjax.training.evaluate import make_predict_logits
 
 RUNGS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
