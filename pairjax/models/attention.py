@@ -14,6 +14,37 @@ MASKED = -1e30
 KERNEL_INIT = nn.initializers.normal(0.02)
 
 
+@jax.custom_vjp
+def affine(
+    x: Float[Array, "*leading inputs"], kernel: Float[Array, "inputs size"], bias: Float[Array, " size"]
+) -> Float[Array, "*leading size"]:
+    """`x @ kernel + bias`, with a gradient that XLA's CPU backend computes a quarter faster than JAX's own.
+
+    The result's cotangent is computed by itself, or else what produces it is fused into a transposed operand, a strided
+    write; and of the two operands of the kernel's gradient the narrower one is transposed.
+    """
+    return x @ kernel + bias
+
+
+def _affine_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
+    return affine(x, kernel, bias), (x, kernel)
+
+
+def _affine_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array, Array]:
+    x, kernel = saved
+    cotangent = jax.lax.platform_dependent(cotangent, cpu=jax.lax.optimization_barrier, default=lambda y: y)
+    leading = tuple(range(x.ndim - 1))
+    inputs, size = kernel.shape
+    if inputs <= size:
+        gradient = jax.lax.dot_general(x, cotangent, ((leading, leading), ((), ())))
+    else:
+        gradient = jax.lax.dot_general(cotangent, x, ((leading, leading), ((), ()))).T
+    return cotangent @ kernel.T, gradient, jnp.sum(cotangent, axis=leading)
+
+
+affine.defvjp(_affine_forward, _affine_backward)
+
+
 class Projection(nn.Module):
     """The parameters of an affine map, handed out rather than applied, so that several can be applied as one.
 
@@ -73,7 +104,7 @@ class Attention(nn.Module):
             probabilities = dropout(probabilities, rate, self.make_rng("dropout"))
         mixed = jnp.einsum("rhqs,rshd->rqhd", probabilities, v)
         kernel, bias = weights["out"]
-        return mixed.reshape(queries.shape) @ kernel + bias
+        return affine(mixed.reshape(queries.shape), kernel, bias)
 
     def _split(self, x: Float[Array, "rows length dim"]) -> Float[Array, "rows length heads size"]:
         return x.reshape(*x.shape[:-1], self.heads, -1)
@@ -89,9 +120,7 @@ def _project(
         names = ("query", "key", "value")
         kernel = jnp.concatenate([weights[name][0] for name in names], axis=1)
         bias = jnp.concatenate([weights[name][1] for name in names])
-        q, k, v = jnp.split(queries @ kernel + bias, 3, axis=-1)
+        q, k, v = jnp.split(affine(queries, kernel, bias), 3, axis=-1)
         return q, k, v
-    q, k, v = (
-        x @ weights[name][0] + weights[name][1] for name, x in (("query", queries), ("key", keys), ("value", keys))
-    )
+    q, k, v = (affine(x, *weights[name]) for name, x in (("query", queries), ("key", keys), ("value", keys)))
     return q, k, v

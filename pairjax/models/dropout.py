@@ -3,29 +3,38 @@
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, UInt32
 
-LEVELS = 1 << 16
+
+def _mix(x: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
+    """A bijection of 32-bit words in which each input bit flips each output bit about half of the time.
+
+    Xorshift and multiply with the constants of Wellons' search (2018, https://nullprogram.com/blog/2018/07/31/, as
+    improved by TheIronBorn: bias 0.107).
+    """
+    x = (x ^ (x >> 16)) * jnp.uint32(0x21F0AAAD)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x735A2D97)
+    return x ^ (x >> 15)
 
 
 def dropout(x: Float[Array, "*shape"], rate: ArrayLike, key: PRNGKeyArray) -> Float[Array, "*shape"]:
     """Zero each element with probability `rate` and scale the rest so that the expectation stays x.
 
-    The rate is rounded to a multiple of 1/65536, since two elements share one 32-bit draw. The scale follows from the
-    rounded rate, hence the expectation is exact; a rate of 0 gives x bit for bit.
+    Element i is dropped where `mix(mix(i + k0) ^ k1)` is below `rate * 2^32`, (k0, k1) being the threefry key's words.
+    Threefry's own bits would be stored for the backward pass and cost a tenth of a training step on a CPU; these are
+    few operations, which XLA fuses into whatever reads them. A rate of 0 gives x bit for bit.
 
     Args:
-        x: What is dropped.
+        x: What is dropped; at most 2^32 elements.
         rate: Scalar in [0, 1); a number or a tracer, never read by Python.
         key: Used up by this call.
     """
-    if x.ndim == 0:
-        return dropout(x[None], rate, key)[0]
-    drop = jnp.round(jnp.asarray(rate, jnp.float32) * LEVELS)
-    scale = LEVELS / (LEVELS - drop)
-    width = x.shape[-1]
-    # The draw keeps the leading axes of x, so that sharding over rows shards it too.
-    pairs = jax.random.bits(key, (*x.shape[:-1], -(-width // 2)), jnp.uint32)
-    halves = jnp.stack([pairs & (LEVELS - 1), pairs >> 16], axis=-1)
-    bits = halves.reshape(*x.shape[:-1], -1)[..., :width]
-    return jnp.where(bits >= drop.astype(jnp.uint32), x * scale.astype(x.dtype), jnp.zeros((), x.dtype))
+    rate = jnp.asarray(rate, jnp.float32)
+    words = jax.random.key_data(key)
+    # A position is a sum over the axes, so that sharding over rows shards the draw too.
+    index, stride = jnp.zeros((), jnp.uint32), 1
+    for axis in reversed(range(x.ndim)):
+        index += jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(stride)
+        stride *= x.shape[axis]
+    kept = _mix(_mix(index + words[0]) ^ words[1]) >= (rate * 2.0**32).astype(jnp.uint32)
+    return jnp.where(kept, x * (1 / (1 - rate)).astype(x.dtype), jnp.zeros((), x.dtype))

@@ -2,11 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from pairjax.models.attention import KERNEL_INIT, Attention, Projection
+from pairjax.models.attention import KERNEL_INIT, Attention, Projection, affine
 from pairjax.models.dropout import dropout
 
 __all__ = ["KERNEL_INIT", "LayerNorm", "TransformerLayer", "activate", "dropout"]
@@ -16,7 +17,8 @@ def activate(x: Float[Array, "*shape"], name: str) -> Float[Array, "*shape"]:
     """`gelu` (exact, by erf), `gelu_new` (its tanh approximation) or `relu`."""
     match name:
         case "gelu":
-            return jax.nn.gelu(x, approximate=False)
+            # JAX's own is by erfc, finer in the far tail than the checkpoints' torch, and twice as dear on a CPU.
+            return 0.5 * x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
         case "gelu_new":
             return jax.nn.gelu(x, approximate=True)
         case "relu":
@@ -92,6 +94,6 @@ class TransformerLayer(nn.Module):
         attended = attention(x, context, mask, rate=attention_rate)
         x = LayerNorm(self.eps, dtype=self.dtype, name="attention_norm")(x + drop(attended))
         kernel, bias = Projection(self.intermediate, dtype=self.dtype, name="mlp_in")(x.shape[-1])
-        inner = activate(x @ kernel + bias, self.activation)
+        inner = activate(affine(x, kernel, bias), self.activation)
         kernel, bias = Projection(x.shape[-1], dtype=self.dtype, name="mlp_out")(self.intermediate)
-        return LayerNorm(self.eps, dtype=self.dtype, name="mlp_norm")(x + drop(inner @ kernel + bias))
+        return LayerNorm(self.eps, dtype=self.dtype, name="mlp_norm")(x + drop(affine(inner, kernel, bias)))
