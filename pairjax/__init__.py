@@ -27,8 +27,10 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from pairjax.base.errors import UserError
+    from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig, PretrainEvalConfig, PretrainModelConfig
     from pairjax.training.finetune import train
     from pairjax.training.predict import PairClassifier, load
+    from pairjax.training.pretrain import pretrain
 
 _CONFIGS = [
     "CombineConfig",
@@ -44,10 +46,13 @@ _CONFIGS = [
     "RunConfig",
     "TrainConfig",
 ]
+_PRETRAIN_CONFIGS = ["CorpusConfig", "PretrainConfig", "PretrainEvalConfig", "PretrainModelConfig"]
 _HOMES = {
     **dict.fromkeys(_CONFIGS, "pairjax.base.config"),
+    **dict.fromkeys(_PRETRAIN_CONFIGS, "pairjax.base.pretrain_config"),
     "UserError": "pairjax.base.errors",
     "train": "pairjax.training.finetune",
+    "pretrain": "pairjax.training.pretrain",
     "load": "pairjax.training.predict",
     "PairClassifier": "pairjax.training.predict",
 }
@@ -55,6 +60,7 @@ _HOMES = {
 __all__ = [
     "CombineConfig",
     "Config",
+    "CorpusConfig",
     "DataConfig",
     "DropoutConfig",
     "EvalConfig",
@@ -64,10 +70,14 @@ __all__ = [
     "ModelConfig",
     "OptimConfig",
     "PairClassifier",
+    "PretrainConfig",
+    "PretrainEvalConfig",
+    "PretrainModelConfig",
     "RunConfig",
     "TrainConfig",
     "UserError",
     "load",
+    "pretrain",
     "train",
 ]
 

@@ -14,10 +14,11 @@ from jaxtyping import Array, Float, Float32, Float64, Int, Num
 
 from pairjax.base.config import LossConfig
 from pairjax.base.errors import UserError
-from pairjax.base.types import Batch, TaskSpec
+from pairjax.base.types import Batch, PretrainingLogits, TaskSpec
 
 LossFn = Callable[..., tuple[Array, Array]]
-"""`loss(logits [R, K, C], batch, *, smoothing=0.0) -> (sum of weighted losses, sum of weights)`, scalars."""
+"""`loss(logits [R, K, C], batch, *, smoothing=0.0) -> (sum of weighted losses, sum of weights)`, scalars; or of several
+terms, each [terms], whose quotients add up to the loss."""
 
 
 def cross_entropy(
@@ -125,3 +126,44 @@ def make_loss(config: LossConfig, task: TaskSpec, counts: np.ndarray | None) -> 
         return jnp.sum(jnp.where(weight > 0, each, 0.0) * weight), jnp.sum(weight)
 
     return loss
+
+
+MLM, ORDER = "mlm", "order"
+"""Terms of the pretraining loss: masked tokens, and the segments' labels."""
+
+
+def masked_cross_entropy(
+    logits: Float[Array, "rows masked words"], target: Int[Array, "rows masked"]
+) -> Float32[Array, "rows masked"]:
+    """Cross-entropy with the token that stood there, in nats."""
+    wide = logits.astype(jnp.float32)
+    # By comparison, which XLA fuses into the sum: neither the log-probabilities nor a one-hot array is written out.
+    hit = jnp.arange(logits.shape[-1], dtype=jnp.int32) == target[..., None]
+    return jax.nn.logsumexp(wide, axis=-1) - jnp.sum(jnp.where(hit, wide, 0.0), axis=-1)
+
+
+def make_pretraining_loss(*, order: bool) -> tuple[LossFn, tuple[str, ...]]:
+    """Mean over the masked tokens, plus mean over the segment pairs, as transformers' `BertForPreTraining`.
+
+    Args:
+        order: Whether the segments' labels are learnt too.
+
+    Returns:
+        The loss, of one term or two, and the terms' names. Sums are of tokens for the first and of pairs for the
+        second; `smoothing` is not read.
+    """
+
+    def loss(
+        logits: PretrainingLogits, batch: Batch, *, smoothing: ArrayLike = 0.0
+    ) -> tuple[Float32[Array, " terms"], Float32[Array, " terms"]]:
+        weight = jnp.asarray(batch.masked_weights, jnp.float32)
+        each = masked_cross_entropy(logits.masked, jnp.asarray(batch.masked_targets))
+        sums, weights = [jnp.sum(each * weight)], [jnp.sum(weight)]
+        if order:
+            weight = jnp.asarray(batch.weight, jnp.float32)
+            each = cross_entropy(logits.order, jnp.asarray(batch.label))
+            sums.append(jnp.sum(each * weight))
+            weights.append(jnp.sum(weight))
+        return jnp.stack(sums), jnp.stack(weights)
+
+    return loss, (MLM, ORDER) if order else (MLM,)

@@ -50,6 +50,18 @@ class Batch(NamedTuple):
     masked_weights: Any = None
 
 
+class PretrainingLogits(NamedTuple):
+    """What the pretraining model gives for a batch, float32.
+
+    Attributes:
+        masked: [R, M, V], scores of the vocabulary at the masked positions.
+        order: [R, 1, 2], scores of the segments' labels: 0 is next (or in order), 1 is not (or swapped).
+    """
+
+    masked: Any
+    order: Any
+
+
 class Rates(NamedTuple):
     """Dropout rates in [0, 1); numbers or traced scalars, never static.
 

@@ -14,7 +14,8 @@ COMMANDS = {
     "train": "fine-tune an encoder on pairs: pairjax train [experiments/X.py] [options]",
     "evaluate": "score a model on labelled pairs: pairjax evaluate MODEL --data.path DIR",
     "predict": "label pairs: pairjax predict MODEL pairs.tsv --output out.jsonl",
-    "data": "look at pairs: pairjax data inspect --data.path DIR",
+    "pretrain": "pretrain an encoder on text: pairjax pretrain [experiments/pretrain_X.py] [options]",
+    "data": "look at pairs: pairjax data inspect --data.path DIR; at text: pairjax data corpus --data.corpus GLOB",
 }
 
 
@@ -57,6 +58,10 @@ def _dispatch(args: Sequence[str]) -> int:
             from pairjax.cli.predict import main as run_predict
 
             return run_predict(rest)
+        case "pretrain":
+            from pairjax.cli.pretrain import main as run_pretrain
+
+            return run_pretrain(rest)
         case "data":
             from pairjax.cli.data import main as run_data
 

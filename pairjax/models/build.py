@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pairjax.base.config import ModelConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Batch, EncoderSpec, Params, Rates
+from pairjax.models.batches import tiny_batch
 from pairjax.models.pair_model import PairModel
 
 
@@ -113,10 +113,10 @@ def build_pair_model(
         return made
 
     def init(key: PRNGKeyArray) -> Params:
-        return module.init({"params": key}, _tiny_batch())["params"]
+        return module.init({"params": key}, tiny_batch())["params"]
 
     def init_above(key: PRNGKeyArray) -> Params:
-        batch = _tiny_batch()
+        batch = tiny_batch()
         hidden = jnp.zeros((*batch.input_ids.shape, spec.hidden_size), config.dtype)
         return module.init({"params": key}, hidden, batch, method="classify")["params"]
 
@@ -189,18 +189,3 @@ def _check_heads(option: str, heads: int, spec: EncoderSpec) -> None:
             got=heads,
             expected=f"a divisor of {spec.hidden_size}",
         )
-
-
-def _tiny_batch() -> Batch:
-    """One row with one pair of two tokens a side: enough for shapes, since no parameter depends on R, L or K."""
-    zeros = np.zeros((1, 4), np.int32)
-    return Batch(
-        input_ids=zeros,
-        token_type_ids=zeros,
-        position_ids=np.asarray([[0, 1, 2, 3]], np.int32),
-        pair_ids=zeros + 1,
-        side_ids=np.asarray([[0, 0, 1, 1]], np.int32),
-        label=np.zeros((1, 1), np.int32),
-        weight=np.ones((1, 1), np.float32),
-        example_id=np.zeros((1, 1), np.int32),
-    )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import AbstractMesh, Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from pairjax.base.errors import UserError
 from pairjax.base.params import merge
@@ -16,11 +16,12 @@ from pairjax.step.optim import Optimizer
 from pairjax.step.sharding import replicated
 from pairjax.step.state import TrainState
 
-Apply = Callable[..., Array]
-"""`apply(params, batch, *, key=None, rates=None) -> logits [rows, pairs, outputs]`; without both, no dropout."""
+Apply = Callable[..., Any]
+"""`apply(params, batch, *, key=None, rates=None) -> logits`, [rows, pairs, outputs] or a tree of such; without both, no
+dropout."""
 
 Loss = Callable[..., tuple[Array, Array]]
-"""`loss(logits, batch, *, smoothing) -> (sum of the weighted losses, sum of their weights)`, scalars."""
+"""`loss(logits, batch, *, smoothing) -> (sum of the weighted losses, sum of their weights)`, scalars or [terms]."""
 
 Step = Callable[[TrainState, Params, Batch, Hypers], tuple[TrainState, Mapping[str, Array]]]
 
@@ -48,17 +49,23 @@ def _or_one(weight: Array) -> Array:
     return jnp.where(weight > 0, weight, 1.0)
 
 
+def _wide(outputs: Any) -> Any:
+    return jax.tree.map(lambda x: x.astype(jnp.float32), outputs)
+
+
 def make_train_step(
     apply: Apply, loss: Loss, optimizer: Optimizer, *, accumulate: int = 1, sharding: TrainState | None = None
 ) -> Step:
     """`step(state, frozen, batch, hypers) -> (state, metrics)`, jitted; it donates `state` and nothing else.
 
     The gradient is that of (sum of weighted losses) / (sum of weights) over the whole batch, all devices and
-    micro-batches together, so empty slots count for nothing wherever they fall. Only `state.params` is differentiated.
+    micro-batches together, so empty slots count for nothing wherever they fall; of several terms, that of the sum of
+    their quotients. Only `state.params` is differentiated.
     Hypers are traced: other values compile nothing again, and `vmap` over them and the state trains a population.
 
-    Metrics are float32 scalars: `loss_sum` and `weight_sum`, whose quotient is the mean loss, `grad_norm` before
-    clipping, and `learning_rate` of this update. A loss that is not finite shows in them and is left to the caller.
+    Metrics are float32: `loss_sum` and `weight_sum`, scalars or [terms] as the loss has them, whose quotient is the
+    mean loss; `grad_norm` before clipping, and `learning_rate` of this update. A loss that is not finite shows in them
+    and is left to the caller.
 
     Args:
         apply: The model.
@@ -72,33 +79,38 @@ def make_train_step(
     """
 
     def gradient(
-        state: TrainState, frozen: Params, batch: Batch, hypers: Hypers, key: Array
+        state: TrainState, frozen: Params, batch: Batch, hypers: Hypers, key: Array, weight: Array | None = None
     ) -> tuple[tuple[Array, Array], Params]:
-        """(Sum of losses, sum of weights), and the gradient of their quotient."""
+        """(Sum of losses, sum of weights), and the gradient of the sum over `weight`, by default its own weights."""
 
         def mean(params: Params) -> tuple[Array, tuple[Array, Array]]:
             logits = apply(merge(params, frozen), batch, key=key, rates=hypers.rates)
-            total, weight = loss(logits.astype(jnp.float32), batch, smoothing=hypers.label_smoothing)
-            return total / _or_one(weight), (total, weight)
+            total, own = loss(_wide(logits), batch, smoothing=hypers.label_smoothing)
+            return jnp.sum(total / _or_one(own if weight is None else weight)), (total, own)
 
         gradients, sums = jax.grad(mean, has_aux=True)(state.params)
         return sums, gradients
 
+    def weight_of(state: TrainState, frozen: Params, batch: Batch, hypers: Hypers, key: Array) -> Array:
+        """The batch's sum of weights, which no model has a part in."""
+        shapes = jax.eval_shape(lambda: apply(merge(state.params, frozen), batch, key=key, rates=hypers.rates))
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes)
+        return loss(nothing, batch, smoothing=hypers.label_smoothing)[1]
+
     def accumulated(
         state: TrainState, frozen: Params, batch: Batch, hypers: Hypers, key: Array
     ) -> tuple[tuple[Array, Array], Params]:
-        """The same, part by part: the mean of the parts' gradients under their weights."""
+        """The same, part by part, each over the whole batch's weights."""
+        weight = weight_of(state, frozen, batch, hypers, key)
 
         def add(total: Any, part: tuple[Array, Batch]) -> tuple[Any, None]:
             index, rows = part
-            sums, gradients = gradient(state, frozen, rows, hypers, jax.random.fold_in(key, index))
-            weighted = jax.tree.map(lambda g: g * sums[1], gradients)
-            return jax.tree.map(jnp.add, total, (sums, weighted)), None
+            made = gradient(state, frozen, rows, hypers, jax.random.fold_in(key, index), weight)
+            return jax.tree.map(jnp.add, total, made), None
 
-        zero = jnp.zeros((), jnp.float32)
+        zero = jnp.zeros_like(weight)
         start = ((zero, zero), jax.tree.map(jnp.zeros_like, state.params))
-        (sums, weighted), _ = jax.lax.scan(add, start, (jnp.arange(accumulate), split_rows(batch, accumulate)))
-        return sums, jax.tree.map(lambda g: g / _or_one(sums[1]), weighted)
+        return jax.lax.scan(add, start, (jnp.arange(accumulate), split_rows(batch, accumulate)))[0]
 
     def step(state: TrainState, frozen: Params, batch: Batch, hypers: Hypers) -> tuple[TrainState, Mapping[str, Array]]:
         key = jax.random.fold_in(state.key, state.step)
@@ -118,15 +130,16 @@ def make_train_step(
     return jax.jit(step, donate_argnums=0, out_shardings=out)
 
 
-def make_eval_step(apply: Apply, *, mesh: Mesh | AbstractMesh | None = None) -> Callable[[Params, Batch], Array]:
-    """`evaluate(params, batch) -> logits`, float32 [rows, pairs, outputs], jitted, without dropout.
+def make_eval_step(apply: Apply, *, mesh: Mesh | AbstractMesh | None = None) -> Callable[[Params, Batch], Any]:
+    """`evaluate(params, batch) -> logits`, float32 [rows, pairs, outputs] or a tree of arrays that lead with the rows,
+    jitted, without dropout.
 
     Args:
         apply: The model.
         mesh: Where given, every process gets the logits of all rows; otherwise they lie as the rows do.
     """
 
-    def evaluate(params: Params, batch: Batch) -> Float[Array, "rows pairs outputs"]:
-        return apply(params, batch).astype(jnp.float32)
+    def evaluate(params: Params, batch: Batch) -> Any:
+        return _wide(apply(params, batch))
 
     return jax.jit(evaluate, out_shardings=None if mesh is None else replicated(mesh))

@@ -25,6 +25,16 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, jax.Array]]]
 """One update; the state is donated."""
 
 
+def pairs_in(batch: Batch) -> int:
+    """Pairs of a batch."""
+    return int(np.sum(batch.weight))
+
+
+def tokens_in(batch: Batch) -> int:
+    """Tokens of a batch, special ones included, padding not."""
+    return int(np.sum(np.asarray(batch.pair_ids) > 0))
+
+
 @dataclass(frozen=True)
 class Job:
     """What is trained.
@@ -40,6 +50,8 @@ class Job:
         metric: Which score is the best model's and early stopping's.
         mode: Whether more of it is better.
         patience: Evaluations without a better score before stopping; 0 never stops.
+        terms: Names of the loss's terms, where it has several to log beside their sum.
+        count: What of a batch the throughput counts.
     """
 
     batches: Callable[[int], Iterator[tuple[int, Batch]]]
@@ -52,6 +64,8 @@ class Job:
     metric: str
     mode: Literal["max", "min"]
     patience: int
+    terms: tuple[str, ...] = ()
+    count: Callable[[Batch], int] = pairs_in
 
 
 @dataclass
@@ -62,7 +76,7 @@ class Progress:
         best: Best score so far; None before the first evaluation.
         best_step: Where it was reached.
         stale: Evaluations since.
-        examples: Examples seen.
+        examples: Examples seen (pairs; tokens in pretraining).
         seconds: Spent in steps, without evaluation and saving, over all resumed parts.
         compile_seconds: The share of `seconds` in first calls of a new shape.
         warm_examples: Examples of the other steps.
@@ -91,15 +105,17 @@ class Fit:
     ended: Literal["done", "early", "signal"]
 
 
-def _finite_loss(step: int, metrics: Mapping[str, jax.Array], batch: Batch, saved: int | None) -> float:
-    """The step's mean loss, on the host.
+def _finite_loss(step: int, metrics: Mapping[str, jax.Array], batch: Batch, saved: int | None) -> list[float]:
+    """The step's mean loss, on the host, term by term.
 
     Raises:
         UserError: It is NaN or infinite.
     """
-    loss = float(metrics["loss_sum"]) / max(float(metrics["weight_sum"]), 1e-9)
+    sums, weights = (np.atleast_1d(np.asarray(metrics[name], np.float64)) for name in ("loss_sum", "weight_sum"))
+    each = (sums / np.maximum(weights, 1e-9)).tolist()
+    loss = sum(each)
     if math.isfinite(loss) and math.isfinite(float(metrics["grad_norm"])):
-        return loss
+        return each
     ids = sorted(int(i) for i in np.asarray(batch.example_id).ravel() if i >= 0)
     raise UserError(
         f"the loss or its gradient is not finite at step {step}",
@@ -138,9 +154,11 @@ def fit(
             return
         at, metrics, batch = pending
         pending = None
-        loss = _finite_loss(at, metrics, batch, saved)
-        tracker.step(at + 1, loss=loss, pairs=int(np.sum(batch.weight)))
-        values = {"loss": loss, "grad_norm": float(metrics["grad_norm"])}
+        each = _finite_loss(at, metrics, batch, saved)
+        tracker.step(at + 1, loss=sum(each), count=job.count(batch))
+        values = {"loss": sum(each), "grad_norm": float(metrics["grad_norm"])}
+        if job.terms:
+            values |= {f"{name}_loss": value for name, value in zip(job.terms, each, strict=True)}
         tracker.log(at + 1, {"epoch": (at + 1) / job.steps_per_epoch, **values})
 
     clock = time.monotonic()
@@ -157,7 +175,7 @@ def fit(
         settle()
         pending = (index, metrics, batch)
         done = index + 1
-        count = int(np.sum(batch.weight))
+        count = job.count(batch)
         progress.examples += count
         progress.warm_examples += 0 if new_shape else count
 

@@ -64,7 +64,7 @@ def _shorten(text: str, limit: int) -> str:
     return f"{text[: limit - 1 - tail]}…{text[len(text) - tail :]}"
 
 
-def _table(title: str, columns: Sequence[str], *, left: int = 1) -> Table:
+def plain_table(title: str, columns: Sequence[str], *, left: int = 1) -> Table:
     """A table whose first `left` columns are text and the others numbers."""
     table = Table(
         title=escape(title),
@@ -89,7 +89,7 @@ def metrics_table(
         positive: The class that precision, recall and F1 are of, where there are two.
         threshold: Fitted on dev, for the part's heading.
     """
-    table = _table("Scores (95 % bootstrap intervals)", ["", *metrics])
+    table = plain_table("Scores (95 % bootstrap intervals)", ["", *metrics])
     names = list(dict.fromkeys(name for split in metrics.values() for name in split))
     cut = "at threshold" if threshold is None else f"at threshold {threshold:.2f}, fitted on dev"
     parts = {
@@ -139,7 +139,7 @@ def confusion_table(report: Mapping[str, Any], *, split: str) -> Table:
 def _confusion_matrix(
     report: Mapping[str, Any], rows: Sequence[str], columns: Sequence[str], *, split: str, pairs: bool
 ) -> Table:
-    table = _table(f"Confusion on {split}: rows true, columns predicted", ["true", *columns])
+    table = plain_table(f"Confusion on {split}: rows true, columns predicted", ["true", *columns])
     for index, (name, counts) in enumerate(zip(rows, report["confusion"], strict=True)):
         total = sum(counts)
         cells = []
@@ -152,7 +152,10 @@ def _confusion_matrix(
 
 
 def _commonest_confusions(report: Mapping[str, Any], *, split: str) -> Table:
-    labels, table = report["labels"], _table(f"Commonest confusions on {split}", ["true", "predicted", "pairs"], left=2)
+    labels, table = (
+        report["labels"],
+        plain_table(f"Commonest confusions on {split}", ["true", "predicted", "pairs"], left=2),
+    )
     wrong = [
         (count, row, column)
         for row, counts in enumerate(report["confusion"])
@@ -169,7 +172,7 @@ def _commonest_confusions(report: Mapping[str, Any], *, split: str) -> Table:
 
 def class_table(report: Mapping[str, Any], *, split: str) -> Table:
     """Precision, recall, F1 and pairs of each class."""
-    table = _table(f"Classes on {split}", ["class", "precision", "recall", "F1", "pairs"])
+    table = plain_table(f"Classes on {split}", ["class", "precision", "recall", "F1", "pairs"])
     for name, row in report["per_class"].items():
         figures = [f"{row[column]:.3f}" for column in ("precision", "recall", "f1")]
         table.add_row(Text(_shorten(name, 36)), *figures, f"{row['support']:,}")
@@ -188,7 +191,7 @@ def baselines_table(
     """
     metric = next((name for row in baselines.values() for name in row), "accuracy")
     shown = NAMES.get(metric, metric)
-    table = _table(f"{split}: the model beside baselines that read words alone", ["", shown])
+    table = plain_table(f"{split}: the model beside baselines that read words alone", ["", shown])
     for name, row in baselines.items():
         table.add_row(Text(BASELINE_NAMES.get(name, name)), format_score(row.get(metric)))
     if model is not None:

@@ -30,7 +30,7 @@ WINDOW = 50
 """Steps over which the rate is taken."""
 SMOOTHING = 20
 """Steps over which the shown loss is averaged, with exponential weights."""
-TOLD = ("dev/nll", "dev/mse")
+TOLD = ("dev/nll", "dev/mse", "dev/mlm_perplexity", "dev/mlm_accuracy", "dev/order_accuracy")
 """Shown after an evaluation beside the metric that chooses the best; metrics.jsonl has them all."""
 
 
@@ -49,6 +49,7 @@ class Tracker:
         total_steps: Updates in all.
         steps_per_epoch: For the epoch that is shown.
         metric: Which value of an evaluation the bar shows ("dev/accuracy"); None shows none.
+        unit: What the rate counts.
         settings: The resolved config, for W&B.
         console: Default: standard error, so that what a command prints to standard output stays clean.
 
@@ -64,13 +65,14 @@ class Tracker:
         total_steps: int,
         steps_per_epoch: int,
         metric: str | None = None,
+        unit: str = "pairs",
         settings: Mapping[str, Any] | None = None,
         console: Console | None = None,
     ) -> None:
         check_tracking(config)
         self._run, self._config = run, config
         self._total, self._per_epoch = total_steps, steps_per_epoch
-        self._metric, self._settings = metric, settings
+        self._metric, self._unit, self._settings = metric, unit, settings
         self._main = is_main()
         self._console = console or Console(stderr=True)
         self._file: IO[str] | None = None
@@ -108,18 +110,18 @@ class Tracker:
         if len(kept) < len(lines):
             write_text(path, b"".join(kept).decode())
 
-    def step(self, step: int, *, loss: float, pairs: int) -> None:
+    def step(self, step: int, *, loss: float, count: int) -> None:
         """Notes that an update is done.
 
         Args:
             step: Updates done.
             loss: Mean loss of the batch; an average over about the last twenty is shown.
-            pairs: Pairs in the batch.
+            count: Pairs in the batch, or whatever the unit is.
         """
         if not self._main:
             return
         now = time.monotonic()
-        self._recent.append((now, step, pairs))
+        self._recent.append((now, step, count))
         self._loss = loss if math.isnan(self._loss) else self._loss + (loss - self._loss) / SMOOTHING
         last = step >= self._total
         if now - self._shown < (REFRESH if self._bar is not None else PLAIN_EVERY) and not last:
@@ -216,8 +218,8 @@ class Tracker:
             return
         (began, first, _), (ended, last, _) = self._recent[0], self._recent[-1]
         seconds = max(ended - began, 1e-9)
-        # The first entry marks the window's start: its own pairs were done before.
-        self._rate = (sum(pairs for _, _, pairs in self._recent) - self._recent[0][2]) / seconds
+        # The first entry marks the window's start: what it counts was done before.
+        self._rate = (sum(count for _, _, count in self._recent) - self._recent[0][2]) / seconds
         self._steps_rate = (last - first) / seconds
 
     def _epoch(self, step: int) -> str:
@@ -228,7 +230,10 @@ class Tracker:
         parts = [f"loss {self._loss:.4f}"]
         if not math.isnan(self._rate):
             left = (self._total - step) / max(self._steps_rate, 1e-9)
-            parts += [f"{self._rate:.1f} pairs/s", f"{_duration(left)} left"]
+            parts += [
+                f"{self._rate:{',.0f' if self._rate >= 1000 else '.1f'}} {self._unit}/s",
+                f"{_duration(left)} left",
+            ]
         if not math.isnan(self._dev):
             parts.append(f"{self._metric} {self._dev:.4f}")
         return parts

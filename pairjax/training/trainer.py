@@ -1,6 +1,6 @@
 """A prepared run's programs: the `Job` that the loop takes, for fine-tuning on pairs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
@@ -10,33 +10,26 @@ from pairjax.base.config import Config
 from pairjax.base.errors import UserError
 from pairjax.base.losses import make_loss
 from pairjax.base.metrics import LOWER_IS_BETTER, quick_scores
-from pairjax.base.params import merge, split
-from pairjax.base.types import Batch, Params, TaskSpec
+from pairjax.base.types import Batch, TaskSpec
 from pairjax.data.layout import steps_per_epoch
 from pairjax.data.pipeline import train_batches
-from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, trainable_paths
-from pairjax.step.sharding import build_mesh, put_batch, replicate
-from pairjax.step.state import TrainState, init_state, state_sharding
-from pairjax.step.step import make_train_step
+from pairjax.step.optim import trainable_paths
+from pairjax.step.sharding import build_mesh
+from pairjax.step.state import TrainState
 from pairjax.training.evaluate import PredictLogits, make_predict_logits
 from pairjax.training.loop import Job
+from pairjax.training.session import Programs, build_programs
 from pairjax.training.setup import Prepared, hypers_of, label_counts
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """A prepared run's programs and initial state."""
+    """A prepared run's programs."""
 
     prepared: Prepared
-    mesh: jax.sharding.Mesh
+    programs: Programs
     job: Job
-    state: TrainState
-    frozen: Params
     predict: PredictLogits
-
-    def params(self, state: TrainState) -> Params:
-        """The whole tree, frozen part included."""
-        return merge(state.params, self.frozen)
 
 
 def total_steps(config: Config, pairs: int) -> int:
@@ -65,20 +58,18 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
     pairs = len(encoded["train"])
     per_epoch, steps = steps_per_epoch(pairs, config.train.batch_size), total_steps(config, pairs)
     metric = choose_metric(config, task)
-    chosen = trainable_paths(config.optim, prepared.params, pooler_kept=prepared.pooler_kept)
-    trainable, frozen = split(prepared.params, chosen)
-    optimizer = build_optimizer(
-        config.optim,
+    programs = build_programs(
+        prepared.params,
+        trainable_paths(config.optim, prepared.params, pooler_kept=prepared.pooler_kept),
+        apply=prepared.fns.apply,
+        loss=make_loss(config.loss, task, label_counts(task, prepared.data.splits["train"])),
+        optim=config.optim,
+        hypers=hypers_of(config),
         total_steps=steps,
-        decay=decay_mask(trainable),
-        multiplier=rate_multipliers(config.optim, trainable),
+        seed=config.train.seed,
+        mesh=mesh,
     )
-    loss = make_loss(config.loss, task, label_counts(task, prepared.data.splits["train"]))
-    where = state_sharding(trainable, optimizer, mesh)
-    compiled = make_train_step(prepared.fns.apply, loss, optimizer, accumulate=config.optim.accumulate, sharding=where)
     predict = make_predict_logits(prepared.fns, task, mesh=mesh)
-    frozen, hypers = replicate(frozen, mesh), hypers_of(config)
-    state = init_state(trainable, optimizer, key=jax.random.key(config.train.seed), sharding=where)
     dev_label = prepared.data.splits["dev"].label
     assert dev_label is not None
 
@@ -96,12 +87,9 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
             multiple=mesh.devices.size * config.optim.accumulate,
         )
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Mapping[str, jax.Array]]:
-        return compiled(state, frozen, put_batch(batch, mesh), hypers)
-
     def evaluate(state: TrainState) -> dict[str, float]:
         outputs = predict(
-            merge(state.params, frozen),
+            programs.params(state),
             encoded["dev"],
             layout=prepared.layout,
             batch_size=config.evaluation.batch_size,
@@ -110,7 +98,7 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
 
     job = Job(
         batches=batches,
-        step=step,
+        step=programs.step,
         evaluate=evaluate,
         total_steps=steps,
         steps_per_epoch=per_epoch,
@@ -120,4 +108,4 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
         mode="min" if metric in LOWER_IS_BETTER else "max",
         patience=config.train.patience,
     )
-    return Trainer(prepared, mesh, job, state, frozen, predict)
+    return Trainer(prepared, programs, job, predict)

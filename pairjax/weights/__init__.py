@@ -1,6 +1,24 @@
 """Hugging Face folders and parameter trees, both ways."""
 
-from pairjax.weights.checkpoint import LoadedEncoder, load_encoder, save_encoder
+from pairjax.weights.checkpoint import (
+    LoadedEncoder,
+    bert_config,
+    copy_tokeniser,
+    load_encoder,
+    load_pretraining,
+    save_encoder,
+    save_pretraining,
+)
 from pairjax.weights.source import read_encoder_spec, resolve_encoder
 
-__all__ = ["LoadedEncoder", "load_encoder", "read_encoder_spec", "resolve_encoder", "save_encoder"]
+__all__ = [
+    "LoadedEncoder",
+    "bert_config",
+    "copy_tokeniser",
+    "load_encoder",
+    "load_pretraining",
+    "read_encoder_spec",
+    "resolve_encoder",
+    "save_encoder",
+    "save_pretraining",
+]

@@ -7,7 +7,7 @@ of torch's.
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,16 @@ from safetensors.numpy import save_file
 from pairjax.base.errors import UserError
 from pairjax.base.params import flatten, unflatten
 from pairjax.base.types import EncoderSpec, Params
-from pairjax.weights.names import PREFIXES, WORDS, Tensor, encoder_tensors, pooler_tensors
+from pairjax.weights.names import (
+    DECODER,
+    PREFIXES,
+    WORDS,
+    Tensor,
+    encoder_tensors,
+    masked_head_tensors,
+    order_head_tensors,
+    pooler_tensors,
+)
 from pairjax.weights.source import INDEX, TOKENISER_FILES, WEIGHTS, read_json
 
 BARE_MODELS = {
@@ -193,25 +202,61 @@ def load_encoder(folder: Path, spec: EncoderSpec) -> LoadedEncoder:
         UserError: Weights that are absent, pickled, damaged, of another family or shape, or more than is known.
     """
     with open_checkpoint(folder, family=spec.family) as checkpoint:
-        encoder, pooler = encoder_tensors(spec), pooler_tensors(spec)
-        if not any(name in checkpoint.tensors for name, _ in pooler.values()):
-            pooler = {}
-        wanted = {name for name, _ in (encoder | pooler).values()}
-        rest = sorted(name for name in checkpoint.tensors if name not in wanted and not BUFFERS.fullmatch(name))
-        heads = [name for name in rest if HEADS.fullmatch(name)]
-        problems = checkpoint.misfits(encoder | pooler)
-        problems += [f"{checkpoint.tensors[name][1]} is not known" for name in rest if name not in heads]
-        if problems:
-            more = f", and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-            raise UserError(
-                f"{folder}: the weights do not fit config.json",
-                got=", ".join(problems[:SHOWN]) + more,
-                expected=f"a {spec.family} encoder of {spec.num_layers} layers and width {spec.hidden_size}",
-            )
-        params = checkpoint.take(encoder)
-        pooled = checkpoint.take(pooler)["pooler"] if pooler else None
-    notes = (f"{folder}: heads of the checkpoint ignored: {', '.join(heads)}",) if heads else ()
-    return LoadedEncoder(params, pooled, notes)
+        return _read(checkpoint, spec, heads={})[0]
+
+
+def load_pretraining(folder: Path, spec: EncoderSpec) -> tuple[LoadedEncoder, Params]:
+    """Read an encoder, its pooler, and those of its pretraining heads that it has.
+
+    Args:
+        folder: As for `load_encoder`.
+        spec: Of a BERT encoder.
+
+    Returns:
+        The encoder, and the subtree `head`: `mlm` and `order`, each where the checkpoint has it whole.
+
+    Raises:
+        UserError: As `load_encoder`.
+    """
+    with open_checkpoint(folder, family=spec.family) as checkpoint:
+        heads = {}
+        for table in (masked_head_tensors(spec), order_head_tensors(spec)):
+            if all(name in checkpoint.tensors for name, _ in table.values()):
+                heads |= table
+        if DECODER in checkpoint.tensors and not _same_tensor(checkpoint, DECODER, WORDS):
+            heads = {path: tensor for path, tensor in heads.items() if not path.startswith("mlm/")}
+        return _read(checkpoint, spec, heads=heads)
+
+
+def _same_tensor(checkpoint: Checkpoint, one: str, other: str) -> bool:
+    values = [file.get_tensor(key) for file, key in (checkpoint.tensors[name] for name in (one, other))]
+    return np.array_equal(*(np.asarray(value).astype(np.float32) for value in values))
+
+
+def _read(checkpoint: Checkpoint, spec: EncoderSpec, *, heads: Mapping[str, Tensor]) -> tuple[LoadedEncoder, Params]:
+    """The encoder, its pooler where it has one, and the heads asked for."""
+    encoder, pooler, folder = encoder_tensors(spec), pooler_tensors(spec), checkpoint.folder
+    if not any(name in checkpoint.tensors for name, _ in pooler.values()):
+        pooler = {}
+    wanted = {name for name, _ in (encoder | pooler | dict(heads)).values()}
+    if any(path.startswith("mlm/") for path in heads):
+        # Tied to tensors that are loaded already.
+        wanted |= {DECODER, DECODER.removesuffix("weight") + "bias"}
+    rest = sorted(name for name in checkpoint.tensors if name not in wanted and not BUFFERS.fullmatch(name))
+    ignored = [name for name in rest if HEADS.fullmatch(name)]
+    problems = checkpoint.misfits(encoder | pooler | dict(heads))
+    problems += [f"{checkpoint.tensors[name][1]} is not known" for name in rest if name not in ignored]
+    if problems:
+        more = f", and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise UserError(
+            f"{folder}: the weights do not fit config.json",
+            got=", ".join(problems[:SHOWN]) + more,
+            expected=f"a {spec.family} encoder of {spec.num_layers} layers and width {spec.hidden_size}",
+        )
+    params = checkpoint.take(encoder)
+    pooled = checkpoint.take(pooler)["pooler"] if pooler else None
+    notes = (f"{folder}: heads of the checkpoint ignored: {', '.join(ignored)}",) if ignored else ()
+    return LoadedEncoder(params, pooled, notes), checkpoint.take(heads)
 
 
 def save_encoder(folder: Path, spec: EncoderSpec, encoder: Params, pooler: Params | None, *, source: Path) -> None:
@@ -232,6 +277,40 @@ def save_encoder(folder: Path, spec: EncoderSpec, encoder: Params, pooler: Param
     if pooler is not None and spec.has_pooler:
         table |= pooler_tensors(spec)
         tree["pooler"] = pooler
+    config = bare_config(read_json(source / "config.json"), BARE_MODELS[spec.family])
+    _write_folder(folder, _named_tensors(table, tree), config, lambda to: copy_tokeniser(source, to))
+
+
+def save_pretraining(
+    folder: Path, spec: EncoderSpec, params: Params, *, config: Mapping[str, Any], tokeniser: Callable[[Path], None]
+) -> None:
+    """Write a folder that transformers opens as `BertForPreTraining`, whole or not at all.
+
+    Args:
+        folder: Replaced if it is there.
+        spec: Of a BERT encoder.
+        params: `encoder`, `pooler` and `head`, as the pretraining model has them.
+        config: Of config.json; its architecture is set here.
+        tokeniser: Writes the tokeniser's files into a folder.
+
+    Raises:
+        ValueError: The parameters are not those of the architecture.
+    """
+    heads = masked_head_tensors(spec) | order_head_tensors(spec)
+    prefixed = encoder_tensors(spec) | pooler_tensors(spec)
+    table = {path: Tensor(f"{PREFIXES[spec.family]}.{name}", shape) for path, (name, shape) in prefixed.items()}
+    tree = {**params["encoder"], "pooler": params["pooler"], **params["head"]}
+    tied = {"architectures": ["BertForPreTraining"], "tie_word_embeddings": True}
+    settings = bare_config(config, "BertForPreTraining") | tied
+    _write_folder(folder, _named_tensors(table | heads, tree), settings, tokeniser)
+
+
+def _named_tensors(table: Mapping[str, Tensor], tree: Params) -> dict[str, np.ndarray]:
+    """The tree's arrays under their names, float32, as torch lays them out.
+
+    Raises:
+        ValueError: Paths or shapes differ from the table's.
+    """
     flat = {path: np.asarray(leaf, np.float32) for path, leaf in flatten(tree).items()}
     shapes = {path: leaf.shape for path, leaf in flat.items()}
     if shapes != {path: shape for path, (_, shape) in table.items()}:
@@ -239,21 +318,24 @@ def save_encoder(folder: Path, spec: EncoderSpec, encoder: Params, pooler: Param
             path for path in shapes.keys() | table.keys() if path not in table or shapes.get(path) != table[path].shape
         )
         raise ValueError(f"parameters do not fit the architecture: {', '.join(odd)}")
+    return {
+        name: np.ascontiguousarray(flat[path].T if path.endswith("/kernel") else flat[path])
+        for path, (name, _) in table.items()
+    }
+
+
+def _write_folder(
+    folder: Path, tensors: dict[str, np.ndarray], config: Mapping[str, Any], tokeniser: Callable[[Path], None]
+) -> None:
+    """A Hugging Face folder, beside its name first."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        tensors = {
-            name: np.ascontiguousarray(flat[path].T if path.endswith("/kernel") else flat[path])
-            for path, (name, _) in table.items()
-        }
         save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
-        config = _bare_config(read_json(source / "config.json"), spec)
-        text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(dict(config), indent=2, sort_keys=True, ensure_ascii=False)
         (partial / "config.json").write_text(text + "\n", encoding="utf-8")
-        for name in TOKENISER_FILES:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, partial / name)
+        tokeniser(partial)
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
@@ -261,8 +343,35 @@ def save_encoder(folder: Path, spec: EncoderSpec, encoder: Params, pooler: Param
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _bare_config(config: dict[str, Any], spec: EncoderSpec) -> dict[str, Any]:
-    """The source's settings, for the bare model in float32: no heads, no code, no path of where it lay."""
+def copy_tokeniser(source: Path, folder: Path) -> None:
+    """The tokeniser's files of a folder, those that it has."""
+    for name in TOKENISER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+
+
+def bare_config(config: Mapping[str, Any], architecture: str) -> dict[str, Any]:
+    """The source's settings, for a model in float32: no heads, no code, no path of where it lay."""
     dropped = ("_name_or_path", "auto_map", "torch_dtype", "id2label", "label2id", "problem_type")
     kept = {key: value for key, value in config.items() if key not in dropped}
-    return kept | {"architectures": [BARE_MODELS[spec.family]], "dtype": "float32"}
+    return kept | {"architectures": [architecture], "dtype": "float32"}
+
+
+def bert_config(spec: EncoderSpec) -> dict[str, Any]:
+    """config.json of a new BERT encoder; `read_encoder_spec` reads the architecture back."""
+    return {
+        "model_type": "bert",
+        "vocab_size": spec.vocab_size,
+        "hidden_size": spec.hidden_size,
+        "num_hidden_layers": spec.num_layers,
+        "num_attention_heads": spec.num_heads,
+        "intermediate_size": spec.intermediate_size,
+        "max_position_embeddings": spec.max_positions,
+        "type_vocab_size": spec.type_vocab_size,
+        "pad_token_id": spec.pad_token_id,
+        "layer_norm_eps": spec.layer_norm_eps,
+        "hidden_act": spec.activation,
+        "hidden_dropout_prob": spec.hidden_dropout,
+        "attention_probs_dropout_prob": spec.attention_dropout,
+        "initializer_range": 0.02,
+    }

@@ -64,3 +64,20 @@ def encoder_tensors(spec: EncoderSpec) -> dict[str, Tensor]:
 def pooler_tensors(spec: EncoderSpec) -> dict[str, Tensor]:
     """Likewise for the pooler; empty where the family has none."""
     return _dense("pooler", "pooler.dense", spec.hidden_size, spec.hidden_size) if spec.has_pooler else {}
+
+
+DECODER = "cls.predictions.decoder.weight"
+"""The masked-token head's projection to the vocabulary, where a checkpoint repeats it: tied to the word embeddings."""
+
+
+def masked_head_tensors(spec: EncoderSpec) -> dict[str, Tensor]:
+    """Likewise for the masked-token head of BERT, under the names of transformers' `BertForPreTraining`."""
+    size = spec.hidden_size
+    table = _dense("mlm/transform", "cls.predictions.transform.dense", size, size)
+    table |= _norm("mlm/norm", "cls.predictions.transform.LayerNorm", size)
+    return table | {"mlm/bias": Tensor("cls.predictions.bias", (spec.vocab_size,))}
+
+
+def order_head_tensors(spec: EncoderSpec) -> dict[str, Tensor]:
+    """Likewise for the segment head (next sentence or sentence order)."""
+    return _dense("order", "cls.seq_relationship", spec.hidden_size, 2)

@@ -6,7 +6,8 @@ Run where torch and transformers are installed (made with torch 2.13, transforme
 
 Each family's folder gets config.json, model.safetensors and golden.npz: the inputs, the last hidden state, the pooler's
 output, and the gradient of `sum(hidden * weights) + sum(pooled * pooled_weights)` by every parameter, where `weights`
-is 0 on padding.
+is 0 on padding. The folder pretraining holds a `BertForPreTraining` alike, with its logits, its two losses and the gradient
+of their sum.
 """
 
 from pathlib import Path
@@ -37,6 +38,11 @@ def build(family: str) -> torch.nn.Module:
             model = transformers.DistilBertModel(config)
         case "electra":
             model = transformers.ElectraModel(transformers.ElectraConfig(**SIZES, embedding_size=16))
+    return spread(model)
+
+
+def spread(model: torch.nn.Module) -> torch.nn.Module:
+    """The model in evaluation mode, its weights drawn wide."""
     with torch.no_grad():
         for name, value in model.named_parameters():
             if value.ndim == 2:
@@ -58,8 +64,41 @@ def inputs(family: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {name: value.astype(np.int32) for name, value in arrays.items()}
 
 
+def pretraining() -> None:
+    """Write the folder pretraining: masked positions, labels, logits, losses and gradients of BertForPreTraining."""
+    torch.manual_seed(5)
+    rng = np.random.default_rng(5)
+    model = transformers.BertForPreTraining(transformers.BertConfig(**SIZES))
+    spread(model)
+    arrays = inputs("bert", rng)
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    tokens = {name: torch.from_numpy(arrays[name]).long() for name in names}
+    positions = np.stack([rng.choice(np.arange(1, length - 1), 3, replace=False) for length in LENGTHS])
+    arrays["masked_positions"] = np.sort(positions, axis=1).astype(np.int32)
+    arrays["masked_targets"] = rng.integers(4, 90, positions.shape).astype(np.int32)
+    arrays["masked_weights"] = np.asarray([[1, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
+    arrays["order"] = np.asarray([0, 1, 1], np.int32)
+    labels = np.full((ROWS, LENGTH), -100)
+    used = arrays["masked_weights"] > 0
+    labels[np.nonzero(used)[0], arrays["masked_positions"][used]] = arrays["masked_targets"][used]
+    output = model(**tokens)
+    flat = output.prediction_logits.view(-1, 90), torch.from_numpy(labels).view(-1)
+    order = output.seq_relationship_logits, torch.from_numpy(arrays["order"]).long()
+    mlm_loss, order_loss = (torch.nn.functional.cross_entropy(*each) for each in (flat, order))
+    whole = model(**tokens, labels=flat[1].view(ROWS, LENGTH), next_sentence_label=order[1])
+    assert torch.allclose(whole.loss, mlm_loss + order_loss)
+    whole.loss.backward()
+    arrays |= {"prediction_logits": output.prediction_logits.detach().numpy()}
+    arrays |= {"order_logits": output.seq_relationship_logits.detach().numpy()}
+    arrays |= {"mlm_loss": mlm_loss.detach().numpy(), "order_loss": order_loss.detach().numpy()}
+    arrays |= {f"gradient/{name}": value.grad.numpy() for name, value in model.named_parameters()}
+    model.save_pretrained(HERE / "pretraining")
+    np.savez_compressed(HERE / "pretraining" / "golden.npz", **arrays)
+
+
 def main() -> None:
-    """Write all five."""
+    """Write all six."""
+    pretraining()
     for seed, family in enumerate(("bert", "roberta", "xlm-roberta", "distilbert", "electra")):
         torch.manual_seed(seed)
         rng = np.random.default_rng(seed)

@@ -104,7 +104,7 @@ def test_without_a_terminal_a_line_comes_now_and_then(tmp_path: Path, clock: Clo
     with tracker:
         for step in range(1, 100):
             clock.now += 1.0
-            tracker.step(step, loss=2.0, pairs=32)
+            tracker.step(step, loss=2.0, count=32)
     lines = out.getvalue().splitlines()
     assert len(lines) == 4
     assert lines[0] == "step 1/100  epoch 0.0/3  loss 2.0000"
@@ -117,11 +117,11 @@ def test_an_evaluation_is_shown_and_is_no_part_of_the_rate(tmp_path: Path, clock
     with tracker:
         for step in range(1, 41):
             clock.now += 0.5
-            tracker.step(step, loss=1.0, pairs=32)
+            tracker.step(step, loss=1.0, count=32)
         clock.now += 500.0
         tracker.log(40, {"epoch": 1.0, "dev/accuracy": 0.91, "dev/nll": 0.25})
         out.truncate(0)
-        tracker.step(41, loss=1.0, pairs=32)
+        tracker.step(41, loss=1.0, count=32)
     assert re.search(r"64\.0 pairs/s  0:30 left  dev/accuracy 0\.9100", out.getvalue())
 
 
@@ -146,11 +146,11 @@ def test_the_bar_is_drawn_at_most_four_times_a_second(
     with tracker:
         for step in range(1, 100):
             clock.now += 0.01
-            tracker.step(step, loss=0.25, pairs=32)
+            tracker.step(step, loss=0.25, count=32)
         assert len(drawn) == 4
         tracker.say("[bold] a line above the bar")
         clock.now += 0.01
-        tracker.step(100, loss=0.25, pairs=32)
+        tracker.step(100, loss=0.25, count=32)
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
     assert "100/100  loss 0.2500  3200.0 pairs/s  0:00 left" in shown
     assert "epoch 2.5/3" in shown
@@ -160,7 +160,7 @@ def test_the_bar_is_drawn_at_most_four_times_a_second(
 def test_the_bar_can_be_switched_off(tmp_path: Path) -> None:
     tracker, out = tracker_in(tmp_path, terminal=True, progress=False)
     with tracker:
-        tracker.step(1, loss=1.0, pairs=32)
+        tracker.step(1, loss=1.0, count=32)
     assert out.getvalue() == "step 1/100  epoch 0.0/3  loss 1.0000\n"
 
 
@@ -225,7 +225,7 @@ def test_processes_but_the_first_write_and_print_nothing(tmp_path: Path, monkeyp
     tracker, out = tracker_in(tmp_path)
     with tracker:
         tracker.cut_back(0)
-        tracker.step(1, loss=1.0, pairs=32)
+        tracker.step(1, loss=1.0, count=32)
         tracker.log(1, {"dev/accuracy": 1.0})
         tracker.say("a line")
     assert out.getvalue() == ""

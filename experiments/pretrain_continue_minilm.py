@@ -1,0 +1,19 @@
+"""MiniLM goes on with masked tokens and next sentences on text of one's own; it comes with neither head.
+
+Command: pairjax pretrain experiments/pretrain_continue_minilm.py --data.corpus 'DIR/*.train.txt' \\
+    --data.test 'DIR/*.heldout.txt'
+Expected: see experiments/RESULTS.md.
+Data: English text files, one sentence a line with blank lines between documents; without --data.corpus, stories made
+by rules.
+"""
+
+from pairjax import CorpusConfig, OptimConfig, PretrainConfig, PretrainModelConfig, RunConfig, TrainConfig
+from pairjax.base.config import MINILM
+
+config = PretrainConfig(
+    data=CorpusConfig(objective="nsp"),
+    model=PretrainModelConfig(encoder=MINILM),
+    optim=OptimConfig(learning_rate=2e-4, warmup=0.1, head_multiplier=5.0),
+    train=TrainConfig(max_steps=400, batch_size=32, eval_every=100, keep="last"),
+    run=RunConfig(dir="runs/pretrain_continue_minilm"),
+)

@@ -1,0 +1,437 @@
+"""Text for pretraining: where it comes from, and its index of memory-mapped token arrays.
+
+A source gives sentences one by one with a mark after each document, so that a corpus of any size passes through in
+constant memory. The index is built once beside its final name and moved into place, and is named by what it was made
+of (SHA-256 of the texts, tokeniser, cut): a build that was stopped leaves nothing that could be read, and a source or
+a tokeniser that changed gives another index.
+
+    KEY/index.json  KEY/train/{tokens,sentences,documents,files}.bin  KEY/dev/...
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from glob import glob
+from pathlib import Path
+from typing import IO, Any, Literal, NamedTuple
+
+import numpy as np
+
+from pairjax.base.errors import UserError
+from pairjax.data.encode import PairTokenizer
+
+FORMAT = 1
+AT_ONCE = 4096
+"""Sentences tokenised together."""
+HASHES_AT_ONCE = 1 << 25
+STALE_SECONDS = 86400
+"""Age at which a build that never finished is taken for a dead one, and removed."""
+
+
+class Source(NamedTuple):
+    """A text file, or one set of rule-made documents.
+
+    Attributes:
+        name: For messages and the report.
+        digest: SHA-256 of the content.
+        sentences: The sentences in order; None ends a document.
+    """
+
+    name: str
+    digest: str
+    sentences: Callable[[], Iterator[str | None]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Counts of one split of a corpus.
+
+    Attributes:
+        documents: With at least one sentence.
+        sentences: Of which the tokeniser keeps anything.
+        tokens: Special ones not counted.
+        unknown: Tokens that the vocabulary lacks.
+        duplicates: Sentences that stood somewhere before, letter for letter.
+        bare: Sentences dropped, since the tokeniser keeps nothing of them.
+        single: Documents of one sentence.
+        longest: Tokens of the longest sentence.
+        files: Documents of each source.
+    """
+
+    documents: int
+    sentences: int
+    tokens: int
+    unknown: int
+    duplicates: int
+    bare: int
+    single: int
+    longest: int
+    files: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One split, memory-mapped.
+
+    Attributes:
+        tokens: uint16 or int32 [T], sentence after sentence.
+        sentences: int64 [S + 1]; sentence i is `tokens[sentences[i]:sentences[i + 1]]`.
+        documents: int64 [D + 1]; document d holds the sentences from `documents[d]` to `documents[d + 1]`.
+        files: int32 [D]; each document's source, ascending.
+        names: Of the sources.
+        facts: Counts.
+        folder: Where the index lies.
+    """
+
+    tokens: np.ndarray
+    sentences: np.ndarray
+    documents: np.ndarray
+    files: np.ndarray
+    names: tuple[str, ...]
+    facts: Facts
+    folder: Path
+
+    def longer_than(self, limit: int) -> int:
+        """Sentences of more than `limit` tokens."""
+        count = 0
+        for start in range(0, self.facts.sentences, HASHES_AT_ONCE):
+            count += int((np.diff(self.sentences[start : start + HASHES_AT_ONCE + 1]) > limit).sum())
+        return count
+
+
+def cache_folder(given: str | None) -> Path:
+    """Where indexes and trained tokenisers are kept."""
+    if given is not None:
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pairjax" / "corpora"
+
+
+def text_sources(pattern: str, *, format: Literal["lines", "prose"], language: str, option: str) -> tuple[Source, ...]:
+    """The files of a glob, in the order of their names.
+
+    Raises:
+        UserError: It matches no file, or one that cannot be read.
+    """
+    paths = sorted(path for path in glob(os.path.expanduser(pattern), recursive=True) if os.path.isfile(path))
+    if not paths:
+        raise UserError(
+            f"{option} {pattern}: no such file", expected="a glob of text files, quoted, as in 'texts/*.txt'"
+        )
+    sources = []
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read", got=error.strerror) from None
+        read = _read_lines if format == "lines" else _read_prose
+        sources.append(Source(path, digest, lambda read=read, path=path: read(path, language)))
+    return tuple(sources)
+
+
+def rule_source(language: Literal["en", "pt"], *, documents: int, seed: Sequence[int]) -> Source:
+    """Stories made by rules (`pairjax.data.rules.stories`), by seed."""
+    from pairjax.data.rules.english import English
+    from pairjax.data.rules.portuguese import Portuguese
+    from pairjax.data.rules.stories import story
+    from pairjax.data.rules.words import Draws
+
+    def sentences() -> Iterator[str | None]:
+        grammar, draws = English() if language == "en" else Portuguese(), Draws(seed)
+        for _ in range(documents):
+            yield from story(grammar, draws)
+            yield None
+
+    name = f"rules/stories-{language}"
+    running = hashlib.sha256()
+    for sentence in sentences():
+        running.update(((sentence or "") + "\n").encode())
+    return Source(name, running.hexdigest(), sentences)
+
+
+def _decoded(path: str) -> Iterator[str]:
+    """Lines, NFC, without their ends and a byte order mark.
+
+    Raises:
+        UserError: Not UTF-8; names the byte.
+    """
+    offset = 0
+    with open(path, "rb") as file:
+        for raw in file:
+            try:
+                line = raw.decode("utf-8-sig" if offset == 0 else "utf-8")
+            except UnicodeDecodeError as error:
+                # The codec leaves the mark out of its count.
+                start = error.start + (3 if offset == 0 and raw.startswith(b"\xef\xbb\xbf") else 0)
+                raise UserError(
+                    f"{path}, byte {offset + start:,}: not UTF-8",
+                    got=f"0x{raw[start]:02x}",
+                    mend="convert the file, as with iconv -t UTF-8",
+                ) from None
+            offset += len(raw)
+            yield unicodedata.normalize("NFC", line).strip()
+
+
+def _read_lines(path: str, language: str) -> Iterator[str | None]:
+    for line in _decoded(path):
+        yield line or None
+    yield None
+
+
+def _read_prose(path: str, language: str) -> Iterator[str | None]:
+    from sentencex import segment
+
+    def split(paragraph: list[str]) -> Iterator[str]:
+        yield from filter(None, (sentence.strip() for sentence in segment(language, " ".join(paragraph))))
+
+    paragraph: list[str] = []
+    for line in _decoded(path):
+        if line:
+            paragraph.append(line)
+        elif paragraph:
+            yield from split(paragraph)
+            paragraph = []
+    yield from split(paragraph)
+    yield None
+
+
+class _Writer:
+    """Writes one split's arrays as sentences come."""
+
+    def __init__(self, folder: Path, tokenizer: PairTokenizer, *, sources: int) -> None:
+        folder.mkdir()
+        self._folder, self._tokenizer = folder, tokenizer
+        self._dtype = token_dtype(tokenizer)
+        self._out: dict[str, IO[bytes]] = {
+            name: open(folder / f"{name}.bin", "wb")  # noqa: SIM115 - closed by finish
+            for name in ("tokens", "sentences", "documents", "files", "hashes")
+        }
+        self._pending: list[str | int] = []
+        self._unknown = tokenizer.backend.token_to_id(str(tokenizer.settings.get("unk_token", "[UNK]")))
+        self._inside = 0
+        self._tokens = self._sentences = self._unknowns = self._bare = self._single = self._longest = 0
+        self._files = [0] * sources
+        for name in ("sentences", "documents"):
+            self._write(name, [0], np.int64)
+
+    def add(self, sentence: str) -> None:
+        self._pending.append(sentence)
+        if len(self._pending) >= AT_ONCE:
+            self._flush()
+
+    def end_document(self, source: int) -> None:
+        self._pending.append(source)
+
+    def finish(self) -> Facts:
+        """Closes the files; counts duplicates."""
+        self._flush()
+        for file in self._out.values():
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+        hashes = self._folder / "hashes.bin"
+        duplicates = self._sentences - _distinct(hashes)
+        hashes.unlink()
+        return Facts(
+            documents=sum(self._files),
+            sentences=self._sentences,
+            tokens=self._tokens,
+            unknown=self._unknowns,
+            duplicates=duplicates,
+            bare=self._bare,
+            single=self._single,
+            longest=self._longest,
+            files=tuple(self._files),
+        )
+
+    def _write(self, name: str, values: Any, dtype: Any) -> None:
+        self._out[name].write(np.asarray(values, dtype).tobytes())
+
+    def _flush(self) -> None:
+        texts = [item for item in self._pending if isinstance(item, str)]
+        encoded = iter(self._tokenizer.backend.encode_batch_fast(texts, add_special_tokens=False))
+        tokens: list[int] = []
+        ends: list[int] = []
+        for item in self._pending:
+            if isinstance(item, int):
+                if self._inside:
+                    self._write("documents", [self._sentences], np.int64)
+                    self._write("files", [item], np.int32)
+                    self._files[item] += 1
+                    self._single += self._inside == 1
+                self._inside = 0
+                continue
+            ids = next(encoded).ids
+            if not ids:
+                self._bare += 1
+                continue
+            tokens += ids
+            ends.append(self._tokens + len(tokens))
+            self._longest = max(self._longest, len(ids))
+            self._sentences += 1
+            self._inside += 1
+            self._out["hashes"].write(hashlib.blake2b(item.encode(), digest_size=8).digest())
+        self._tokens += len(tokens)
+        self._unknowns += tokens.count(self._unknown)
+        self._write("tokens", tokens, self._dtype)
+        self._write("sentences", ends, np.int64)
+        self._pending = []
+
+
+def _distinct(path: Path) -> int:
+    """How many different 8-byte values a file holds; reads it in parts by value where it is large."""
+    size = path.stat().st_size // 8
+    if size == 0:
+        return 0
+    values = np.memmap(path, np.uint64, "r")
+    parts = -(-size // HASHES_AT_ONCE)
+    found = 0
+    for part in range(parts):
+        chosen = [
+            chunk[chunk % np.uint64(parts) == part]
+            for chunk in (values[start : start + HASHES_AT_ONCE] for start in range(0, size, HASHES_AT_ONCE))
+        ]
+        found += len(np.unique(np.concatenate(chosen)))
+    return found
+
+
+def token_dtype(tokenizer: PairTokenizer) -> type:
+    """Of the stored ids: two bytes where they suffice."""
+    return np.uint16 if tokenizer.vocabulary_size <= 1 << 16 else np.int32
+
+
+def tokenizer_digest(tokenizer: PairTokenizer) -> str:
+    """SHA-256 of all that a tokeniser does."""
+    return hashlib.sha256(tokenizer.backend.to_str().encode()).hexdigest()
+
+
+class Cut(NamedTuple):
+    """Which documents of each source are dev's: a share, spread evenly, from a start that the seed sets."""
+
+    fraction: float
+    seed: int
+
+    def for_dev(self, ordinal: int) -> bool:
+        """Whether the source's document of this number is."""
+        start = float(np.random.Generator(np.random.PCG64(self.seed)).random())
+        return int((ordinal + 1) * self.fraction + start) > int(ordinal * self.fraction + start)
+
+
+def build_index(
+    sources: Sequence[Source], tokenizer: PairTokenizer, *, cache: Path, cut: Cut | None = None
+) -> dict[str, Corpus]:
+    """The index of the sources, built where the cache lacks it.
+
+    Args:
+        sources: At least one.
+        tokenizer: Of the model.
+        cache: Folder of indexes; made where it is missing.
+        cut: Also cut documents off as dev.
+
+    Returns:
+        `train`, and `dev` where there is a cut.
+
+    Raises:
+        UserError: No text, text that is not UTF-8, an index that is cut short, or a folder that cannot be written.
+    """
+    made_of = {
+        "format": FORMAT,
+        "sources": [source.digest for source in sources],
+        "tokenizer": tokenizer_digest(tokenizer),
+        "cut": None if cut is None else list(cut),
+    }
+    key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:20]
+    folder = cache / f"index-{key}"
+    if not folder.is_dir():
+        _build(folder, sources, tokenizer, cut=cut, made_of=made_of)
+    return _open(folder, tuple(source.name for source in sources), dtype=token_dtype(tokenizer))
+
+
+def _build(
+    folder: Path, sources: Sequence[Source], tokenizer: PairTokenizer, *, cut: Cut | None, made_of: Mapping[str, Any]
+) -> None:
+    """Write an index beside its name, then move it there."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f".{folder.name}-*"):
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise UserError(
+            f"{folder.parent}: the index cannot be written", got=error.strerror, mend="choose another --data.cache"
+        ) from None
+    try:
+        splits = ("train",) if cut is None else ("train", "dev")
+        writers = {split: _Writer(partial / split, tokenizer, sources=len(sources)) for split in splits}
+        for number, source in enumerate(sources):
+            ordinal, inside = 0, False
+            writer = writers["train"]
+            for sentence in source.sentences():
+                if sentence is not None:
+                    if not inside:
+                        writer = writers["dev" if cut is not None and cut.for_dev(ordinal) else "train"]
+                        ordinal, inside = ordinal + 1, True
+                    writer.add(sentence)
+                elif inside:
+                    writer.end_document(number)
+                    inside = False
+        facts = {split: writer.finish() for split, writer in writers.items()}
+        if sum(fact.sentences for fact in facts.values()) == 0:
+            names = ", ".join(source.name for source in sources[:3]) + (", ..." if len(sources) > 3 else "")
+            raise UserError(f"{names}: the corpus is empty", expected="text, one sentence a line")
+        record = {"made_of": dict(made_of), "splits": {split: asdict(fact) for split, fact in facts.items()}}
+        (partial / "index.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        partial.chmod(0o755)
+        try:
+            os.rename(partial, folder)
+        except OSError:
+            # Another process has built the same one meanwhile.
+            if not (folder / "index.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _open(folder: Path, names: tuple[str, ...], *, dtype: type) -> dict[str, Corpus]:
+    try:
+        record = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        facts = {
+            split: Facts(**(values | {"files": tuple(values["files"])})) for split, values in record["splits"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / 'index.json'}: damaged", got=repr(error)[:100], mend=f"delete {folder}; it is built again"
+        ) from None
+    return {split: _map(folder / split, fact, names, dtype=dtype) for split, fact in facts.items()}
+
+
+def _map(folder: Path, facts: Facts, names: tuple[str, ...], *, dtype: type) -> Corpus:
+    def array(name: str, kind: type, count: int) -> np.ndarray:
+        path, expected = folder / f"{name}.bin", count * np.dtype(kind).itemsize
+        size = path.stat().st_size if path.is_file() else 0
+        if size != expected:
+            raise UserError(
+                f"{path}: the index is cut short",
+                got=f"{size:,} bytes",
+                expected=f"{expected:,}",
+                mend=f"delete {folder.parent}; it is built again",
+            )
+        # A plain array over the map: indexing `memmap` itself costs ten times as much.
+        return np.asarray(np.memmap(path, kind, "r")) if count else np.zeros(0, kind)
+
+    return Corpus(
+        tokens=array("tokens", dtype, facts.tokens),
+        sentences=array("sentences", np.int64, facts.sentences + 1),
+        documents=array("documents", np.int64, facts.documents + 1),
+        files=array("files", np.int32, facts.documents),
+        names=names,
+        facts=facts,
+        folder=folder,
+    )

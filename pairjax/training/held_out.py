@@ -1,0 +1,147 @@
+"""Held-out figures of pretraining: masked tokens and segments, with intervals that resample documents.
+
+Examples of one document share its words and its style, so it is documents that are drawn again and not examples;
+where there are few of them the intervals are wide, as they should be.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from pairjax.base.losses import cross_entropy, masked_cross_entropy
+from pairjax.base.stats import Interval, bootstrap_intervals
+from pairjax.base.types import Batch, Params, PretrainingLogits
+from pairjax.data.masking import RowMaker, ordered_rows
+from pairjax.models.pretraining import PretrainingFns
+from pairjax.step.sharding import put_batch
+from pairjax.step.step import make_eval_step
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a model did on held-out examples, one entry each.
+
+    Attributes:
+        document: Whose sentences the first segment is.
+        label: 0 or 1.
+        probability: Of label 1; 0.5 where segments are not told.
+        order_loss: In nats.
+        masked: Masked tokens.
+        masked_loss: Sum over them, in nats.
+        masked_right: How many of them were the likeliest.
+    """
+
+    document: np.ndarray
+    label: np.ndarray
+    probability: np.ndarray
+    order_loss: np.ndarray
+    masked: np.ndarray
+    masked_loss: np.ndarray
+    masked_right: np.ndarray
+
+
+def make_held_out(fns: PretrainingFns, *, mesh: jax.sharding.Mesh) -> Callable[..., HeldOut]:
+    """`held_out(params, maker, examples, batch_size=) -> HeldOut` of examples 0 to `examples - 1`."""
+
+    def figures(params: Params, batch: Batch) -> dict[str, Float[Array, " rows"]]:
+        logits: PretrainingLogits = fns.apply(params, batch)
+        weight = jnp.asarray(batch.masked_weights)
+        target = jnp.asarray(batch.masked_targets)
+        right = jnp.argmax(logits.masked, axis=-1) == target
+        return {
+            "probability": jax.nn.softmax(logits.order)[:, 0, 1],
+            "order_loss": cross_entropy(logits.order, jnp.asarray(batch.label))[:, 0],
+            "masked": jnp.sum(weight, axis=1),
+            "masked_loss": jnp.sum(masked_cross_entropy(logits.masked, target) * weight, axis=1),
+            "masked_right": jnp.sum(right * weight, axis=1),
+        }
+
+    step = make_eval_step(figures, mesh=mesh)
+
+    def held_out(params: Params, maker: RowMaker, examples: int, *, batch_size: int) -> HeldOut:
+        parts: list[dict[str, np.ndarray]] = []
+        for batch in ordered_rows(maker, examples, batch_size=batch_size, multiple=mesh.devices.size):
+            made = {name: np.asarray(value, np.float64) for name, value in step(params, put_batch(batch, mesh)).items()}
+            made["label"] = batch.label[:, 0]
+            parts.append({name: value[batch.weight[:, 0] > 0] for name, value in made.items()})
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        document = np.array([maker.sampler.document_of(index) for index in range(examples)])
+        return HeldOut(document=document, **whole)
+
+    return held_out
+
+
+def right_by_document(document: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Examples and right ones of each document that has any."""
+    _, place = np.unique(document, return_inverse=True)
+    return np.bincount(place).astype(np.float64), np.bincount(place, weights=right.astype(np.float64))
+
+
+def accuracy_interval(document: np.ndarray, right: np.ndarray, *, bootstrap: int) -> Interval:
+    """Share of right answers, its interval by resampling documents."""
+    examples, hits = right_by_document(document, right)
+    return bootstrap_intervals(
+        lambda counts: {"accuracy": (counts @ hits) / (counts @ examples)}, len(hits), resamples=bootstrap, seed=0
+    )["accuracy"]
+
+
+def quick_figures(found: HeldOut, *, order: bool) -> dict[str, float]:
+    """The figures as they are, for the curve."""
+    tokens = found.masked.sum()
+    loss = float(found.masked_loss.sum() / tokens)
+    figures = {
+        "mlm_loss": loss,
+        "mlm_perplexity": float(np.exp(min(loss, 700.0))),
+        "mlm_accuracy": float(found.masked_right.sum() / tokens),
+    }
+    if order:
+        figures["order_loss"] = float(found.order_loss.mean())
+        figures["order_accuracy"] = float(np.mean((found.probability > 0.5) == found.label))
+        loss += figures["order_loss"]
+    return figures | {"loss": loss}
+
+
+def figures_with_intervals(found: HeldOut, *, order: bool, bootstrap: int) -> dict[str, Any]:
+    """The same with 95 % intervals that resample documents, as result.json has them."""
+    _, place = np.unique(found.document, return_inverse=True)
+    sums = {
+        name: np.bincount(place, weights=values)
+        for name, values in (
+            ("tokens", found.masked),
+            ("masked_loss", found.masked_loss),
+            ("masked_right", found.masked_right),
+            ("examples", np.ones(len(place))),
+            ("order_loss", found.order_loss),
+            ("order_right", ((found.probability > 0.5) == found.label).astype(np.float64)),
+        )
+    }
+
+    def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
+        total = {name: counts @ values for name, values in sums.items()}
+        loss = total["masked_loss"] / total["tokens"]
+        made = {
+            "mlm_perplexity": np.exp(np.minimum(loss, 700.0)),
+            "mlm_loss": loss,
+            "mlm_accuracy": total["masked_right"] / total["tokens"],
+        }
+        if order:
+            made["order_accuracy"] = total["order_right"] / total["examples"]
+            made["order_loss"] = total["order_loss"] / total["examples"]
+        return made
+
+    intervals = bootstrap_intervals(statistic, len(sums["tokens"]), resamples=bootstrap, seed=0)
+    return {name: interval.to_json() for name, interval in intervals.items()}
+
+
+def sizes(found: HeldOut) -> Mapping[str, int]:
+    """How much was scored."""
+    return {
+        "examples": len(found.label),
+        "documents": len(np.unique(found.document)),
+        "masked_tokens": int(found.masked.sum()),
+    }

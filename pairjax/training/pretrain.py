@@ -1,0 +1,153 @@
+"""Pretraining from a config to a run's folder: `pairjax.pretrain`, and the command of that name."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from pairjax.base.errors import UserError
+from pairjax.base.losses import make_pretraining_loss
+from pairjax.base.pretrain_config import PretrainConfig
+from pairjax.base.types import Batch, Params
+from pairjax.data.masking import RowMaker, train_rows
+from pairjax.step.optim import trainable_paths
+from pairjax.step.sharding import build_mesh
+from pairjax.step.state import TrainState
+from pairjax.training.held_out import HeldOut, make_held_out, quick_figures
+from pairjax.training.loop import Fit, Job, tokens_in
+from pairjax.training.pretrain_finish import PretrainEnd, finish_pretraining
+from pairjax.training.pretrain_setup import (
+    PreparedPretraining,
+    hypers_of,
+    plain_pretrain_config,
+    prepare_pretraining,
+)
+from pairjax.training.rundir import RunFolder, check_run
+from pairjax.training.session import Programs, TrainResult, build_programs, run_session
+from pairjax.training.setup import use_compilation_cache
+from pairjax.training.tracking import check_tracking
+
+ORDER_METRICS = ("order_accuracy", "order_loss")
+METRICS = ("loss", "mlm_loss", "mlm_perplexity", "mlm_accuracy")
+
+
+def choose_metric(config: PretrainConfig) -> str:
+    """The dev metric that chooses the best model.
+
+    Raises:
+        UserError: It is none of pretraining's.
+    """
+    known = METRICS if config.data.objective == "none" else METRICS + ORDER_METRICS
+    metric = config.train.metric or "loss"
+    if metric not in known:
+        raise UserError(f"--train.metric {metric} is no metric of pretraining", expected=f"one of {', '.join(known)}")
+    return metric
+
+
+def trainable(config: PretrainConfig, prepared: PreparedPretraining) -> dict[str, bool]:
+    """Which paths train: those of `optim.freeze`; what only the segments' labels would teach, with those alone."""
+    chosen = trainable_paths(config.optim, prepared.params, pooler_kept=prepared.pooler_kept)
+    if config.data.objective == "none":
+        # Without a gradient, decay alone would shrink a kept pooler.
+        chosen |= {path: False for path in chosen if path.startswith(("pooler/", "head/order/"))}
+    return chosen
+
+
+def held_out_size(maker: RowMaker, wanted: int) -> int:
+    """Examples that are scored: as asked for, or one for each sentence that one can start at; even."""
+    size = min(wanted, maker.sampler.anchors)
+    return max(2, size - size % 2)
+
+
+def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> tuple[Programs, Job, PretrainEnd]:
+    """The update, the loop's job, and what the end of the run needs; compiles nothing yet."""
+    order = config.data.objective != "none"
+    mesh, metric = build_mesh(), choose_metric(config)
+    maker, size = prepared.makers["train"], config.train.batch_size
+    per_epoch = max(1, -(-len(maker.sampler) // size))
+    steps = config.train.max_steps or config.train.epochs * per_epoch
+    loss, terms = make_pretraining_loss(order=order)
+    programs = build_programs(
+        prepared.params,
+        trainable(config, prepared),
+        apply=prepared.fns.apply,
+        loss=loss,
+        optim=config.optim,
+        hypers=hypers_of(config),
+        total_steps=steps,
+        seed=config.train.seed,
+        mesh=mesh,
+    )
+    held_out = make_held_out(prepared.fns, mesh=mesh)
+
+    def batches(start: int) -> Iterator[tuple[int, Batch]]:
+        return train_rows(
+            maker,
+            batch_size=size,
+            start_step=start,
+            stop_step=steps,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            multiple=mesh.devices.size * config.optim.accumulate,
+        )
+
+    def score(params: Params, split: str, wanted: int) -> HeldOut:
+        rows = prepared.makers[split]
+        return held_out(params, rows, held_out_size(rows, wanted), batch_size=config.evaluation.batch_size)
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        return quick_figures(score(programs.params(state), "dev", config.evaluation.during), order=order)
+
+    job = Job(
+        batches=batches,
+        step=programs.step,
+        evaluate=evaluate,
+        total_steps=steps,
+        steps_per_epoch=per_epoch,
+        eval_every=config.train.eval_every or per_epoch,
+        save_every=config.run.save_every or 0,
+        metric=metric,
+        mode="max" if metric.endswith("accuracy") else "min",
+        patience=config.train.patience,
+        terms=terms,
+        count=tokens_in,
+    )
+    return programs, job, PretrainEnd(prepared, job, score)
+
+
+def pretrain(config: PretrainConfig, *, name: str = "pretrain", console: Console | None = None) -> TrainResult:
+    """Run a config: read, index, train, evaluate, and write the run's folder.
+
+    Args:
+        config: What to do.
+        name: The run's name where `config.run.dir` gives no folder.
+        console: Where tables and progress go; by default standard error.
+
+    Raises:
+        UserError: Bad input, before anything is written; or a loss that is not finite.
+    """
+    shown = console or Console(stderr=True)
+    plain = plain_pretrain_config(config)
+    check_run(config.run, plain, default_name=name)
+    check_tracking(config.run)
+    choose_metric(config)
+    use_compilation_cache(config.run.compilation_cache)
+    prepared = prepare_pretraining(config)
+    programs, job, end = build_pretraining(config, prepared)
+
+    def finish(done: Fit, params: Params, run: RunFolder, origin: Mapping[str, Any]) -> dict[str, Any]:
+        return finish_pretraining(config, end, done, params, run=run, origin=origin, console=shown)
+
+    return run_session(
+        programs,
+        job,
+        config=config.run,
+        train=config.train,
+        plain=plain,
+        name=name,
+        unit="tokens",
+        notes=prepared.notes,
+        console=shown,
+        finish=finish,
+    )

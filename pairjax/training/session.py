@@ -1,0 +1,180 @@
+"""A run from its programs to its folder: what fine-tuning and pretraining share above the loop."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from pairjax.base.config import OptimConfig, RunConfig, TrainConfig
+from pairjax.base.params import merge, split
+from pairjax.base.types import Batch, Hypers, Params
+from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers
+from pairjax.step.sharding import put_batch, replicate
+from pairjax.step.state import TrainState, init_state, state_sharding
+from pairjax.step.step import Apply, Loss, make_train_step
+from pairjax.training.checkpoint import Checkpointer
+from pairjax.training.distributed import StopSignal
+from pairjax.training.loop import Fit, Job, Progress, Step, fit, progress_from
+from pairjax.training.provenance import provenance
+from pairjax.training.rundir import RunFolder, open_run
+from pairjax.training.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run leaves.
+
+    Attributes:
+        dir: The run's folder; the model lies in `dir/model`.
+        result: What result.json holds; None where a signal stopped the run.
+        exit_code: 0, or 143 after a signal.
+    """
+
+    dir: Path
+    result: dict[str, Any] | None
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class Programs:
+    """A run's compiled update with its initial state; the loop's job comes on top.
+
+    Attributes:
+        mesh: Of the devices.
+        step: The update.
+        state: The initial one.
+        frozen: Parameters that do not train.
+    """
+
+    mesh: jax.sharding.Mesh
+    step: Step
+    state: TrainState
+    frozen: Params
+
+    def params(self, state: TrainState) -> Params:
+        """The whole tree, frozen part included."""
+        return merge(state.params, self.frozen)
+
+
+def build_programs(
+    params: Params,
+    chosen: Mapping[str, bool],
+    *,
+    apply: Apply,
+    loss: Loss,
+    optim: OptimConfig,
+    hypers: Hypers,
+    total_steps: int,
+    seed: int,
+    mesh: jax.sharding.Mesh,
+) -> Programs:
+    """Compile nothing yet; lay out the state and the update.
+
+    Args:
+        params: The initial parameters, all of them.
+        chosen: Which paths train.
+        apply: The model.
+        loss: Its loss.
+        optim: Optimiser and accumulation.
+        hypers: Numbers that the step takes as an argument.
+        total_steps: Which the schedule spans.
+        seed: Of dropout.
+        mesh: Of the devices.
+    """
+    trainable, frozen = split(params, chosen)
+    optimizer = build_optimizer(
+        optim, total_steps=total_steps, decay=decay_mask(trainable), multiplier=rate_multipliers(optim, trainable)
+    )
+    where = state_sharding(trainable, optimizer, mesh)
+    compiled = make_train_step(apply, loss, optimizer, accumulate=optim.accumulate, sharding=where)
+    frozen = replicate(frozen, mesh)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Mapping[str, jax.Array]]:
+        return compiled(state, frozen, put_batch(batch, mesh), hypers)
+
+    return Programs(mesh, step, init_state(trainable, optimizer, key=jax.random.key(seed), sharding=where), frozen)
+
+
+def run_loop(
+    programs: Programs, job: Job, run: RunFolder, tracker: Tracker, *, config: RunConfig, train: TrainConfig
+) -> tuple[Fit, Params]:
+    """Train, and give the parameters that become the model: the best on dev, or the last."""
+    with (
+        StopSignal() as stop,
+        Checkpointer(
+            run.checkpoints, keep=config.keep_checkpoints, metric_mode=job.mode, identity=run.identity
+        ) as checkpoints,
+    ):
+        state, progress = programs.state, Progress()
+        if not run.resumed or checkpoints.latest_step() is None:
+            tracker.cut_back(0)
+        else:
+            restored = checkpoints.restore(state)
+            state, progress = restored.state, progress_from(restored.host)
+            for note in restored.notes:
+                tracker.say(note)
+            tracker.say(f"resumed at step {restored.step} of {job.total_steps}")
+            tracker.cut_back(restored.step)
+        done = fit(job, state, progress, checkpoints=checkpoints, tracker=tracker, stop=stop)
+        if done.ended == "signal":
+            return done, {}
+        best = done.progress.best_step
+        if train.keep == "best" and best and best != int(done.state.step):
+            return done, programs.params(checkpoints.restore(done.state, step=best).state)
+        return done, programs.params(done.state)
+
+
+Finish = Callable[[Fit, Params, RunFolder, Mapping[str, Any]], dict[str, Any]]
+"""`finish(done, params, run, origin) -> what result.json holds`, after the last step."""
+
+
+def run_session(
+    programs: Programs,
+    job: Job,
+    *,
+    config: RunConfig,
+    train: TrainConfig,
+    plain: Mapping[str, Any],
+    name: str,
+    unit: str,
+    notes: tuple[str, ...],
+    console: Console,
+    finish: Finish,
+) -> TrainResult:
+    """Open the run's folder, train in it, and finish.
+
+    Args:
+        programs: The update and its state.
+        job: What is trained.
+        config: Of the run's folder.
+        train: Which parameters become the model.
+        plain: The whole config as plain data.
+        name: The run's name where the config gives no folder.
+        unit: What the throughput counts.
+        notes: Lines on the input, shown first.
+        console: Where all is shown.
+        finish: Scores and writes what the run leaves.
+    """
+    device = programs.mesh.devices.flat[0]
+    origin = provenance(device_kind=device.device_kind, device_count=programs.mesh.devices.size)
+    with open_run(config, plain, default_name=name, origin=origin) as run:
+        with Tracker(
+            run,
+            config,
+            total_steps=job.total_steps,
+            steps_per_epoch=job.steps_per_epoch,
+            metric=f"dev/{job.metric}",
+            unit=unit,
+            settings=plain,
+            console=console,
+        ) as tracker:
+            for note in (*run.notes, *notes):
+                tracker.say(note)
+            done, params = run_loop(programs, job, run, tracker, config=config, train=train)
+        if done.ended == "signal":
+            console.print(f"stopped at step {int(done.state.step)}; go on with --run.resume (run folder {run.path})")
+            return TrainResult(run.path, None, 143)
+        return TrainResult(run.path, finish(done, params, run, origin), 0)
