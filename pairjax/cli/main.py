@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "score a model on labelled pairs: pairjax evaluate MODEL --data.path DIR",
     "predict": "label pairs: pairjax predict MODEL pairs.tsv --output out.jsonl",
     "data": "look at pairs: pairjax data inspect --data.path DIR",
+    "features": "encode each distinct text once: pairjax features --data.path DIR --output DIR",
 }
 
 
@@ -61,6 +62,10 @@ def _dispatch(args: Sequence[str]) -> int:
             from pairjax.cli.data import main as run_data
 
             return run_data(rest)
+        case "features":
+            from pairjax.cli.features import main as run_features
+
+            return run_features(rest)
         case _:
             near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
             raise UserError(
