@@ -74,15 +74,14 @@ def run_from_cache(config: Config, prepared: Prepared, features: Features, *, to
 
     def apply(params: Params, batch: Batch, *, key: Any = None, rates: Any = None) -> jax.Array:
         read = prepared.fns.head if tokens else lambda p, x, _, **rest: prepared.fns.head_pooled(p, x, **rest)
-        return read(params, batch.masked_positions, batch, key=key, rates=rates)
+        return read(params, batch.cached, batch, key=key, rates=rates)
 
     step = make_train_step(apply, make_loss(config.loss, prepared.task, None), optimizer)
     state = init_state(trainable, optimizer, key=jax.random.key(config.train.seed))
     trainer = build_trainer(config, prepared)
     for _, batch in trainer.job.batches(0):
         cached = features.hidden(sides, batch) if tokens else features.vectors(sides, batch)
-        # The frozen encoder's work travels in a field that fine-tuning leaves empty.
-        state, _ = step(state, frozen, batch._replace(masked_positions=cached), hypers_of(config))
+        state, _ = step(state, frozen, batch._replace(cached=cached), hypers_of(config))
     return merge(state.params, frozen)
 
 
