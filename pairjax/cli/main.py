@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "score a model on labelled pairs: pairjax evaluate MODEL --data.path DIR",
     "predict": "label pairs: pairjax predict MODEL pairs.tsv --output out.jsonl",
     "data": "look at pairs: pairjax data inspect --data.path DIR",
+    "claim": "test a claim of the chapter: pairjax claim experiments/claims/X.py",
     "features": "encode each distinct text once: pairjax features --data.path DIR --output DIR",
 }
 
@@ -62,6 +63,10 @@ def _dispatch(args: Sequence[str]) -> int:
             from pairjax.cli.data import main as run_data
 
             return run_data(rest)
+        case "claim":
+            from pairjax.cli.claim import main as run_claim
+
+            return run_claim(rest)
         case "features":
             from pairjax.cli.features import main as run_features
 

@@ -25,6 +25,8 @@ from pairjax.training.population import Program, Runs, Score
 from pairjax.training.setup import standardised, targets_of
 from pairjax.weights import read_encoder_spec, resolve_encoder
 
+ROWS_MULTIPLE = 16384
+
 
 @dataclass(frozen=True)
 class HeadTask:
@@ -183,10 +185,16 @@ def head_program(
         loss=make_loss(loss or LossConfig(), task, counts),
         optimizer=optimizer,
         gather=gather,
-        data=(source.vectors, source.sides, target),
+        data=tuple(_padded(array) for array in (source.vectors, source.sides, target)),
         frozen={},
         identity=f"{source.key} {json.dumps(described, sort_keys=True)}",
     )
+
+
+def _padded(array: np.ndarray) -> np.ndarray:
+    """More rows, of zeros, up to a multiple of `ROWS_MULTIPLE`, so that tasks of about one size share programs."""
+    more = -len(array) % ROWS_MULTIPLE
+    return np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)])
 
 
 def scores_of(

@@ -237,9 +237,9 @@ class _Chunks:
         return jax.device_put(array, NamedSharding(self.mesh, PartitionSpec("data")))
 
     def outputs(self, params: Params, split: str) -> np.ndarray:
-        """Of all rows of a split, block by block; the last block repeats a row to keep its shape."""
+        """Of all rows of a split, in blocks of few sizes, so that other splits need no other program."""
         index, parts = self.index[split], []
-        block = min(EVAL_ROWS, len(index))
+        block = min(EVAL_ROWS, 1 << max(len(index) - 1, 0).bit_length())
         for start in range(0, len(index), block):
             rows = index[start : start + block]
             padded = np.concatenate([rows, np.full(block - len(rows), rows[-1], rows.dtype)])
@@ -288,7 +288,7 @@ def _choose(better: Array, new: Params, old: Params) -> Params:
     return jax.tree.map(one, new, old)
 
 
-def _load(path: Path, identity: str) -> dict[str, np.ndarray] | None:
+def load_chunk(path: Path, identity: str) -> dict[str, np.ndarray] | None:
     """A finished chunk, or None where there is none that is whole and of this population."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -302,7 +302,7 @@ def _load(path: Path, identity: str) -> dict[str, np.ndarray] | None:
     return found if str(found.pop("identity", "")) == identity else None
 
 
-def _save(path: Path, identity: str, found: Mapping[str, np.ndarray]) -> None:
+def save_chunk(path: Path, identity: str, found: Mapping[str, np.ndarray]) -> None:
     """A chunk's arrays, whole or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -360,7 +360,7 @@ def train_population(
     for number, start in enumerate(range(0, runs.groups, size)):
         identity = f"{settings.hexdigest()}-{number}"
         path = None if folder is None else folder / f"chunk-{number:04d}.npz"
-        found = None if path is None else _load(path, identity)
+        found = None if path is None else load_chunk(path, identity)
         resumed += found is not None
         if found is None:
             # The last chunk repeats a group, so that it needs no program of its own.
@@ -370,7 +370,7 @@ def train_population(
             if not keep_params:
                 found = {name: array for name, array in found.items() if not name.startswith("params/")}
             if path is not None:
-                _save(path, identity, found)
+                save_chunk(path, identity, found)
         parts.append(found)
         progress(len(found["best_step"]) * runs.variants)
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
