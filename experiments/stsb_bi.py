@@ -8,10 +8,11 @@ Lay it out as DIR/train.tsv, dev.tsv and test.tsv with the header `sentence1<TAB
 (.csv, .jsonl and .parquet do as well; other column names by --data.first, --data.second, --data.label).
 """
 
-from pairjax import CombineConfig, Config, DataConfig, ModelConfig, RunConfig
+from pairjax import CombineConfig, Config, DataConfig, ModelConfig, OptimConfig, RunConfig
 
 config = Config(
     data=DataConfig(tfds="glue/stsb"),
     model=ModelConfig(kind="bi", combine=CombineConfig(features=("u", "v", "|u-v|", "u*v"))),
+    optim=OptimConfig(head_multiplier=20.0),
     run=RunConfig(dir="runs/stsb_bi"),
 )

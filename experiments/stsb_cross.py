@@ -1,4 +1,4 @@
-"""STS benchmark similarity (0 to 5), cross-encoder with a regression head.
+"""STS benchmark similarity (0 to 5), cross-encoder with a regression head on both sides' vectors.
 
 Command: pairjax train experiments/stsb_cross.py
 Expected: see experiments/RESULTS.md.
@@ -8,9 +8,11 @@ Lay it out as DIR/train.tsv, dev.tsv and test.tsv with the header `sentence1<TAB
 (.csv, .jsonl and .parquet do as well; other column names by --data.first, --data.second, --data.label).
 """
 
-from pairjax import Config, DataConfig, RunConfig
+from pairjax import CombineConfig, Config, DataConfig, ModelConfig, OptimConfig, RunConfig
 
 config = Config(
     data=DataConfig(tfds="glue/stsb"),
+    model=ModelConfig(pooling="mean", pool_over="sides", combine=CombineConfig(features=("u", "v", "|u-v|", "u*v"))),
+    optim=OptimConfig(head_multiplier=10.0),
     run=RunConfig(dir="runs/stsb_cross"),
 )

@@ -342,6 +342,26 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class FeatureConfig:
+    """What a frozen encoder gives for each text, and how it is kept."""
+
+    encoder: str = MINILM
+    """As --model.encoder."""
+    download: bool = False
+    """Fetch a hub encoder where the cache lacks it (needs the network)."""
+    pooling: Literal["cls", "pooler", "mean", "max"] = "mean"
+    """Tokens to one vector a text; pooler takes the checkpoint's own."""
+    tokens: bool = False
+    """Also keep the vector of every token, for interactions between texts."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Of what is kept; the encoder runs in float32."""
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        _at_least("features.batch-size", self.batch_size, 1)
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """The run's folder and what is kept in it."""
 

@@ -1,4 +1,4 @@
-"""Configuration of pretraining: frozen dataclasses beside those of fine-tuning, whose optimiser, loop and run they share.
+"""Configuration of pretraining: frozen dataclasses beside those of fine-tuning; optimiser, loop and run are theirs.
 
 Imports no JAX.
 """

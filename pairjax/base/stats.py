@@ -1,4 +1,7 @@
-"""Uncertainty: bootstrap intervals over examples, and means with their spread over seeds."""
+"""Uncertainty: bootstrap intervals over examples, documents and seeds, and means with their spread over seeds.
+
+Tests, corrections and power stand in `pairjax.base.inference`.
+"""
 
 import math
 from collections.abc import Collection, Iterator, Sequence
@@ -6,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 from scipy.stats import t as student
 
 from pairjax.base.metrics import Statistic, once
@@ -65,19 +68,31 @@ def bootstrap_intervals(
     """
     values = {name: float(value[0]) for name, value in statistic(once(size)).items()}
     chunks = [statistic(counts) for counts in draw_counts(size, resamples=resamples, seed=seed)]
-    found = {}
-    for name, value in values.items():
-        sampled = np.concatenate([chunk[name] for chunk in chunks])
-        sampled = sampled[np.isfinite(sampled)]
-        if not math.isfinite(value) or len(sampled) == 0:
-            found[name] = Interval(value, math.nan, math.nan)
-            continue
-        low, high = np.quantile(sampled, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-        if name in recentred:
-            bias = sampled.mean() - value
-            low, high = max(low - bias, 0.0), max(high - bias, 0.0)
-        found[name] = Interval(value, float(low), float(high))
-    return found
+    return {
+        name: interval_of(value, np.concatenate([chunk[name] for chunk in chunks]), recentred=name in recentred)
+        for name, value in values.items()
+    }
+
+
+def interval_of(
+    value: float, sampled: Float64[np.ndarray, " resamples"], *, recentred: bool = False, level: float = LEVEL
+) -> Interval:
+    """The percentile interval of a value from its resamples; those that are not finite are left out.
+
+    Args:
+        value: On the examples themselves.
+        sampled: Over resamples.
+        recentred: As in `bootstrap_intervals`.
+        level: Of the interval, in (0, 1).
+    """
+    sampled = sampled[np.isfinite(sampled)]
+    if not math.isfinite(value) or len(sampled) == 0:
+        return Interval(value, math.nan, math.nan)
+    low, high = np.quantile(sampled, ((1 - level) / 2, (1 + level) / 2))
+    if recentred:
+        bias = sampled.mean() - value
+        low, high = max(low - bias, 0.0), max(high - bias, 0.0)
+    return Interval(value, float(low), float(high))
 
 
 def bootstrap_difference(
@@ -101,6 +116,124 @@ def bootstrap_difference(
         return {name: left[name] - right[name] for name in left if name in right}
 
     return bootstrap_intervals(difference, size, resamples=resamples, seed=seed)
+
+
+def draw_group_counts(
+    group: Int[np.ndarray, " size"], *, resamples: int, seed: int
+) -> Iterator[Float64[np.ndarray, "chunk size"]]:
+    """Resamples of whole groups (documents that several pairs share), as counts of each example.
+
+    A resample draws as many groups as there are; its number of examples varies with them.
+
+    Args:
+        group: Any number for each example; equal numbers share a group.
+        resamples: In all chunks together.
+        seed: Of the draws.
+    """
+    names, index = np.unique(group, return_inverse=True)
+    rows = max(1, CHUNK // len(group))
+    for counts in draw_counts(len(names), resamples=resamples, seed=seed):
+        for start in range(0, len(counts), rows):
+            yield counts[start : start + rows][:, index]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A value with its bootstrap distribution, so that several can be added up before an interval is taken.
+
+    Attributes:
+        value: On the data themselves.
+        samples: float64 [resamples].
+    """
+
+    value: float
+    samples: Float64[np.ndarray, " resamples"]
+
+    def interval(self, *, level: float = LEVEL) -> Interval:
+        """Percentile interval."""
+        return interval_of(self.value, self.samples, level=level)
+
+    @property
+    def error(self) -> float:
+        """Standard error: the deviation of the finite resamples."""
+        finite = self.samples[np.isfinite(self.samples)]
+        return float(finite.std(ddof=1)) if len(finite) > 1 else math.nan
+
+    def p_value(self, null: float = 0.0) -> float:
+        """Two-sided: twice the share of resamples on the far side of `null`, the value itself counted among them."""
+        finite = self.samples[np.isfinite(self.samples)]
+        if not math.isfinite(self.value) or len(finite) == 0:
+            return math.nan
+        below, above = float((finite <= null).sum()), float((finite >= null).sum())
+        return min(1.0, 2.0 * (min(below, above) + 1.0) / (len(finite) + 1.0))
+
+
+def two_way_bootstrap(
+    runs: Sequence[Statistic],
+    size: int,
+    *,
+    resamples: int,
+    seed: int,
+    group: Int[np.ndarray, " size"] | None = None,
+    over_runs: bool = True,
+    over_examples: bool = True,
+) -> dict[str, Sampled]:
+    """The mean over runs of each metric, with examples and runs (seeds) resampled together.
+
+    A score hangs on the test pairs that were drawn and on the seeds that were; an interval over one of them alone
+    is too narrow. Runs that read the same pairs are resampled with the same pairs; for a difference of two arms give
+    the statistic of the difference, run by run, so that both are paired.
+
+    Args:
+        runs: A statistic for each run, of the same examples in the same order.
+        size: Examples.
+        resamples: How many are drawn.
+        seed: Of the draws.
+        group: Where given, whole groups of examples are drawn (`draw_group_counts`).
+        over_runs: Whether runs are resampled.
+        over_examples: Whether examples are.
+
+    Returns:
+        By metric.
+
+    Raises:
+        ValueError: There are no runs.
+    """
+    if not runs:
+        raise ValueError("no runs to take the mean of")
+    plain = [run(once(size)) for run in runs]
+    values = {name: float(np.mean([found[name][0] for found in plain])) for name in plain[0]}
+    examples_seed, runs_seed = (int(word) for word in np.random.SeedSequence(seed).generate_state(2))
+    shares = np.full((resamples, len(runs)), 1.0 / len(runs))
+    if over_runs:
+        shares = np.concatenate(list(draw_counts(len(runs), resamples=resamples, seed=runs_seed))) / len(runs)
+    if not over_examples:
+        table = {name: np.array([float(found[name][0]) for found in plain]) for name in values}
+        return {name: Sampled(values[name], shares @ table[name]) for name in values}
+    if group is None:
+        drawn = draw_counts(size, resamples=resamples, seed=examples_seed)
+    else:
+        drawn = draw_group_counts(group, resamples=resamples, seed=examples_seed)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in values}
+    start = 0
+    for counts in drawn:
+        here = shares[start : start + len(counts)]
+        start += len(counts)
+        total = {name: np.zeros(len(counts)) for name in values}
+        for index, run in enumerate(runs):
+            for name, sampled in run(counts).items():
+                # A run that was not drawn adds nothing, even where its metric is undefined.
+                total[name] += np.where(here[:, index] > 0, here[:, index] * sampled, 0.0)
+        for name in values:
+            parts[name].append(total[name])
+    return {name: Sampled(values[name], np.concatenate(parts[name])) for name in values}
+
+
+def mean_of_sampled(parts: Sequence[Sampled]) -> Sampled:
+    """The mean of independent values, such as one effect on several tasks; resample i with resample i."""
+    return Sampled(
+        float(np.mean([part.value for part in parts])), np.mean([part.samples for part in parts], axis=0, dtype=float)
+    )
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ class Batch(NamedTuple):
         masked_positions: int32 [R, M] token slots, pretraining only.
         masked_targets: int32 [R, M] the tokens that stood there.
         masked_weights: float32 [R, M]; 0 for an unused place.
+        cached: What a frozen encoder gave, read from a cache in place of the tokens: hidden states float32 [R, L, D] or
+            pooled vectors float32 [R, K, 2, D]. The token arrays may then be None where nothing reads them.
     """
 
     input_ids: Any
@@ -48,6 +50,7 @@ class Batch(NamedTuple):
     masked_positions: Any = None
     masked_targets: Any = None
     masked_weights: Any = None
+    cached: Any = None
 
 
 class PretrainingLogits(NamedTuple):

@@ -16,6 +16,8 @@ COMMANDS = {
     "predict": "label pairs: pairjax predict MODEL pairs.tsv --output out.jsonl",
     "pretrain": "pretrain an encoder on text: pairjax pretrain [experiments/pretrain_X.py] [options]",
     "data": "look at pairs: pairjax data inspect --data.path DIR; at text: pairjax data corpus --data.corpus GLOB",
+    "claim": "test a claim of the chapter: pairjax claim experiments/claims/X.py",
+    "features": "encode each distinct text once: pairjax features --data.path DIR --output DIR",
 }
 
 
@@ -66,6 +68,14 @@ def _dispatch(args: Sequence[str]) -> int:
             from pairjax.cli.data import main as run_data
 
             return run_data(rest)
+        case "claim":
+            from pairjax.cli.claim import main as run_claim
+
+            return run_claim(rest)
+        case "features":
+            from pairjax.cli.features import main as run_features
+
+            return run_features(rest)
         case _:
             near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
             raise UserError(

@@ -18,11 +18,11 @@ T = TypeVar("T")
 SOURCES = ("--data.path", "--data.train", "--data.tfds", "--data.rules")
 
 
-def load_experiment(path: str) -> ModuleType:
-    """The module of an experiment file, which must define `config`.
+def load_experiment(path: str, *, defines: str = "config") -> ModuleType:
+    """The module of an experiment file, which must define `config` (or what else is asked for).
 
     Raises:
-        UserError: The file is missing, cannot be imported, or defines no `config`.
+        UserError: The file is missing, cannot be imported, or does not define it.
     """
     file = Path(path)
     if not file.is_file():
@@ -36,8 +36,8 @@ def load_experiment(path: str) -> ModuleType:
         spec.loader.exec_module(module)
     except (SyntaxError, ImportError, NameError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be imported ({type(error).__name__}: {error})") from error
-    if not hasattr(module, "config"):
-        raise UserError(f"{path}: defines no config", expected="config = Config(...)")
+    if not hasattr(module, defines):
+        raise UserError(f"{path}: defines no {defines}", expected=f"{defines} = {defines.capitalize()}(...)")
     return module
 
 

@@ -29,6 +29,9 @@ class PairModelFns(NamedTuple):
         encode: `encode(params, batch, *, key=None, rates=None) -> hidden [R, L, D]`.
         head: `head(params, hidden, batch, *, key=None, rates=None) -> logits [R, K, C]`; needs no encoder in params.
         vectors: `vectors(params, batch) -> [R, K, 2, D]`, u and v; raises ValueError where the pair is pooled as one.
+        pooled: `pooled(params, hidden, batch) -> [R, K, parts, D]`, interaction and pooling, without dropout.
+        head_pooled: `head_pooled(params, pooled, *, key=None, rates=None) -> logits [R, K, C]`; `head` is `head_pooled`
+            of `pooled`, but that the interaction's dropout stands in the latter.
     """
 
     config: ModelConfig
@@ -39,6 +42,8 @@ class PairModelFns(NamedTuple):
     encode: Callable[..., Array]
     head: Callable[..., Array]
     vectors: Callable[..., Array]
+    pooled: Callable[..., Array]
+    head_pooled: Callable[..., Array]
 
 
 def resolve(config: ModelConfig, spec: EncoderSpec) -> ModelConfig:
@@ -145,7 +150,19 @@ def build_pair_model(
             raise ValueError("this model pools one vector a pair, not u and v")
         return call("vectors", params, batch, key=None, rates=None)
 
-    return PairModelFns(config, spec, init, init_above, apply, encode, head, vectors)
+    def pooled(params: Params, hidden: Float[Array, "rows length dim"], batch: Batch) -> Array:
+        return call("pooled", params, hidden, batch, key=None, rates=None)
+
+    def head_pooled(
+        params: Params,
+        pooled: Float[Array, "rows slots parts dim"],
+        *,
+        key: PRNGKeyArray | None = None,
+        rates: Rates | None = None,
+    ) -> Float[Array, "rows slots outputs"]:
+        return call("classify_pooled", params, pooled, key=key, rates=rates)
+
+    return PairModelFns(config, spec, init, init_above, apply, encode, head, vectors, pooled, head_pooled)
 
 
 def initial_params(

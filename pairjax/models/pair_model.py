@@ -21,7 +21,8 @@ from pairjax.models.pool import pool
 class PairModel(nn.Module):
     """Logits for each pair slot of a batch of rows.
 
-    The seam is between `encode` and `classify`: hidden states from a cache enter at the latter. The encoder and the
+    The seam is between `encode` and `classify`: hidden states from a cache enter at the latter, pooled vectors at
+    `classify_pooled`. The encoder and the
     interaction run in the configured dtype, all that follows pooling in float32.
 
     Attributes:
@@ -75,7 +76,12 @@ class PairModel(nn.Module):
         self, hidden: Float[Array, "rows length dim"], batch: Batch, *, rates: Rates | None = None
     ) -> Float[Array, "rows slots outputs"]:
         """Logits from hidden states: all stages above the encoder."""
-        pooled = self.pooled(hidden, batch, rates=rates)
+        return self.classify_pooled(self.pooled(hidden, batch, rates=rates), rates=rates)
+
+    def classify_pooled(
+        self, pooled: Float32[Array, "rows slots parts dim"], *, rates: Rates | None = None
+    ) -> Float[Array, "rows slots outputs"]:
+        """Logits from pooled vectors: combination and classifier. Vectors from a cache enter here."""
         combined = self.combined(pooled, rate=None if rates is None else rates.interaction)
         return self.head(combined, rate=None if rates is None else rates.head)
 

@@ -143,3 +143,83 @@ def test_one_run_has_a_mean_and_no_spread_and_none_is_an_error() -> None:
     assert all(map(math.isnan, (found.deviation, found.low, found.high)))
     with pytest.raises(ValueError, match="no runs"):
         stats.mean_and_spread([])
+
+
+def right(rng: np.random.Generator, runs: int, size: int, *, spread: float) -> np.ndarray:
+    """Correctness [runs, size] whose runs differ by `spread` in accuracy, of pairs that differ in difficulty."""
+    easy = rng.normal(0.0, 1.0, size)
+    return ((easy + rng.normal(0.5, spread, (runs, 1)) + rng.normal(0.0, 0.5, (runs, size))) > 0).astype(float)
+
+
+def test_two_ways_has_the_error_of_examples_and_of_runs_together() -> None:
+    rng = np.random.default_rng(0)
+    estimates = [right(rng, 5, 200, spread=0.4).mean() for _ in range(1500)]
+    sizes = []
+    for seed in range(40):
+        table = right(rng, 5, 200, spread=0.4)
+        both = stats.two_way_bootstrap([mean_of(row) for row in table], 200, resamples=400, seed=seed)["mean"]
+        alone = stats.two_way_bootstrap(
+            [mean_of(row) for row in table], 200, resamples=400, seed=seed, over_runs=False
+        )["mean"]
+        assert both.value == pytest.approx(table.mean())
+        assert alone.error < both.error
+        sizes.append(both.error)
+    # Five runs: the bootstrap over them is short by sqrt(4 / 5) in their part.
+    assert np.mean(sizes) == pytest.approx(np.std(estimates), rel=0.15)
+
+
+def test_two_ways_over_runs_alone_is_scipys_bootstrap_of_their_means() -> None:
+    table = right(np.random.default_rng(1), 12, 50, spread=0.5)
+    found = stats.two_way_bootstrap([mean_of(row) for row in table], 50, resamples=4000, seed=0, over_examples=False)[
+        "mean"
+    ].interval()
+    expected = scipy_stats.bootstrap(
+        (table.mean(axis=1),), np.mean, method="percentile", n_resamples=4000, rng=np.random.default_rng(0)
+    ).confidence_interval
+    width = expected.high - expected.low
+    assert found.low == pytest.approx(expected.low, abs=0.06 * width)
+    assert found.high == pytest.approx(expected.high, abs=0.06 * width)
+
+
+def test_groups_are_drawn_whole_and_widen_the_interval_of_pairs_that_are_alike() -> None:
+    group = np.repeat(np.arange(30), 10) * 7
+    for counts in stats.draw_group_counts(group, resamples=50, seed=0):
+        by_group = counts.reshape(len(counts), 30, 10)
+        assert (by_group == by_group[:, :, :1]).all()
+        assert (by_group[:, :, 0].sum(axis=1) == 30).all()
+    values = np.random.default_rng(0).normal(size=30).repeat(10)
+    plain = stats.two_way_bootstrap([mean_of(values)], 300, resamples=2000, seed=0)["mean"]
+    whole = stats.two_way_bootstrap([mean_of(values)], 300, resamples=2000, seed=0, group=group)["mean"]
+    assert whole.error == pytest.approx(values[::10].std() / math.sqrt(30), rel=0.06)
+    assert whole.error / plain.error == pytest.approx(math.sqrt(10), rel=0.08)
+
+
+def test_two_ways_does_not_depend_on_how_resamples_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = right(np.random.default_rng(2), 4, 60, spread=0.3)
+    runs = [mean_of(row) for row in table]
+    whole = stats.two_way_bootstrap(runs, 60, resamples=100, seed=5)["mean"].samples
+    monkeypatch.setattr(stats, "CHUNK", 60 * 7)
+    np.testing.assert_array_equal(stats.two_way_bootstrap(runs, 60, resamples=100, seed=5)["mean"].samples, whole)
+
+
+def test_a_run_whose_metric_is_undefined_spoils_only_resamples_that_draw_it() -> None:
+    odd = lambda counts: {"mean": np.full(len(counts), np.nan)}  # noqa: E731
+    found = stats.two_way_bootstrap([mean_of(np.ones(5)), odd], 5, resamples=400, seed=0)["mean"]
+    assert math.isnan(found.value)
+    assert np.isfinite(found.samples).mean() == pytest.approx(0.25, abs=0.08)
+
+
+def test_p_of_resamples_is_two_sided_and_never_0() -> None:
+    shifted = stats.Sampled(1.0, np.linspace(0.5, 1.5, 999))
+    assert shifted.p_value() == pytest.approx(2 / 1000)
+    assert shifted.p_value(null=1.0) == pytest.approx(1.0)
+    normal = stats.Sampled(1.5, np.random.default_rng(0).normal(1.5, 1.0, 100000))
+    assert normal.p_value() == pytest.approx(2 * scipy_stats.norm.sf(1.5), rel=0.05)
+
+
+def test_the_mean_of_effects_on_several_tasks_has_the_error_of_a_mean() -> None:
+    rng = np.random.default_rng(0)
+    parts = [stats.Sampled(float(i), rng.normal(i, 1.0, 5000)) for i in range(4)]
+    found = stats.mean_of_sampled(parts)
+    assert found.value == 1.5
+    assert found.error == pytest.approx(0.5, rel=0.05)

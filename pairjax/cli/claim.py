@@ -1,0 +1,85 @@
+"""`pairjax claim experiments/claims/X.py [--budget MINUTES] [--quick]`: test a claim, and give its verdict."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from pairjax.base.errors import UserError
+from pairjax.cli.options import load_experiment, parse
+
+
+@dataclass(frozen=True)
+class ClaimOptions:
+    """Run a claim's experiment and write its verdict. Run stopped by the budget or by hand goes on with the same
+    command: finished cells are kept, and shared between claims."""
+
+    file: Annotated[str, tyro.conf.Positional]
+    """Python file that defines `claim`; its docstring says beforehand what is tested and how."""
+    budget: float = 40.0
+    """Minutes after which the run stops, to be taken up again."""
+    seeds: int | None = None
+    """Runs of each cell; fewer than the claim needs give no verdict."""
+    quick: bool = False
+    """A smoke run of a minute on rule-made pairs; it never gives a verdict."""
+    dir: str = "runs/claims"
+    """Where results, cells and features of all claims are kept."""
+    compilation_cache: str | None = None
+    """As --run.compilation-cache."""
+
+    def __post_init__(self) -> None:
+        if self.budget <= 0:
+            raise UserError("--budget must be positive", got=self.budget)
+        if self.seeds is not None and self.seeds < 2:
+            raise UserError("--seeds is too small", got=self.seeds, expected="at least 2")
+
+
+def main(args: Sequence[str]) -> int:
+    options = parse(ClaimOptions, args, prog="pairjax claim", description=ClaimOptions.__doc__ or "")
+    module = load_experiment(options.file, defines="claim")
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from pairjax.training.claims import BudgetSpentError, Claim, ClaimRun, hypothesis_table, verdict_row, write_outcome
+    from pairjax.training.setup import use_compilation_cache
+
+    claim = module.claim
+    if not isinstance(claim, Claim):
+        raise UserError(f"{options.file}: claim is no Claim", got=type(claim).__name__, expected="claim = Claim(...)")
+    console = Console(stderr=True)
+    use_compilation_cache(options.compilation_cache)
+    root = Path(options.dir) / "quick" if options.quick else Path(options.dir)
+    began = time.monotonic()
+    run = ClaimRun(
+        claim=claim,
+        root=root,
+        seeds=2 if options.quick else options.seeds or claim.seeds,
+        quick=options.quick,
+        deadline=began + 60.0 * options.budget,
+        say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+    )
+    try:
+        outcome = claim.run(run)
+    except BudgetSpentError:
+        run.say(
+            f"stopped after {options.budget:g} minutes with {run.cells_run} cells done; no verdict yet: "
+            "the same command goes on"
+        )
+        return 0
+    minutes = (time.monotonic() - began) / 60.0
+    row = verdict_row(run, outcome, file=Path(options.file), minutes=minutes)
+    write_outcome(root / claim.id, row, outcome)
+    for title, rows in {f"{claim.id}: {claim.statement}": hypothesis_table(row), **outcome.tables}.items():
+        table = Table(title=title, *[str(name) for name in rows[0]])  # noqa: B026
+        for line in rows[1:]:
+            table.add_row(*line)
+        console.print(table)
+    for note in outcome.notes:
+        run.say(f"- {note}")
+    verdict = row["verdict"] or f"no verdict: {row['no_verdict_because']}"
+    print(f"{claim.id}: {verdict} ({row['seeds']} seeds, {row['minutes']} minutes; {root / claim.id}/table.md)")
+    return 0

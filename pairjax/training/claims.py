@@ -1,0 +1,330 @@
+"""Claims: what is to be tested stands in a file before it is run, and a verdict follows from numbers by a rule.
+
+A hypothesis is an effect with its bootstrap distribution, and the smallest effect of interest. It is supported where
+the 95 % interval lies above that effect, refuted where it lies wholly below, and undecided else. A claim is supported
+or refuted where all of its primary hypotheses are; else it is undecided.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pairjax.base.config import DataConfig, FeatureConfig
+from pairjax.base.errors import UserError
+from pairjax.base.inference import holm, smallest_difference
+from pairjax.base.stats import Interval, Sampled
+from pairjax.base.types import PairData
+from pairjax.data.sources import load_pairs
+from pairjax.training.cells import Cell, CellDesign, CellResult, run_cell
+from pairjax.training.features import cached_features
+from pairjax.training.heads import HeadTask, head_task
+from pairjax.training.provenance import provenance
+from pairjax.training.rundir import write_json, write_text
+
+Verdict = Literal["supported", "refuted", "undecided"]
+
+
+class BudgetSpentError(Exception):
+    """The time of a claim is used up; what is done is kept, and the same command goes on."""
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One effect.
+
+    Attributes:
+        name: Short, for the table.
+        effect: In points, positive in the claim's direction.
+        smallest: Smallest effect of interest, in points.
+        primary: Whether the claim's verdict reads it.
+        question: In words.
+    """
+
+    name: str
+    effect: Sampled
+    smallest: float
+    primary: bool
+    question: str
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict_of(self.effect.interval(), self.smallest)
+
+
+def verdict_of(interval: Interval, smallest: float) -> Verdict:
+    """By where the interval lies; one that is undefined decides nothing."""
+    if interval.low > smallest:
+        return "supported"
+    return "refuted" if interval.high < smallest else "undecided"
+
+
+def overall(verdicts: Sequence[Verdict]) -> Verdict:
+    """Of a claim, from its primary hypotheses."""
+    return verdicts[0] if verdicts and len(set(verdicts)) == 1 else "undecided"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a claim's run gives.
+
+    Attributes:
+        hypotheses: Primary ones first.
+        tables: By title, rows of text cells, the first being the header.
+        notes: What was cut, what diverged, what limits the conclusion.
+    """
+
+    hypotheses: Sequence[Hypothesis]
+    tables: dict[str, list[list[str]]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the chapter, as an experiment file defines it.
+
+    Attributes:
+        id: Names the folder of its results.
+        statement: In words.
+        seeds: How many runs each score is the mean of; fewer give no verdict.
+        encoder: Whose representations a verdict is about.
+        pooling: Likewise.
+        run: Does the work; raises BudgetSpentError when its time is up.
+    """
+
+    id: str
+    statement: str
+    seeds: int
+    run: Callable[["ClaimRun"], Outcome]
+    encoder: str = FeatureConfig().encoder
+    pooling: Literal["cls", "pooler", "mean", "max"] = "mean"
+
+
+@dataclass
+class ClaimRun:
+    """What a claim's `run` may use.
+
+    Attributes:
+        claim: Itself.
+        root: Of all claims' results; cells and features below it are shared.
+        seeds: How many.
+        quick: A smoke run: few steps, few seeds, no verdict.
+        deadline: On the clock of `time.monotonic`.
+        say: Shows a line.
+    """
+
+    claim: Claim
+    root: Path
+    seeds: int
+    quick: bool
+    deadline: float
+    say: Callable[[str], None]
+    cells_run: int = 0
+
+    @property
+    def design(self) -> CellDesign:
+        """The cells' design with the seeds of this run."""
+        if self.quick:
+            return CellDesign(rates=(1e-2,), decays=(0.01,), tuning_seeds=(1000,), seeds=(0, 1), steps=60)
+        return CellDesign(seeds=tuple(range(self.seeds)))
+
+    def check_time(self) -> None:
+        """Raises BudgetSpentError past the deadline."""
+        if time.monotonic() > self.deadline:
+            raise BudgetSpentError
+
+    def task(self, name: str, data: Callable[[], PairData]) -> HeadTask:
+        """A task's pairs with their cached features."""
+        pairs = data()
+        features = cached_features(
+            pairs.splits.values(),
+            self.root / "features" / name,
+            FeatureConfig(encoder=self.claim.encoder, pooling=self.claim.pooling),
+        )
+        for note in features.notes:
+            self.say(f"{name}: {note}")
+        return head_task(pairs, features)
+
+    def cell(self, task: str, source: HeadTask, cell: Cell) -> CellResult:
+        """A cell, run now or read; says its score."""
+        self.check_time()
+        began = time.monotonic()
+        found = run_cell(source, cell, self.design, folder=self.root / "cells")
+        seconds = time.monotonic() - began
+        self.cells_run += 1
+        head = f"hidden {found.width}" if cell.hidden else "linear"
+        noise = f", {cell.noise:.0%} noise" if cell.noise else ""
+        self.say(
+            f"{self.cells_run:4d} {task:14s} {cell.name:28s} {head:10s}{noise} "
+            f"rate {found.rate:g} decay {found.decay:g} dev {100 * found.dev.mean():6.2f} test {100 * found.test.mean():6.2f} ({seconds:.0f} s)"
+        )
+        return found
+
+
+def data_folder() -> Path:
+    """The folder with the real sets.
+
+    Raises:
+        UserError: PAIRJAX_DATA names none.
+    """
+    folder = os.environ.get("PAIRJAX_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        raise UserError(
+            "PAIRJAX_DATA names no folder with the real sets",
+            got=folder or "nothing",
+            expected="a folder with mrpc/, sick/, stsb/, assin2/",
+            mend="set it, as PAIRJAX_DATA=../shared/data, or use --quick on rule-made pairs",
+        )
+    return Path(folder)
+
+
+def real_pairs(name: str) -> PairData:
+    """A set of PAIRJAX_DATA by the name of its folder."""
+    return load_pairs(DataConfig(path=str(data_folder() / name)))
+
+
+def committed(file: Path) -> tuple[str | None, str | None]:
+    """The commit that last changed a claim's file, and why there is none: a verdict rests on what stood there before.
+
+    Returns:
+        (commit, None) or (None, reason).
+    """
+
+    def ask(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ("git", "-C", str(file.resolve().parent), *words),
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    commit = ask("log", "-1", "--format=%H", "--", file.name)
+    if not commit:
+        return None, f"{file.name} is not committed"
+    if ask("status", "--porcelain", "--", file.name) != "":
+        return None, f"{file.name} differs from its commit"
+    return commit, None
+
+
+def verdict_row(run: ClaimRun, outcome: Outcome, *, file: Path, minutes: float) -> dict[str, Any]:
+    """The row of the verdict table, ready for JSON; the verdict is None where the run may give none, and why."""
+    commit, reason = committed(file)
+    if run.quick:
+        reason = "a quick run gives no verdict"
+    elif run.seeds < run.claim.seeds:
+        reason = f"{run.seeds} seeds, where the claim needs {run.claim.seeds}"
+    corrected = holm([hypothesis.effect.p_value() for hypothesis in outcome.hypotheses])
+    rows = []
+    for hypothesis, p in zip(outcome.hypotheses, corrected, strict=True):
+        interval = hypothesis.effect.interval()
+        rows.append(
+            {
+                "name": hypothesis.name,
+                "question": hypothesis.question,
+                "primary": hypothesis.primary,
+                "effect": interval.to_json(),
+                "smallest_effect_of_interest": hypothesis.smallest,
+                "p": hypothesis.effect.p_value(),
+                "p_holm": p,
+                "smallest_detectable": smallest_difference(hypothesis.effect.error),
+                "verdict": hypothesis.verdict if reason is None else None,
+            }
+        )
+    primary = [hypothesis.verdict for hypothesis in outcome.hypotheses if hypothesis.primary]
+    return {
+        "id": run.claim.id,
+        "statement": run.claim.statement,
+        "verdict": overall(primary) if reason is None else None,
+        "no_verdict_because": reason,
+        "hypotheses": rows,
+        "seeds": run.seeds,
+        "encoder": run.claim.encoder,
+        "pooling": run.claim.pooling,
+        "commit": commit,
+        "command": "pairjax " + shlex.join(sys.argv[1:]),
+        "minutes": round(minutes, 1),
+        "notes": list(outcome.notes),
+        "provenance": provenance(device_kind="cpu", device_count=1) | _device(),
+    }
+
+
+def _device() -> dict[str, Any]:
+    import jax
+
+    return {"device_kind": jax.devices()[0].device_kind, "device_count": jax.device_count()}
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table of text cells, the first row its header."""
+    safe = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in safe]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
+
+
+def hypothesis_table(row: dict[str, Any]) -> list[list[str]]:
+    """Effects with intervals, one line a hypothesis."""
+    table = [["hypothesis", "effect, points", "95 % interval", "p (Holm)", "smallest seen", "of interest", "verdict"]]
+    for found in row["hypotheses"]:
+        effect = found["effect"]
+        numbers = [effect["value"], effect["low"], effect["high"]]
+        value, low, high = ("-" if number is None else f"{number:+.2f}" for number in numbers)
+        table.append(
+            [
+                found["name"] + (" (primary)" if found["primary"] else ""),
+                value,
+                f"{low} to {high}",
+                f"{found['p_holm']:.3g}",
+                f"{found['smallest_detectable']:.2f}",
+                f"{found['smallest_effect_of_interest']:.1f}",
+                found["verdict"] or "-",
+            ]
+        )
+    return table
+
+
+def write_outcome(folder: Path, row: dict[str, Any], outcome: Outcome) -> None:
+    """verdict.json and table.md of a claim, and the table of all claims beside its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [f"# {row['id']}: {row['verdict'] or 'no verdict'}\n", row["statement"] + "\n"]
+    if row["no_verdict_because"]:
+        parts.append(f"No verdict: {row['no_verdict_because']}.\n")
+    parts.append(f"{row['seeds']} seeds; encoder {row['encoder']}, pooling {row['pooling']}; commit {row['commit']}.\n")
+    parts.append(markdown(hypothesis_table(row)))
+    for title, table in outcome.tables.items():
+        parts += [f"\n## {title}\n", markdown(table)]
+    parts += ["", *(f"- {note}" for note in row["notes"])]
+    write_text(folder / "table.md", "\n".join(parts) + "\n")
+    write_json(folder / "verdict.json", row | {"tables": outcome.tables})
+    write_text(folder.parent / "verdicts.md", markdown(verdict_table(folder.parent)))
+
+
+def verdict_table(root: Path) -> list[list[str]]:
+    """One line a claim that has been run in full."""
+    table = [["claim", "verdict", "effect, points (95 % interval), p (Holm)", "seeds", "encoder", "commit", "command"]]
+    for path in sorted(root.glob("*/verdict.json")):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        if row["verdict"] is None:
+            continue
+        effects = [
+            f"{h['name']}: {h['effect']['value']:+.2f} ({h['effect']['low']:+.2f} to {h['effect']['high']:+.2f}), "
+            f"p {h['p_holm']:.2g}"
+            for h in row["hypotheses"]
+            if h["primary"]
+        ]
+        where = f"{row['encoder']}, {row['pooling']}"
+        short = str(row["commit"])[:10]
+        table.append(
+            [row["id"], row["verdict"], "; ".join(effects), str(row["seeds"]), where, short, f"`{row['command']}`"]
+        )
+    return table

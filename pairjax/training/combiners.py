@@ -1,0 +1,160 @@
+"""The table of combiners: which there are, on which tasks, and the cells that both Propositions read."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pairjax.base.config import DataConfig, Feature
+from pairjax.base.metrics import Statistic
+from pairjax.base.stats import Sampled, two_way_bootstrap
+from pairjax.base.types import PairData, TaskSpec, default_positive
+from pairjax.data.sources import load_pairs
+from pairjax.training.cells import Cell, CellResult, Measure, main_metric
+from pairjax.training.claims import ClaimRun, data_folder, real_pairs
+from pairjax.training.heads import HeadTask
+
+RESAMPLES = 2000
+COMBINERS: tuple[tuple[Feature, ...], ...] = (
+    ("u", "v"),
+    ("u-v",),
+    ("|u-v|",),
+    ("u*v",),
+    ("u-v", "u*v"),
+    ("|u-v|", "u*v"),
+    ("u", "v", "u-v"),
+    ("u", "v", "|u-v|"),
+    ("u", "v", "u*v"),
+    ("u", "v", "u-v", "u*v"),
+    ("u", "v", "|u-v|", "u*v"),
+    ("u", "v", "u-v", "|u-v|", "u*v"),
+)
+"""Every subset that makes sense: u goes with v, and u-v with u, v adds nothing to a linear head but regularisation."""
+CONCATENATION: tuple[Feature, ...] = ("u", "v")
+DIFFERENCE: tuple[Feature, ...] = ("u-v",)
+PRODUCT: tuple[Feature, ...] = ("u*v",)
+COMBINATION: tuple[Feature, ...] = ("u", "v", "u-v", "u*v")
+SIZES = (4000, 600, 2000)
+
+
+def contradiction_pairs() -> PairData:
+    """Rule-made pairs: contradiction, or not (entailment and neutral)."""
+    made = load_pairs(DataConfig(rules="entailment", sizes=SIZES))
+    index = made.task.labels.index("contradiction")
+    labels = ("other", "contradiction")
+    splits = {}
+    for name, pairs in made.splits.items():
+        assert pairs.label is not None
+        splits[name] = replace(pairs, label=(pairs.label == index).astype(np.int32))
+    task = TaskSpec("classification", labels, positive=default_positive(labels))
+    return PairData(task, splits, {**made.source, "name": "rules/contradiction"}, made.notes)
+
+
+def coherence_pairs() -> PairData:
+    """Rule-made short texts: coherent, or not."""
+    return load_pairs(DataConfig(rules="coherence", sizes=SIZES))
+
+
+LIKENESS = ("mrpc", "stsb", "contradiction")
+"""Where the relation is one of likeness or of contrast."""
+TASKS: Mapping[str, Callable[[], PairData]] = {
+    "mrpc": lambda: real_pairs("mrpc"),
+    "stsb": lambda: real_pairs("stsb"),
+    "contradiction": contradiction_pairs,
+    "sick": lambda: real_pairs("sick"),
+    "assin2": lambda: real_pairs("assin2"),
+    "coherence": coherence_pairs,
+}
+RULE_MADE = ("contradiction", "coherence")
+
+
+@dataclass(frozen=True)
+class Board:
+    """Finished cells and the tasks that they are of."""
+
+    sources: Mapping[str, HeadTask]
+    cells: Mapping[tuple[str, Cell], CellResult]
+
+    def result(self, task: str, features: tuple[Feature, ...], *, hidden: bool, noise: float = 0.0) -> CellResult:
+        return self.cells[task, Cell(features, hidden, noise)]
+
+    def statistics(
+        self,
+        task: str,
+        features: tuple[Feature, ...],
+        *,
+        hidden: bool,
+        noise: float = 0.0,
+        measure: Measure = main_metric,
+    ) -> list[Statistic]:
+        """A cell's metric on test, one statistic a seed."""
+        source, found = self.sources[task], self.result(task, features, hidden=hidden, noise=noise)
+        return [measure(source, row) for row in found.predicted]
+
+    def difference(
+        self,
+        task: str,
+        one: tuple[Feature, ...],
+        other: tuple[Feature, ...],
+        *,
+        hidden: bool,
+        measure: Measure = main_metric,
+        seed: int = 0,
+    ) -> Sampled:
+        """One cell's metric less another's, over test pairs and seeds; the same pairs and seeds for both."""
+        left = self.statistics(task, one, hidden=hidden, measure=measure)
+        right = self.statistics(task, other, hidden=hidden, measure=measure)
+        runs = [_less(a, b) for a, b in zip(left, right, strict=True)]
+        size = len(self.sources[task].rows["test"])
+        return two_way_bootstrap(runs, size, resamples=RESAMPLES, seed=seed)["value"]
+
+    def notes(self) -> list[str]:
+        """What a reader should know of the cells: grid edges, diverged runs."""
+        lines = [
+            f"{task} {cell.name} {'hidden' if cell.hidden else 'linear'}: {note}"
+            for (task, cell), found in self.cells.items()
+            for note in found.notes
+        ]
+        return lines if len(lines) <= 12 else [*lines[:12], f"and {len(lines) - 12} more such notes"]
+
+    def table(self, tasks: Sequence[str], *, hidden: bool, noise: float = 0.0) -> list[list[str]]:
+        """Mean test score and its deviation over seeds, one row a combiner; the best of a task in bold."""
+        rows = [features for features in COMBINERS if (tasks[0], Cell(features, hidden, noise)) in self.cells]
+        scores = np.array(
+            [[100 * self.result(task, row, hidden=hidden, noise=noise).test for task in tasks] for row in rows]
+        )
+        means, deviations = np.nanmean(scores, axis=2), np.nanstd(scores, axis=2, ddof=1)
+        lines = [["combiner", *tasks, "mean"]]
+        for features, mean, deviation in zip(rows, means, deviations, strict=True):
+            cells = [
+                f"**{m:.2f}** ± {d:.2f}" if m == means[:, i].max() else f"{m:.2f} ± {d:.2f}"
+                for i, (m, d) in enumerate(zip(mean, deviation, strict=True))
+            ]
+            lines.append([Cell(features, hidden).name, *cells, f"{mean.mean():.2f}"])
+        return lines
+
+
+def _less(one: Statistic, other: Statistic) -> Statistic:
+    return lambda counts: {"value": one(counts)["value"] - other(counts)["value"]}
+
+
+def run_board(run: ClaimRun, wanted: Sequence[Cell]) -> Board:
+    """Run the wanted cells on every task, linear heads first; a quick run takes the rule-made tasks alone."""
+    names = list(RULE_MADE if run.quick else TASKS)
+    if not run.quick:
+        data_folder()
+    sources = {name: run.task(name, TASKS[name]) for name in names}
+    cells = {
+        (name, cell): run.cell(name, sources[name], cell)
+        for hidden in (False, True)
+        for name in names
+        for cell in wanted
+        if cell.hidden == hidden
+    }
+    return Board(sources, cells)
+
+
+def all_cells(*, quick: bool = False) -> list[Cell]:
+    """Every combiner with a linear head and with a hidden layer; a quick run takes the combination and its parts."""
+    chosen = (CONCATENATION, DIFFERENCE, PRODUCT, COMBINATION) if quick else COMBINERS
+    return [Cell(features, hidden) for hidden in (False, True) for features in chosen]
