@@ -1,4 +1,4 @@
-"""Configuration of pretraining: frozen dataclasses beside those of fine-tuning, whose optimiser, loop and run they share.
+"""Configuration of pretraining: frozen dataclasses beside those of fine-tuning, whose optimiser and run they share.
 
 Imports no JAX.
 """

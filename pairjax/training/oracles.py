@@ -1,7 +1,7 @@
 """What telling true next segments needs no pretraining for: the figures that a pretrained model must beat.
 
-Each is fitted on train examples and answers the very held-out examples that the model answers, segments cut as the model
-reads them. `second_alone` and `lengths` look for a leak in the sampler: neither should be told from chance.
+Each is fitted on train examples and answers the very held-out examples that the model answers, with the segments cut
+as the model reads them. `second_alone` and `lengths` look for a leak in the sampler: neither should beat chance.
 """
 
 from collections.abc import Mapping, Sequence
