@@ -170,9 +170,9 @@ def test_copies_of_a_document_are_no_other_document(tmp_path: Path, tokenizer: P
     (tmp_path / "a.txt").write_text(text * 3)
     corpus = index(tmp_path / "a.txt", tokenizer, tmp_path / "cache")["train"]
     one = sampler(corpus, short=0.0)
+    random = next(i for i in (0, 1) if one.label(i))
     with pytest.raises(UserError, match="no other document differs"):
-        for i in range(8):
-            one.draw(i)
+        one.draw(random)
 
 
 @pytest.mark.parametrize(
