@@ -1,6 +1,7 @@
 """The same from scratch in Portuguese: tokeniser, vocabulary and model of one's own language.
 
-Command: pairjax pretrain experiments/pretrain_pt_mini.py --data.corpus 'DIR/*.train.txt' --data.test 'DIR/*.heldout.txt'
+Command: pairjax pretrain experiments/pretrain_pt_mini.py --data.corpus 'DIR/*.train.txt' \\
+    --data.test 'DIR/*.heldout.txt'
 Expected: see experiments/RESULTS.md.
 Data: text files, one sentence a line with blank lines between documents; without --data.corpus, stories made by rules.
 """

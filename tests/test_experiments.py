@@ -6,17 +6,21 @@ import jax
 import numpy as np
 import pytest
 
-from pairjax.base.losses import make_loss
+from pairjax.base.losses import make_loss, make_pretraining_loss
 from pairjax.base.params import split
 from pairjax.base.types import Batch, EncoderSpec, TaskSpec
 from pairjax.cli.options import load_experiment
 from pairjax.models.build import build_pair_model
+from pairjax.models.pretraining import build_pretraining_model
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, trainable_paths
 from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
+from pairjax.training.pretrain_setup import hypers_of as pretraining_hypers
 from pairjax.training.setup import hypers_of
 
-EXPERIMENTS = sorted((Path(__file__).resolve().parents[1] / "experiments").glob("*.py"))
+ALL = sorted((Path(__file__).resolve().parents[1] / "experiments").glob("*.py"))
+PRETRAINING = [path for path in ALL if path.stem.startswith("pretrain")]
+EXPERIMENTS = [path for path in ALL if path not in PRETRAINING]
 MINILM = EncoderSpec(
     family="bert",
     vocab_size=30522,
@@ -68,3 +72,35 @@ def test_full_train_step_has_the_shapes_it_should(path: Path) -> None:
     assert jax.tree.structure(before) == jax.tree.structure(after)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
     assert metrics["loss_sum"].shape == ()
+
+
+@pytest.mark.parametrize("path", PRETRAINING, ids=lambda path: path.stem)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_full_pretraining_step_has_the_shapes_it_should(path: Path, accumulate: int) -> None:
+    module = load_experiment(str(path))
+    assert module.__doc__
+    assert "Command: pairjax pretrain" in module.__doc__
+    config = module.config
+    fns = build_pretraining_model(MINILM, masked=config.data.most_masked)
+    loss, terms = make_pretraining_loss(order=config.data.objective != "none")
+    places = np.zeros((16, config.data.most_masked), np.int32)
+    rows = batch(16, config.data.max_length, regression=False)._replace(
+        masked_positions=places, masked_targets=places, masked_weights=places.astype(np.float32)
+    )
+
+    def run(key: jax.Array, rows: Batch) -> tuple:
+        params = fns.init(key)
+        trainable, frozen = split(params, trainable_paths(config.optim, params, pooler_kept=True))
+        optimizer = build_optimizer(
+            config.optim,
+            total_steps=10,
+            decay=decay_mask(trainable),
+            multiplier=rate_multipliers(config.optim, trainable),
+        )
+        step = make_train_step(fns.apply, loss, optimizer, accumulate=accumulate)
+        state = init_state(trainable, optimizer, key=key)
+        return state, step(state, frozen, rows, pretraining_hypers(config))
+
+    before, (after, metrics) = jax.eval_shape(run, jax.random.key(0), rows)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
+    assert metrics["loss_sum"].shape == (len(terms),)

@@ -14,6 +14,7 @@ LAYERS = ("base", "data", "weights", "models", "step", "training", "report", "cl
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HEAVY_IN_DATA = {"grain", "transformers", "tensorflow_datasets", "tokenizers", "pyarrow", "sklearn", "array_record"}
+HEAVY_IN_DATA |= {"sentencex"}
 
 
 def name_of(path: Path) -> str:
@@ -111,7 +112,7 @@ def test_importing_data_loads_nothing_heavy() -> None:
         assert heavy == [], name_of(path)
 
 
-@pytest.mark.parametrize("name", ["config", "types", "errors", "params"])
+@pytest.mark.parametrize("name", ["config", "pretrain_config", "types", "errors", "params"])
 def test_the_base_of_the_command_line_imports_no_heavy_package(name: str) -> None:
     allowed = {"numpy", "tyro", "pairjax", "collections", "dataclasses", "re", "typing"}
     assert {found.split(".")[0] for found in imports(PACKAGE / "base" / f"{name}.py")} <= allowed

@@ -1,4 +1,4 @@
-"""Configuration of pretraining: frozen dataclasses beside those of fine-tuning; optimiser, loop and run are theirs.
+"""Configuration of pretraining: frozen dataclasses beside those of fine-tuning, whose optimiser and run they share.
 
 Imports no JAX.
 """

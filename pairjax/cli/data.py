@@ -1,10 +1,12 @@
-"""`pairjax data inspect --data.path DIR`: look at pairs before training on them."""
+"""`pairjax data inspect --data.path DIR` and `pairjax data corpus --data.corpus GLOB`: look before training."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pairjax.base.config import DataConfig
 from pairjax.base.errors import UserError
+from pairjax.base.pretrain_config import CorpusConfig
 from pairjax.cli.options import parse
 
 
@@ -19,13 +21,30 @@ class InspectOptions:
     """Also fit majority, length, hypothesis-only and word-overlap baselines, and score them on dev."""
 
 
+@dataclass(frozen=True)
+class CorpusOptions:
+    """Index text for pretraining and show documents, sentences, tokens, unknown tokens, duplicates and examples."""
+
+    data: CorpusConfig = field(default_factory=CorpusConfig)
+    encoder: str | None = None
+    """Encoder whose tokeniser to use, as --model.encoder of pairjax pretrain; default: as --data.tokenizer says."""
+    examples: int = 4
+    """Examples shown of train, as they are drawn."""
+
+
 def main(args: Sequence[str]) -> int:
-    if not args or args[0] != "inspect":
-        if args and args[0] in ("-h", "--help"):
-            print("usage: pairjax data inspect [options]   (pairjax data inspect --help lists them)")
-            return 0
-        raise UserError("pairjax data", got=args[0] if args else "nothing", expected="inspect")
-    options = parse(InspectOptions, args[1:], prog="pairjax data inspect", description=InspectOptions.__doc__ or "")
+    kinds = {"inspect": _inspect, "corpus": _corpus}
+    if args and args[0] in kinds:
+        return kinds[args[0]](args[1:])
+    if args and args[0] in ("-h", "--help"):
+        print("usage: pairjax data inspect [options]   pairs (--help lists the options)")
+        print("       pairjax data corpus [options]    text for pretraining")
+        return 0
+    raise UserError("pairjax data", got=args[0] if args else "nothing", expected="inspect or corpus")
+
+
+def _inspect(args: Sequence[str]) -> int:
+    options = parse(InspectOptions, args, prog="pairjax data inspect", description=InspectOptions.__doc__ or "")
 
     from rich.console import Console
 
@@ -40,4 +59,25 @@ def main(args: Sequence[str]) -> int:
         from pairjax.training.probes import lexical_baselines
 
         console.print(baselines_table(lexical_baselines(data), split="dev"))
+    return 0
+
+
+def _corpus(args: Sequence[str]) -> int:
+    options = parse(CorpusOptions, args, prog="pairjax data corpus", description=CorpusOptions.__doc__ or "")
+
+    from rich.console import Console
+
+    from pairjax.data.corpus_report import print_report
+    from pairjax.training.pretrain_setup import build_corpora, build_makers, corpus_sources, corpus_tokenizer
+    from pairjax.weights import resolve_encoder
+
+    data = options.data
+    if options.encoder is not None:
+        data = dataclasses.replace(data, tokenizer=str(resolve_encoder(options.encoder)))
+    sources = corpus_sources(data)
+    tokenizer, _ = corpus_tokenizer(data, sources["train"])
+    corpora = build_corpora(data, sources, tokenizer)
+    makers = build_makers(data, corpora, tokenizer)
+    samplers = {split: maker.sampler for split, maker in makers.items()}
+    print_report(Console(), corpora, samplers, tokenizer, limit=data.max_length - 3, examples=options.examples)
     return 0

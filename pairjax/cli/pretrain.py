@@ -9,7 +9,8 @@ from pairjax.cli.options import load_experiment, parse, split_experiment
 
 DESCRIPTION = """Pretrain a BERT on text, or go on with one: pairjax pretrain [experiments/pretrain_X.py] [options].
 
-Masked tokens, and next segments (nsp), their order (sop) or neither. Without --data.corpus the text is made by rules."""
+Learns masked tokens, and next segments (nsp), their order (sop) or neither. Without --data.corpus rules make the
+text."""
 
 
 def main(args: Sequence[str]) -> int:

@@ -17,6 +17,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from glob import glob
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
@@ -131,7 +132,7 @@ def text_sources(pattern: str, *, format: Literal["lines", "prose"], language: s
         except OSError as error:
             raise UserError(f"{path}: cannot be read", got=error.strerror) from None
         read = _read_lines if format == "lines" else _read_prose
-        sources.append(Source(path, digest, lambda read=read, path=path: read(path, language)))
+        sources.append(Source(path, digest, partial(read, path, language)))
     return tuple(sources)
 
 
@@ -362,14 +363,14 @@ def _build(
         for left in folder.parent.glob(f".{folder.name}-*"):
             if time.time() - left.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
         raise UserError(
             f"{folder.parent}: the index cannot be written", got=error.strerror, mend="choose another --data.cache"
         ) from None
     try:
         splits = ("train",) if cut is None else ("train", "dev")
-        writers = {split: _Writer(partial / split, tokenizer, sources=len(sources)) for split in splits}
+        writers = {split: _Writer(beside / split, tokenizer, sources=len(sources)) for split in splits}
         for number, source in enumerate(sources):
             ordinal, inside = 0, False
             writer = writers["train"]
@@ -387,16 +388,16 @@ def _build(
             names = ", ".join(source.name for source in sources[:3]) + (", ..." if len(sources) > 3 else "")
             raise UserError(f"{names}: the corpus is empty", expected="text, one sentence a line")
         record = {"made_of": dict(made_of), "splits": {split: asdict(fact) for split, fact in facts.items()}}
-        (partial / "index.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        partial.chmod(0o755)
+        (beside / "index.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        beside.chmod(0o755)
         try:
-            os.rename(partial, folder)
+            os.rename(beside, folder)
         except OSError:
             # Another process has built the same one meanwhile.
             if not (folder / "index.json").is_file():
                 raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _open(folder: Path, names: tuple[str, ...], *, dtype: type) -> dict[str, Corpus]:

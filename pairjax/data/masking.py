@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Int, Int32
 
 from pairjax.base.types import Batch
 from pairjax.data.encode import PairTokenizer
@@ -34,7 +34,7 @@ class Masking:
     continues: Bool[np.ndarray, " vocabulary"] | None
 
     def apply(
-        self, tokens: Int32[np.ndarray, " tokens"], free: Int32[np.ndarray, " candidates"], stream: Stream
+        self, tokens: Int32[np.ndarray, " tokens"], free: Int[np.ndarray, " candidates"], stream: Stream
     ) -> tuple[Int32[np.ndarray, " tokens"], Int32[np.ndarray, " chosen"]]:
         """The row with its masks, and which positions were chosen, ascending.
 

@@ -15,6 +15,7 @@ import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -168,8 +169,7 @@ class PairSampler:
         end = int(self.corpus.documents[document + 1])
         if self.objective == "none":
             run = self._fill(anchor, end, target, least=1)
-            kept = min(run.tokens, self.budget)
-            first = self._cut(run, kept, stream)
+            first = self._cut(run, min(run.tokens, self.budget), stream)
             return Segments(first, np.zeros(0, np.int32), 0, document, document, anchor, -1)
         # Anchors leave out one sentence of each document before this one.
         start = anchor + document
@@ -300,7 +300,7 @@ def build_sampler(
     for count in facts.files:
         if count:
             bounds.append(bounds[-1] + count)
-    counts = [_usable(corpus, low, high) for low, high in zip(bounds, bounds[1:], strict=False)]
+    counts = [_usable(corpus, low, high) for low, high in pairwise(bounds)]
     if min(counts) < 2:
         bounds, counts = [0, facts.documents], [min(2, sum(counts))]
     if objective == "nsp" and counts[0] < 2:

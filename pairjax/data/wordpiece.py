@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from pairjax.data.corpus import Source
 from pairjax.data.encode import BERT_NAMES, PairTokenizer, load_tokenizer
 
 FORMAT = 1
+ALPHABET = 1000
+"""Letters of a vocabulary, at most; rarer ones are unknown."""
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -26,32 +29,56 @@ def _sentences(sources: Sequence[Source], faults: list[UserError]) -> Iterator[s
         faults.append(error)
 
 
+def _alphabet(sources: Sequence[Source], normalizer: Any) -> list[str]:
+    """The commonest letters, sorted."""
+    counts: Counter[str] = Counter()
+    for source in sources:
+        for sentence in source.sentences():
+            if sentence is not None:
+                counts.update(normalizer.normalize_str(sentence))
+    letters = [letter for letter in counts if not letter.isspace()]
+    return sorted(sorted(letters, key=lambda letter: (-counts[letter], letter))[:ALPHABET])
+
+
 def train_wordpiece(sources: Sequence[Source], *, vocabulary: int, lowercase: bool) -> Any:
     """A BERT-like `tokenizers.Tokenizer` of at most `vocabulary` tokens.
 
-    Nothing is drawn at random: the same text gives the same vocabulary.
+    The same text gives the same vocabulary. The trainer alone would number the letters inside words in the order of a
+    hash table, another in each process, and break ties between merges by these numbers: so they are given to it.
 
     Raises:
         UserError: The text cannot be read, or there is none.
     """
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # type: ignore[call-arg]
-    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)  # type: ignore[assignment]
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
-    backend.decoder = decoders.WordPiece()  # type: ignore[assignment]
+    normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    alphabet = _alphabet(sources, normalizer)
+    if not alphabet:
+        raise UserError(f"{sources[0].name}: the corpus is empty", expected="text, one sentence a line")
+    trained = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    trained.normalizer = normalizer
+    trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=list(SPECIALS), limit_alphabet=1000, show_progress=False
+        vocab_size=vocabulary,
+        special_tokens=[AddedToken(name) for name in (*SPECIALS, *(f"##{letter}" for letter in alphabet))],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
     )
     faults: list[UserError] = []
-    backend.train_from_iterator(_sentences(sources, faults), trainer)
+    trained.train_from_iterator(_sentences(sources, faults), trainer)
     if faults:
         raise faults[0]
-    if backend.get_vocab_size() == len(SPECIALS):
-        raise UserError(f"{sources[0].name}: the corpus is empty", expected="text, one sentence a line")
-    cls, sep = (backend.token_to_id(name) for name in ("[CLS]", "[SEP]"))
-    backend.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", cls), ("[SEP]", sep)]
+    vocab = trained.get_vocab(with_added_tokens=True)
+    backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    backend.normalizer = normalizer
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    backend.add_special_tokens(list(SPECIALS))
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, vocab[name]) for name in ("[CLS]", "[SEP]")],
     )
     return backend
 

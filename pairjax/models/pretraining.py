@@ -1,6 +1,6 @@
 """BERT's pretraining model: masked tokens by a head tied to the embeddings, segments by a head on the pooler.
 
-Equal to transformers' `BertForPreTraining`, but for the masked tokens' logits, which are computed where a token is to be
+Equal to transformers' `BertForPreTraining`, but that the masked tokens' logits are computed where a token is to be
 predicted and nowhere else: at 15 % masked that is a sixth of the vocabulary's products.
 """
 

@@ -1,11 +1,11 @@
 """What telling true next segments needs no pretraining for: the figures that a pretrained model must beat.
 
-Each is fitted on train examples and answers the very held-out examples that the model answers, segments cut as the model
-reads them. `second_alone` and `lengths` look for a leak in the sampler: neither should be told from chance.
+Each is fitted on train examples and answers the very held-out examples that the model answers, with the segments cut
+as the model reads them. `second_alone` and `lengths` look for a leak in the sampler: neither should beat chance.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -82,12 +82,10 @@ def oracle_scores(
     return scores, tuple(notes)
 
 
-def _features(
-    train: Drawn, held_out: Mapping[str, Drawn], notes: list[str]
-) -> dict[str, tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Each oracle's inputs for train and for each split."""
+def _features(train: Drawn, held_out: Mapping[str, Drawn], notes: list[str]) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Each oracle's inputs, arrays or sparse matrices, for train and for each split."""
     drawn = {"": train, **held_out}
-    made: dict[str, dict[str, np.ndarray]] = {}
+    made: dict[str, dict[str, Any]] = {}
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     words.fit(train.second)
     made["second_alone"] = {split: words.transform(one.second) for split, one in drawn.items()}

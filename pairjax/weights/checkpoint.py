@@ -219,7 +219,7 @@ def load_pretraining(folder: Path, spec: EncoderSpec) -> tuple[LoadedEncoder, Pa
         UserError: As `load_encoder`.
     """
     with open_checkpoint(folder, family=spec.family) as checkpoint:
-        heads = {}
+        heads: dict[str, Tensor] = {}
         for table in (masked_head_tensors(spec), order_head_tensors(spec)):
             if all(name in checkpoint.tensors for name, _ in table.values()):
                 heads |= table
@@ -229,8 +229,8 @@ def load_pretraining(folder: Path, spec: EncoderSpec) -> tuple[LoadedEncoder, Pa
 
 
 def _same_tensor(checkpoint: Checkpoint, one: str, other: str) -> bool:
-    values = [file.get_tensor(key) for file, key in (checkpoint.tensors[name] for name in (one, other))]
-    return np.array_equal(*(np.asarray(value).astype(np.float32) for value in values))
+    (file, key), (also, name) = checkpoint.tensors[one], checkpoint.tensors[other]
+    return np.array_equal(np.asarray(file.get_tensor(key)), np.asarray(also.get_tensor(name)))
 
 
 def _read(checkpoint: Checkpoint, spec: EncoderSpec, *, heads: Mapping[str, Tensor]) -> tuple[LoadedEncoder, Params]:

@@ -6,8 +6,8 @@ Run where torch and transformers are installed (made with torch 2.13, transforme
 
 Each family's folder gets config.json, model.safetensors and golden.npz: the inputs, the last hidden state, the pooler's
 output, and the gradient of `sum(hidden * weights) + sum(pooled * pooled_weights)` by every parameter, where `weights`
-is 0 on padding. The folder pretraining holds a `BertForPreTraining` alike, with its logits, its two losses and the gradient
-of their sum.
+is 0 on padding. The folder pretraining holds a `BertForPreTraining` alike, with its logits, its two losses and the
+gradient of their sum.
 """
 
 from pathlib import Path

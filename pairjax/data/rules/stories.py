@@ -7,6 +7,7 @@ told from two in order.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 from pairjax.data.rules.words import Draws, Frames, Grammar, Noun
@@ -39,7 +40,7 @@ def _closing(grammar: Grammar, draws: Draws, frames: Frames, clause: str) -> str
 def journey(grammar: Grammar, draws: Draws, frames: Frames, cast: Cast) -> list[str]:
     """From place to place, each leg from where the last one ended; and where it ends."""
     agent, stops = draws.pick(cast.people), draws.several(cast.places, 3)
-    legs = list(zip(stops, stops[1:], strict=False))
+    legs = list(pairwise(stops))
     told = [grammar.went(agent, start, end, on=index > 0) for index, (start, end) in enumerate(legs)]
     there = grammar.phrase("is_in", {"at": stops[-1][0]}, a=agent)
     return [*_told(grammar, draws, frames, *told), _closing(grammar, draws, frames, there)]

@@ -1,0 +1,193 @@
+"""The index of a corpus: whole or not there, made anew when something changes, and honest about what is odd."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pairjax.base.errors import UserError
+from pairjax.data import corpus as corpus_module
+from pairjax.data.corpus import Corpus, Cut, build_index, rule_source, text_sources
+from pairjax.data.encode import PairTokenizer
+from pairjax.data.wordpiece import train_wordpiece, trained_tokenizer
+from tests.data.texts import index, tiny_tokenizer, write_documents
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PairTokenizer:
+    return tiny_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+def texts_of(corpus: Corpus, tokenizer: PairTokenizer) -> list[list[str]]:
+    def sentence(i: int) -> str:
+        ids = corpus.tokens[corpus.sentences[i] : corpus.sentences[i + 1]].tolist()
+        return tokenizer.backend.decode(ids).replace(" ", "")
+
+    bounds = zip(corpus.documents, corpus.documents[1:], strict=False)
+    return [[sentence(i) for i in range(low, high)] for low, high in bounds]
+
+
+def test_sentences_and_documents_come_back_in_order(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    (tmp_path / "b.txt").write_text("\ufeffThe man .\n\n\n  a dog  \nall\n", encoding="utf-8")
+    (tmp_path / "a.txt").write_text("no man\r\n\r\nsome dog\r\n", encoding="utf-8")
+    corpus = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache")["train"]
+    assert texts_of(corpus, tokenizer) == [["noman"], ["somedog"], ["theman."], ["adog", "all"]]
+    assert corpus.files.tolist() == [0, 0, 1, 1]
+    assert corpus.facts.files == (2, 2)
+    assert corpus.facts.sentences == 5
+    assert corpus.facts.tokens == len(corpus.tokens) == 10
+    assert corpus.facts.single == 3
+    assert corpus.facts.longest == 3
+
+
+def test_unknown_tokens_duplicates_and_bare_sentences_are_counted(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    (tmp_path / "a.txt").write_text("the man\nthe man\n\u200b\n日 dog\nthe man\n", encoding="utf-8")
+    facts = index(tmp_path / "a.txt", tokenizer, tmp_path / "cache")["train"].facts
+    assert (facts.sentences, facts.duplicates, facts.bare, facts.unknown) == (4, 2, 1, 1)
+
+
+def test_duplicates_are_counted_alike_in_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 50, 400).astype(np.uint64)
+    (tmp_path / "h.bin").write_bytes(values.tobytes())
+    monkeypatch.setattr(corpus_module, "HASHES_AT_ONCE", 32)
+    assert corpus_module._distinct(tmp_path / "h.bin") == len(np.unique(values))
+
+
+def test_sentences_tokenised_in_chunks_are_the_same(
+    tmp_path: Path, tokenizer: PairTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_documents(tmp_path / "a.txt", documents=9)
+    whole = index(tmp_path / "a.txt", tokenizer, tmp_path / "one")["train"]
+    monkeypatch.setattr(corpus_module, "AT_ONCE", 7)
+    parts = index(tmp_path / "a.txt", tokenizer, tmp_path / "two")["train"]
+    assert parts.facts == whole.facts
+    for name in ("tokens", "sentences", "documents", "files"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+
+
+def test_a_second_run_reads_the_index_and_a_changed_source_another(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    file = write_documents(tmp_path / "a.txt", documents=4)
+    first = index(file, tokenizer, tmp_path / "cache")["train"].folder
+    stamp = (first / "tokens.bin").stat().st_mtime_ns
+    assert index(file, tokenizer, tmp_path / "cache")["train"].folder == first
+    assert (first / "tokens.bin").stat().st_mtime_ns == stamp
+    write_documents(tmp_path / "a.txt", documents=4, start=1)
+    assert index(file, tokenizer, tmp_path / "cache")["train"].folder != first
+    assert index(file, tokenizer, tmp_path / "cache", cut=Cut(0.5, 0))["train"].folder != first
+
+
+def test_a_build_that_stops_leaves_nothing_that_looks_finished(
+    tmp_path: Path, tokenizer: PairTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_documents(tmp_path / "a.txt", documents=4)
+
+    def die(self: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(corpus_module._Writer, "finish", die)
+    with pytest.raises(KeyboardInterrupt):
+        index(file, tokenizer, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.undo()
+    # One that was killed leaves its folder beside, which nothing reads.
+    (tmp_path / "cache" / ".index-dead-abc").mkdir()
+    assert index(file, tokenizer, tmp_path / "cache")["train"].facts.documents == 4
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "sentences.bin", "documents.bin", "files.bin"])
+def test_an_index_cut_short_is_named(tmp_path: Path, tokenizer: PairTokenizer, name: str) -> None:
+    file = write_documents(tmp_path / "a.txt", documents=4)
+    path = index(file, tokenizer, tmp_path / "cache")["train"].folder / name
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(UserError, match=rf"{name}.*cut short.*delete"):
+        index(file, tokenizer, tmp_path / "cache")
+
+
+def test_a_damaged_record_is_named(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    file = write_documents(tmp_path / "a.txt", documents=4)
+    path = index(file, tokenizer, tmp_path / "cache")["train"].folder.parent / "index.json"
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"index.json.*damaged"):
+        index(file, tokenizer, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
+def test_the_dev_cut_takes_its_share_of_each_source_and_no_document_twice(
+    tmp_path: Path, tokenizer: PairTokenizer, fraction: float
+) -> None:
+    for number, count in enumerate((40, 20)):
+        write_documents(tmp_path / f"{number}.txt", documents=count, start=100 * number)
+    splits = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=Cut(fraction, 3))
+    assert splits["dev"].facts.files == (round(40 * fraction), round(20 * fraction))
+    train, dev = (texts_of(splits[name], tokenizer) for name in ("train", "dev"))
+    assert len(train) + len(dev) == 60
+    assert not {text[0] for text in train} & {text[0] for text in dev}
+    other = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=Cut(fraction, 4))
+    assert other["train"].folder != splits["train"].folder
+
+
+def test_text_that_is_not_utf8_names_file_and_byte(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    (tmp_path / "a.txt").write_bytes("first\nsecond é\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"a.txt, byte 13: not UTF-8; got 0xe9"):
+        index(tmp_path / "a.txt", tokenizer, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+    sources = text_sources(str(tmp_path / "a.txt"), format="lines", language="en", option="--data.corpus")
+    with pytest.raises(UserError, match=r"a.txt, byte 13"):
+        trained_tokenizer(sources, vocabulary=200, lowercase=True, cache=tmp_path / "tokenizers")
+    assert not (tmp_path / "tokenizers").exists()
+
+
+def test_no_file_and_no_text_are_errors(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    with pytest.raises(UserError, match=r"--data.corpus .*nothing\*: no such file"):
+        index(tmp_path / "nothing*", tokenizer, tmp_path / "cache")
+    (tmp_path / "a.txt").write_text("\n \n\n")
+    with pytest.raises(UserError, match=r"a.txt: the corpus is empty"):
+        index(tmp_path / "a.txt", tokenizer, tmp_path / "cache")
+    sources = text_sources(str(tmp_path / "a.txt"), format="lines", language="en", option="--data.corpus")
+    with pytest.raises(UserError, match=r"a.txt: the corpus is empty"):
+        train_wordpiece(sources, vocabulary=200, lowercase=True)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "expected"),
+    [
+        (
+            "en",
+            "Dr. Smith went\nhome. He slept.\n\nNobody came.\n",
+            ["Dr. Smith went home.", "He slept.", "Nobody came."],
+        ),
+        ("pt", "O Sr. Silva saiu. Foi\nà praia?\n\nNão.", ["O Sr. Silva saiu.", "Foi à praia?", "Não."]),
+    ],
+)
+def test_prose_is_split_into_sentences_across_lines(
+    tmp_path: Path, language: str, text: str, expected: list[str]
+) -> None:
+    pytest.importorskip("sentencex")
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    (source,) = text_sources(str(tmp_path / "a.txt"), format="prose", language=language, option="--data.corpus")
+    assert list(source.sentences()) == [*expected, None]
+
+
+@pytest.mark.parametrize("language", ["en", "pt"])
+def test_rule_made_stories_are_the_same_by_seed_and_connected(language: str) -> None:
+    one, two = (rule_source(language, documents=5, seed=(0, 1)) for _ in range(2))
+    assert one.digest == two.digest
+    assert rule_source(language, documents=5, seed=(0, 2)).digest != one.digest
+    sentences = list(one.sentences())
+    assert sentences == list(two.sentences())
+    assert sentences.count(None) == 5
+    assert all(text is None or (text[0].isupper() and text.endswith(".")) for text in sentences)
+
+
+def test_a_trained_tokeniser_is_the_same_each_time_and_kept(tmp_path: Path) -> None:
+    source = rule_source("pt", documents=60, seed=(0, 0))
+    one, two = (train_wordpiece([source], vocabulary=300, lowercase=False).to_str() for _ in range(2))
+    assert one == two
+    tokenizer, folder = trained_tokenizer([source], vocabulary=300, lowercase=False, cache=tmp_path)
+    assert tokenizer.backend.to_str() == one
+    assert trained_tokenizer([source], vocabulary=300, lowercase=False, cache=tmp_path)[1] == folder
+    assert tokenizer.vocabulary_size <= 300
+    assert tokenizer.mask_id is not None
+    facts = build_index([source], tokenizer, cache=tmp_path)["train"].facts
+    assert facts.unknown == 0
+    assert facts.documents == 60

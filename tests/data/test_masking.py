@@ -1,0 +1,141 @@
+"""Masks: rates, shapes, never a special token, whole words, fresh each epoch; and rows that are batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pairjax.data.encode import PairTokenizer
+from pairjax.data.masking import Masking, RowMaker, build_masking, ordered_rows, train_rows
+from pairjax.data.nsp import Stream, build_sampler
+from tests.data.texts import index, tiny_tokenizer, write_documents
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PairTokenizer:
+    return tiny_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+def maker(folder: Path, tokenizer: PairTokenizer, *, objective: str = "nsp", whole_words: bool = False) -> RowMaker:
+    write_documents(folder / "a.txt", documents=12)
+    corpus = index(folder / "a.txt", tokenizer, folder / "cache")["train"]
+    budget = 45 if objective != "none" else 46
+    sampler = build_sampler(corpus, objective, budget=budget, short=0.1, seed=0, what="a.txt")  # type: ignore[arg-type]
+    return RowMaker(sampler, build_masking(tokenizer, rate=0.15, most=7, whole_words=whole_words), tokenizer, 48)
+
+
+def test_a_seventh_is_chosen_and_treated_as_bert_does() -> None:
+    masking = Masking(0.15, 1000, 1, np.arange(100, 200, dtype=np.int32), None)
+    tokens = np.full(4000, 7, np.int32)
+    masked, chosen = masking.apply(tokens, np.arange(4000), Stream(0, 0))
+    assert len(chosen) == 600
+    assert np.all(np.diff(chosen) > 0)
+    assert np.array_equal(np.delete(masked, chosen), np.delete(tokens, chosen))
+    kinds = [np.mean(masked[chosen] == 1), np.mean(masked[chosen] >= 100), np.mean(masked[chosen] == 7)]
+    np.testing.assert_allclose(kinds, [0.8, 0.1, 0.1], atol=0.05)
+    assert len(masking.apply(tokens[:3], np.arange(3), Stream(0, 1))[1]) == 1
+    assert len(Masking(0.9, 5, 1, masking.words, None).apply(tokens, np.arange(4000), Stream(0, 0))[1]) == 5
+
+
+def test_whole_words_are_chosen_together() -> None:
+    continues = np.zeros(50, bool)
+    continues[30:] = True
+    masking = Masking(0.3, 30, 1, np.arange(5, 30, dtype=np.int32), continues)
+    rng = np.random.default_rng(0)
+    for number in range(50):
+        tokens = np.where(rng.random(60) < 0.5, 30, 10).astype(np.int32)
+        free = np.delete(np.arange(60), [0, 25, 59])
+        _, chosen = masking.apply(tokens, free, Stream(3, number))
+        assert len(chosen) <= round(0.3 * 57)
+        assert not set(chosen) & {0, 25, 59}
+        picked = np.isin(np.arange(60), chosen)
+        for place in free:
+            before = place - 1
+            if before in free and continues[tokens[place]]:
+                assert picked[place] == picked[before]
+
+
+def test_rows_are_batches(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    rows = maker(tmp_path, tokenizer)
+    batch = rows.batch(np.array([0, 1, -1, 5]))
+    assert batch.input_ids.shape == (4, 48)
+    assert batch.masked_positions.shape == batch.masked_targets.shape == batch.masked_weights.shape == (4, 7)
+    assert batch.weight[:, 0].tolist() == [1, 1, 0, 1]
+    assert batch.example_id[:, 0].tolist() == [0, 1, -1, 5]
+    assert batch.masked_weights[2].sum() == 0
+    assert np.all(batch.input_ids[2] == tokenizer.pad_id)
+    for row, number in ((0, 0), (1, 1), (3, 5)):
+        drawn = rows.sampler.draw(number)
+        used = batch.masked_weights[row] > 0
+        tokens = batch.input_ids[row].copy()
+        tokens[batch.masked_positions[row][used]] = batch.masked_targets[row][used]
+        a, b = len(drawn.first), len(drawn.second)
+        joined = [tokenizer.cls_id, *drawn.first, tokenizer.sep_id, *drawn.second, tokenizer.sep_id]
+        assert tokens[: a + b + 3].tolist() == joined
+        assert np.all(tokens[a + b + 3 :] == tokenizer.pad_id)
+        assert batch.pair_ids[row].sum() == a + b + 3
+        assert batch.side_ids[row].sum() == b + 1
+        assert batch.position_ids[row, : a + b + 3].tolist() == list(range(a + b + 3))
+        assert batch.label[row, 0] == drawn.label
+        special = {0, a + 1, a + b + 2}
+        assert not special & set(batch.masked_positions[row][used].tolist())
+        assert used.sum() == min(7, max(1, round(0.15 * (a + b))))
+        assert not used.all() or used.sum() == 7
+
+
+def test_masks_are_fresh_each_epoch_and_the_same_in_each_run(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    rows = maker(tmp_path, tokenizer, objective="none")
+    per_pass = rows.sampler.anchors
+    first = {rows.sampler.draw(i).start: i for i in range(per_pass)}
+    changed = 0
+    for i in range(per_pass, per_pass + 20):
+        earlier = first[rows.sampler.draw(i).start]
+        now, before = rows.batch(np.array([i])), rows.batch(np.array([earlier]))
+        changed += not np.array_equal(now.masked_positions, before.masked_positions)
+        again = rows.batch(np.array([i]))
+        for one, two in zip(now, again, strict=True):
+            np.testing.assert_array_equal(one, two)
+    assert changed > 15
+
+
+def test_special_tokens_stand_in_for_nothing(tokenizer: PairTokenizer) -> None:
+    masking = build_masking(tokenizer, rate=0.15, most=7, whole_words=True)
+    names = [tokenizer.backend.id_to_token(int(i)) for i in masking.words]
+    assert not {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"} & set(names)
+    assert "[" in names
+    assert masking.continues is not None
+    assert masking.continues[tokenizer.backend.token_to_id("##a")]
+    assert not masking.continues[tokenizer.backend.token_to_id("a")]
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_make_slices_of_the_rows_that_one_makes(
+    tmp_path: Path, tokenizer: PairTokenizer, processes: int
+) -> None:
+    rows = maker(tmp_path, tokenizer)
+    options = {"batch_size": 10, "start_step": 2, "stop_step": 4, "multiple": 4, "prefetch": 0}
+    whole = list(train_rows(rows, **options))
+    parts = [
+        list(train_rows(rows, **options, process_index=index, process_count=processes)) for index in range(processes)
+    ]
+    assert [step for step, _ in whole] == [2, 3]
+    assert whole[0][1].example_id[:, 0].tolist() == [*range(20, 30), -1, -1]
+    for number, (_, batch) in enumerate(whole):
+        for name in batch._fields:
+            joined = np.concatenate([getattr(part[number][1], name) for part in parts])
+            np.testing.assert_array_equal(joined, getattr(batch, name))
+
+
+def test_prefetched_rows_are_the_same(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    rows = maker(tmp_path, tokenizer)
+    one, two = (list(train_rows(rows, batch_size=4, start_step=0, stop_step=3, prefetch=ahead)) for ahead in (0, 2))
+    for (step, batch), (other, again) in zip(one, two, strict=True):
+        assert step == other
+        np.testing.assert_array_equal(batch.input_ids, again.input_ids)
+
+
+def test_evaluation_reads_each_example_once_in_one_shape(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    batches = list(ordered_rows(maker(tmp_path, tokenizer), 10, batch_size=3, multiple=4))
+    assert {batch.input_ids.shape for batch in batches} == {(4, 48)}
+    ids = np.concatenate([batch.example_id[:, 0] for batch in batches])
+    assert ids[ids >= 0].tolist() == list(range(10))

@@ -1,0 +1,30 @@
+"""Small corpora in files, and a tokeniser for them."""
+
+from pathlib import Path
+
+from pairjax.data.corpus import Corpus, Cut, build_index, text_sources
+from pairjax.data.encode import PairTokenizer, load_tokenizer
+from tests.tiny import write_tiny_encoder
+
+NAMES = ("man", "woman", "dog", "boy", "girl", "cat", "nurse", "guard")
+ACTS = ("sleeps", "runs", "sings", "eats", "reads", "waits")
+
+
+def write_documents(path: Path, *, documents: int, sentences: int = 6, start: int = 0) -> Path:
+    """Documents in which each sentence names its document and its place; of `sentences` to twice as many."""
+    lines: list[str] = []
+    for number in range(start, start + documents):
+        for place in range(sentences + number % (sentences + 1)):
+            lines.append(f"the {NAMES[number % 8]} {number} {ACTS[place % 6]} at {place} .")
+        lines.append("")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def tiny_tokenizer(folder: Path) -> PairTokenizer:
+    return load_tokenizer(write_tiny_encoder(folder / "encoder"), family="bert")
+
+
+def index(pattern: str | Path, tokenizer: PairTokenizer, cache: Path, *, cut: Cut | None = None) -> dict[str, Corpus]:
+    sources = text_sources(str(pattern), format="lines", language="en", option="--data.corpus")
+    return build_index(sources, tokenizer, cache=cache, cut=cut)

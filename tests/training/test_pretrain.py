@@ -1,0 +1,237 @@
+"""Whole pretraining runs: from rules and from files, continued, stopped and resumed, and handed on to pairs."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from safetensors.numpy import load_file
+
+from pairjax import (
+    CorpusConfig,
+    PretrainConfig,
+    PretrainEvalConfig,
+    PretrainModelConfig,
+    RunConfig,
+    TrainConfig,
+    UserError,
+)
+from pairjax.cli.main import main
+from pairjax.training.distributed import StopSignal
+from pairjax.training.held_out import accuracy_interval
+from pairjax.training.pretrain import pretrain
+from pairjax.training.session import TrainResult
+from pairjax.weights import load_pretraining, read_encoder_spec
+from tests.cli.conftest import write_pairs
+from tests.data.texts import write_documents
+from tests.tiny import write_tiny_encoder
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> PretrainConfig:
+    folder = tmp_path_factory.mktemp("pretrain")
+    encoder = write_tiny_encoder(folder / "encoder")
+    write_documents(folder / "a.txt", documents=20)
+    write_documents(folder / "b.txt", documents=10, start=50)
+    return PretrainConfig(
+        data=CorpusConfig(corpus=str(folder / "*.txt"), dev_fraction=0.2, max_length=48, cache=str(folder / "cache")),
+        model=PretrainModelConfig(encoder=str(encoder)),
+        train=TrainConfig(batch_size=8, max_steps=6, eval_every=3, keep="last"),
+        evaluation=PretrainEvalConfig(examples=16, during=8, batch_size=8, bootstrap=100, oracles=False),
+        run=RunConfig(compilation_cache="", progress=False),
+    )
+
+
+def start(config: PretrainConfig, folder: Path, **run: object) -> TrainResult:
+    run_config = dataclasses.replace(config.run, dir=str(folder), **run)
+    return pretrain(dataclasses.replace(config, run=run_config), console=Console(quiet=True))
+
+
+def tensors(folder: Path) -> dict[str, np.ndarray]:
+    return load_file(folder / "model/encoder/model.safetensors")
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(config: PretrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return start(config, tmp_path_factory.mktemp("whole") / "r").dir
+
+
+def test_a_run_leaves_figures_and_a_folder_of_berts_names(config: PretrainConfig, whole: Path) -> None:
+    result = json.loads((whole / "result.json").read_text())
+    assert set(result["metrics"]) == {"dev"}
+    for score in result["metrics"]["dev"].values():
+        assert score["low"] <= score["value"] <= score["high"]
+    assert result["labels"] == ["is next", "is of another document"]
+    assert result["train"]["steps"] == 6
+    assert result["train"]["tokens"] > 6 * 8 * 20
+    steps = [line for line in lines(whole) if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, 7))
+    assert steps[0]["loss"] == pytest.approx(steps[0]["mlm_loss"] + steps[0]["order_loss"])
+    assert any("segment head fresh" in note for note in result["notes"])
+    folder = whole / "model" / "encoder"
+    loaded, heads = load_pretraining(folder, read_encoder_spec(folder))
+    assert loaded.notes == ()
+    assert loaded.pooler is not None
+    assert set(heads) == {"mlm", "order"}
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_a_stopped_run_resumes_bit_for_bit(
+    config: PretrainConfig, whole: Path, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StopSignal, "requested", lambda self, done: done == step)
+    assert start(config, tmp_path / "cut").exit_code == 143
+    assert not (tmp_path / "cut" / "model").exists()
+    monkeypatch.undo()
+    assert start(config, tmp_path / "cut", resume=True).exit_code == 0
+    expected, found = tensors(whole), tensors(tmp_path / "cut")
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert lines(tmp_path / "cut") == lines(whole)
+
+
+def test_masked_tokens_alone_leave_pooler_and_segment_head_as_they_were(config: PretrainConfig, tmp_path: Path) -> None:
+    alone = dataclasses.replace(config, data=dataclasses.replace(config.data, objective="none"))
+    start(alone, tmp_path / "r")
+    before, after = load_file(Path(str(config.model.encoder)) / "model.safetensors"), tensors(tmp_path / "r")
+    np.testing.assert_array_equal(after["bert.pooler.dense.weight"], before["pooler.dense.weight"])
+    assert np.abs(after["cls.predictions.bias"]).max() > 0
+    assert not np.array_equal(
+        after["bert.embeddings.word_embeddings.weight"], before["embeddings.word_embeddings.weight"]
+    )
+    assert "order_accuracy" not in json.loads((tmp_path / "r" / "result.json").read_text())["metrics"]["dev"]
+
+
+def test_heads_and_pooler_are_carried_into_the_next_run(config: PretrainConfig, whole: Path, tmp_path: Path) -> None:
+    still = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, encoder=str(whole)),
+        optim=dataclasses.replace(config.optim, learning_rate=1e-12),
+        data=dataclasses.replace(config.data, objective="sop"),
+    )
+    result = start(still, tmp_path / "r").result
+    assert result is not None
+    assert any("from the checkpoint, segment head from the checkpoint" in note for note in result["notes"])
+    assert result["labels"] == ["in order", "swapped"]
+    for name, value in tensors(whole).items():
+        np.testing.assert_allclose(tensors(tmp_path / "r")[name], value, atol=1e-9)
+
+
+def test_fine_tuning_takes_a_pretraining_run(whole: Path, tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs"
+    pairs.mkdir()
+    write_pairs(pairs / "train.tsv", start=0, rows=16)
+    write_pairs(pairs / "dev.tsv", start=20, rows=8)
+    args = ["train", "--data.path", str(pairs), "--model.encoder", str(whole), "--model.pooler", "keep"]
+    args += [
+        "--train.max-steps",
+        "1",
+        "--train.batch-size",
+        "8",
+        "--optim.freeze",
+        "encoder",
+        "--data.max-length",
+        "48",
+    ]
+    args += ["--evaluation.bootstrap", "100", "--run.compilation-cache", "", "--run.dir", str(tmp_path / "t")]
+    assert main(args) == 0
+    result = json.loads((tmp_path / "t" / "result.json").read_text())
+    assert any("pooler: kept" in note for note in result["notes"])
+    kept = load_file(tmp_path / "t" / "model" / "head.safetensors")["pooler/kernel"]
+    np.testing.assert_array_equal(kept.T, tensors(whole)["bert.pooler.dense.weight"])
+
+
+def test_rules_alone_pretrain_a_new_model_with_oracles(tmp_path: Path) -> None:
+    args = ["pretrain", "--data.documents", "40", "--data.vocabulary", "300", "--data.max-length", "32"]
+    args += ["--data.language", "pt", "--train.max-steps", "1", "--train.batch-size", "8"]
+    args += ["--evaluation.examples", "8", "--evaluation.during", "8", "--evaluation.batch-size", "8"]
+    args += [
+        "--evaluation.bootstrap",
+        "100",
+        "--evaluation.oracle-train",
+        "40",
+        "--data.cache",
+        str(tmp_path / "cache"),
+    ]
+    assert main([*args, "--run.compilation-cache", "", "--run.dir", str(tmp_path / "r")]) == 0
+    result = json.loads((tmp_path / "r" / "result.json").read_text())
+    assert set(result["metrics"]) == set(result["oracles"]) == {"dev", "test"}
+    assert {"majority", "second_alone", "lengths", "tfidf_overlap"} <= set(result["oracles"]["dev"])
+    assert read_encoder_spec(tmp_path / "r" / "model" / "encoder").num_layers == 4
+
+
+def test_intervals_resample_documents_and_not_examples() -> None:
+    rng = np.random.default_rng(0)
+    document = np.repeat(np.arange(8), 100)
+    # Each document is right always or never: 800 examples tell no more than 8.
+    right = np.repeat(rng.random(8) < 0.5, 100)
+    together = accuracy_interval(document, right, bootstrap=1000)
+    apart = accuracy_interval(np.arange(800), right, bootstrap=1000)
+    assert together.value == apart.value
+    assert together.high - together.low > 5 * (apart.high - apart.low)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["--data.corpus", "FOLDER/none*"], ["--data.corpus", "no such file"]),
+        (["--data.corpus", "FOLDER/one.txt", "--data.dev", "FOLDER/one.txt"], ["single document", "blank line"]),
+        (["--data.corpus", "FOLDER/short.txt"], ["one sentence only"]),
+        (["--data.corpus", "FOLDER/empty.txt"], ["empty"]),
+        (["--data.corpus", "FOLDER/latin.txt"], ["latin.txt, byte 3", "UTF-8"]),
+        (["--model.encoder", "FOLDER/roberta"], ["roberta", "BERT"]),
+        (["--model.encoder", "FOLDER/larger"], ["vocabulary"]),
+        (["--model.encoder", "FOLDER/roberta", "--data.tokenizer", "x"], ["--data.tokenizer"]),
+        (["--data.max-length", "600", "--model.encoder", "FOLDER/larger"], ["600"]),
+        (["--train.metric", "accuracy"], ["--train.metric accuracy", "mlm_loss"]),
+        (["experiments/sick_cross.py"], ["pairjax train"]),
+    ],
+)
+def test_bad_input_is_one_line_and_code_two(
+    change: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one.txt").write_text("the man\na dog\n")
+    (tmp_path / "short.txt").write_text("the man\n\na dog\n\nno man\n")
+    (tmp_path / "empty.txt").write_text("\n\n")
+    (tmp_path / "latin.txt").write_bytes("caf\xe9\n".encode("latin-1"))
+    if "FOLDER/roberta" in change:
+        write_tiny_encoder(tmp_path / "roberta", family="roberta")
+    if "FOLDER/larger" in change:
+        write_tiny_encoder(tmp_path / "larger")
+        write_tiny_encoder(tmp_path / "other", vocabulary=[f"word{i}" for i in range(300)])
+        if "600" not in change:
+            (tmp_path / "other" / "tokenizer.json").rename(tmp_path / "larger" / "tokenizer.json")
+    run = tmp_path / "run"
+    first = [change[0]] if change[0].startswith("experiments") else []
+    rest = [arg.replace("FOLDER", str(tmp_path)) for arg in change[len(first) :]]
+    common = ["--run.dir", str(run), "--data.cache", str(tmp_path / "cache"), "--data.documents", "20"]
+    assert main(["pretrain", *first, *rest, *common]) == 2
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert error.startswith("pairjax: error: ")
+    for word in words:
+        assert word in error
+    assert not run.exists()
+
+
+def test_another_config_cannot_resume(config: PretrainConfig, whole: Path) -> None:
+    changed = dataclasses.replace(config, data=dataclasses.replace(config.data, seed=1))
+    with pytest.raises(UserError, match=r"data.seed"):
+        start(changed, whole, resume=True)
+
+
+def test_the_corpus_report_shows_counts_and_examples(
+    config: PretrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["data", "corpus", "--data.corpus", str(config.data.corpus), "--data.cache", str(config.data.cache)]
+    assert main([*args, "--encoder", str(config.model.encoder), "--data.max-length", "48"]) == 0
+    shown = capsys.readouterr().out
+    for word in ("documents", "unknown tokens", "seen before", "example 0: B is", "a.txt"):
+        assert word in shown
