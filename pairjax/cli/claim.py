@@ -42,6 +42,7 @@ def main(args: Sequence[str]) -> int:
     module = load_experiment(options.file, defines="claim")
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from pairjax.training.claims import BudgetSpentError, Claim, ClaimRun, hypothesis_table, verdict_row, write_outcome
@@ -74,9 +75,10 @@ def main(args: Sequence[str]) -> int:
     row = verdict_row(run, outcome, file=Path(options.file), minutes=minutes)
     write_outcome(root / claim.id, row, outcome)
     for title, rows in {f"{claim.id}: {claim.statement}": hypothesis_table(row), **outcome.tables}.items():
-        table = Table(title=title, *[str(name) for name in rows[0]])  # noqa: B026
+        # Combiners are written in brackets, which would be read as markup.
+        table = Table(*map(escape, rows[0]), title=escape(title))
         for line in rows[1:]:
-            table.add_row(*line)
+            table.add_row(*map(escape, line))
         console.print(table)
     for note in outcome.notes:
         run.say(f"- {note}")

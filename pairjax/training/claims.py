@@ -160,9 +160,10 @@ class ClaimRun:
         self.cells_run += 1
         head = f"hidden {found.width}" if cell.hidden else "linear"
         noise = f", {cell.noise:.0%} noise" if cell.noise else ""
+        scores = f"dev {100 * found.dev.mean():6.2f} test {100 * found.test.mean():6.2f}"
         self.say(
             f"{self.cells_run:4d} {task:14s} {cell.name:28s} {head:10s}{noise} "
-            f"rate {found.rate:g} decay {found.decay:g} dev {100 * found.dev.mean():6.2f} test {100 * found.test.mean():6.2f} ({seconds:.0f} s)"
+            f"rate {found.rate:g} decay {found.decay:g} {scores} ({seconds:.0f} s)"
         )
         return found
 
