@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "score a model on labelled pairs: pairjax evaluate MODEL --data.path DIR",
     "predict": "label pairs: pairjax predict MODEL pairs.tsv --output out.jsonl",
     "data": "look at pairs: pairjax data inspect --data.path DIR",
+    "bench": "time it beside the torch tools (in a checkout): pairjax bench --quick",
 }
 
 
@@ -61,6 +62,10 @@ def _dispatch(args: Sequence[str]) -> int:
             from pairjax.cli.data import main as run_data
 
             return run_data(rest)
+        case "bench":
+            from pairjax.cli.bench import main as run_bench
+
+            return run_bench(rest)
         case _:
             near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
             raise UserError(
