@@ -1,4 +1,4 @@
-"""Arithmetic that the task needs: real tokens only, no padding, nothing computed twice. Both sides count by this file."""
+"""Arithmetic that the task needs: real tokens only, nothing computed twice. Both sides count by this file."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

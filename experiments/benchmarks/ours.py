@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -120,8 +119,8 @@ class Step(Case):
         return {"seconds_to_load": loading, "shapes": sorted(seen)}
 
     def lengths(self) -> int:
-        """Shapes that the first epoch has."""
-        return len({shape for shape in self._plan(0).length.tolist()})
+        """How many row lengths the first epoch has."""
+        return len(set(self._plan(0).length.tolist()))
 
     def _plan(self, epoch: int) -> Any:
         return plan_epoch(

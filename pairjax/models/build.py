@@ -29,6 +29,7 @@ class PairModelFns(NamedTuple):
         encode: `encode(params, batch, *, key=None, rates=None) -> hidden [R, L, D]`.
         head: `head(params, hidden, batch, *, key=None, rates=None) -> logits [R, K, C]`; needs no encoder in params.
         vectors: `vectors(params, batch) -> [R, K, 2, D]`, u and v; raises ValueError where the pair is pooled as one.
+        head_of_vectors: `head_of_vectors(params, vectors [R, K, 2, D]) -> logits [R, K, C]`, without dropout.
     """
 
     config: ModelConfig
@@ -39,6 +40,7 @@ class PairModelFns(NamedTuple):
     encode: Callable[..., Array]
     head: Callable[..., Array]
     vectors: Callable[..., Array]
+    head_of_vectors: Callable[..., Array]
 
 
 def resolve(config: ModelConfig, spec: EncoderSpec) -> ModelConfig:
@@ -145,7 +147,12 @@ def build_pair_model(
             raise ValueError("this model pools one vector a pair, not u and v")
         return call("vectors", params, batch, key=None, rates=None)
 
-    return PairModelFns(config, spec, init, init_above, apply, encode, head, vectors)
+    def head_of_vectors(
+        params: Params, vectors: Float[Array, "rows slots parts dim"]
+    ) -> Float[Array, "rows slots outputs"]:
+        return call("classify_vectors", params, vectors, key=None, rates=None)
+
+    return PairModelFns(config, spec, init, init_above, apply, encode, head, vectors, head_of_vectors)
 
 
 def initial_params(

@@ -75,7 +75,12 @@ class PairModel(nn.Module):
         self, hidden: Float[Array, "rows length dim"], batch: Batch, *, rates: Rates | None = None
     ) -> Float[Array, "rows slots outputs"]:
         """Logits from hidden states: all stages above the encoder."""
-        pooled = self.pooled(hidden, batch, rates=rates)
+        return self.classify_vectors(self.pooled(hidden, batch, rates=rates), rates=rates)
+
+    def classify_vectors(
+        self, pooled: Float32[Array, "rows slots parts dim"], *, rates: Rates | None = None
+    ) -> Float[Array, "rows slots outputs"]:
+        """Logits from the pair's vectors: the stages above pooling."""
         combined = self.combined(pooled, rate=None if rates is None else rates.interaction)
         return self.head(combined, rate=None if rates is None else rates.head)
 
