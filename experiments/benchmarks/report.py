@@ -10,8 +10,8 @@ HEAD = """# Benchmarks
 
 Made by `pairjax bench` (`make bench`); the cases and how they are measured: [README.md](README.md), findings:
 [NOTES.md](NOTES.md). Each row is one run, ours and the peer in alternation: same weights, pairs, batch size, threads,
-float32; "busy" where the machine was. The ratio is that of arithmetic for real tokens a second, ours by the peer's: median
-of the rounds (least to most). Floor: that arithmetic against the machine's matrix rate, measured before each round.
+float32; "busy" where the machine was. The ratio is that of arithmetic for real tokens a second, ours by the peer's, the
+median of the rounds (least to most). Floor: that arithmetic by the machine's matrix rate, measured before each round.
 "Apart": training, the largest difference between the two sides' losses over the first 10 steps without dropout in the
 same batches; prediction, that of the outputs.
 """
@@ -113,7 +113,8 @@ def _provenance(results: dict[str, Any]) -> list[str]:
         lines.append(
             f"- {', '.join(f'`{name}`' for name in names)}: {about['date']}, commit {git['commit'][:12]}"
             f"{' with changes' if git['dirty'] else ''}, {about['machine']['processor']}, "
-            f"{about['machine']['threads']} threads, {about['rounds']} rounds{', quick' if about['quick'] else ''}, {about['encoder']}; {versions}."
+            f"{about['machine']['threads']} threads, {about['rounds']} rounds"
+            f"{', quick' if about['quick'] else ''}, {about['encoder']}; {versions}."
         )
     return lines
 

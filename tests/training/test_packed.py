@@ -35,9 +35,10 @@ def model_and_batches(config: ModelConfig) -> tuple[PairModelFns, Params, Batch,
     encoded, label = many(60, config.kind)
     layout = choose_layout(DataConfig(layout="packed"), encoded.lengths)
     plan = plan_epoch(seed=1, epoch=0, lengths=encoded.lengths, layout=layout, batch_size=24, multiple=4)
-    packed = make_batch(encoded, label, plan.index[0], layout.row)
-    assert packed.weight.sum(axis=1).max() > 1
-    pairs = plan.index[0][plan.index[0] >= 0]
+    fullest = plan.index[(plan.index >= 0).sum(axis=(1, 2)).argmax()]
+    packed = make_batch(encoded, label, fullest, layout.row)
+    pairs = fullest[fullest >= 0]
+    assert len(pairs) == 24 > len(fullest)
     alone = np.concatenate([pairs, np.full(4, -1, np.int32)]).astype(np.int32)[:, None]
     padded = make_batch(encoded, label, alone, int(encoded.lengths.max()))
     fns = build_pair_model(config, tiny_spec(), 3)

@@ -19,7 +19,7 @@ from pairjax.weights import load_encoder, read_encoder_spec
 from tests.data.test_pipeline import encode
 from tests.tiny import write_tiny_encoder
 
-TEXTS = ["the man", "a dog is not a man", "some woman", "the dog", "no"]
+TEXTS = ["the man", "a dog is not a man no no", "some woman", "the dog", "no"]
 PAIRS = [(a, b) for a in TEXTS for b in TEXTS]
 
 
@@ -36,7 +36,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> PairClassifier:
         folder / "model",
         task=task,
         model=fns.config,
-        max_length=16,
+        max_length=8,
         truncation="longest_first",
         calibration=Calibration(),
         spec=spec,
@@ -113,7 +113,7 @@ def test_sides_that_read_each_other_are_not_encoded_apart(model: PairClassifier,
         tmp_path / "model",
         task=artifact.task,
         model=fns.config,
-        max_length=16,
+        max_length=8,
         truncation="longest_first",
         calibration=Calibration(),
         spec=artifact.spec,
