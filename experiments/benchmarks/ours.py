@@ -204,6 +204,9 @@ class Predict(Case):
         return {"seconds_to_load": loading}
 
     def _outputs(self) -> np.ndarray:
+        if self.model._sides is not None:
+            # A text repeated within a call is encoded once; what an earlier call read must not count.
+            self.model._sides.forget()
         return np.asarray(self.model.outputs(self.first, self.second, batch_size=self.settings["batch_size"]))
 
     def check(self) -> dict[str, Any]:

@@ -30,11 +30,11 @@ def distinct_sides(encoded: EncodedPairs) -> Sides:
     if encoded.kind != "bi":
         raise ValueError("the sides of a joint row are not encoded alone")
     ends = np.stack([encoded.offsets[:-1] + encoded.split, encoded.offsets[1:]], axis=1).ravel().tolist()
-    tokens, width = memoryview(np.ascontiguousarray(encoded.tokens)).cast("B"), encoded.tokens.itemsize
+    tokens, width = encoded.tokens.tobytes(), encoded.tokens.itemsize
     place: dict[bytes, int] = {}
     found, begin = [], 0
     for end in ends:
-        found.append(place.setdefault(bytes(tokens[begin * width : end * width]), len(place)))
+        found.append(place.setdefault(tokens[begin * width : end * width], len(place)))
         begin = end
     return Sides(tuple(place), np.asarray(found, np.int64).reshape(-1, 2))
 

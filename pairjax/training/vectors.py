@@ -35,6 +35,10 @@ class SideVectors:
         self._kept: dict[bytes, np.ndarray] = {}
         self._most = KEPT_BYTES // (4 * self._size)
 
+    def forget(self) -> None:
+        """Drop the vectors kept: the next call encodes all of its texts."""
+        self._kept.clear()
+
     def pairs(self, encoded: EncodedPairs, *, batch_size: int) -> Float[np.ndarray, "pairs 2 dim"]:
         """u and v of each pair, float32."""
         sides = distinct_sides(encoded)
