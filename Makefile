@@ -1,4 +1,4 @@
-# make quickstart | test | check: each sets up .venv by itself from the locked files, with uv when it is there, pip otherwise.
+# make quickstart | test | check | bench: each sets up .venv by itself from the locked files, with uv when it is there, pip otherwise.
 VENV := .venv
 PY := $(VENV)/bin/python
 UV := $(shell command -v uv 2>/dev/null)
@@ -12,12 +12,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint types check lock clean
+.PHONY: help quickstart test lint types check bench lock clean
 
 help:
 	@echo "make quickstart  set up, fine-tune MiniLM on the built-in entailment pairs, show how well it does"
 	@echo "make test        set up, run the tests"
 	@echo "make check       lint, types and tests: what CI runs"
+	@echo "make bench       set up with the torch tools, time pairjax beside them (about a quarter of an hour)"
 	@echo "make lock        resolve the dependencies anew (needs uv)"
 
 quickstart: $(VENV)/.installed
@@ -35,6 +36,9 @@ types: $(VENV)/.installed-dev
 
 check: lint types test
 
+bench: $(VENV)/.installed-bench
+	$(VENV)/bin/pairjax bench
+
 $(PY):
 	@test -n "$(UV)$(PYTHON)" || { echo "pairjax needs Python 3.11 or newer; none found on the path"; exit 2; }
 	$(if $(UV),$(UV) venv --quiet --python '>=3.11' $(VENV),$(PYTHON) -m venv $(VENV))
@@ -47,6 +51,11 @@ $(VENV)/.installed: requirements.lock requirements-encoder.lock pyproject.toml |
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# The torch tools are not locked: torch is pinned in pyproject.toml, and the rest compared as it is today.
+$(VENV)/.installed-bench: pyproject.toml $(VENV)/.installed
+	$(INSTALL) --no-build-isolation -e '.[bench]'
 	@touch $@
 
 LOCK := uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet --python-version 3.11

@@ -75,10 +75,12 @@ class DataConfig:
     """Longest sequence that the encoder reads, special tokens included: the joint pair, or a bi-encoder's text."""
     truncation: Truncation = "longest_first"
     """What is cut from longer pairs; counted and reported."""
-    layout: Literal["bucketed", "padded"] = "bucketed"
-    """Rows of a few lengths, each compiled once, or all of the longest."""
+    layout: Literal["bucketed", "padded", "packed"] = "bucketed"
+    """Rows of a few lengths, each compiled once; all of the longest; or of one length with several pairs each."""
     buckets: int = 4
     """Most row lengths of the bucketed layout; fewer compile faster, more pad less."""
+    row_length: int | None = None
+    """Slots of a packed row; default: the length that costs least, at least the longest pair's."""
 
     def __post_init__(self) -> None:
         files = any((self.train, self.dev, self.test))
@@ -96,6 +98,10 @@ class DataConfig:
         _fraction("data.dev-fraction", self.dev_fraction)
         _at_least("data.max-length", self.max_length, 8)
         _at_least("data.buckets", self.buckets, 1)
+        if self.row_length is not None:
+            _at_least("data.row-length", self.row_length, 8)
+            if self.layout != "packed":
+                raise UserError("--data.row-length goes with --data.layout packed", got=f"--data.layout {self.layout}")
 
 
 @dataclass(frozen=True)

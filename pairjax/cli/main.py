@@ -18,6 +18,7 @@ COMMANDS = {
     "data": "look at pairs: pairjax data inspect --data.path DIR; at text: pairjax data corpus --data.corpus GLOB",
     "claim": "test a claim of the chapter: pairjax claim experiments/claims/X.py",
     "features": "encode each distinct text once: pairjax features --data.path DIR --output DIR",
+    "bench": "time it beside the torch tools (in a checkout): pairjax bench --quick",
 }
 
 
@@ -76,6 +77,10 @@ def _dispatch(args: Sequence[str]) -> int:
             from pairjax.cli.features import main as run_features
 
             return run_features(rest)
+        case "bench":
+            from pairjax.cli.bench import main as run_bench
+
+            return run_bench(rest)
         case _:
             near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
             raise UserError(

@@ -4,7 +4,8 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import tyro
 
 from pairjax.base.errors import UserError
 from pairjax.cli.options import parse
+
+SECONDS_BETWEEN_LINES = 30.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class PredictOptions:
     batch_size: int = 128
     texts: bool = True
     """Repeat the texts in the output."""
+    progress: bool = True
+    """Show how far it is: a bar on a terminal, elsewhere a line now and then."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -63,6 +68,44 @@ def _output(path: str) -> Iterator[IO[str]]:
         Path(partial).unlink(missing_ok=True)
 
 
+def _count(path: str) -> int | None:
+    """Rows of a file, about (a header counts, and so does a line break within a field); None where that is unknown."""
+    if path == "-" or Path(path).suffix.lower() not in (".tsv", ".csv", ".jsonl"):
+        return None
+    with open(path, "rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))
+
+
+@contextmanager
+def _progress(path: str, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A function that is told how many pairs are done."""
+    if not shown:
+        yield lambda done: None
+        return
+    began = last = time.monotonic()
+    total = _count(path)
+    if not sys.stderr.isatty():
+
+        def say(done: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= SECONDS_BETWEEN_LINES:
+                last = now
+                of = f" of about {total:,}" if total else ""
+                print(f"{done:,}{of} pairs, {done / (now - began):,.0f} pairs/s", file=sys.stderr, flush=True)
+
+        yield say
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = [BarColumn(), TextColumn("{task.completed:,} pairs, {task.fields[rate]:,.0f} pairs/s")]
+    times = [TimeElapsedColumn(), TimeRemainingColumn()]
+    with Progress(*columns, *times, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("predict", total=total, rate=0.0)
+        yield lambda done: bar.update(task, completed=done, rate=done / max(time.monotonic() - began, 1e-9))
+
+
 def main(args: Sequence[str]) -> int:
     options = parse(PredictOptions, args, prog="pairjax predict", description=PredictOptions.__doc__ or "")
 
@@ -74,10 +117,15 @@ def main(args: Sequence[str]) -> int:
     use_compilation_cache(None)
     model = load(options.model)
     count = 0
-    with _output(options.output) as out:
+    began = time.monotonic()
+    shown = options.progress and not (options.output == "-" and sys.stdout.isatty())
+    with _output(options.output) as out, _progress(options.input, shown=shown) as tell:
         for (first, second), answer in model.predict_stream(pairs, batch_size=options.batch_size):
             row = {"sentence1": first, "sentence2": second} if options.texts else {}
             out.write(json.dumps(row | answer.to_json(), ensure_ascii=False) + "\n")
             count += 1
-    print(f"{count:,} pairs labelled", file=sys.stderr)
+            if count % 1024 == 0:
+                tell(count)
+    rate = count / max(time.monotonic() - began, 1e-9)
+    print(f"{count:,} pairs labelled, {rate:,.0f} pairs/s", file=sys.stderr)
     return 0

@@ -1,6 +1,7 @@
 """Exact evaluation: every pair once, whatever the batch; logits first, scores of them after."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -14,7 +15,18 @@ from pairjax.models.build import PairModelFns
 from pairjax.step.sharding import put_batch
 from pairjax.step.step import make_eval_step
 
+T = TypeVar("T")
 PredictLogits = Callable[..., Float[np.ndarray, "pairs outputs"]]
+
+
+def one_behind(items: Iterable[T]) -> Iterator[T]:
+    """The items, each only when the next is there: the device works on that one while the host reads this one."""
+    held: list[T] = []
+    for item in items:
+        held.append(item)
+        if len(held) == 2:
+            yield held.pop(0)
+    yield from held
 
 
 def make_predict_logits(fns: PairModelFns, task: TaskSpec, *, mesh: jax.sharding.Mesh) -> PredictLogits:
@@ -32,10 +44,10 @@ def make_predict_logits(fns: PairModelFns, task: TaskSpec, *, mesh: jax.sharding
         outputs = np.zeros((len(encoded), task.outputs), np.float32)
         rungs = layout.extend(encoded.lengths)
         plan = plan_in_order(encoded.lengths, rungs, batch_size, multiple=rows_multiple)
-        for batch in eval_batches(encoded, None, plan):
-            logits = np.asarray(step(params, put_batch(batch, mesh)))
+        batches = eval_batches(encoded, None, plan)
+        for batch, logits in one_behind((batch, step(params, put_batch(batch, mesh))) for batch in batches):
             real = batch.example_id >= 0
-            outputs[batch.example_id[real]] = logits[real]
+            outputs[batch.example_id[real]] = np.asarray(logits)[real]
         return outputs * task.scale + task.center if task.kind == "regression" else outputs
 
     return predict

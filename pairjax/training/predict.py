@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float
 from scipy.special import softmax
@@ -15,12 +15,12 @@ from scipy.special import softmax
 from pairjax.base.errors import UserError
 from pairjax.base.types import TaskSpec
 from pairjax.data.encode import EncodedPairs, encode_pairs, load_tokenizer
-from pairjax.data.layout import Layout, plan_in_order
-from pairjax.data.pipeline import eval_batches
+from pairjax.data.layout import Layout
 from pairjax.models.build import build_pair_model
-from pairjax.step.sharding import build_mesh, put_batch, replicate
+from pairjax.step.sharding import build_mesh, replicate
 from pairjax.training.artifact import Artifact, load_artifact
 from pairjax.training.evaluate import make_predict_logits
+from pairjax.training.vectors import SideVectors
 
 RUNGS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 
@@ -93,9 +93,11 @@ class PairClassifier:
         self._mesh = build_mesh()
         self._params = replicate(artifact.params, self._mesh)
         self._predict = make_predict_logits(self._fns, self.task, mesh=self._mesh)
-        self._vectors = jax.jit(self._fns.vectors)
         limit = artifact.max_length * (1 if model.kind == "cross" else 2)
         self._layout = Layout("bucketed", (*(rung for rung in RUNGS if rung < limit), limit))
+        # Without an interaction a bi-encoder reads each text alone, so a text that comes again is not encoded again.
+        apart = model.kind == "bi" and model.interact.kind == "none" and self._fns.config.over == "sides"
+        self._sides = SideVectors(self._fns, self._params, self._layout, self._mesh) if apart else None
 
     def encode(self, first: Sequence[str], second: Sequence[str]) -> EncodedPairs:
         """Token arrays of pairs, with the model's own lengths and truncation."""
@@ -112,8 +114,14 @@ class PairClassifier:
         self, first: Sequence[str], second: Sequence[str], *, batch_size: int = 128
     ) -> Float[np.ndarray, "pairs outputs"]:
         """Logits, or scores in the data's units, float32 [N, outputs]."""
-        rows = min(batch_size, 1 << max(len(first) - 1, 0).bit_length())
-        return self._predict(self._params, self.encode(first, second), layout=self._layout, batch_size=rows)
+        return self._outputs(self.encode(first, second), batch_size)
+
+    def _outputs(self, encoded: EncodedPairs, batch_size: int) -> Float[np.ndarray, "pairs outputs"]:
+        if self._sides is not None:
+            found = self._sides.logits(encoded, batch_size=batch_size)
+            return found * self.task.scale + self.task.center if self.task.kind == "regression" else found
+        rows = min(batch_size, 1 << max(len(encoded) - 1, 0).bit_length())
+        return self._predict(self._params, encoded, layout=self._layout, batch_size=rows)
 
     def predict(self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 128) -> list[Prediction]:
         """Answers in the order of the pairs.
@@ -125,21 +133,33 @@ class PairClassifier:
         if not pairs:
             return []
         first, second = zip(*pairs, strict=True)
-        calibration = self.artifact.calibration
-        return predictions_from(
-            self.outputs(first, second, batch_size=batch_size),
-            self.task,
-            temperature=calibration.temperature,
-            threshold=calibration.threshold,
-        )
+        return self._answers(self.outputs(first, second, batch_size=batch_size))
+
+    def _answers(self, outputs: Float[np.ndarray, "pairs outputs"]) -> list[Prediction]:
+        fitted = self.artifact.calibration
+        return predictions_from(outputs, self.task, temperature=fitted.temperature, threshold=fitted.threshold)
 
     def predict_stream(
         self, pairs: Iterable[tuple[str, str]], *, chunk: int = 8192, batch_size: int = 128
     ) -> Iterator[tuple[tuple[str, str], Prediction]]:
-        """Pairs with their answers, in order, in memory bounded by `chunk` pairs."""
+        """Pairs with their answers, in order, in memory bounded by `chunk` pairs.
+
+        A thread reads and tokenises the next chunk while this one is computed.
+        """
         source = iter(pairs)
-        while block := list(islice(source, chunk)):
-            yield from zip(block, self.predict(block, batch_size=batch_size), strict=True)
+
+        def read() -> tuple[list[tuple[str, str]], EncodedPairs | None]:
+            block = list(islice(source, chunk))
+            return block, self.encode(*zip(*block, strict=True)) if block else None
+
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            coming = pool.submit(read)
+            while True:
+                block, encoded = coming.result()
+                if encoded is None:
+                    return
+                coming = pool.submit(read)
+                yield from zip(block, self._answers(self._outputs(encoded, batch_size)), strict=True)
 
     def embed(self, texts: Sequence[str], *, batch_size: int = 128) -> Float[np.ndarray, "texts dim"]:
         """A bi-encoder's vectors, float32 [N, D], as its combiner reads them; each text alone.
@@ -151,15 +171,15 @@ class PairClassifier:
         if model.kind == "cross" or model.interact.kind != "none":
             kind = "cross-encoder" if model.kind == "cross" else f"bi-encoder with {model.interact.kind} interaction"
             raise UserError(f"{self.artifact.folder}: a text alone has no vector in a {kind}", expected="a bi-encoder")
+        if self._sides is None:
+            raise UserError(
+                f"{self.artifact.folder}: this bi-encoder pools its pair as one",
+                expected="a model that pools each side",
+            )
+        if not texts:
+            return np.zeros((0, self.artifact.spec.hidden_size), np.float32)
         encoded = self.encode(texts, [""] * len(texts))
-        vectors = np.zeros((len(texts), self.artifact.spec.hidden_size), np.float32)
-        rows = min(batch_size, 1 << max(len(texts) - 1, 0).bit_length())
-        plan = plan_in_order(encoded.lengths, self._layout, rows, multiple=self._mesh.devices.size)
-        for batch in eval_batches(encoded, None, plan):
-            sides = np.asarray(self._vectors(self._params, put_batch(batch, self._mesh)))
-            real = batch.example_id >= 0
-            vectors[batch.example_id[real]] = sides[:, :, 0][real]
-        return vectors
+        return self._sides.pairs(encoded, batch_size=batch_size)[:, 0]
 
 
 def load(path: str | Path, *, combiner: Callable[..., Any] | None = None) -> PairClassifier:

@@ -1,0 +1,111 @@
+"""The cases: what is run on each side, how much of it, and the ratio that is aimed at."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison.
+
+    Attributes:
+        title: For people.
+        peer_title: Who is compared with.
+        ours: Our worker, in `ours.py`.
+        peer: The peer's, in `peer.py`.
+        goal: Ratio aimed at; None where none was set.
+        settings: Given to both workers.
+        quick: What `--quick` changes in them.
+        peer_settings: Given to the peer alone.
+        training: Whether losses over the first steps are compared, or else outputs.
+    """
+
+    title: str
+    peer_title: str
+    ours: str
+    peer: str
+    goal: float | None
+    settings: dict[str, Any]
+    quick: dict[str, Any] = field(default_factory=dict)
+    peer_settings: dict[str, Any] = field(default_factory=dict)
+    compares: str = "losses"
+
+
+def _cross(set_name: str, **more: Any) -> dict[str, Any]:
+    return {"set": set_name, "kind": "cross", "batch_size": 32, **more}
+
+
+TRAIN = {"steps": 44}
+CASES: dict[str, Case] = {
+    "step": Case(
+        "cross-encoder, the bare step on MRPC",
+        "torch loop, dynamic padding",
+        "step",
+        "step",
+        1.15,
+        _cross("mrpc", steps=36),
+        {"steps": 6},
+    ),
+    "train": Case(
+        "cross-encoder training, MRPC",
+        "HF Trainer, dynamic padding",
+        "train",
+        "train",
+        1.5,
+        _cross("mrpc", **TRAIN),
+        {"steps": 12},
+    ),
+    "train_128": Case(
+        "cross-encoder training, MRPC",
+        "HF Trainer, padded to 128 (run_glue's default)",
+        "train",
+        "train",
+        2.5,
+        _cross("mrpc", **TRAIN),
+        {"steps": 12},
+        {"pad": True, "steps": 24},
+        compares="",
+    ),
+    "bi_train": Case(
+        "bi-encoder training, SICK",
+        "sentence-transformers, SoftmaxLoss",
+        "train",
+        "bi_train",
+        1.5,
+        {"set": "sick", "kind": "bi", "batch_size": 32, "steps": 60},
+        {"steps": 12},
+    ),
+    "predict": Case(
+        "cross-encoder prediction, SICK test",
+        "CrossEncoder.predict",
+        "predict",
+        "predict",
+        1.5,
+        {"set": "sick", "kind": "cross", "batch_size": 64, "most": 4927},
+        {"most": 512},
+        compares="outputs",
+    ),
+    "bi_predict": Case(
+        "bi-encoder prediction, SICK test, whose texts repeat",
+        "SentenceTransformer.encode of both sides",
+        "predict",
+        "bi_predict",
+        2.0,
+        {"set": "sick", "kind": "bi", "batch_size": 64, "most": 4927},
+        {"most": 512},
+        compares="outputs",
+    ),
+    "pipeline": Case(
+        "batches alone, MRPC",
+        "DataLoader, DataCollatorWithPadding",
+        "pipeline",
+        "pipeline",
+        None,
+        _cross("mrpc", epochs=4),
+        {"epochs": 1},
+        compares="",
+    ),
+}
+FIRST_STEP = "first_step"
+MICRO = "micro"
+NAMES = (*CASES, FIRST_STEP, MICRO)

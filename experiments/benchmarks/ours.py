@@ -1,0 +1,293 @@
+"""Our side of each case: pairjax as its users run it."""
+
+import contextlib
+import io
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flops import Cost
+from protocol import Worker, serve
+from rich.console import Console
+from workload import NO_DROPOUT, model_config
+
+import pairjax
+from pairjax.base.config import Config, DataConfig, EvalConfig, RunConfig, TrainConfig
+from pairjax.data.encode import EncodedPairs
+from pairjax.data.layout import plan_epoch, steps_per_epoch
+from pairjax.data.pipeline import make_batch, train_batches
+from pairjax.training.setup import Prepared, encode_split, prepare, use_compilation_cache
+from pairjax.training.trainer import build_trainer
+
+CHECKED = 10
+"""Steps without dropout, in file order, in which both sides' losses are compared."""
+
+
+def matrix_rate(seconds: float = 0.4, size: int = 1536) -> float:
+    """GFLOP/s of float32 products by the library that the steps use."""
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((size, size)), jnp.float32)
+    product = jax.jit(lambda a, b: a @ b)
+    jax.block_until_ready(product(x, x))
+    began, done = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        jax.block_until_ready(product(x, x))
+        done += 1
+    return 2.0 * size**3 * done / (time.perf_counter() - began) / 1e9
+
+
+def sequences(encoded: EncodedPairs, pairs: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Lengths of the sequences that the encoder reads for some pairs."""
+    index = np.asarray(pairs, np.int64)
+    lengths, first = encoded.lengths[index], encoded.split[index]
+    return lengths if encoded.kind == "cross" else np.concatenate([first, lengths - first])
+
+
+def cost_of(prepared: Prepared) -> Cost:
+    """Of a pair model whose head is linear."""
+    spec, above = prepared.spec, 0
+    for name, tree in prepared.params.items():
+        if name != "encoder":
+            above += sum(leaf.size for leaf in jax.tree.leaves(tree) if leaf.ndim == 2)
+    return Cost(spec.num_layers, spec.hidden_size, spec.intermediate_size, above)
+
+
+class Case:
+    """What the cases of training share."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.work = Path(settings["work"])
+        self.name, self.kind = settings["set"], settings["kind"]
+        self.meta = json.loads((self.work / "meta.json").read_text())
+        use_compilation_cache(settings.get("cache") or str(self.work / "xla"))
+
+    def config(self, **train: Any) -> Config:
+        """With the defaults of `pairjax train`."""
+        folder = self.work / self.name
+        return Config(
+            data=DataConfig(path=str(folder), **self.settings.get("data", {})),
+            model=replace(model_config(self.kind), encoder=self.meta["encoder"]),
+            train=TrainConfig(batch_size=self.settings["batch_size"], **train),
+            evaluation=EvalConfig(bootstrap=100, swap=False, fit=False),
+            run=RunConfig(dir=str(self.work / "run"), overwrite=True, progress=False),
+        )
+
+    def check(self) -> dict[str, Any]:
+        """Losses of the first steps without dropout, batches in file order."""
+        config = self.config(max_steps=CHECKED)
+        config = replace(config, model=replace(config.model, dropout=NO_DROPOUT))
+        prepared = prepare(config)
+        trainer = build_trainer(config, prepared)
+        state, losses, size = trainer.state, [], config.train.batch_size
+        encoded, label = prepared.encoded["train"], prepared.targets["train"]
+        for step in range(CHECKED):
+            index = np.arange(step * size, (step + 1) * size, dtype=np.int32)[:, None] % len(encoded)
+            length = int(encoded.lengths[index].max())
+            rung = next(rung for rung in (*prepared.layout.ladder, length) if rung >= length)
+            state, metrics = trainer.job.step(state, make_batch(encoded, label, index, rung))
+            losses.append(float(metrics["loss_sum"]) / float(metrics["weight_sum"]))
+        return {"losses": losses}
+
+
+class Step(Case):
+    """The bare step over the data's own stream: no evaluation, no checkpoint, no log."""
+
+    def open(self) -> dict[str, Any]:
+        self.steps = self.settings["steps"]
+        config = self.config(max_steps=1_000_000)
+        began = time.perf_counter()
+        self.prepared = prepare(config)
+        self.trainer = build_trainer(config, self.prepared)
+        loading = time.perf_counter() - began
+        self.state, self.cost = self.trainer.state, cost_of(self.prepared)
+        # Each row length once, whichever batches have it.
+        seen: set[tuple[int, ...]] = set()
+        for _, batch in self.trainer.job.batches(0):
+            if batch.input_ids.shape not in seen:
+                seen.add(batch.input_ids.shape)
+                self.state, metrics = self.trainer.job.step(self.state, batch)
+                jax.block_until_ready(metrics)
+            if len(seen) == self.lengths():
+                break
+        return {"seconds_to_load": loading, "shapes": sorted(seen)}
+
+    def lengths(self) -> int:
+        """How many row lengths the first epoch has."""
+        return len(set(self._plan(0).length.tolist()))
+
+    def _plan(self, epoch: int) -> Any:
+        return plan_epoch(
+            seed=0,
+            epoch=epoch,
+            lengths=self.prepared.encoded["train"].lengths,
+            layout=self.prepared.layout,
+            batch_size=self.settings["batch_size"],
+        )
+
+    def round(self, turn: int) -> dict[str, Any]:
+        encoded = self.prepared.encoded["train"]
+        seen, losses = [], []
+        began = time.perf_counter()
+        for done, (_, batch) in enumerate(self.trainer.job.batches(turn * self.steps), start=1):
+            self.state, metrics = self.trainer.job.step(self.state, batch)
+            seen.append(batch.example_id[batch.example_id >= 0])
+            losses.append(metrics)
+            if done == self.steps:
+                break
+        jax.block_until_ready(metrics)
+        seconds = time.perf_counter() - began
+        pairs = np.concatenate(seen)
+        return {
+            "seconds": seconds,
+            "pairs": len(pairs),
+            "flops": self.cost.training(sequences(encoded, pairs).tolist(), len(pairs)),
+            "loss": float(np.mean([float(m["loss_sum"] / m["weight_sum"]) for m in losses[-10:]])),
+        }
+
+
+class Train(Case):
+    """`pairjax train` whole: evaluation, checkpoint and log where its defaults have them, the time of its steps."""
+
+    def open(self) -> dict[str, Any]:
+        self.round(0)
+        return {}
+
+    def round(self, turn: int) -> dict[str, Any]:
+        steps, size = self.settings["steps"], self.settings["batch_size"]
+        config = self.config(max_steps=steps, seed=turn)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            done = pairjax.train(config, console=Console(file=io.StringIO()))
+        assert done.result is not None
+        train = done.result["train"]
+        logged = [json.loads(line) for line in (done.dir / "metrics.jsonl").read_text().splitlines()]
+        prepared = prepare(config)
+        encoded, cost = prepared.encoded["train"], cost_of(prepared)
+        per_epoch = steps_per_epoch(len(encoded), size)
+        warm: list[np.ndarray] = []
+        seen: set[int] = set()
+        for step in range(steps):
+            plan = plan_epoch(
+                seed=turn, epoch=step // per_epoch, lengths=encoded.lengths, layout=prepared.layout, batch_size=size
+            )
+            index, length = plan.index[step % per_epoch], int(plan.length[step % per_epoch])
+            if length in seen:
+                warm.append(index[index >= 0])
+            seen.add(length)
+        pairs = np.concatenate(warm)
+        return {
+            "seconds": train["seconds"] - train["compile_seconds"],
+            "pairs": len(pairs),
+            "flops": cost.training(sequences(encoded, pairs).tolist(), len(pairs)),
+            "whole": train["examples"] / train["seconds"],
+            "loss": float(np.mean([entry["loss"] for entry in logged if "loss" in entry][-10:])),
+        }
+
+
+class Predict(Case):
+    """`pairjax.load`, then outputs for every pair of the test split."""
+
+    def open(self) -> dict[str, Any]:
+        began = time.perf_counter()
+        self.model = pairjax.load(self.work / f"{self.name}.{self.kind}")
+        loading = time.perf_counter() - began
+        rows = (self.work / self.name / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]
+        cells = [row.split("\t") for row in rows][: self.settings["most"]]
+        self.first, self.second = [c[0] for c in cells], [c[1] for c in cells]
+        self._outputs()
+        return {"seconds_to_load": loading}
+
+    def _outputs(self) -> np.ndarray:
+        if self.model._sides is not None:
+            # A text repeated within a call is encoded once; what an earlier call read must not count.
+            self.model._sides.forget()
+        return np.asarray(self.model.outputs(self.first, self.second, batch_size=self.settings["batch_size"]))
+
+    def check(self) -> dict[str, Any]:
+        path = self.work / "ours.npy"
+        np.save(path, self._outputs())
+        return {"outputs": str(path)}
+
+    def round(self, turn: int) -> dict[str, Any]:
+        began = time.perf_counter()
+        self._outputs()
+        seconds = time.perf_counter() - began
+        encoded = self.model.encode(self.first, self.second)
+        spec = self.model.artifact.spec
+        cost = Cost(spec.num_layers, spec.hidden_size, spec.intermediate_size, 0)
+        lengths = sequences(encoded, np.arange(len(self.first))).tolist()
+        return {"seconds": seconds, "pairs": len(self.first), "flops": cost.forward(lengths, len(self.first))}
+
+
+class Pipeline(Case):
+    """Batches alone: from token arrays to what the step takes, with the run's own prefetching."""
+
+    def open(self) -> dict[str, Any]:
+        config = self.config()
+        self.prepared = prepare(config)
+        return {}
+
+    def check(self) -> dict[str, Any]:
+        return {}
+
+    def round(self, turn: int) -> dict[str, Any]:
+        config, encoded = self.config(), self.prepared.encoded["train"]
+        pairs = self.prepared.data.splits["train"]
+        began = time.perf_counter()
+        again = encode_split(
+            pairs, self.prepared.tokenizer, model=config.model, max_length=128, truncation="longest_first"
+        )
+        tokenising = time.perf_counter() - began
+        steps = steps_per_epoch(len(again), config.train.batch_size) * self.settings["epochs"]
+        began = time.perf_counter()
+        count = 0
+        for _, batch in train_batches(
+            encoded,
+            self.prepared.targets["train"],
+            seed=turn,
+            layout=self.prepared.layout,
+            batch_size=config.train.batch_size,
+            start_step=0,
+            stop_step=steps,
+        ):
+            count += int((batch.example_id >= 0).sum())
+        return {
+            "seconds": time.perf_counter() - began,
+            "pairs": count,
+            "flops": 0.0,
+            "tokenised_per_second": len(again) / tokenising,
+        }
+
+
+class FirstStep(Case):
+    """A fresh process up to the end of its first update."""
+
+    def open(self) -> dict[str, Any]:
+        config = self.config(max_steps=100)
+        prepared = prepare(config)
+        trainer = build_trainer(config, prepared)
+        _, batch = next(iter(trainer.job.batches(0)))
+        _, metrics = trainer.job.step(trainer.state, batch)
+        return {"loss": float(metrics["loss_sum"] / metrics["weight_sum"])}
+
+    def round(self, turn: int) -> dict[str, Any]:
+        raise NotImplementedError("the harness times the opening")
+
+
+CASES: dict[str, type[Worker]] = {
+    "step": Step,
+    "train": Train,
+    "predict": Predict,
+    "pipeline": Pipeline,
+    "first_step": FirstStep,
+}
+
+if __name__ == "__main__":
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    serve(dict(CASES), matrix_rate)

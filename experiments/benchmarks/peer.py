@@ -1,0 +1,397 @@
+"""The torch side of each case: the tools as their users run them. Needs the extra `bench`, and nothing of pairjax."""
+
+import csv
+import json
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+warnings.filterwarnings("ignore")
+
+import numpy as np
+import torch
+from flops import Cost
+from protocol import Worker, serve
+
+CHECKED = 10
+WARM = 5
+"""Steps of a trainer's run that are not counted."""
+
+
+def matrix_rate(seconds: float = 0.4, size: int = 1536) -> float:
+    """GFLOP/s of float32 products by the library that the steps use."""
+    x = torch.randn(size, size)
+    x @ x
+    began, done = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        x @ x
+        done += 1
+    return 2.0 * size**3 * done / (time.perf_counter() - began) / 1e9
+
+
+class Case:
+    """What the cases share: rows, labels, model."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.work = Path(settings["work"])
+        self.name, self.size = settings["set"], settings["batch_size"]
+        meta = json.loads((self.work / "meta.json").read_text())
+        self.encoder, self.labels = meta["encoder"], meta["sets"][self.name]["labels"]
+        shape, outputs = meta["shape"], len(self.labels)
+        above = (
+            3 * shape["hidden"] * outputs if settings["kind"] == "bi" else shape["hidden"] * (shape["hidden"] + outputs)
+        )
+        self.cost = Cost(**shape, above=above)
+        torch.set_num_threads(settings["threads"])
+        torch.manual_seed(0)
+
+    def rows(self, split: str) -> tuple[list[str], list[str], list[int]]:
+        with (self.work / self.name / f"{split}.tsv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        names = {name: index for index, name in enumerate(self.labels)}
+        first, second = [row["sentence1"] for row in rows], [row["sentence2"] for row in rows]
+        return first, second, [names[row["label"]] for row in rows]
+
+    def load_model(self) -> Any:
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification.from_pretrained(str(self.work / f"{self.name}.torch"))
+
+    def load_tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(str(self.work / f"{self.name}.torch"))
+
+    def tokenised(self, split: str, *, pad: bool = False) -> list[dict[str, Any]]:
+        first, second, label = self.rows(split)
+        self.tokenizer = self.load_tokenizer()
+        encoded = self.tokenizer(first, second, truncation=True, max_length=128, padding="max_length" if pad else False)
+        names = list(encoded.keys())
+        return [{**{name: encoded[name][i] for name in names}, "labels": label[i]} for i in range(len(label))]
+
+
+def optimiser(model: Any, total: int) -> tuple[Any, Any]:
+    """AdamW, decay on matrices alone, linear schedule with a tenth of warm-up: as ours."""
+    from transformers import get_linear_schedule_with_warmup
+
+    flat = [p for name, p in model.named_parameters() if p.ndim < 2]
+    rest = [p for name, p in model.named_parameters() if p.ndim >= 2]
+    groups = [{"params": rest, "weight_decay": 0.01}, {"params": flat, "weight_decay": 0.0}]
+    adam = torch.optim.AdamW(groups, lr=5e-5)
+    return adam, get_linear_schedule_with_warmup(adam, -(-total // 10), total)
+
+
+class Step(Case):
+    """A plain loop: shuffled batches, each padded to its own longest pair, AdamW, clipping, schedule."""
+
+    def open(self) -> dict[str, Any]:
+        from transformers import DataCollatorWithPadding
+
+        began = time.perf_counter()
+        self.data, self.model = self.tokenised("train"), self.load_model()
+        loading = time.perf_counter() - began
+        self.collate = DataCollatorWithPadding(self.tokenizer)
+        self.adam, self.schedule = optimiser(self.model, 1_000_000)
+        self.model.train()
+        self._update(self.collate(self.data[: self.size]))
+        return {"seconds_to_load": loading}
+
+    def _update(self, batch: dict[str, torch.Tensor]) -> float:
+        loss = self.model(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.adam.step()
+        self.schedule.step()
+        self.adam.zero_grad()
+        return float(loss)
+
+    def check(self) -> dict[str, Any]:
+        self.model = self.load_model().eval()
+        self.adam, self.schedule = optimiser(self.model, CHECKED)
+        losses = []
+        for step in range(CHECKED):
+            index = [i % len(self.data) for i in range(step * self.size, (step + 1) * self.size)]
+            losses.append(self._update(self.collate([self.data[i] for i in index])))
+        self.model = self.load_model().train()
+        self.adam, self.schedule = optimiser(self.model, 1_000_000)
+        return {"losses": losses}
+
+    def round(self, turn: int) -> dict[str, Any]:
+        order = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(turn)).tolist()
+        lengths, losses = [], []
+        began = time.perf_counter()
+        for step in range(self.settings["steps"]):
+            index = [order[i % len(order)] for i in range(step * self.size, (step + 1) * self.size)]
+            losses.append(self._update(self.collate([self.data[i] for i in index])))
+            lengths += index
+        seconds = time.perf_counter() - began
+        tokens = [len(self.data[i]["input_ids"]) for i in lengths]
+        return {
+            "seconds": seconds,
+            "pairs": len(tokens),
+            "flops": self.cost.training(tokens, len(tokens)),
+            "loss": float(np.mean(losses[-10:])),
+        }
+
+
+class Counted:
+    """A collator that notes how long the sequences of each batch are, padding left out."""
+
+    def __init__(self, collate: Any) -> None:
+        self.collate, self.lengths = collate, []
+        # sentence-transformers' trainer looks these up on its collator.
+        self.valid_label_columns = getattr(collate, "valid_label_columns", None)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["collate"], name)
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Any:
+        batch = self.collate(rows)
+        masks = [value for key, value in batch.items() if key.endswith("attention_mask")]
+        self.lengths.append([int(n) for mask in masks for n in mask.sum(dim=1)])
+        return batch
+
+
+def clock() -> Any:
+    """A callback with the time at the end of each step."""
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        def __init__(self) -> None:
+            self.times: list[float] = []
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.times.append(time.perf_counter())
+
+    return Clock()
+
+
+class Train(Case):
+    """The Hugging Face Trainer as run_glue.py sets it up; `pad` pads to 128, its default."""
+
+    def open(self) -> dict[str, Any]:
+        from datasets import Dataset
+
+        logging.disable(logging.WARNING)
+        rows = self.tokenised("train", pad=self.settings.get("pad", False))
+        self.data = Dataset.from_list(rows)
+        return {}
+
+    def arguments(self, folder: str, turn: int) -> dict[str, Any]:
+        return {
+            "output_dir": folder,
+            "max_steps": self.settings["steps"],
+            "per_device_train_batch_size": self.size,
+            "learning_rate": 5e-5,
+            "warmup_steps": -(-self.settings["steps"] // 10),
+            "weight_decay": 0.01,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": [],
+            "disable_tqdm": True,
+            "use_cpu": True,
+            "seed": turn,
+        }
+
+    def build(self, folder: str, turn: int, timer: Any) -> Any:
+        from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+        arguments = TrainingArguments(**self.arguments(folder, turn))
+        collate = DataCollatorWithPadding(self.tokenizer)
+        return Trainer(self.load_model(), arguments, train_dataset=self.data, data_collator=collate, callbacks=[timer])
+
+    def round(self, turn: int) -> dict[str, Any]:
+        timer, steps = clock(), self.settings["steps"]
+        with TemporaryDirectory() as folder:
+            trainer = self.build(folder, turn, timer)
+            counted = trainer.data_collator = Counted(trainer.data_collator)
+            began = time.perf_counter()
+            trainer.train()
+            whole = time.perf_counter() - began
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        flops = [self.cost.training(lengths, self.size) for lengths in counted.lengths[WARM:steps]]
+        return {
+            "seconds": timer.times[-1] - timer.times[WARM - 1],
+            "pairs": self.size * (steps - WARM),
+            "flops": sum(flops),
+            "whole": self.size * steps / whole,
+            "loss": float(np.mean(losses[-10:])),
+        }
+
+    def check(self) -> dict[str, Any]:
+        return Step.check(self._as_step())
+
+    def _as_step(self) -> Any:
+        step = Step(self.settings)
+        step.open()
+        return step
+
+
+class BiTrain(Train):
+    """sentence-transformers' trainer with SoftmaxLoss, on MiniLM without its normalisation of vectors."""
+
+    def open(self) -> dict[str, Any]:
+        from datasets import Dataset
+
+        logging.disable(logging.WARNING)
+        first, second, label = self.rows("train")
+        self.data = Dataset.from_dict({"sentence1": first, "sentence2": second, "label": label})
+        return {}
+
+    def load_loss(self) -> Any:
+        from sentence_transformers.sentence_transformer.losses import SoftmaxLoss
+
+        model = load_bi(self.encoder)
+        loss = SoftmaxLoss(model, self.cost.hidden, num_labels=len(self.labels))
+        start = np.load(self.work / f"{self.name}.bi.npz")
+        with torch.no_grad():
+            loss.classifier.weight.copy_(torch.from_numpy(start["weight"]))
+            loss.classifier.bias.copy_(torch.from_numpy(start["bias"]))
+        return loss
+
+    def build(self, folder: str, turn: int, timer: Any) -> Any:
+        from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+
+        loss = self.load_loss()
+        arguments = SentenceTransformerTrainingArguments(**self.arguments(folder, turn))
+        return SentenceTransformerTrainer(loss.model, arguments, train_dataset=self.data, loss=loss, callbacks=[timer])
+
+    def check(self) -> dict[str, Any]:
+        loss = self.load_loss().eval()
+        adam, schedule = optimiser(loss, CHECKED)
+        losses, count = [], len(self.data)
+        for step in range(CHECKED):
+            rows = self.data[[i % count for i in range(step * self.size, (step + 1) * self.size)]]
+            features = [loss.model.preprocess(rows[key]) for key in ("sentence1", "sentence2")]
+            value = loss(features, torch.tensor(rows["label"]))
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(loss.parameters(), 1.0)
+            adam.step()
+            schedule.step()
+            adam.zero_grad()
+            losses.append(float(value))
+        return {"losses": losses}
+
+
+def load_bi(encoder: str) -> Any:
+    """MiniLM with mean pooling and nothing after it."""
+    from sentence_transformers import SentenceTransformer, models
+
+    transformer = models.Transformer(encoder, max_seq_length=128)
+    return SentenceTransformer(
+        modules=[transformer, models.Pooling(transformer.get_word_embedding_dimension(), "mean")], device="cpu"
+    )
+
+
+class Predict(Case):
+    """`CrossEncoder.predict`, which sorts by length."""
+
+    def open(self) -> dict[str, Any]:
+        from sentence_transformers import CrossEncoder
+
+        began = time.perf_counter()
+        self.model = CrossEncoder(
+            str(self.work / f"{self.name}.torch"), max_length=128, device="cpu", activation_fn=torch.nn.Identity()
+        )
+        loading = time.perf_counter() - began
+        first, second, _ = self.rows("test")
+        most = self.settings["most"]
+        self.first, self.second = first[:most], second[:most]
+        self.outputs(256)
+        return {"seconds_to_load": loading}
+
+    def outputs(self, most: int | None = None) -> np.ndarray:
+        pairs = list(zip(self.first[:most], self.second[:most], strict=True))
+        return np.asarray(self.model.predict(pairs, batch_size=self.size, show_progress_bar=False))
+
+    def check(self) -> dict[str, Any]:
+        path = self.work / "peer.npy"
+        np.save(path, self.outputs())
+        return {"outputs": str(path)}
+
+    def round(self, turn: int) -> dict[str, Any]:
+        began = time.perf_counter()
+        self.outputs()
+        return {"seconds": time.perf_counter() - began, "pairs": len(self.first)}
+
+
+class BiPredict(Predict):
+    """`SentenceTransformer.encode` of both sides, then the classifier."""
+
+    def open(self) -> dict[str, Any]:
+        began = time.perf_counter()
+        self.model = load_bi(self.encoder)
+        loading = time.perf_counter() - began
+        start = np.load(self.work / f"{self.name}.bi.npz")
+        self.weight, self.bias = torch.from_numpy(start["weight"]), torch.from_numpy(start["bias"])
+        first, second, _ = self.rows("test")
+        most = self.settings["most"]
+        self.first, self.second = first[:most], second[:most]
+        self.outputs(256)
+        return {"seconds_to_load": loading}
+
+    def outputs(self, most: int | None = None) -> np.ndarray:
+        options = {"batch_size": self.size, "convert_to_tensor": True, "show_progress_bar": False}
+        u, v = (self.model.encode(side[:most], **options) for side in (self.first, self.second))
+        features = torch.cat([u, v, (u - v).abs()], dim=1)
+        return (features @ self.weight.T + self.bias).numpy()
+
+
+class Pipeline(Case):
+    """Tokenised rows through a DataLoader with dynamic padding."""
+
+    def open(self) -> dict[str, Any]:
+        from datasets import Dataset
+
+        self.data = Dataset.from_list(self.tokenised("train"))
+        return {}
+
+    def check(self) -> dict[str, Any]:
+        return {}
+
+    def round(self, turn: int) -> dict[str, Any]:
+        from transformers import DataCollatorWithPadding
+
+        first, second, _ = self.rows("train")
+        began = time.perf_counter()
+        self.tokenizer(first, second, truncation=True, max_length=128)
+        tokenising = time.perf_counter() - began
+        loader = torch.utils.data.DataLoader(
+            self.data, self.size, shuffle=True, collate_fn=DataCollatorWithPadding(self.tokenizer)
+        )
+        began, count = time.perf_counter(), 0
+        for _ in range(self.settings["epochs"]):
+            for batch in loader:
+                count += len(batch["labels"])
+        seconds = time.perf_counter() - began
+        return {"seconds": seconds, "pairs": count, "tokenised_per_second": len(first) / tokenising}
+
+
+class FirstStep(Step):
+    """A fresh process up to the end of its first update."""
+
+    def round(self, turn: int) -> dict[str, Any]:
+        raise NotImplementedError("the harness times the opening")
+
+
+CASES: dict[str, type[Worker]] = {
+    "step": Step,
+    "train": Train,
+    "bi_train": BiTrain,
+    "predict": Predict,
+    "bi_predict": BiPredict,
+    "pipeline": Pipeline,
+    "first_step": FirstStep,
+}
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    serve(dict(CASES), matrix_rate)

@@ -1,0 +1,103 @@
+"""Two workers that take turns: each is a process, answers a line with a line, and waits while the other runs.
+
+The worker's side imports nothing but the standard library and NumPy, since the peers may live in another environment.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+MARK = "@@ "
+"""Begins a line of the protocol; whatever else a library prints is not one."""
+
+
+class Worker(Protocol):
+    """One side of a case."""
+
+    def open(self) -> dict[str, Any]:
+        """Load, compile and run once, so that rounds are warm; what is worth telling of it."""
+
+    def check(self) -> dict[str, Any]:
+        """What both sides must agree in."""
+
+    def round(self, turn: int) -> dict[str, Any]:
+        """One measured turn."""
+
+
+def peak_memory() -> float:
+    """This process's most resident memory so far, in MiB."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def serve(cases: dict[str, Callable[[dict[str, Any]], Worker]], matrix_rate: Callable[[], float]) -> None:
+    """Answer the harness until it closes the pipe; the first argument is a case's name, the second its settings."""
+    worker = cases[sys.argv[1]](json.loads(sys.argv[2]))
+
+    def say(value: dict[str, Any]) -> None:
+        print(MARK + json.dumps(value), flush=True)
+
+    say({"peak_mb": peak_memory(), **worker.open()})
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["op"] == "check":
+            say(worker.check())
+        else:
+            rate = matrix_rate()
+            say({"matrix_rate": rate, **worker.round(request["turn"]), "peak_mb": peak_memory()})
+
+
+class WorkerError(RuntimeError):
+    """A worker ended; the message is the end of what it wrote."""
+
+
+class Client:
+    """The harness's end of a worker."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the client
+        self.began = time.perf_counter()
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
+        )
+        self.opened = self._read()
+        self.seconds_to_open = time.perf_counter() - self.began
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(MARK):
+                return json.loads(line.removeprefix(MARK))
+        self._process.wait()
+        self._errors.seek(0)
+        raise WorkerError(f"{' '.join(self._process.args[:3])} ended:\n{self._errors.read()[-3000:]}")  # type: ignore[index]
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request, wait for its answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        """End the worker."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()

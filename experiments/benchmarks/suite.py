@@ -1,0 +1,260 @@
+"""`pairjax bench`: ours and the torch tools in alternation, in one go.
+
+Each side of a case is a process that stays open over the rounds; one computes while the other waits. Rounds alternate
+who goes first. The ratio of a round is that of arithmetic done for real tokens a second (`flops.py`), so that
+neither the draw of the batches nor padding counts.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from experiments.benchmarks.cases import CASES, FIRST_STEP, MICRO, NAMES, Case
+from experiments.benchmarks.protocol import Client, WorkerError
+from pairjax.base.errors import UserError
+
+HERE = Path(__file__).resolve().parent
+PEERS = ("torch", "transformers", "sentence_transformers", "accelerate", "datasets")
+BUSY = 0.15
+"""Spread of the matrix rate over the rounds, relative to its median, from which on a machine counts as busy."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line chooses.
+
+    Attributes:
+        cases: Names, of `NAMES`.
+        rounds: Of each case.
+        quick: Less of everything, and nothing written unless `output` is given.
+        peer_python: Interpreter with the extra `bench`.
+        data: Folder with the real sets.
+        output: Where results.json and RESULTS.md go.
+        encoder: Of both sides.
+    """
+
+    cases: tuple[str, ...]
+    rounds: int
+    quick: bool
+    peer_python: str
+    data: str | None
+    output: Path | None
+    encoder: str
+
+
+def check_peers(python: str) -> dict[str, str]:
+    """Versions of the peers' packages.
+
+    Raises:
+        UserError: The interpreter is none, or lacks some.
+    """
+    code = (
+        "import importlib.util as u, importlib.metadata as m, json\n"
+        f"names = {PEERS!r}\n"
+        "print(json.dumps({n: m.version(n.replace('_', '-')) if u.find_spec(n) else None for n in names}))"
+    )
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UserError(f"--peer-python {python}: does not run", got=error, expected="a Python interpreter") from None
+    found = json.loads(done.stdout)
+    missing = [name for name, version in found.items() if version is None]
+    if missing:
+        raise UserError(
+            "the tools to compare with are not installed",
+            got=f"no {', '.join(missing)} in {python}",
+            mend="run: pip install -e '.[bench]' (or make bench), or name an interpreter with them by --peer-python",
+        )
+    return found
+
+
+def threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> dict[str, Any]:
+    """The processor by name, how many of them, and the system."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = lines[0].split(":", 1)[1].strip() if lines else name
+    return {"processor": name, "threads": threads(), "system": platform.platform(terse=True)}
+
+
+def _command(side: str, worker: str, settings: dict[str, Any], python: str) -> list[str]:
+    return [python, str(HERE / f"{side}.py"), worker, json.dumps(settings)]
+
+
+def check_of(case: Case, ours: Client, peer: Client) -> dict[str, Any]:
+    """How far the two sides are from computing the same."""
+    if not case.compares:
+        return {}
+    mine, theirs = ours.ask(op="check"), peer.ask(op="check")
+    if case.compares == "losses":
+        apart = [abs(a - b) for a, b in zip(mine["losses"], theirs["losses"], strict=True)]
+        return {"loss_apart": max(apart), "steps": len(apart), "last_loss": mine["losses"][-1]}
+    import numpy as np
+
+    one, other = np.load(mine["outputs"]), np.load(theirs["outputs"])
+    return {"outputs_apart": float(np.abs(one - other).max()), "outputs_spread": float(one.std())}
+
+
+def run_case(case: Case, work: Path, settings: Settings, say: Any) -> dict[str, Any]:
+    """All rounds of a case."""
+    both = {**case.settings, **(case.quick if settings.quick else {}), "work": str(work), "threads": threads()}
+    theirs = {**both, **case.peer_settings, **(case.quick if settings.quick else {})}
+    sides: dict[str, Client] = {}
+    try:
+        sides["ours"] = Client(_command("ours", case.ours, both, sys.executable))
+        sides["peer"] = Client(_command("peer", case.peer, theirs, settings.peer_python))
+        check = check_of(case, sides["ours"], sides["peer"])
+        rounds = []
+        for turn in range(settings.rounds):
+            order = ("ours", "peer") if turn % 2 == 0 else ("peer", "ours")
+            found = {side: sides[side].ask(op="round", turn=turn + 1) for side in order}
+            found["peer"].setdefault("flops", found["ours"]["flops"] * found["peer"]["pairs"] / found["ours"]["pairs"])
+            rounds.append(found)
+            speeds = {side: found[side]["pairs"] / found[side]["seconds"] for side in found}
+            say(f"  round {turn + 1}: ours {speeds['ours']:,.1f} pairs/s, peer {speeds['peer']:,.1f} pairs/s")
+        return summary(rounds) | {
+            "check": check,
+            "settings": {key: value for key, value in both.items() if key != "work"},
+            "peer_settings": case.peer_settings,
+            "opened": {
+                side: {key: value for key, value in client.opened.items() if key == "seconds_to_load"}
+                for side, client in sides.items()
+            },
+            "rounds": rounds,
+        }
+    finally:
+        for client in sides.values():
+            client.close()
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, least and most."""
+    return {"median": median(values), "low": min(values), "high": max(values)}
+
+
+def summary(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Ratios, rates and shares of the floor over rounds of {side: answer}."""
+
+    def work_rate(answer: dict[str, Any]) -> float:
+        return (answer["flops"] or answer["pairs"]) / answer["seconds"]
+
+    made: dict[str, Any] = {"ratio": spread([work_rate(r["ours"]) / work_rate(r["peer"]) for r in rounds])}
+    if all("whole" in answer for r in rounds for answer in r.values()):
+        made["ratio_whole"] = spread([r["ours"]["whole"] / r["peer"]["whole"] for r in rounds])
+    rates = {side: [r[side]["matrix_rate"] for r in rounds] for side in ("ours", "peer")}
+    floor = max(median(values) for values in rates.values())
+    made["matrix_rate"] = floor
+    made["matrix_spread"] = max((max(values) - min(values)) / median(values) for values in rates.values())
+    # Pairs a second at the mean pair's arithmetic over both sides: comparable although the batches differ.
+    every = [answer for r in rounds for answer in r.values()]
+    mean = sum(answer["flops"] for answer in every) / sum(answer["pairs"] for answer in every)
+    for side in ("ours", "peer"):
+        answers = [r[side] for r in rounds]
+        speeds = [a["flops"] / a["seconds"] / mean if mean else a["pairs"] / a["seconds"] for a in answers]
+        made[side] = {
+            "pairs_per_second": spread(speeds),
+            "peak_mb": max(a["peak_mb"] for a in answers),
+            "loss": median([a["loss"] for a in answers]) if "loss" in answers[0] else None,
+        }
+        if mean:
+            made[side]["share_of_floor"] = median([a["flops"] / a["seconds"] for a in answers]) / (floor * 1e9)
+        if "tokenised_per_second" in answers[0]:
+            made[side]["tokenised_per_second"] = median([a["tokenised_per_second"] for a in answers])
+    return made
+
+
+def run_first_step(work: Path, settings: Settings, say: Any) -> dict[str, Any]:
+    """Seconds from the start of a process to the end of its first update: no cache, a filled one, and the peer."""
+    both = {**CASES["step"].settings, "work": str(work), "threads": threads()}
+    cache = work / "xla-first"
+    found: dict[str, list[float]] = {"cold": [], "warm": [], "peer": []}
+    for turn in range(1 if settings.quick else settings.rounds):
+        shutil.rmtree(cache, ignore_errors=True)
+        for name in ("cold", "warm", "peer"):
+            side, python = ("peer", settings.peer_python) if name == "peer" else ("ours", sys.executable)
+            client = Client(_command(side, FIRST_STEP, both | {"cache": str(cache)}, python))
+            client.close()
+            found[name].append(client.seconds_to_open)
+        say(f"  round {turn + 1}: " + ", ".join(f"{name} {times[-1]:.1f} s" for name, times in found.items()))
+    return {name: spread(times) for name, times in found.items()}
+
+
+def run_micro(settings: Settings, say: Any) -> dict[str, Any]:
+    """The microbenchmarks, in a process of their own."""
+    command = [sys.executable, str(HERE / "micro.py"), "--encoder", settings.encoder]
+    done = subprocess.run([*command, *(["--quick"] if settings.quick else [])], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise WorkerError("the microbenchmarks ended with an error (above)")
+    found = json.loads(done.stdout.splitlines()[-1])
+    say(f"  {len(found['rows'])} measurements")
+    return found
+
+
+def run(settings: Settings, say: Any = print) -> dict[str, Any]:
+    """Run cases, print as they come, and write RESULTS.md and results.json.
+
+    Raises:
+        UserError: The peers are missing, a case is unknown, or one of the sides ended with an error.
+    """
+    unknown = [name for name in settings.cases if name not in NAMES]
+    if unknown:
+        raise UserError("no such case", got=", ".join(unknown), expected=f"some of {', '.join(NAMES)}")
+    need_peer = any(name != MICRO for name in settings.cases)
+    versions = check_peers(settings.peer_python) if need_peer else {}
+    from experiments.benchmarks.report import line_of, write_results
+    from experiments.benchmarks.workload import write_workload
+    from pairjax.training.provenance import provenance
+
+    origin = provenance(device_kind="cpu", device_count=1)
+    about = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": {**{k: v for k, v in origin["versions"].items() if v}, **versions, "python": origin["python"]},
+        "git": origin["git"],
+        "rounds": settings.rounds,
+        "quick": settings.quick,
+    }
+    results: dict[str, Any] = {}
+    began = time.monotonic()
+    with TemporaryDirectory(prefix="pairjax-bench-") as folder:
+        work = Path(folder)
+        data = write_workload(work, data=settings.data, encoder=settings.encoder) if need_peer else {"sets": {}}
+        about["data"] = {name: entry["source"] for name, entry in data["sets"].items()}
+        about["encoder"] = settings.encoder
+        for name in settings.cases:
+            title = f"{CASES[name].title} | {CASES[name].peer_title}" if name in CASES else name
+            say(f"{name}: {title}")
+            try:
+                match name:
+                    case "first_step":
+                        found = run_first_step(work, settings, say)
+                    case "micro":
+                        found = run_micro(settings, say)
+                    case _:
+                        found = run_case(CASES[name], work, settings, say)
+            except WorkerError as error:
+                raise UserError(f"the case {name} failed", got=str(error)) from None
+            results[name] = found | {"about": about}
+            say("  " + line_of(name, found))
+            if found.get("matrix_spread", 0.0) > BUSY:
+                say(f"  busy machine: the matrix rate varied by {found['matrix_spread']:.0%} over the rounds")
+    say(f"{time.monotonic() - began:.0f} s in all")
+    if settings.output is not None:
+        say(f"written: {write_results(settings.output, results)}")
+    return results
