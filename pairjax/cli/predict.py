@@ -6,12 +6,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Annotated, Literal
 
 import tyro
 
+from pairjax.base.config import MeshConfig
 from pairjax.base.errors import UserError
 from pairjax.cli.options import parse
 
@@ -36,6 +37,7 @@ class PredictOptions:
     batch_size: int = 128
     texts: bool = True
     """Repeat the texts in the output."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -72,7 +74,7 @@ def main(args: Sequence[str]) -> int:
 
     pairs = iter_pairs(options.input, format=options.format, first=options.first, second=options.second)
     use_compilation_cache(None)
-    model = load(options.model)
+    model = load(options.model, mesh=options.mesh)
     count = 0
     with _output(options.output) as out:
         for (first, second), answer in model.predict_stream(pairs, batch_size=options.batch_size):

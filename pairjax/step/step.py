@@ -58,7 +58,8 @@ def make_train_step(
     Hypers are traced: other values compile nothing again, and `vmap` over them and the state trains a population.
 
     Metrics are float32 scalars: `loss_sum` and `weight_sum`, whose quotient is the mean loss, `grad_norm` before
-    clipping, and `learning_rate` of this update. A loss that is not finite shows in them and is left to the caller.
+    clipping, `learning_rate` of this update, and `pairs`, the slots that are not empty. A loss that is not finite
+    shows in them and is left to the caller.
 
     Args:
         apply: The model.
@@ -110,6 +111,7 @@ def make_train_step(
             "loss_sum": loss_sum,
             "weight_sum": weight_sum,
             "grad_norm": optax.tree.norm(gradients),
+            "pairs": jnp.sum(batch.weight > 0, dtype=jnp.float32),
             "learning_rate": jnp.asarray(optimizer.learning_rate(state.step, hypers), jnp.float32),
         }
         return TrainState(state.step + 1, params, opt_state, state.key), metrics

@@ -9,12 +9,12 @@ from rich.console import Console
 from pairjax.base.config import Config
 from pairjax.base.types import Params
 from pairjax.training.checkpoint import Checkpointer
-from pairjax.training.distributed import StopSignal
+from pairjax.training.distributed import StopSignal, all_or_none, check_agreement, is_main
 from pairjax.training.finish import finish
 from pairjax.training.loop import Fit, Progress, fit, progress_from
 from pairjax.training.provenance import provenance
 from pairjax.training.rundir import RunFolder, check_run, open_run
-from pairjax.training.setup import plain_config, prepare, use_compilation_cache
+from pairjax.training.setup import plain_config, prepare, use_compilation_cache, what_must_agree
 from pairjax.training.tracking import Tracker, check_tracking
 from pairjax.training.trainer import Trainer, build_trainer
 
@@ -73,16 +73,22 @@ def train(config: Config, *, name: str = "pairs", console: Console | None = None
     Raises:
         UserError: Bad input, before anything is written; or a loss that is not finite.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, quiet=not is_main())
     plain = plain_config(config)
-    check_run(config.run, plain, default_name=name)
-    check_tracking(config.run)
+    with all_or_none():
+        if is_main():
+            check_run(config.run, plain, default_name=name)
+        check_tracking(config.run)
     use_compilation_cache(config.run.compilation_cache)
-    prepared = prepare(config)
-    trainer = build_trainer(config, prepared)
+    with all_or_none():
+        prepared = prepare(config)
+        trainer = build_trainer(config, prepared)
+    check_agreement(what_must_agree(plain, prepared), what="what they train")
     device = trainer.mesh.devices.flat[0]
     origin = provenance(device_kind=device.device_kind, device_count=trainer.mesh.devices.size)
-    with open_run(config.run, plain, default_name=name, origin=origin) as run:
+    with all_or_none():
+        run = open_run(config.run, plain, default_name=name, origin=origin)
+    with run:
         with Tracker(
             run,
             config.run,
@@ -92,7 +98,7 @@ def train(config: Config, *, name: str = "pairs", console: Console | None = None
             settings=plain,
             console=console,
         ) as tracker:
-            for note in (*run.notes, *prepared.notes):
+            for note in (*run.notes, *prepared.notes, *trainer.notes):
                 tracker.say(note)
             done, params = run_loop(trainer, run, tracker, config=config)
         if done.ended == "signal":

@@ -129,17 +129,21 @@ def fit(
         checkpoints.save(done, state, host=asdict(progress), metric=metric)
         saved = done
 
-    pending: tuple[int, Mapping[str, jax.Array], Batch] | None = None
+    pending: tuple[int, Mapping[str, jax.Array], Batch, bool] | None = None
 
     def settle() -> None:
         """Bring the last step's loss to the host; one step late, so that the device does not wait for it."""
         nonlocal pending
         if pending is None:
             return
-        at, metrics, batch = pending
+        at, metrics, batch, new_shape = pending
         pending = None
         loss = _finite_loss(at, metrics, batch, saved)
-        tracker.step(at + 1, loss=loss, pairs=int(np.sum(batch.weight)))
+        # Of all processes together; this one's batch is its share of the rows.
+        count = int(metrics["pairs"])
+        progress.examples += count
+        progress.warm_examples += 0 if new_shape else count
+        tracker.step(at + 1, loss=loss, pairs=count)
         values = {"loss": loss, "grad_norm": float(metrics["grad_norm"])}
         tracker.log(at + 1, {"epoch": (at + 1) / job.steps_per_epoch, **values})
 
@@ -155,11 +159,8 @@ def fit(
             jax.block_until_ready(metrics)
             progress.compile_seconds += time.monotonic() - began
         settle()
-        pending = (index, metrics, batch)
+        pending = (index, metrics, batch, new_shape)
         done = index + 1
-        count = int(np.sum(batch.weight))
-        progress.examples += count
-        progress.warm_examples += 0 if new_shape else count
 
         stopping = stop.requested(done)
         evaluating = done % job.eval_every == 0 or done == job.total_steps

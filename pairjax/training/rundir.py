@@ -27,7 +27,7 @@ from pairjax.training.distributed import is_main
 from pairjax.training.provenance import installed_version
 from pairjax.training.provenance import provenance as provenance
 
-MAY_CHANGE = ("run", "evaluation", "data.download", "model.download")
+MAY_CHANGE = ("run", "evaluation", "mesh", "data.download", "model.download")
 """Fields that a resumed run may give otherwise: none of them has a part in the training itself. All else may not;
 `train.epochs`, for one, sets the learning-rate schedule."""
 

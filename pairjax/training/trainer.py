@@ -14,8 +14,9 @@ from pairjax.base.params import merge, split
 from pairjax.base.types import Batch, Params, TaskSpec
 from pairjax.data.layout import steps_per_epoch
 from pairjax.data.pipeline import train_batches
+from pairjax.models.build import heads_by_path
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, trainable_paths
-from pairjax.step.sharding import build_mesh, put_batch, replicate
+from pairjax.step.sharding import build_mesh, place, place_params, put_batch, row_shards, row_share
 from pairjax.step.state import TrainState, init_state, state_sharding
 from pairjax.step.step import make_train_step
 from pairjax.training.evaluate import PredictLogits, make_predict_logits
@@ -33,9 +34,10 @@ class Trainer:
     state: TrainState
     frozen: Params
     predict: PredictLogits
+    notes: tuple[str, ...]
 
     def params(self, state: TrainState) -> Params:
-        """The whole tree, frozen part included."""
+        """The whole tree, frozen part included, as it lies on the mesh."""
         return merge(state.params, self.frozen)
 
 
@@ -61,12 +63,14 @@ def choose_metric(config: Config, task: TaskSpec) -> str:
 def build_trainer(config: Config, prepared: Prepared) -> Trainer:
     """Compile nothing yet; lay out the state and the functions that the loop calls."""
     task, encoded = prepared.task, prepared.encoded
-    mesh = build_mesh()
+    mesh = build_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp, tensor=config.mesh.tensor)
+    placement = place_params(prepared.params, mesh, heads=heads_by_path(prepared.fns.config, prepared.spec))
     pairs = len(encoded["train"])
     per_epoch, steps = steps_per_epoch(pairs, config.train.batch_size), total_steps(config, pairs)
     metric = choose_metric(config, task)
     chosen = trainable_paths(config.optim, prepared.params, pooler_kept=prepared.pooler_kept)
     trainable, frozen = split(prepared.params, chosen)
+    trainable_specs, frozen_specs = split(placement.specs, chosen)
     optimizer = build_optimizer(
         config.optim,
         total_steps=steps,
@@ -74,13 +78,14 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
         multiplier=rate_multipliers(config.optim, trainable),
     )
     loss = make_loss(config.loss, task, label_counts(task, prepared.data.splits["train"]))
-    where = state_sharding(trainable, optimizer, mesh)
+    where = state_sharding(trainable, optimizer, mesh, specs=trainable_specs)
     compiled = make_train_step(prepared.fns.apply, loss, optimizer, accumulate=config.optim.accumulate, sharding=where)
     predict = make_predict_logits(prepared.fns, task, mesh=mesh)
-    frozen, hypers = replicate(frozen, mesh), hypers_of(config)
+    frozen, hypers = place(frozen, frozen_specs, mesh), hypers_of(config)
     state = init_state(trainable, optimizer, key=jax.random.key(config.train.seed), sharding=where)
     dev_label = prepared.data.splits["dev"].label
     assert dev_label is not None
+    process_index, process_count = row_share(mesh)
 
     def batches(start: int) -> Iterator[tuple[int, Batch]]:
         return train_batches(
@@ -91,9 +96,9 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
             batch_size=config.train.batch_size,
             start_step=start,
             stop_step=steps,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            multiple=mesh.devices.size * config.optim.accumulate,
+            process_index=process_index,
+            process_count=process_count,
+            multiple=row_shards(mesh) * config.optim.accumulate,
         )
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Mapping[str, jax.Array]]:
@@ -120,4 +125,4 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
         mode="min" if metric in LOWER_IS_BETTER else "max",
         patience=config.train.patience,
     )
-    return Trainer(prepared, mesh, job, state, frozen, predict)
+    return Trainer(prepared, mesh, job, state, frozen, predict, placement.notes)
