@@ -27,7 +27,8 @@ def initialize(environment: Mapping[str, str] | None = None, *, timeout: int | N
     """Joins the run's other processes where the environment asks for it; otherwise does nothing.
 
     It is asked for by JAX's own names: JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
-    Must come before anything that uses a device.
+    Must come before anything that uses a device. Where the others do not come in time this process ends with a line
+    and code 2: JAX's client waits where no exception reaches, and would abort.
 
     Args:
         environment: Default: this process's.
@@ -37,7 +38,7 @@ def initialize(environment: Mapping[str, str] | None = None, *, timeout: int | N
         Whether the process is now one of several.
 
     Raises:
-        UserError: The three do not make sense together, or the coordinator was not reached in time.
+        UserError: The three do not make sense together, or nothing listens at the coordinator's address in time.
     """
     given = os.environ if environment is None else environment
     if COORDINATOR not in given:
@@ -61,14 +62,24 @@ def initialize(environment: Mapping[str, str] | None = None, *, timeout: int | N
     began = time.monotonic()
     if index and not _reachable(host, int(port), timeout):
         raise failed
-    left = max(1, int(timeout - (time.monotonic() - began)))
+    left = max(1.0, timeout - (time.monotonic() - began))
+    clock = threading.Timer(left, _give_up, (f"pairjax: error: {failed}\n",))
+    clock.daemon = True
+    clock.start()
     try:
-        jax.distributed.initialize(address, count, index, initialization_timeout=left)
+        jax.distributed.initialize(address, count, index, initialization_timeout=int(left) + 30)
     except (RuntimeError, ValueError) as error:
         raise failed from error
+    finally:
+        clock.cancel()
     if count > 1:
         liveness.start(index, host=host.strip("[]"), share=_share)
     return True
+
+
+def _give_up(line: str) -> None:
+    os.write(2, line.encode())
+    os._exit(2)
 
 
 def _timeout(given: Mapping[str, str]) -> int:
