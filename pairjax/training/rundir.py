@@ -296,7 +296,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     try:
         saved = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = (
             "no config.json" if isinstance(error, FileNotFoundError) else f"a config.json that cannot be read ({error})"
         )
