@@ -82,7 +82,7 @@ def test_when_one_dies_the_others_end_and_say_which_and_a_restart_resumes(
     both[victim].kill()
     began = time.monotonic()
     code, told = finish(both[1 - victim], timeout=60)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 200
     both[victim].communicate()
     assert code == 75, told
     assert f"process {victim} (host " in told
@@ -131,4 +131,4 @@ def test_a_coordinator_that_is_not_there_is_named_in_time(options: list[str], tm
     code, told = finish(process)
     assert code == 2
     assert "process 1 of 2 did not reach the others at 127.0.0.1:9 within 2 s" in told
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 200
