@@ -327,6 +327,27 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class MeshConfig:
+    """How the run lies over its devices; -1 in one axis takes those that the others leave."""
+
+    data: int = -1
+    """Copies of the model, each with its share of the rows."""
+    fsdp: int = 1
+    """Parts that parameters and moments are cut into; rows are shared over them too."""
+    tensor: int = 1
+    """Devices that share each layer: heads, feed-forward units, words."""
+
+    def __post_init__(self) -> None:
+        sizes = (self.data, self.fsdp, self.tensor)
+        if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
+            raise UserError(
+                "--mesh has a size that is wrong",
+                got=f"--mesh.data {self.data} --mesh.fsdp {self.fsdp} --mesh.tensor {self.tensor}",
+                expected="sizes of at least 1, and -1 for one axis at most",
+            )
+
+
+@dataclass(frozen=True)
 class EvalConfig:
     """What is measured at the end."""
 
@@ -409,3 +430,4 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)

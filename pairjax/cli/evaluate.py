@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from pairjax.base.config import DataConfig, EvalConfig
+from pairjax.base.config import DataConfig, EvalConfig, MeshConfig
 from pairjax.base.errors import UserError
 from pairjax.cli.options import parse
 
@@ -21,6 +21,7 @@ class EvaluateOptions:
     """Model folder, or the run folder that holds it."""
     data: DataConfig = field(default_factory=DataConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
     output: str | None = None
     """Also write the scores to this JSON file."""
 
@@ -42,7 +43,7 @@ def main(args: Sequence[str]) -> int:
     if options.output is not None and not Path(options.output).parent.is_dir():
         raise UserError(f"{options.output}: its folder does not exist", mend="create it first")
     use_compilation_cache(None)
-    model = load(options.model)
+    model = load(options.model, mesh=options.mesh)
     data = load_for_task(options.data, model.task)
     metrics, classes = evaluate_splits(model, data, config=options.evaluation)
     if not metrics:

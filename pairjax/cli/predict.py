@@ -7,12 +7,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Annotated, Literal
 
 import tyro
 
+from pairjax.base.config import MeshConfig
 from pairjax.base.errors import UserError
 from pairjax.cli.options import parse
 
@@ -41,6 +42,7 @@ class PredictOptions:
     """Repeat the texts in the output."""
     progress: bool = True
     """Show how far it is: a bar on a terminal, elsewhere a line now and then."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -115,7 +117,7 @@ def main(args: Sequence[str]) -> int:
 
     pairs = iter_pairs(options.input, format=options.format, first=options.first, second=options.second)
     use_compilation_cache(None)
-    model = load(options.model)
+    model = load(options.model, mesh=options.mesh)
     count = 0
     began = time.monotonic()
     shown = options.progress and not (options.output == "-" and sys.stdout.isatty())

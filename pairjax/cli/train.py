@@ -21,6 +21,10 @@ def main(args: Sequence[str]) -> int:
     default = dataclasses.replace(default, data=without_source(default.data, rest))
     config = parse(Config, rest, default=default, prog="pairjax train", description=description)
 
+    from pairjax.training.distributed import initialize
     from pairjax.training.finetune import train
+    from pairjax.training.liveness import watched
 
-    return train(config, name=name).exit_code
+    initialize()
+    with watched():
+        return train(config, name=name).exit_code

@@ -165,7 +165,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON", got=error, mend="fetch the encoder's folder again") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a tokeniser's settings", got=type(value).__name__, expected="a JSON object")

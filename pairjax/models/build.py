@@ -165,6 +165,15 @@ def build_pair_model(
     return PairModelFns(config, spec, init, init_above, apply, encode, head, vectors, pooled, head_pooled)
 
 
+def heads_by_path(config: ModelConfig, spec: EncoderSpec) -> tuple[tuple[str, int], ...]:
+    """Path patterns to the number of attention heads that those parameters are made of."""
+    return (
+        (r"encoder/.*/attention/(query|key|value|out)/.*", spec.num_heads),
+        (r"interact/(.*/)?attention/(query|key|value|out)/.*", config.interact.heads),
+        (r"combine/(.*/)?attention/(query|key|value|out)/.*", config.combine.heads),
+    )
+
+
 def initial_params(
     model: PairModelFns, key: PRNGKeyArray, *, encoder: Params, pooler: Params | None
 ) -> tuple[Params, tuple[str, ...]]:

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh
 
-from pairjax.base.params import Table
 from pairjax.base.types import Params
 from pairjax.step.optim import Optimizer
-from pairjax.step.sharding import REPLICATED, param_specs
+from pairjax.step.sharding import param_specs, replicated, shardings
 
 
 class TrainState(NamedTuple):
@@ -54,23 +53,18 @@ def init_state(
 
 
 def state_sharding(
-    params: Params,
-    optimizer: Optimizer,
-    mesh: Mesh | AbstractMesh,
-    *,
-    table: Table[PartitionSpec] = REPLICATED,
+    params: Params, optimizer: Optimizer, mesh: Mesh | AbstractMesh, *, specs: Params | None = None
 ) -> TrainState:
-    """Where the state lies: parameters by the table, moments like their parameters, the rest whole everywhere.
+    """Where the state lies: parameters by their specs, moments like their parameters, the rest whole everywhere.
 
-    Raises:
-        UserError: A path that the table does not cover.
+    Args:
+        params: The trainable parameters.
+        optimizer: Whose moments to lay out.
+        mesh: Over which devices.
+        specs: Partition specs, a tree shaped like `params` (`place_params`); by default all is whole everywhere.
     """
-
-    def place(spec: PartitionSpec) -> NamedSharding:
-        return NamedSharding(mesh, spec)
-
-    places = jax.tree.map(place, param_specs(params, table))
-    whole = place(PartitionSpec())
+    places = shardings(param_specs(params) if specs is None else specs, mesh)
+    whole = replicated(mesh)
     moments = jax.eval_shape(optimizer.init, params)
     opt_state = optax.tree.map_params(
         optimizer.init, lambda _, where: where, moments, places, transform_non_params=lambda _: whole

@@ -64,8 +64,8 @@ def make_train_step(
     Hypers are traced: other values compile nothing again, and `vmap` over them and the state trains a population.
 
     Metrics are float32: `loss_sum` and `weight_sum`, scalars or [terms] as the loss has them, whose quotient is the
-    mean loss; `grad_norm` before clipping, and `learning_rate` of this update. A loss that is not finite shows in them
-    and is left to the caller.
+    mean loss; `grad_norm` before clipping, `learning_rate` of this update, `pairs`, the slots that are not empty, and
+    `tokens`. A loss that is not finite shows in them and is left to the caller.
 
     Args:
         apply: The model.
@@ -122,6 +122,8 @@ def make_train_step(
             "loss_sum": loss_sum,
             "weight_sum": weight_sum,
             "grad_norm": optax.tree.norm(gradients),
+            "pairs": jnp.sum(batch.weight > 0, dtype=jnp.int32),
+            "tokens": jnp.sum(batch.pair_ids > 0, dtype=jnp.int32),
             "learning_rate": jnp.asarray(optimizer.learning_rate(state.step, hypers), jnp.float32),
         }
         return TrainState(state.step + 1, params, opt_state, state.key), metrics

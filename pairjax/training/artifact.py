@@ -26,8 +26,11 @@ from pairjax.base.params import flatten, unflatten
 from pairjax.base.types import EncoderSpec, Params, TaskSpec
 from pairjax.weights import load_encoder, read_encoder_spec, save_encoder
 
-FORMAT = 1
+FORMAT = 2
+"""2 added the seal; what 1 wrote loads still."""
 MANIFEST = "pairjax.json"
+NEEDED = ("head.safetensors", "encoder/config.json", "encoder/model.safetensors")
+"""Files that make up a model; the manifest must give the digest of each."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ class Artifact:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of the manifest's values: a label or a threshold that changed is as wrong as a weight."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _model_to_json(model: ModelConfig) -> dict[str, Any]:
@@ -121,6 +129,8 @@ def save_artifact(
             "calibration": dataclasses.asdict(calibration),
             "files": {path.relative_to(partial).as_posix(): _digest(path) for path in files},
         }
+        manifest = json.loads(json.dumps(manifest))
+        manifest["seal"] = _seal(manifest)
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         partial.chmod(0o755)
         if folder.exists():
@@ -150,26 +160,40 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged", got=error, mend="copy the model folder anew") from None
     version = manifest.get("format") if isinstance(manifest, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(version, int) or version < 1:
         raise UserError(f"{path}: not a model's manifest", expected='a JSON object with "format"')
     if version > FORMAT:
         raise UserError(
             f"{path}: written by a newer pairjax", got=f"format {version}", expected=f"at most {FORMAT}", mend="update"
         )
+    seal = manifest.pop("seal", None)
+    if version > 1 and seal != _seal(manifest):
+        raise UserError(f"{path}: differs from what was saved (its seal)", mend="copy the model folder anew")
     return manifest
 
 
 def _verify(folder: Path, files: Mapping[str, str]) -> None:
+    missing = [name for name in NEEDED if name not in files]
+    if missing:
+        raise UserError(
+            f"{folder / MANIFEST}: gives no digest of {', '.join(missing)}", mend="copy the model folder anew"
+        )
     for name, digest in files.items():
+        if "\0" in name:
+            raise UserError(f"{folder / MANIFEST}: names a file that cannot be", got=repr(name))
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{folder / MANIFEST}: names a file outside its folder", got=name)
         if not path.is_file():
             raise UserError(f"{path}: missing from the model", mend="copy the model folder anew")
-        if _digest(path) != digest:
+        try:
+            found = _digest(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        if found != digest:
             raise UserError(f"{path}: differs from what was saved (SHA-256)", mend="copy the model folder anew")
 
 
@@ -185,8 +209,8 @@ def load_artifact(path: str | Path) -> Artifact:
         task = TaskSpec(**(manifest["task"] | {"labels": tuple(manifest["task"]["labels"])}))
         model, own = _model_from_json(manifest["model"])
         calibration = Calibration(**manifest["calibration"])
-        max_length, truncation, files = manifest["max_length"], manifest["truncation"], manifest["files"]
-    except (KeyError, TypeError) as error:
+        max_length, truncation, files = int(manifest["max_length"]), manifest["truncation"], dict(manifest["files"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder / MANIFEST}: damaged", got=repr(error), mend="copy the model folder anew") from None
     _verify(folder, files)
     spec = read_encoder_spec(folder / "encoder")
@@ -196,7 +220,7 @@ def load_artifact(path: str | Path) -> Artifact:
         folder=folder,
         task=task,
         model=model,
-        max_length=int(max_length),
+        max_length=max_length,
         truncation=truncation,
         calibration=calibration,
         spec=spec,

@@ -12,7 +12,7 @@ from pairjax.data.encode import EncodedPairs
 from pairjax.data.layout import Layout, plan_in_order
 from pairjax.data.pipeline import eval_batches
 from pairjax.models.build import PairModelFns
-from pairjax.step.sharding import put_batch
+from pairjax.step.sharding import put_batch, row_shards, row_share
 from pairjax.step.step import make_eval_step
 
 T = TypeVar("T")
@@ -35,19 +35,20 @@ def make_predict_logits(fns: PairModelFns, task: TaskSpec, *, mesh: jax.sharding
     Returns:
         `predict(params, encoded, layout=, batch_size=) -> float32 [N, outputs]`: logits, or for regression scores in
         the data's own units. Batches are sorted by length; the order of the result is that of the input.
-        Pairs longer than the layout's rows get a longer row.
+        Pairs longer than the layout's rows get a longer row. Of several processes each reads its own rows of a batch
+        and gets the outputs of all; all must call it alike.
     """
     step = make_eval_step(fns.apply, mesh=mesh)
-    rows_multiple = mesh.devices.size
+    rows_multiple, (index, count) = row_shards(mesh), row_share(mesh)
 
     def predict(params: Params, encoded: EncodedPairs, *, layout: Layout, batch_size: int) -> np.ndarray:
         outputs = np.zeros((len(encoded), task.outputs), np.float32)
         rungs = layout.extend(encoded.lengths)
         plan = plan_in_order(encoded.lengths, rungs, batch_size, multiple=rows_multiple)
-        batches = eval_batches(encoded, None, plan)
-        for batch, logits in one_behind((batch, step(params, put_batch(batch, mesh))) for batch in batches):
-            real = batch.example_id >= 0
-            outputs[batch.example_id[real]] = np.asarray(logits)[real]
+        batches = eval_batches(encoded, None, plan, process_index=index, process_count=count)
+        running = zip(plan.index, (step(params, put_batch(batch, mesh)) for batch in batches), strict=True)
+        for example, logits in one_behind(running):
+            outputs[example[example >= 0]] = np.asarray(logits)[example >= 0]
         return outputs * task.scale + task.center if task.kind == "regression" else outputs
 
     return predict

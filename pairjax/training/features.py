@@ -27,7 +27,7 @@ from pairjax.data.layout import Layout, plan_in_order
 from pairjax.data.pipeline import eval_batches
 from pairjax.data.texts import distinct_texts, encode_texts
 from pairjax.models.build import build_pair_model, initial_params
-from pairjax.step.sharding import build_mesh, put_batch, replicate
+from pairjax.step.sharding import build_mesh, put_batch, replicate, row_shards
 from pairjax.training.digests import file_fault, hash_files
 from pairjax.training.rundir import storage_error, to_json, write_text
 from pairjax.training.setup import check_fit
@@ -283,7 +283,7 @@ def cached_features(
             lambda batch: encode(placed, put_batch(batch, mesh)),
             config=config,
             width=spec.hidden_size,
-            multiple=mesh.devices.size,
+            multiple=row_shards(mesh),
             progress=progress,
         )
         write_text(partial / TEXTS, "".join(json.dumps(text) + "\n" for text in texts))

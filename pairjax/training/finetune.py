@@ -7,11 +7,12 @@ from rich.console import Console
 
 from pairjax.base.config import Config
 from pairjax.base.types import Params
+from pairjax.training.distributed import all_or_none, check_agreement, is_main
 from pairjax.training.finish import finish
 from pairjax.training.loop import Fit
 from pairjax.training.rundir import RunFolder, check_run
 from pairjax.training.session import TrainResult, run_session
-from pairjax.training.setup import plain_config, prepare, use_compilation_cache
+from pairjax.training.setup import plain_config, prepare, use_compilation_cache, what_must_agree
 from pairjax.training.tracking import check_tracking
 from pairjax.training.trainer import build_trainer
 
@@ -29,13 +30,17 @@ def train(config: Config, *, name: str = "pairs", console: Console | None = None
     Raises:
         UserError: Bad input, before anything is written; or a loss that is not finite.
     """
-    shown = console or Console(stderr=True)
+    shown = console or Console(stderr=True, quiet=not is_main())
     plain = plain_config(config)
-    check_run(config.run, plain, default_name=name)
-    check_tracking(config.run)
+    with all_or_none():
+        if is_main():
+            check_run(config.run, plain, default_name=name)
+        check_tracking(config.run)
     use_compilation_cache(config.run.compilation_cache)
-    prepared = prepare(config)
-    trainer = build_trainer(config, prepared)
+    with all_or_none():
+        prepared = prepare(config)
+        trainer = build_trainer(config, prepared)
+    check_agreement(what_must_agree(plain, prepared), what="what they train")
 
     def end(done: Fit, params: Params, run: RunFolder, origin: Mapping[str, Any]) -> dict[str, Any]:
         return finish(config, trainer, done, params, run=run, origin=origin, console=shown)
@@ -48,7 +53,7 @@ def train(config: Config, *, name: str = "pairs", console: Console | None = None
         plain=plain,
         name=name,
         unit="pairs",
-        notes=prepared.notes,
+        notes=(*prepared.notes, *trainer.notes),
         console=shown,
         finish=end,
     )

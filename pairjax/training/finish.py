@@ -10,8 +10,10 @@ from rich.console import Console
 
 from pairjax.base.config import Config, EvalConfig
 from pairjax.base.types import PairData, Pairs, Params, TaskSpec
+from pairjax.step.sharding import gather
 from pairjax.training.artifact import Calibration, save_artifact
 from pairjax.training.card import CardInfo, model_card
+from pairjax.training.distributed import is_main
 from pairjax.training.loop import Fit
 from pairjax.training.predict import PairClassifier, predictions_from
 from pairjax.training.present import print_results
@@ -106,7 +108,7 @@ def finish(
     origin: Mapping[str, Any],
     console: Console,
 ) -> dict[str, Any]:
-    """Score, write and show; returns what result.json holds."""
+    """Score, write and show; returns what result.json holds. Of several processes all compute and the first writes."""
     prepared, task = trainer.prepared, trainer.prepared.task
     splits = prepared.data.splits
 
@@ -128,6 +130,10 @@ def finish(
     metrics, classes = score_splits(
         task, shown, outputs, outputs_of=outputs_of, config=config.evaluation, calibration=calibration
     )
+    texts = config.evaluation.examples or tuple(zip(dev.first[:3], dev.second[:3], strict=True))
+    first, second = zip(*texts, strict=True)
+    example_outputs = outputs_of(Pairs(tuple(first), tuple(second), None))
+    params = gather(params, trainer.programs.mesh)
     warning = collapsed(task, outputs["dev"])
     progress = done.progress
     result: dict[str, Any] = {
@@ -149,6 +155,8 @@ def finish(
         "notes": list(prepared.notes),
         "provenance": dict(origin) | {"data": dict(prepared.data.source)},
     }
+    if not is_main():
+        return result
     if config.evaluation.baselines:
         from pairjax.training.probes import lexical_baselines
 
@@ -186,10 +194,8 @@ def finish(
         write_text(run.predictions_file(split), text)
     # Last: a run folder with a result is a finished run.
     write_json(run.result_file, result)
-    texts = config.evaluation.examples or tuple(zip(dev.first[:3], dev.second[:3], strict=True))
-    first, second = zip(*texts, strict=True)
     answers = predictions_from(
-        outputs_of(Pairs(tuple(first), tuple(second), None)),
+        example_outputs,
         task,
         temperature=calibration.temperature,
         threshold=calibration.threshold,

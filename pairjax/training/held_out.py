@@ -18,7 +18,7 @@ from pairjax.base.stats import Interval, bootstrap_intervals
 from pairjax.base.types import Batch, Params, PretrainingLogits
 from pairjax.data.masking import RowMaker, ordered_rows
 from pairjax.models.pretraining import PretrainingFns
-from pairjax.step.sharding import put_batch
+from pairjax.step.sharding import put_batch, row_shards
 from pairjax.step.step import make_eval_step
 
 
@@ -65,7 +65,7 @@ def make_held_out(fns: PretrainingFns, *, mesh: jax.sharding.Mesh) -> Callable[.
 
     def held_out(params: Params, maker: RowMaker, examples: int, *, batch_size: int) -> HeldOut:
         parts: list[dict[str, np.ndarray]] = []
-        for batch in ordered_rows(maker, examples, batch_size=batch_size, multiple=mesh.devices.size):
+        for batch in ordered_rows(maker, examples, batch_size=batch_size, multiple=row_shards(mesh)):
             made = {name: np.asarray(value, np.float64) for name, value in step(params, put_batch(batch, mesh)).items()}
             made["label"] = batch.label[:, 0]
             parts.append({name: value[batch.weight[:, 0] > 0] for name, value in made.items()})

@@ -25,16 +25,6 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, jax.Array]]]
 """One update; the state is donated."""
 
 
-def pairs_in(batch: Batch) -> int:
-    """Pairs of a batch."""
-    return int(np.sum(batch.weight))
-
-
-def tokens_in(batch: Batch) -> int:
-    """Tokens of a batch, special ones included, padding not."""
-    return int(np.sum(np.asarray(batch.pair_ids) > 0))
-
-
 @dataclass(frozen=True)
 class Job:
     """What is trained.
@@ -51,7 +41,7 @@ class Job:
         mode: Whether more of it is better.
         patience: Evaluations without a better score before stopping; 0 never stops.
         terms: Names of the loss's terms, where it has several to log beside their sum.
-        count: What of a batch the throughput counts.
+        counts: What of a batch the throughput counts; the step gives both.
     """
 
     batches: Callable[[int], Iterator[tuple[int, Batch]]]
@@ -65,7 +55,7 @@ class Job:
     mode: Literal["max", "min"]
     patience: int
     terms: tuple[str, ...] = ()
-    count: Callable[[Batch], int] = pairs_in
+    counts: Literal["pairs", "tokens"] = "pairs"
 
 
 @dataclass
@@ -145,17 +135,21 @@ def fit(
         checkpoints.save(done, state, host=asdict(progress), metric=metric)
         saved = done
 
-    pending: tuple[int, Mapping[str, jax.Array], Batch] | None = None
+    pending: tuple[int, Mapping[str, jax.Array], Batch, bool] | None = None
 
     def settle() -> None:
         """Bring the last step's loss to the host; one step late, so that the device does not wait for it."""
         nonlocal pending
         if pending is None:
             return
-        at, metrics, batch = pending
+        at, metrics, batch, new_shape = pending
         pending = None
         each = _finite_loss(at, metrics, batch, saved)
-        tracker.step(at + 1, loss=sum(each), count=job.count(batch))
+        # Of all processes together; this one's batch is its share of the rows.
+        count = int(metrics[job.counts])
+        progress.examples += count
+        progress.warm_examples += 0 if new_shape else count
+        tracker.step(at + 1, loss=sum(each), count=count)
         values = {"loss": sum(each), "grad_norm": float(metrics["grad_norm"])}
         if job.terms:
             values |= {f"{name}_loss": value for name, value in zip(job.terms, each, strict=True)}
@@ -173,11 +167,8 @@ def fit(
             jax.block_until_ready(metrics)
             progress.compile_seconds += time.monotonic() - began
         settle()
-        pending = (index, metrics, batch)
+        pending = (index, metrics, batch, new_shape)
         done = index + 1
-        count = job.count(batch)
-        progress.examples += count
-        progress.warm_examples += 0 if new_shape else count
 
         stopping = stop.requested(done)
         evaluating = done % job.eval_every == 0 or done == job.total_steps

@@ -12,12 +12,13 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import softmax
 
+from pairjax.base.config import MeshConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import TaskSpec
 from pairjax.data.encode import EncodedPairs, encode_pairs, load_tokenizer
 from pairjax.data.layout import Layout
-from pairjax.models.build import build_pair_model
-from pairjax.step.sharding import build_mesh, replicate
+from pairjax.models.build import build_pair_model, heads_by_path
+from pairjax.step.sharding import build_mesh, place, place_params
 from pairjax.training.artifact import Artifact, load_artifact
 from pairjax.training.evaluate import make_predict_logits
 from pairjax.training.vectors import SideVectors
@@ -77,9 +78,12 @@ class PairClassifier:
     Args:
         artifact: From `load_artifact`.
         combiner: The user's own combiner, where the model was trained with one (code is never read from a folder).
+        mesh: How it lies over the devices; by default a copy on each.
     """
 
-    def __init__(self, artifact: Artifact, *, combiner: Callable[..., Any] | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, *, combiner: Callable[..., Any] | None = None, mesh: MeshConfig | None = None
+    ) -> None:
         if artifact.own_combiner and combiner is None:
             raise UserError(
                 f"{artifact.folder}: trained with a combiner of one's own, which a folder never carries",
@@ -90,8 +94,10 @@ class PairClassifier:
         model = dataclasses.replace(artifact.model, combiner=combiner)
         self._tokenizer = load_tokenizer(artifact.folder / "encoder", family=artifact.spec.family)
         self._fns = build_pair_model(model, artifact.spec, self.task.outputs)
-        self._mesh = build_mesh()
-        self._params = replicate(artifact.params, self._mesh)
+        sizes = mesh or MeshConfig()
+        self._mesh = build_mesh(data=sizes.data, fsdp=sizes.fsdp, tensor=sizes.tensor)
+        placement = place_params(artifact.params, self._mesh, heads=heads_by_path(self._fns.config, artifact.spec))
+        self._params = place(artifact.params, placement.specs, self._mesh)
         self._predict = make_predict_logits(self._fns, self.task, mesh=self._mesh)
         limit = artifact.max_length * (1 if model.kind == "cross" else 2)
         self._layout = Layout("bucketed", (*(rung for rung in RUNGS if rung < limit), limit))
@@ -182,10 +188,12 @@ class PairClassifier:
         return self._sides.pairs(encoded, batch_size=batch_size)[:, 0]
 
 
-def load(path: str | Path, *, combiner: Callable[..., Any] | None = None) -> PairClassifier:
+def load(
+    path: str | Path, *, combiner: Callable[..., Any] | None = None, mesh: MeshConfig | None = None
+) -> PairClassifier:
     """Load a model folder, or the `model/` of a run folder.
 
     Raises:
         UserError: There is no model, it is damaged, or a newer pairjax wrote it.
     """
-    return PairClassifier(load_artifact(path), combiner=combiner)
+    return PairClassifier(load_artifact(path), combiner=combiner, mesh=mesh)

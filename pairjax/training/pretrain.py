@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 from rich.console import Console
 
 from pairjax.base.errors import UserError
@@ -12,10 +11,10 @@ from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.types import Batch, Params
 from pairjax.data.masking import RowMaker, train_rows
 from pairjax.step.optim import trainable_paths
-from pairjax.step.sharding import build_mesh
+from pairjax.step.sharding import build_mesh, row_shards, row_share
 from pairjax.step.state import TrainState
 from pairjax.training.held_out import HeldOut, make_held_out, quick_figures
-from pairjax.training.loop import Fit, Job, tokens_in
+from pairjax.training.loop import Fit, Job
 from pairjax.training.pretrain_finish import PretrainEnd, finish_pretraining
 from pairjax.training.pretrain_setup import (
     PreparedPretraining,
@@ -79,6 +78,7 @@ def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> 
         seed=config.train.seed,
         mesh=mesh,
     )
+    process_index, process_count = row_share(mesh)
     held_out = make_held_out(prepared.fns, mesh=mesh)
 
     def batches(start: int) -> Iterator[tuple[int, Batch]]:
@@ -87,9 +87,9 @@ def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> 
             batch_size=size,
             start_step=start,
             stop_step=steps,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            multiple=mesh.devices.size * config.optim.accumulate,
+            process_index=process_index,
+            process_count=process_count,
+            multiple=row_shards(mesh) * config.optim.accumulate,
         )
 
     def score(params: Params, split: str, wanted: int) -> HeldOut:
@@ -111,7 +111,7 @@ def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> 
         mode="max" if metric.endswith("accuracy") else "min",
         patience=config.train.patience,
         terms=terms,
-        count=tokens_in,
+        counts="tokens",
     )
     return programs, job, PretrainEnd(prepared, job, score)
 

@@ -27,7 +27,7 @@ from pairjax.training.distributed import is_main
 from pairjax.training.provenance import installed_version
 from pairjax.training.provenance import provenance as provenance
 
-MAY_CHANGE = ("run", "evaluation", "data.download", "data.cache", "model.download")
+MAY_CHANGE = ("run", "evaluation", "mesh", "data.download", "data.cache", "model.download")
 """Fields that a resumed run may give otherwise: none of them has a part in the training itself. All else may not;
 `train.epochs`, for one, sets the learning-rate schedule."""
 
@@ -296,7 +296,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     try:
         saved = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = (
             "no config.json" if isinstance(error, FileNotFoundError) else f"a config.json that cannot be read ({error})"
         )

@@ -12,11 +12,11 @@ from pairjax.base.config import OptimConfig, RunConfig, TrainConfig
 from pairjax.base.params import merge, split
 from pairjax.base.types import Batch, Hypers, Params
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers
-from pairjax.step.sharding import put_batch, replicate
+from pairjax.step.sharding import param_specs, place, put_batch
 from pairjax.step.state import TrainState, init_state, state_sharding
 from pairjax.step.step import Apply, Loss, make_train_step
 from pairjax.training.checkpoint import Checkpointer
-from pairjax.training.distributed import StopSignal
+from pairjax.training.distributed import StopSignal, all_or_none
 from pairjax.training.loop import Fit, Job, Progress, Step, fit, progress_from
 from pairjax.training.provenance import provenance
 from pairjax.training.rundir import RunFolder, open_run
@@ -70,6 +70,7 @@ def build_programs(
     total_steps: int,
     seed: int,
     mesh: jax.sharding.Mesh,
+    specs: Params | None = None,
 ) -> Programs:
     """Compile nothing yet; lay out the state and the update.
 
@@ -83,14 +84,16 @@ def build_programs(
         total_steps: Which the schedule spans.
         seed: Of dropout.
         mesh: Of the devices.
+        specs: Where each parameter lies (`place_params`); by default whole everywhere.
     """
     trainable, frozen = split(params, chosen)
+    trainable_specs, frozen_specs = split(param_specs(params) if specs is None else specs, chosen)
     optimizer = build_optimizer(
         optim, total_steps=total_steps, decay=decay_mask(trainable), multiplier=rate_multipliers(optim, trainable)
     )
-    where = state_sharding(trainable, optimizer, mesh)
+    where = state_sharding(trainable, optimizer, mesh, specs=trainable_specs)
     compiled = make_train_step(apply, loss, optimizer, accumulate=optim.accumulate, sharding=where)
-    frozen = replicate(frozen, mesh)
+    frozen = place(frozen, frozen_specs, mesh)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Mapping[str, jax.Array]]:
         return compiled(state, frozen, put_batch(batch, mesh), hypers)
@@ -160,7 +163,9 @@ def run_session(
     """
     device = programs.mesh.devices.flat[0]
     origin = provenance(device_kind=device.device_kind, device_count=programs.mesh.devices.size)
-    with open_run(config, plain, default_name=name, origin=origin) as run:
+    with all_or_none():
+        opened = open_run(config, plain, default_name=name, origin=origin)
+    with opened as run:
         with Tracker(
             run,
             config,

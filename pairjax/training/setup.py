@@ -1,6 +1,7 @@
 """From a config to what a run needs: data, encoder, model. All checks of input happen here, before any file."""
 
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from pairjax.base.config import Config, ModelConfig, Truncation
 from pairjax.base.errors import UserError
+from pairjax.base.params import flatten
 from pairjax.base.types import EncoderSpec, Hypers, PairData, Pairs, Params, Rates, TaskSpec
 from pairjax.data.encode import EncodedPairs, PairTokenizer, encode_pairs, load_tokenizer
 from pairjax.data.layout import Layout, choose_layout
@@ -180,3 +182,20 @@ def label_counts(task: TaskSpec, pairs: Pairs) -> Any:
     if task.kind == "regression" or pairs.label is None:
         return None
     return np.bincount(pairs.label, minlength=len(task.labels))
+
+
+def what_must_agree(plain: Mapping[str, Any], prepared: Prepared) -> dict[str, Any]:
+    """What several processes of one run must have alike, by name: options, data, and a checksum of each parameter."""
+    local = {"run.progress": True, "run.compilation_cache": True}
+    options = {
+        f"{section}.{name}" if isinstance(fields, Mapping) else section: value
+        for section, fields in plain.items()
+        for name, value in (fields.items() if isinstance(fields, Mapping) else ((section, fields),))
+    }
+    agree = {name: value for name, value in options.items() if name not in local}
+    agree |= {f"data set {name}": value for name, value in prepared.data.source.items()}
+    agree |= {
+        f"parameter {path}": zlib.crc32(np.ascontiguousarray(leaf).data)
+        for path, leaf in flatten(prepared.params).items()
+    }
+    return agree

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
 from pairjax.base.config import Config
@@ -13,8 +12,9 @@ from pairjax.base.metrics import LOWER_IS_BETTER, quick_scores
 from pairjax.base.types import Batch, TaskSpec
 from pairjax.data.layout import steps_per_epoch
 from pairjax.data.pipeline import train_batches
+from pairjax.models.build import heads_by_path
 from pairjax.step.optim import trainable_paths
-from pairjax.step.sharding import build_mesh
+from pairjax.step.sharding import build_mesh, place_params, row_shards, row_share
 from pairjax.step.state import TrainState
 from pairjax.training.evaluate import PredictLogits, make_predict_logits
 from pairjax.training.loop import Job
@@ -30,6 +30,7 @@ class Trainer:
     programs: Programs
     job: Job
     predict: PredictLogits
+    notes: tuple[str, ...]
 
 
 def total_steps(config: Config, pairs: int) -> int:
@@ -54,7 +55,8 @@ def choose_metric(config: Config, task: TaskSpec) -> str:
 def build_trainer(config: Config, prepared: Prepared) -> Trainer:
     """Compile nothing yet; lay out the state and the functions that the loop calls."""
     task, encoded = prepared.task, prepared.encoded
-    mesh = build_mesh()
+    mesh = build_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp, tensor=config.mesh.tensor)
+    placement = place_params(prepared.params, mesh, heads=heads_by_path(prepared.fns.config, prepared.spec))
     pairs = len(encoded["train"])
     per_epoch, steps = steps_per_epoch(pairs, config.train.batch_size), total_steps(config, pairs)
     metric = choose_metric(config, task)
@@ -68,10 +70,12 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
         total_steps=steps,
         seed=config.train.seed,
         mesh=mesh,
+        specs=placement.specs,
     )
     predict = make_predict_logits(prepared.fns, task, mesh=mesh)
     dev_label = prepared.data.splits["dev"].label
     assert dev_label is not None
+    process_index, process_count = row_share(mesh)
 
     def batches(start: int) -> Iterator[tuple[int, Batch]]:
         return train_batches(
@@ -82,9 +86,9 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
             batch_size=config.train.batch_size,
             start_step=start,
             stop_step=steps,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            multiple=mesh.devices.size * config.optim.accumulate,
+            process_index=process_index,
+            process_count=process_count,
+            multiple=row_shards(mesh) * config.optim.accumulate,
         )
 
     def evaluate(state: TrainState) -> dict[str, float]:
@@ -108,4 +112,4 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
         mode="min" if metric in LOWER_IS_BETTER else "max",
         patience=config.train.patience,
     )
-    return Trainer(prepared, programs, job, predict)
+    return Trainer(prepared, programs, job, predict, placement.notes)

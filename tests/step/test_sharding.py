@@ -151,7 +151,7 @@ def test_moments_lie_where_their_parameters_lie() -> None:
     trains, frozen, optimizer = toy.split_and_build(CONFIG)
     mesh = build_mesh(data=2, fsdp=2, tensor=2)
     table = ((r".*/kernel", PartitionSpec("fsdp")), (r".*", PartitionSpec()))
-    sharding = state_sharding(trains, optimizer, mesh, table=table)
+    sharding = state_sharding(trains, optimizer, mesh, specs=param_specs(trains, table))
     state = init_state(trains, optimizer, key=jax.random.key(1), sharding=sharding)
     step = make_train_step(toy.apply, toy.loss, optimizer, sharding=sharding)
     state, _ = step(state, replicate(frozen, mesh), put_batch(toy.make_batch(16), mesh), toy.make_hypers())

@@ -1,0 +1,58 @@
+# shellcheck shell=bash
+# What the launchers share. They know the command line of pairjax and its exit codes, and nothing else of it:
+#   0 done, 2 bad input, 130 and 143 stopped by a signal (saved), 75 another process was lost, anything else a crash.
+
+die() {
+  printf '%s: error: %s\n' "${0##*/}" "$1" >&2
+  exit 2
+}
+
+say() {
+  printf '%s: %s\n' "${0##*/}" "$1" >&2
+}
+
+# quoted WORD...: the words as a shell would take them back.
+quoted() {
+  local word out=""
+  for word in "$@"; do out+=" $(printf '%q' "$word")"; done
+  printf '%s' "${out# }"
+}
+
+# need VALUE OPTION: the value of an option, which must be there.
+need() {
+  if [[ -z ${1-} || ${1-} == -- ]]; then die "$2 needs a value"; fi
+  printf '%s' "$1"
+}
+
+# whole VALUE OPTION: a whole number of at least 1.
+whole() {
+  [[ $1 =~ ^[1-9][0-9]*$ ]] || die "$2 $1: expected a whole number of at least 1"
+}
+
+# resumed WORD...: sets RESUMED to the command for another try: as before, going on from the last checkpoint.
+resumed() {
+  RESUMED=()
+  local word
+  for word in "$@"; do
+    case $word in
+      --run.overwrite | --run.resume | --no-run.overwrite | --no-run.resume) ;;
+      *) RESUMED+=("$word") ;;
+    esac
+  done
+  RESUMED+=(--run.resume)
+}
+
+# again CODE: whether another try may help.
+again() {
+  case $1 in
+    0 | 2 | 130 | 143) return 1 ;;
+    *) return 0 ;;
+  esac
+}
+
+# show_log FILE WHO: the end of a failed process's log, where it cannot be overlooked.
+show_log() {
+  printf '%s\n' "---- $2: the last lines of $1" >&2
+  tail -n "${TAIL:-30}" "$1" >&2 || true
+  printf '%s\n' "----" >&2
+}

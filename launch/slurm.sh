@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# One run over GPU nodes by Slurm, one process a node: inside an allocation (salloc, sbatch) or making its own.
+#
+#   launch/slurm.sh --nodes 2 --gpus 8 -- train experiments/quickstart.py --run.dir /shared/runs/q
+#
+# --nodes N       nodes, and so processes (default 1)
+# --gpus G        GPUs of each node (default 1)
+# --tries T       starts at most; after a crash, a lost node or a pre-emption the next one resumes (default 3)
+# --logs DIR      where each process's output goes (default: ./slurm-logs)
+# --srun WORD     one more argument of srun (--srun --partition=gpu); as often as wanted
+# --dry-run       print what would run, and run nothing
+# PAIRJAX         the command on the nodes (default: pairjax)
+# The run's folder must lie on a file system that all nodes share.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+nodes=1 gpus=1 tries=3 logs=slurm-logs dry="" more=()
+while (($#)); do
+  case $1 in
+    --nodes) nodes=$(need "${2-}" "$1") && shift 2 ;;
+    --gpus) gpus=$(need "${2-}" "$1") && shift 2 ;;
+    --tries) tries=$(need "${2-}" "$1") && shift 2 ;;
+    --logs) logs=$(need "${2-}" "$1") && shift 2 ;;
+    --srun) more+=("$(need "${2-}" "$1")") && shift 2 ;;
+    --dry-run) dry=1 && shift ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    --) shift && break ;;
+    *) die "$1: no such option; pairjax's own come after --" ;;
+  esac
+done
+whole "$nodes" --nodes
+whole "$gpus" --gpus
+whole "$tries" --tries
+(($#)) || die "nothing to run; expected -- train experiments/X.py [options]"
+
+# What each node runs: the first host of the step is the coordinator, its port follows from the job.
+# shellcheck disable=SC2016 # expanded on the node
+task='first=$(scontrol show hostnames "$SLURM_STEP_NODELIST" | head -n 1)
+export JAX_COORDINATOR_ADDRESS="$first:$((20000 + SLURM_JOB_ID % 20000))"
+export JAX_NUM_PROCESSES="$SLURM_NTASKS" JAX_PROCESS_ID="$SLURM_PROCID"
+exec '"${PAIRJAX:-pairjax}"' "$@"'
+
+# srun_words WORD...: sets WORDS to the whole srun command.
+srun_words() {
+  WORDS=(srun "--nodes=$nodes" "--ntasks=$nodes" --ntasks-per-node=1 "--gpus-per-node=$gpus" --kill-on-bad-exit=1
+    "--output=$logs/process-%t.log" "${more[@]}" bash -c "$task" pairjax "$@")
+}
+
+if [[ -n $dry ]]; then
+  srun_words "$@"
+  quoted mkdir -p "$logs"
+  printf '\n'
+  quoted "${WORDS[@]}"
+  printf '\n'
+  exit 0
+fi
+command -v srun >/dev/null || die "srun: not found; this launcher runs where Slurm is"
+
+# one_try WORD...: sets CODE.
+one_try() {
+  rm -f "$logs"/process-*.log
+  srun_words "$@"
+  CODE=0
+  "${WORDS[@]}" || CODE=$?
+  ((CODE == 0)) && return
+  local log
+  for log in "$logs"/process-*.log; do
+    [[ -e $log ]] || continue
+    # Those that only followed another's end say so in one line; whoever began it is shown whole.
+    if ((nodes == 1)) || ! grep -q "start all processes again with --run.resume" "$log"; then
+      show_log "$log" "$(basename "$log" .log)"
+    fi
+  done
+}
+
+mkdir -p "$logs"
+say "output of each process in $logs/process-*.log"
+command=("$@")
+for ((try = 1; ; try++)); do
+  one_try "${command[@]}"
+  if ((CODE == 2 && try > 1)) && grep -qs "there is no run to resume" "$logs/process-0.log"; then
+    say "the crash came before the run's folder: from the beginning"
+    one_try "$@"
+  fi
+  if ! again "$CODE" || ((try >= tries)); then break; fi
+  say "try $try of $tries ended with code $CODE: going on from the last checkpoint"
+  resumed "$@"
+  command=("${RESUMED[@]}")
+done
+exit "$CODE"
