@@ -123,7 +123,8 @@ def test_micro_batches_draw_different_dropout() -> None:
 
 def test_empty_slots_count_for_nothing() -> None:
     batch = toy.make_batch(12)
-    padding = toy.make_batch(3, seed=5)._replace(weight=np.zeros((3, 2), np.float32))
+    padding = toy.make_batch(3, seed=5)
+    padding = padding._replace(weight=np.zeros((3, 2), np.float32), pair_ids=np.zeros_like(padding.pair_ids))
     padded = Batch(*(None if a is None else np.concatenate([a, b]) for a, b in zip(batch, padding, strict=True)))
     hypers = toy.make_hypers()
     whole, _, expected = train(CALM, [batch] * 3, hypers)
