@@ -65,7 +65,7 @@ def make_train_step(
 
     Metrics are float32: `loss_sum` and `weight_sum`, scalars or [terms] as the loss has them, whose quotient is the
     mean loss; `grad_norm` before clipping, `learning_rate` of this update, `pairs`, the slots that are not empty, and
-    `tokens`. A loss that is not finite shows in them and is left to the caller.
+    `tokens`, where the batch has any. A loss that is not finite shows in them and is left to the caller.
 
     Args:
         apply: The model.
@@ -123,9 +123,10 @@ def make_train_step(
             "weight_sum": weight_sum,
             "grad_norm": optax.tree.norm(gradients),
             "pairs": jnp.sum(batch.weight > 0, dtype=jnp.int32),
-            "tokens": jnp.sum(batch.pair_ids > 0, dtype=jnp.int32),
             "learning_rate": jnp.asarray(optimizer.learning_rate(state.step, hypers), jnp.float32),
         }
+        if batch.pair_ids is not None:
+            metrics["tokens"] = jnp.sum(batch.pair_ids > 0, dtype=jnp.int32)
         return TrainState(state.step + 1, params, opt_state, state.key), metrics
 
     out = None if sharding is None else (sharding, None)

@@ -116,7 +116,7 @@ def plan_orders(
 
 
 def make_runs(
-    subsets: Sequence[Int[np.ndarray, " pairs"]], *, seeds: Sequence[int], hypers: Hypers, batch_size: int, steps: int
+    subsets: Sequence[Int[np.ndarray, " _"]], *, seeds: Sequence[int], hypers: Hypers, batch_size: int, steps: int
 ) -> Runs:
     """A group for each seed and its subset of rows (folds and samples are subsets)."""
     orders = [

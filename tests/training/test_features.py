@@ -95,7 +95,7 @@ def test_training_from_the_cache_is_training_with_the_frozen_encoder_in_the_loop
     config = config_of(encoder, data, **options)
     prepared = prepare(config)
     trainer = build_trainer(config, prepared)
-    state = trainer.state
+    state = trainer.programs.state
     for _, batch in trainer.job.batches(0):
         state, _ = trainer.job.step(state, batch)
     assert int(state.step) == 12
@@ -107,7 +107,7 @@ def test_training_from_the_cache_is_training_with_the_frozen_encoder_in_the_loop
     )
     found = flatten(run_from_cache(config, prepared, features, tokens=tokens))
     start = flatten({name: part for name, part in prepared.params.items() if name != "encoder"})
-    in_loop = flatten({name: part for name, part in trainer.params(state).items() if name != "encoder"})
+    in_loop = flatten({name: part for name, part in trainer.programs.params(state).items() if name != "encoder"})
     assert found.keys() == in_loop.keys()
     for path, leaf in in_loop.items():
         np.testing.assert_allclose(found[path], leaf, atol=2e-5, err_msg=path)

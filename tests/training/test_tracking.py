@@ -152,7 +152,7 @@ def test_the_bar_is_drawn_at_most_four_times_a_second(
         clock.now += 0.01
         tracker.step(100, loss=0.25, count=32)
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
-    assert "100/100  loss 0.2500  3200.0 pairs/s  0:00 left" in shown
+    assert "100/100  loss 0.2500  3,200 pairs/s  0:00 left" in shown
     assert "epoch 2.5/3" in shown
     assert "[bold] a line above the bar" in shown
 
