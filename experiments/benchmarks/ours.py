@@ -85,7 +85,7 @@ class Case:
         config = replace(config, model=replace(config.model, dropout=NO_DROPOUT))
         prepared = prepare(config)
         trainer = build_trainer(config, prepared)
-        state, losses, size = trainer.state, [], config.train.batch_size
+        state, losses, size = trainer.programs.state, [], config.train.batch_size
         encoded, label = prepared.encoded["train"], prepared.targets["train"]
         for step in range(CHECKED):
             index = np.arange(step * size, (step + 1) * size, dtype=np.int32)[:, None] % len(encoded)
@@ -106,7 +106,7 @@ class Step(Case):
         self.prepared = prepare(config)
         self.trainer = build_trainer(config, self.prepared)
         loading = time.perf_counter() - began
-        self.state, self.cost = self.trainer.state, cost_of(self.prepared)
+        self.state, self.cost = self.trainer.programs.state, cost_of(self.prepared)
         # Each row length once, whichever batches have it.
         seen: set[tuple[int, ...]] = set()
         for _, batch in self.trainer.job.batches(0):
@@ -273,7 +273,7 @@ class FirstStep(Case):
         prepared = prepare(config)
         trainer = build_trainer(config, prepared)
         _, batch = next(iter(trainer.job.batches(0)))
-        _, metrics = trainer.job.step(trainer.state, batch)
+        _, metrics = trainer.job.step(trainer.programs.state, batch)
         return {"loss": float(metrics["loss_sum"] / metrics["weight_sum"])}
 
     def round(self, turn: int) -> dict[str, Any]:
