@@ -28,7 +28,7 @@ def initialize(environment: Mapping[str, str] | None = None, *, timeout: int | N
 
     It is asked for by JAX's own names: JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
     Must come before anything that uses a device. Where the others do not come in time this process ends with a line
-    and code 2: JAX's client waits where no exception reaches, and would abort.
+    and code 75: JAX's client waits where no exception reaches, and would abort.
 
     Args:
         environment: Default: this process's.
@@ -73,13 +73,17 @@ def initialize(environment: Mapping[str, str] | None = None, *, timeout: int | N
     finally:
         clock.cancel()
     if count > 1:
-        liveness.start(index, host=host.strip("[]"), share=_share)
+        try:
+            liveness.start(index, host=host.strip("[]"), share=_share)
+        except (jax.errors.JaxRuntimeError, OSError):
+            # The first thing that all do together: one of them is gone again.
+            _give_up(f"pairjax: error: another of the {count} processes ended while they met at {address}\n")
     return True
 
 
 def _give_up(line: str) -> None:
     os.write(2, line.encode())
-    os._exit(2)
+    os._exit(liveness.LOST)
 
 
 def _timeout(given: Mapping[str, str]) -> int:
@@ -146,6 +150,8 @@ def all_or_none() -> Iterator[None]:
     note[: len(told)] = told
     notes = np.asarray(multihost_utils.process_allgather(note)).reshape(process_count(), -1)
     texts = [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in notes]
+    if any(texts):
+        liveness.all_know()
     if error is not None:
         raise error
     for index, text in enumerate(texts):

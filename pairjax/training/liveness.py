@@ -90,6 +90,8 @@ class Liveness:
     def close(self, reason: str | None = None) -> None:
         """Says goodbye. With a reason (this process ends by an error of its own) the others end too, and show it."""
         with self._lock:
+            if self._closing:
+                return
             self._closing = True
             links = list(self._links.values())
         said = {"bye": True} if reason is None else {"lost": f"process {self._index} ended: {reason}"}
@@ -164,6 +166,12 @@ def start(index: int, *, host: str, share: Callable[[int], int]) -> None:
     port = share(_running.listen() if index == 0 else 0)
     if index:
         _running.connect(host, port)
+
+
+def all_know() -> None:
+    """Every process is about to end by the same error: nobody is lost, and each says it itself."""
+    if _running is not None:
+        _running.close()
 
 
 @contextmanager
