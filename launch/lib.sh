@@ -50,6 +50,25 @@ again() {
   esac
 }
 
+# run_tries TRIES LOG WORD...: one_try of the words, after a crash again from the last checkpoint, TRIES times at most; sets
+# CODE to the last one's. LOG is the first process's.
+run_tries() {
+  local tries=$1 log=$2 try
+  shift 2
+  local command=("$@")
+  for ((try = 1; ; try++)); do
+    one_try "${command[@]}"
+    if ((CODE == 2 && try > 1)) && grep -qs "there is no run to resume" "$log"; then
+      say "the crash came before the run's folder: from the beginning"
+      one_try "$@"
+    fi
+    if ! again "$CODE" || ((try >= tries)); then break; fi
+    say "try $try of $tries ended with code $CODE: going on from the last checkpoint"
+    resumed "$@"
+    command=("${RESUMED[@]}")
+  done
+}
+
 # show_log FILE WHO: the end of a failed process's log, where it cannot be overlooked.
 show_log() {
   printf '%s\n' "---- $2: the last lines of $1" >&2

@@ -75,16 +75,5 @@ one_try() {
 
 mkdir -p "$logs"
 say "output of each process in $logs/process-*.log"
-command=("$@")
-for ((try = 1; ; try++)); do
-  one_try "${command[@]}"
-  if ((CODE == 2 && try > 1)) && grep -qs "there is no run to resume" "$logs/process-0.log"; then
-    say "the crash came before the run's folder: from the beginning"
-    one_try "$@"
-  fi
-  if ! again "$CODE" || ((try >= tries)); then break; fi
-  say "try $try of $tries ended with code $CODE: going on from the last checkpoint"
-  resumed "$@"
-  command=("${RESUMED[@]}")
-done
+run_tries "$tries" "$logs/process-0.log" "$@"
 exit "$CODE"
