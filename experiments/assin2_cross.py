@@ -1,7 +1,7 @@
 """ASSIN 2 entailment (Portuguese, 2 classes), cross-encoder.
 
 Command: pairjax train experiments/assin2_cross.py --data.path DIR
-Expected: see experiments/RESULTS.md.
+Expected: test accuracy 0.804 (one run), 6 minutes on 2 CPU cores.
 Data: ASSIN 2 (Real et al. 2020); licence not stated by its authors; not in TFDS, so give --data.path DIR.
 The default encoder is English: a multilingual or Portuguese one (--model.encoder) is the better choice, and this is the
 figure to beat.

@@ -1,7 +1,7 @@
 """MRPC paraphrases, cross-encoder: A's and B's tokens of the joint sequence pooled apart, then combined.
 
 Command: pairjax train experiments/mrpc_cross.py
-Expected: see experiments/RESULTS.md.
+Expected: test accuracy 0.777, F1 0.843 (mean of three seeds), 3.5 minutes on 2 CPU cores.
 Data: Microsoft Research Paraphrase Corpus (Dolan & Brockett 2005); research use. By default TFDS's glue/mrpc, prepared
 beforehand or with --data.download; --data.path DIR overrides.
 Lay it out as DIR/train.tsv, dev.tsv and test.tsv with the header `sentence1<TAB>sentence2<TAB>label`

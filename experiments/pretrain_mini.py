@@ -1,7 +1,7 @@
 """A BERT of 4 layers from scratch: masked tokens and next sentences, its tokeniser trained on the text.
 
 Command: pairjax pretrain experiments/pretrain_mini.py --data.corpus 'DIR/*.train.txt' --data.test 'DIR/*.heldout.txt'
-Expected: see experiments/RESULTS.md.
+Expected: not measured yet.
 Data: text files, one sentence a line with blank lines between documents; without --data.corpus, stories made by rules.
 """
 

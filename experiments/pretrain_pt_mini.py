@@ -2,7 +2,7 @@
 
 Command: pairjax pretrain experiments/pretrain_pt_mini.py --data.corpus 'DIR/*.train.txt' \\
     --data.test 'DIR/*.heldout.txt'
-Expected: see experiments/RESULTS.md.
+Expected: not measured yet.
 Data: text files, one sentence a line with blank lines between documents; without --data.corpus, stories made by rules.
 """
 
