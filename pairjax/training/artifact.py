@@ -9,13 +9,15 @@ README.md             the model card
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import safetensors.numpy
@@ -89,6 +91,37 @@ def _model_from_json(values: Mapping[str, Any]) -> tuple[ModelConfig, bool]:
         head=HeadConfig(**(head | {"hidden": tuple(head["hidden"])})),
     )
     return model, own
+
+
+def _conforms(value: Any, hint: Any) -> bool:
+    """Whether a value read from JSON is of an annotation of the dataclasses here; NaN and infinities are no floats."""
+    if dataclasses.is_dataclass(hint):
+        hints = get_type_hints(hint)
+        return isinstance(value, hint) and all(_conforms(getattr(value, name), hints[name]) for name in hints)
+    match get_origin(hint), get_args(hint):
+        case (origin, members) if origin is Literal:
+            return any(value == member and type(value) is type(member) for member in members)
+        case (origin, members) if origin in (Union, UnionType):
+            return any(_conforms(value, member) for member in members)
+        case (origin, (inner, *_)) if origin is tuple:
+            return isinstance(value, tuple) and all(_conforms(item, inner) for item in value)
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is hint if hint in (bool, int, str, NoneType) else True
+
+
+def _check_fields(path: Path, **parts: tuple[Any, Any]) -> None:
+    """Raises UserError where a part of the manifest, given as (value, annotation), is none of that kind."""
+    for name, (value, hint) in parts.items():
+        if not _conforms(value, hint):
+            raise UserError(f"{path}: damaged", got=f"{name} {value!r:.200}", mend="copy the model folder anew")
+
+
+def _check_task(path: Path, task: TaskSpec) -> None:
+    """Raises UserError where the task's parts do not go together."""
+    few = task.kind == "classification" and len(set(task.labels)) < max(2, len(task.labels))
+    if few or (task.positive is not None and task.positive not in task.labels) or task.scale <= 0:
+        raise UserError(f"{path}: damaged", got=f"the task {task!r:.200}", mend="copy the model folder anew")
 
 
 def save_artifact(
@@ -170,7 +203,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{path}: written by a newer pairjax", got=f"format {version}", expected=f"at most {FORMAT}", mend="update"
         )
     seal = manifest.pop("seal", None)
-    if version > 1 and seal != _seal(manifest):
+    if (version > 1 or seal is not None) and seal != _seal(manifest):
         raise UserError(f"{path}: differs from what was saved (its seal)", mend="copy the model folder anew")
     return manifest
 
@@ -209,11 +242,26 @@ def load_artifact(path: str | Path) -> Artifact:
         task = TaskSpec(**(manifest["task"] | {"labels": tuple(manifest["task"]["labels"])}))
         model, own = _model_from_json(manifest["model"])
         calibration = Calibration(**manifest["calibration"])
-        max_length, truncation, files = int(manifest["max_length"]), manifest["truncation"], dict(manifest["files"])
+        max_length, truncation, files = manifest["max_length"], manifest["truncation"], dict(manifest["files"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder / MANIFEST}: damaged", got=repr(error), mend="copy the model folder anew") from None
+    _check_fields(
+        folder / MANIFEST,
+        task=(task, TaskSpec),
+        model=(model, ModelConfig),
+        calibration=(calibration, Calibration),
+        max_length=(max_length, int),
+        truncation=(truncation, Truncation),
+    )
+    _check_task(folder / MANIFEST, task)
+    if max_length < 8 or calibration.temperature <= 0:
+        got = f"max_length {max_length}, temperature {calibration.temperature}"
+        raise UserError(f"{folder / MANIFEST}: damaged", got=got, mend="copy the model folder anew")
     _verify(folder, files)
     spec = read_encoder_spec(folder / "encoder")
+    if max_length > spec.max_positions:
+        got = f"max_length {max_length} for an encoder of {spec.max_positions} positions"
+        raise UserError(f"{folder / MANIFEST}: damaged", got=got, mend="copy the model folder anew")
     encoder = load_encoder(folder / "encoder", spec)
     above = unflatten(safetensors.numpy.load_file(folder / "head.safetensors"))
     return Artifact(

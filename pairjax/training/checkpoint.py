@@ -274,8 +274,11 @@ class Checkpointer:
         self._damaged.discard(step)
         if step in self._manager.all_steps():
             self._manager.delete(step)
-        elif is_main() and (self._folder / str(step)).exists():
+        elif is_main() and (self._folder / str(step)).is_dir():
             shutil.rmtree(self._folder / str(step))
+        elif is_main():
+            # Damage can leave a file in a step's place.
+            (self._folder / str(step)).unlink(missing_ok=True)
 
     def _choose(self, step: int | None) -> tuple[int, tuple[str, ...]]:
         """The step to restore, every file of it read and compared, and notes on those passed over."""
