@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import IO, Annotated, Any, Literal
 
 import tyro
 
@@ -37,6 +37,9 @@ class PredictOptions:
     """Column of the first text."""
     second: str | None = None
     """Column of the second text."""
+    bad_rows: Literal["refuse", "mark"] = "refuse"
+    """A row that is no pair (an empty text, bytes that are not UTF-8, a NUL, a ragged line): refuse ends there with
+    nothing written to --output; mark writes {"line": ..., "error": ...} in its place and goes on."""
     batch_size: int = 128
     texts: bool = True
     """Repeat the texts in the output."""
@@ -111,23 +114,33 @@ def _progress(path: str, *, shown: bool) -> Iterator[Callable[[int], None]]:
 def main(args: Sequence[str]) -> int:
     options = parse(PredictOptions, args, prog="pairjax predict", description=PredictOptions.__doc__ or "")
 
-    from pairjax.data.sources import iter_pairs
+    from pairjax.data.readers import BadRow
+    from pairjax.data.sources import iter_pairs, iter_rows
     from pairjax.training.predict import load
     from pairjax.training.setup import use_compilation_cache
 
-    pairs = iter_pairs(options.input, format=options.format, first=options.first, second=options.second)
+    read = iter_rows if options.bad_rows == "mark" else iter_pairs
+    rows = read(options.input, format=options.format, first=options.first, second=options.second)
     use_compilation_cache(None)
     model = load(options.model, mesh=options.mesh)
-    count = 0
+    count = bad = 0
     began = time.monotonic()
     shown = options.progress and not (options.output == "-" and sys.stdout.isatty())
     with _output(options.output) as out, _progress(options.input, shown=shown) as tell:
-        for (first, second), answer in model.predict_stream(pairs, batch_size=options.batch_size):
-            row = {"sentence1": first, "sentence2": second} if options.texts else {}
-            out.write(json.dumps(row | answer.to_json(), ensure_ascii=False) + "\n")
+        for row, answer in model.predict_rows(rows, batch_size=options.batch_size):
+            if isinstance(row, BadRow):
+                said: dict[str, Any] = {"line": row.number, "error": row.reason}
+                bad += 1
+            else:
+                assert answer is not None
+                texts = {"sentence1": row[0], "sentence2": row[1]} if options.texts else {}
+                said = texts | answer.to_json()
+            out.write(json.dumps(said, ensure_ascii=False) + "\n")
             count += 1
             if count % 1024 == 0:
                 tell(count)
     rate = count / max(time.monotonic() - began, 1e-9)
-    print(f"{count:,} pairs labelled, {rate:,.0f} pairs/s", file=sys.stderr)
+    if bad:
+        print(f"{bad:,} of {count:,} rows are no pairs and are marked as such", file=sys.stderr)
+    print(f"{count - bad:,} pairs labelled, {rate:,.0f} pairs/s", file=sys.stderr)
     return 0

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,37 @@ from pairjax.data.columns import Columns, listed
 
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".parquet")
 CSV_FIELD_LIMIT = 2**31 - 1  # The most that a C long holds everywhere; csv's own limit is 128 KiB.
+LONG_TEXT = 1000
+"""Characters from which on a text's runs of combining marks are looked at."""
+MOST_MARKS = 30
 
 Record = tuple[int, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that is no pair, in its place among the others.
+
+    Attributes:
+        number: Its line or row, from 1.
+        reason: What is wrong with it, in a line.
+    """
+
+    number: int
+    reason: str
+
+
+def refuse(error: UserError) -> tuple[Any, ...]:
+    """What a reader does with a row that cannot be read, by default."""
+    raise error
+
+
+def mark(error: UserError) -> tuple[Any, ...]:
+    """Lets the error stand in the row's place, for `iter_rows` to tell."""
+    return (error, error)
+
+
+Faulty = Callable[[UserError], tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -74,8 +104,11 @@ class RawSplit:
 # -------------------------------------------------------------------------------------------------------------- lines
 
 
-def decoded_lines(stream: Iterable[bytes], place: str) -> Iterator[str]:
+def decoded_lines(stream: Iterable[bytes], place: str, *, faulty: Faulty = refuse) -> Iterator[str]:
     """Lines as text, their ends kept, without a byte-order mark.
+
+    With `mark`, bytes that are no text become lone surrogates (a NUL U+DC00), which no text in UTF-8 has: `clean_text`
+    refuses them.
 
     Raises:
         UserError: A byte that is not UTF-8, or a NUL; line and byte (from 1) are named.
@@ -83,6 +116,9 @@ def decoded_lines(stream: Iterable[bytes], place: str) -> Iterator[str]:
     for number, raw in enumerate(stream, 1):
         if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
             raw = raw[3:]
+        if faulty is mark:
+            yield raw.decode("utf-8", "surrogateescape").replace("\0", "\udc00")
+            continue
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -163,7 +199,13 @@ def delimited_table(stream: Iterable[bytes], *, place: str, short: str, suffix: 
 
 
 def table_of_records(
-    names: Sequence[str], records: Iterator[tuple[int, list[str]]], *, place: str, short: str, suffix: str
+    names: Sequence[str],
+    records: Iterator[tuple[int, list[str]]],
+    *,
+    place: str,
+    short: str,
+    suffix: str,
+    faulty: Faulty = refuse,
 ) -> Table:
     """The table of records whose header has been read."""
     header = tuple(name.strip() for name in names)
@@ -173,8 +215,9 @@ def table_of_records(
         index = [header.index(name) for name in columns]
         for number, fields in records:
             if len(fields) != len(header):
-                raise _ragged(place, number, fields, header, mend)
-            yield number, tuple(fields[i] for i in index)
+                yield number, faulty(_ragged(place, number, fields, header, mend))
+            else:
+                yield number, tuple(fields[i] for i in index)
 
     return Table(place=place, short=short, header=header, select=select)
 
@@ -193,27 +236,31 @@ def _json_object(line: str, place: str, number: int) -> dict[str, Any]:
     return row
 
 
-def jsonl_table(stream: Iterable[bytes], *, place: str, short: str) -> Table:
+def _json_values(line: str, columns: Sequence[str], place: str, number: int) -> tuple[Any, ...]:
+    """The columns' values of one line."""
+    row = _json_object(line, place, number)
+    for name in columns:
+        if name not in row:
+            raise UserError(f"{place}, line {number}: no {name}", got=f"keys {listed(row)}", mend="add it")
+    return tuple(row[name] for name in columns)
+
+
+def jsonl_table(stream: Iterable[bytes], *, place: str, short: str, faulty: Faulty = refuse) -> Table:
     """The table of a .jsonl stream; its header is the first object's keys."""
-    lines = ((number, [line.strip()]) for number, line in enumerate(decoded_lines(stream, place), 1))
+    lines = ((number, [line.strip()]) for number, line in enumerate(decoded_lines(stream, place, faulty=faulty), 1))
     records = _without_trailing_blanks(lines)
     top = next(records, None)
     if top is None:
         raise UserError(f"{place}: the file is empty", expected="one JSON object a line")
-    ahead = _json_object(top[1][0], place, top[0])
-    header = tuple(ahead)
+    header = tuple(_json_object(top[1][0], place, top[0]))
 
     def select(columns: Sequence[str]) -> Iterator[Record]:
-        number, row = top[0], ahead
-        while True:
-            for name in columns:
-                if name not in row:
-                    raise UserError(f"{place}, line {number}: no {name}", got=f"keys {listed(row)}", mend="add it")
-            yield number, tuple(row[name] for name in columns)
-            record = next(records, None)
-            if record is None:
-                return
-            number, row = record[0], _json_object(record[1][0], place, record[0])
+        for number, (line,) in chain([top], records):
+            try:
+                values = _json_values(line, columns, place, number)
+            except UserError as error:
+                values = faulty(error)
+            yield number, values
 
     return Table(place=place, short=short, header=header, select=select)
 
@@ -337,8 +384,33 @@ def clean_text(text: object, *, place: str, column: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise UserError(f"{place}: {column} is no Unicode text", got=f"a lone surrogate at {error.start}") from None
-    return unicodedata.normalize("NFC", text) if text.strip() else ""
+        raise UserError(
+            f"{place}: {column} is no Unicode text", got=_not_text(text[error.start], error.start)
+        ) from None
+    return unicodedata.normalize("NFC", _stream_safe(text)) if text.strip() else ""
+
+
+def _stream_safe(text: str) -> str:
+    """A joiner (U+034F) after each 30 combining marks in a row, as the Stream-Safe Text Format (UAX #15, 13) has it.
+
+    The time that `unicodedata` takes grows with the square of such a run: a megabyte of marks would take minutes.
+    """
+    if len(text) < LONG_TEXT:
+        return text
+    parts, start, run = [], 0, 0
+    for at, sign in enumerate(text):
+        run = run + 1 if unicodedata.combining(sign) else 0
+        if run > MOST_MARKS:
+            parts += [text[start:at], "\u034f"]
+            start, run = at, 1
+    return "".join([*parts, text[start:]])
+
+
+def _not_text(sign: str, at: int) -> str:
+    """A character that UTF-8 cannot write; `decoded_lines` gives U+DCxx for a byte that is no text."""
+    code = ord(sign)
+    byte = f" (or a byte 0x{code - 0xDC00:02x} that is no text in UTF-8)" if 0xDC00 <= code <= 0xDCFF else ""
+    return f"a lone surrogate{byte} at {at}"
 
 
 def read_rows(table: Table, columns: Columns, *, empty: str) -> RawSplit:

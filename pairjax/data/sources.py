@@ -16,6 +16,8 @@ from pairjax.data.columns import TEXT_NAMES, Columns, find_columns, listed
 from pairjax.data.quality import measure
 from pairjax.data.readers import (
     SUFFIXES,
+    BadRow,
+    Faulty,
     RawSplit,
     Table,
     byte_lines,
@@ -23,14 +25,18 @@ from pairjax.data.readers import (
     csv_records,
     decoded_lines,
     jsonl_table,
+    mark,
     open_stream,
     open_table,
     read_rows,
+    refuse,
     table_of_records,
     tsv_records,
 )
 from pairjax.data.tasks import cut_dev, drop_unlabelled, encode_labels, read_task, relabel
 
+REASON = 500
+"""Characters of a bad row's reason, at most."""
 Format = Literal["auto", "tsv", "csv", "jsonl"]
 SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
 
@@ -308,20 +314,67 @@ def iter_pairs(
         UserError: As `load_pairs`; also where a text is empty, since every pair read gets an answer.
     """
     config = DataConfig(first=first, second=second)
-    if source == "-":
-        source = sys.stdin.buffer
-    table = _open_unlabelled(source, config, format)
+    for row in _iter(source, config, format, refuse):
+        assert not isinstance(row, BadRow)
+        yield row
+
+
+def iter_rows(
+    source: str | Path | Iterable[bytes],
+    *,
+    first: str | None = None,
+    second: str | None = None,
+    format: Format = "auto",
+) -> Iterator[tuple[str, str] | BadRow]:
+    """As `iter_pairs`, but a row that is no pair comes as a `BadRow` in its place and the rest is read.
+
+    Such are an empty text, bytes that are not UTF-8, a NUL, a lone surrogate, a ragged line, a line that is no JSON
+    object. Blank lines at the end of a file are no rows.
+
+    Args:
+        source: As `iter_pairs`.
+        first: Column of the first text.
+        second: Column of the second text.
+        format: As `iter_pairs`.
+
+    Raises:
+        UserError: The file cannot be read at all: its first line names no columns, a CSV's quote is never closed, a
+            Parquet file is damaged.
+    """
+    return _iter(source, DataConfig(first=first, second=second), format, mark)
+
+
+def _iter(
+    source: str | Path | Iterable[bytes], config: DataConfig, format: Format, faulty: Faulty
+) -> Iterator[tuple[str, str] | BadRow]:
+    table = _open_unlabelled(sys.stdin.buffer if source == "-" else source, config, format, faulty)
     columns = find_columns(table.header, config, place=table.place, need_label=False)
     for number, values in table.select([columns.first, columns.second]):
         place = f"{table.place}, {table.unit} {number}"
-        one = clean_text(values[0], place=place, column=columns.first)
-        two = clean_text(values[1], place=place, column=columns.second)
-        if not one or not two:
-            raise UserError(f"{place}: {columns.second if one else columns.first} is empty", mend="fill it in")
-        yield one, two
+        try:
+            yield _pair(values, columns, place)
+        except UserError as error:
+            faulty(error)
+            # A key of the row may itself be no text, or a megabyte long.
+            yield BadRow(number, str(error).encode("utf-8", "backslashreplace").decode()[:REASON])
 
 
-def _open_unlabelled(source: str | Path | Iterable[bytes], config: DataConfig, format: Format) -> Table:
+def _pair(values: tuple[Any, ...], columns: Columns, place: str) -> tuple[str, str]:
+    """The texts of one row.
+
+    Raises:
+        UserError: One is empty or no text, or the reader left an error in the row's place.
+    """
+    if isinstance(values[0], UserError):
+        raise values[0]
+    one = clean_text(values[0], place=place, column=columns.first)
+    two = clean_text(values[1], place=place, column=columns.second)
+    if not one or not two:
+        raise UserError(f"{place}: {columns.second if one else columns.first} is empty", mend="fill it in")
+    return one, two
+
+
+def _open_unlabelled(source: str | Path | Iterable[bytes], config: DataConfig, format: Format, faulty: Faulty) -> Table:
     lines: Iterator[bytes]
     if isinstance(source, str | Path):
         path = Path(source)
@@ -337,16 +390,16 @@ def _open_unlabelled(source: str | Path | Iterable[bytes], config: DataConfig, f
         suffix = f".{seen if format == 'auto' else format}"
         lines = chain([top] if top else [], lines)
     if suffix == ".jsonl":
-        return jsonl_table(lines, place=place, short=short)
-    text = decoded_lines(lines, place)
+        return jsonl_table(lines, place=place, short=short, faulty=faulty)
+    text = decoded_lines(lines, place, faulty=faulty)
     records = tsv_records(text) if suffix == ".tsv" else csv_records(text, place)
     head = next(records, None)
     if head is None:
         raise UserError(f"{place}: the file is empty", expected="a pair a line")
     names = [name.strip() for name in head[1]]
     if len(names) == 2 and config.first is None and config.second is None and not _is_header(names):
-        return table_of_records(["first", "second"], chain([head], records), place=place, short=short, suffix=suffix)
-    return table_of_records(names, records, place=place, short=short, suffix=suffix)
+        names, records = ["first", "second"], chain([head], records)
+    return table_of_records(names, records, place=place, short=short, suffix=suffix, faulty=faulty)
 
 
 def _is_header(names: list[str]) -> bool:

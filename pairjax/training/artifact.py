@@ -95,7 +95,7 @@ def _model_from_json(values: Mapping[str, Any]) -> tuple[ModelConfig, bool]:
 
 def _conforms(value: Any, hint: Any) -> bool:
     """Whether a value read from JSON is of an annotation of the dataclasses here; NaN and infinities are no floats."""
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         hints = get_type_hints(hint)
         return isinstance(value, hint) and all(_conforms(getattr(value, name), hints[name]) for name in hints)
     match get_origin(hint), get_args(hint):

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import TaskSpec
 from pairjax.data.encode import EncodedPairs, encode_pairs, load_tokenizer
 from pairjax.data.layout import Layout
+from pairjax.data.readers import BadRow
 from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.step.sharding import build_mesh, place, place_params
 from pairjax.training.artifact import Artifact, load_artifact
@@ -24,6 +24,10 @@ from pairjax.training.evaluate import make_predict_logits
 from pairjax.training.vectors import SideVectors
 
 RUNGS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+
+
+CHUNK_CHARACTERS = 2**23
+"""Of the texts read at a time, at most, but for the last one: a stream of long lines takes no more memory."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,18 @@ def predictions_from(
         named = dict(zip(task.labels, map(float, row), strict=True))
         found.append(Prediction(task.labels[int(best)], named, at_threshold))
     return found
+
+
+def _chunk(rows: Iterator[tuple[str, str] | BadRow], most: int) -> list[tuple[str, str] | BadRow]:
+    """The next rows: `most`, or fewer where their texts are long."""
+    block: list[tuple[str, str] | BadRow] = []
+    characters = 0
+    for row in rows:
+        block.append(row)
+        characters += 0 if isinstance(row, BadRow) else len(row[0]) + len(row[1])
+        if len(block) == most or characters >= CHUNK_CHARACTERS:
+            break
+    return block
 
 
 class PairClassifier:
@@ -148,24 +164,35 @@ class PairClassifier:
     def predict_stream(
         self, pairs: Iterable[tuple[str, str]], *, chunk: int = 8192, batch_size: int = 128
     ) -> Iterator[tuple[tuple[str, str], Prediction]]:
-        """Pairs with their answers, in order, in memory bounded by `chunk` pairs.
+        """Pairs with their answers, in order, in memory bounded by `chunk` pairs and `CHUNK_CHARACTERS`.
 
         A thread reads and tokenises the next chunk while this one is computed.
         """
-        source = iter(pairs)
+        for pair, answer in self.predict_rows(pairs, chunk=chunk, batch_size=batch_size):
+            assert not isinstance(pair, BadRow)
+            assert answer is not None
+            yield pair, answer
 
-        def read() -> tuple[list[tuple[str, str]], EncodedPairs | None]:
-            block = list(islice(source, chunk))
-            return block, self.encode(*zip(*block, strict=True)) if block else None
+    def predict_rows(
+        self, rows: Iterable[tuple[str, str] | BadRow], *, chunk: int = 8192, batch_size: int = 128
+    ) -> Iterator[tuple[tuple[str, str] | BadRow, Prediction | None]]:
+        """As `predict_stream`; a row that is no pair (`iter_rows`) stays in its place and has no answer."""
+        source = iter(rows)
+
+        def read() -> tuple[list[tuple[str, str] | BadRow], EncodedPairs | None]:
+            block = _chunk(source, chunk)
+            pairs = [row for row in block if not isinstance(row, BadRow)]
+            return block, self.encode(*zip(*pairs, strict=True)) if pairs else None
 
         with ThreadPoolExecutor(max_workers=1) as pool:
             coming = pool.submit(read)
             while True:
                 block, encoded = coming.result()
-                if encoded is None:
+                if not block:
                     return
                 coming = pool.submit(read)
-                yield from zip(block, self._answers(self._outputs(encoded, batch_size)), strict=True)
+                answers = iter([] if encoded is None else self._answers(self._outputs(encoded, batch_size)))
+                yield from ((row, None if isinstance(row, BadRow) else next(answers)) for row in block)
 
     def embed(self, texts: Sequence[str], *, batch_size: int = 128) -> Float[np.ndarray, "texts dim"]:
         """A bi-encoder's vectors, float32 [N, D], as its combiner reads them; each text alone.
