@@ -286,8 +286,8 @@ def artefact(folder: Path) -> Path:
     return write_tiny_artifact(folder)
 
 
-def write_tiny_artifact(folder: Path) -> Path:
-    """A cross-encoder as a model folder, untrained."""
+def write_tiny_artifact(folder: Path, *, sharpness: float = 1.0) -> Path:
+    """A cross-encoder as a model folder, untrained; its classifier's weights times `sharpness` tell texts apart."""
     import jax
 
     from pairjax.base.config import ModelConfig
@@ -300,6 +300,7 @@ def write_tiny_artifact(folder: Path) -> Path:
     fns = build_pair_model(ModelConfig(), spec, 2)
     loaded = load_encoder(source, spec)
     params, _ = initial_params(fns, jax.random.key(0), encoder=loaded.params, pooler=loaded.pooler)
+    params["head"] = jax.tree.map(lambda leaf: leaf * sharpness, params["head"])
     save_artifact(
         folder / "artefact",
         task=TaskSpec("classification", ("no", "yes")),
