@@ -20,6 +20,7 @@ from pairjax.step.state import TrainState
 from pairjax.training.checkpoint import Checkpointer
 from pairjax.training.distributed import StopSignal
 from pairjax.training.tracking import Tracker
+from pairjax.training.watchdog import Watchdog
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, jax.Array]]]
 """One update; the state is donated."""
@@ -116,9 +117,25 @@ def _finite_loss(step: int, metrics: Mapping[str, jax.Array], batch: Batch, save
 
 
 def fit(
-    job: Job, state: TrainState, progress: Progress, *, checkpoints: Checkpointer, tracker: Tracker, stop: StopSignal
+    job: Job,
+    state: TrainState,
+    progress: Progress,
+    *,
+    checkpoints: Checkpointer,
+    tracker: Tracker,
+    stop: StopSignal,
+    watch: Watchdog,
 ) -> Fit:
     """Train from `state.step` on, to the end, an early stop or a signal.
+
+    Args:
+        job: What to do.
+        state: From where; donated.
+        progress: The host's part of it.
+        checkpoints: Where to save.
+        tracker: What tells of it.
+        stop: Whether to end early.
+        watch: Is told what the loop waits for.
 
     Raises:
         UserError: The loss is not finite; nothing is saved of such a state.
@@ -132,7 +149,8 @@ def fit(
 
     def save(metric: float | None) -> None:
         nonlocal saved
-        checkpoints.save(done, state, host=asdict(progress), metric=metric)
+        with watch.phase("save", step=done):
+            checkpoints.save(done, state, host=asdict(progress), metric=metric)
         saved = done
 
     pending: tuple[int, Mapping[str, jax.Array], Batch, bool] | None = None
@@ -144,7 +162,8 @@ def fit(
             return
         at, metrics, batch, new_shape = pending
         pending = None
-        each = _finite_loss(at, metrics, batch, saved)
+        with watch.phase("step", step=at + 1):
+            each = _finite_loss(at, metrics, batch, saved)
         # Of all processes together; this one's batch is its share of the rows.
         count = int(metrics[job.counts])
         progress.examples += count
@@ -156,16 +175,17 @@ def fit(
         tracker.log(at + 1, {"epoch": (at + 1) / job.steps_per_epoch, **values})
 
     clock = time.monotonic()
-    for index, batch in job.batches(done):
+    for index, batch in watch.over(job.batches(done)):
         new_shape = batch.input_ids.shape not in shapes
         shapes.add(batch.input_ids.shape)
         if new_shape:
             settle()
         began = time.monotonic()
-        state, metrics = job.step(state, batch)
-        if new_shape:
-            jax.block_until_ready(metrics)
-            progress.compile_seconds += time.monotonic() - began
+        with watch.phase("compile" if new_shape else "step", step=index + 1):
+            state, metrics = job.step(state, batch)
+            if new_shape:
+                jax.block_until_ready(metrics)
+                progress.compile_seconds += time.monotonic() - began
         settle()
         pending = (index, metrics, batch, new_shape)
         done = index + 1
@@ -178,7 +198,8 @@ def fit(
         progress.seconds += time.monotonic() - clock
         score: float | None = None
         if evaluating:
-            scores = job.evaluate(state)
+            with watch.phase("evaluation", step=done):
+                scores = job.evaluate(state)
             score = scores[job.metric]
             if math.isfinite(score) and (progress.best is None or sign * score > sign * progress.best):
                 progress.best, progress.best_step, progress.stale = score, done, 0

@@ -1,5 +1,6 @@
 """A run from its programs to its folder: what fine-tuning and pretraining share above the loop."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,12 @@ from pairjax.step.sharding import param_specs, place, put_batch
 from pairjax.step.state import TrainState, init_state, state_sharding
 from pairjax.step.step import Apply, Loss, make_train_step
 from pairjax.training.checkpoint import Checkpointer
-from pairjax.training.distributed import StopSignal, all_or_none
+from pairjax.training.distributed import StopSignal, all_or_none, is_main, process_index
 from pairjax.training.loop import Fit, Job, Progress, Step, fit, progress_from
 from pairjax.training.provenance import provenance
 from pairjax.training.rundir import RunFolder, open_run
 from pairjax.training.tracking import Tracker
+from pairjax.training.watchdog import Watchdog
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,21 @@ def build_programs(
     return Programs(mesh, step, init_state(trainable, optimizer, key=jax.random.key(seed), sharding=where), frozen)
 
 
+def _teller(tracker: Tracker) -> Callable[[str], None]:
+    """Where the watchdog's lines go: of several processes each tells of its own standstill."""
+    if is_main():
+        return tracker.say
+    index = process_index()
+    return lambda line: print(f"process {index}: {line}", file=sys.stderr, flush=True)
+
+
 def run_loop(
     programs: Programs, job: Job, run: RunFolder, tracker: Tracker, *, config: RunConfig, train: TrainConfig
 ) -> tuple[Fit, Params]:
     """Train, and give the parameters that become the model: the best on dev, or the last."""
     with (
         StopSignal() as stop,
+        Watchdog(_teller(tracker)) as watch,
         Checkpointer(
             run.checkpoints, keep=config.keep_checkpoints, metric_mode=job.mode, identity=run.identity
         ) as checkpoints,
@@ -121,7 +132,10 @@ def run_loop(
                 tracker.say(note)
             tracker.say(f"resumed at step {restored.step} of {job.total_steps}")
             tracker.cut_back(restored.step)
-        done = fit(job, state, progress, checkpoints=checkpoints, tracker=tracker, stop=stop)
+        done = fit(job, state, progress, checkpoints=checkpoints, tracker=tracker, stop=stop, watch=watch)
+        with watch.phase("save", step=int(done.state.step)):
+            checkpoints.wait()
+        tracker.say(watch.summary())
         if done.ended == "signal":
             return done, {}
         best = done.progress.best_step
