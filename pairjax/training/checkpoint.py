@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import shutil
+import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -72,7 +73,10 @@ class Checkpointer:
         self._saving: int | None = None
         self._finisher: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._failed = False
+        self._hook = sys.unraisablehook
         logging.getLogger("absl").addFilter(_is_not_orbax)
+        logging.getLogger("asyncio").addFilter(_is_not_orbaxs_task)
         try:
             if is_main():
                 (self._folder / "digests").mkdir(parents=True, exist_ok=True)
@@ -102,7 +106,6 @@ class Checkpointer:
         self.wait()
         if step in self._finished():
             return False
-        self._remove(step)
         flat = _flatten(state)
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(flat),
@@ -112,6 +115,7 @@ class Checkpointer:
         value = None if metric is None or not math.isfinite(metric) else float(metric)
         self._saving = step
         try:
+            self._remove(step)
             self._manager.save(step, args=items, force=True)
         except Exception as error:
             raise self._failure(error) from error
@@ -124,7 +128,7 @@ class Checkpointer:
         """Blocks until the save in flight is finished, its digest written, and what is no longer kept is gone.
 
         Raises:
-            UserError: It could not be written.
+            UserError: It could not be written, or the storage refuses to delete.
         """
         if self._finisher is None:
             return
@@ -138,9 +142,13 @@ class Checkpointer:
         gone = self._superseded(self._saving)
         # Each process lists the folder before the first of them changes it.
         _meet("listed")
-        for step in gone:
-            self._remove(step)
         self._saving = None
+        for step in gone:
+            try:
+                self._remove(step)
+            except OSError as refused:
+                what = f"{self._shown}: the checkpoint of step {step}, no longer needed, cannot be deleted"
+                raise storage_error(what, refused) or refused from refused
 
     def latest_step(self) -> int | None:
         """The newest finished step, unread; None where there is none to go on from."""
@@ -197,13 +205,19 @@ class Checkpointer:
         try:
             self.wait()
         finally:
-            self._manager.close()
+            try:
+                self._manager.close()
+            except Exception as error:
+                # Orbax tells again of a save that failed, perhaps of another of its files.
+                if not self._failed:
+                    raise storage_error(f"{self._shown}: checkpoints cannot be written", error) or error from error
             if is_main():
                 # Of a save that failed: Orbax makes the folder on a thread, perhaps after the error.
                 for left in self._folder.glob("*.orbax-checkpoint-tmp*"):
                     shutil.rmtree(left, ignore_errors=True)
 
     def __enter__(self) -> "Checkpointer":
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         return self
 
     def __exit__(
@@ -215,6 +229,13 @@ class Checkpointer:
             # What went wrong first is what the user has to hear.
             if error is None:
                 raise
+        finally:
+            sys.unraisablehook = self._hook
+
+    def _unraisable(self, told: "sys.UnraisableHookArgs") -> None:
+        """Hides what a failed save's other writes say, from threads, of the event loop that Orbax has closed."""
+        if str(told.exc_value) != "Event loop is closed":
+            self._hook(told)
 
     def _finish(self, step: int, metric: float | None) -> None:
         """On its own thread: waits for Orbax's commit, then writes the digest."""
@@ -229,6 +250,7 @@ class Checkpointer:
     def _failure(self, error: BaseException) -> BaseException:
         """What to raise for a save that failed."""
         step, self._saving = self._saving, None
+        self._failed = True
         try:
             self._manager.wait_until_finished()
         except Exception:
@@ -359,3 +381,8 @@ def _check_fits(place: str, *, saved: Mapping[str, str], wanted: Mapping[str, st
 def _is_not_orbax(record: logging.LogRecord) -> bool:
     """Orbax logs the traceback of every error that it also raises; a user is to see one line."""
     return "orbax" not in record.pathname
+
+
+def _is_not_orbaxs_task(record: logging.LogRecord) -> bool:
+    """Likewise of each of its writes that fails beside the one that it raises: hundreds, on a full disk."""
+    return not ("never retrieved" in record.getMessage() and "orbax" in record.getMessage())

@@ -36,9 +36,15 @@ _LOCK = ".lock"
 _STORAGE = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than the system allows (ulimit -f)",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
+}
+_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "raise the limit",
 }
 
 
@@ -58,7 +64,7 @@ def storage_error(what: str, error: BaseException, *, mend: str | None = None) -
         if found:
             code = int(found.group(1))
         if code in _STORAGE:
-            advice = "free some space" if code in (errno.ENOSPC, errno.EDQUOT) else "make the folder writable"
+            advice = _ADVICE.get(code, "make the folder writable")
             return UserError(f"{what}: {_STORAGE[code]}", mend=mend or f"{advice}, then go on with --run.resume")
         seen = seen.__cause__ or seen.__context__
     return None

@@ -17,15 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 import pairjax
-from pairjax import Config, DataConfig, EvalConfig, ModelConfig, RunConfig, TrainConfig, UserError
+from pairjax import Config, UserError
 from pairjax.training.digests import _seal
 from pairjax.training.distributed import StopSignal
-from pairjax.training.finetune import train
-from tests.cli.conftest import write_pairs
-from tests.tiny import write_tiny_encoder
+from tests.torture.runs import outcome, start, tiny_config
 
 NEWEST, GOOD = "6", "4"
 
@@ -80,31 +77,7 @@ def change_json(path: Path, change: Callable[[dict[str, Any]], object], *, resea
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    folder = tmp_path_factory.mktemp("damage")
-    encoder = write_tiny_encoder(folder / "encoder", layers=1, hidden=8)
-    (folder / "pairs").mkdir()
-    write_pairs(folder / "pairs" / "train.tsv", start=0, rows=21)
-    write_pairs(folder / "pairs" / "dev.tsv", start=40, rows=9)
-    return Config(
-        data=DataConfig(path=str(folder / "pairs"), max_length=48, buckets=1),
-        model=ModelConfig(encoder=str(encoder)),
-        train=TrainConfig(batch_size=4, max_steps=8, eval_every=2, keep="last"),
-        evaluation=EvalConfig(bootstrap=100, swap=False, fit=False),
-        run=RunConfig(compilation_cache="", progress=False, keep_checkpoints=3),
-    )
-
-
-def start(config: Config, folder: Path, **run: object) -> str:
-    """Runs a config in a folder; what it told."""
-    told = io.StringIO()
-    chosen = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=str(folder), **run))
-    train(chosen, console=Console(file=told, width=4000))
-    return told.getvalue()
-
-
-def outcome(run: Path) -> dict[str, bytes]:
-    names = ("model/encoder/model.safetensors", "model/head.safetensors", "metrics.jsonl", "predictions.dev.jsonl")
-    return {name: (run / name).read_bytes() for name in names}
+    return tiny_config(tmp_path_factory.mktemp("damage"))
 
 
 @dataclasses.dataclass(frozen=True)
