@@ -1,6 +1,7 @@
 """SIGKILL at random moments, each followed by a resume; the end must be that of a run never killed, bit for bit.
 
     python -m tests.torture.kills --kills 20 --kind cross --processes 1 --seed 0
+    python -m tests.torture.kills --kills 20 --kind pretrain
 
 A run is killed again and again until it has had its share, then it ends; one JSON line tells what was compared. The
 processes are forks of one that has imported everything and used no device, so that a kill costs seconds.
@@ -26,6 +27,7 @@ os.environ["XLA_FLAGS"] = ""
 
 import pairjax.cli.main
 import pairjax.training.finetune
+import pairjax.training.pretrain
 from pairjax.training.liveness import LOST
 from tests.tiny import write_tiny_encoder
 
@@ -46,8 +48,28 @@ class Tally:
 
 
 def write_inputs(folder: Path, kind: str) -> list[str]:
-    """61 pairs, so that the last batch of an epoch is a part, and the options of a run of 24 steps over them."""
+    """The command and its options, less the run's folder; what it reads is written to `folder`."""
     write_tiny_encoder(folder / "encoder")
+    common = {
+        "model.encoder": folder / "encoder",
+        "train.batch-size": 8,
+        "train.max-steps": STEPS,
+        "train.eval-every": 8,
+        "run.save-every": 2,
+        "evaluation.bootstrap": 100,
+        "run.compilation-cache": folder / "cache",
+    }
+    own = {"data.max-length": 48, "data.documents": 60, "evaluation.examples": 32, "evaluation.during": 16}
+    if kind == "pretrain":
+        words = ["pretrain", "--evaluation.no-oracles"]
+    else:
+        own = write_pairs(folder) | {"model.kind": kind}
+        words = ["train", "--evaluation.no-swap"]
+    return [*words, *(f"--{name}={value}" for name, value in (common | own).items())]
+
+
+def write_pairs(folder: Path) -> dict[str, Any]:
+    """61 pairs, so that the last batch of an epoch is a part; the options that read them."""
     words = ["the", "a", "man", "woman", "dog", "is", "are", "not", "no", "some", "all"]
     draw = random.Random(7)
     for split, rows in (("train", 61), ("dev", 13)):
@@ -56,20 +78,7 @@ def write_inputs(folder: Path, kind: str) -> list[str]:
             texts = [" ".join(draw.choices(words, k=draw.randint(3, 8))) for _ in range(2)]
             lines.append("\t".join([*texts, draw.choice(["yes", "no"])]))
         (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
-    options = {
-        "data.path": folder,
-        "data.max-length": 32,
-        "data.buckets": 1,
-        "model.encoder": folder / "encoder",
-        "model.kind": kind,
-        "train.batch-size": 8,
-        "train.max-steps": STEPS,
-        "train.eval-every": 8,
-        "run.save-every": 2,
-        "evaluation.bootstrap": 100,
-        "run.compilation-cache": folder / "cache",
-    }
-    return ["train", *(f"--{name}={value}" for name, value in options.items()), "--evaluation.no-swap"]
+    return {"data.path": folder, "data.max-length": 32, "data.buckets": 1}
 
 
 def free_port() -> int:
@@ -170,8 +179,17 @@ def outcome(run: Path) -> dict[str, Any]:
     """All of a finished run that must not depend on kills."""
     result = json.loads((run / "result.json").read_text())
     files = ["model/encoder/model.safetensors", "model/head.safetensors", "metrics.jsonl", "predictions.dev.jsonl"]
+    if "tokens" in result["train"]:
+        files = ["model/encoder/model.safetensors", "model/encoder/tokenizer.json", "metrics.jsonl"]
     kept = {name: (run / name).read_bytes() for name in files}
-    return kept | {"metrics": result["metrics"], "examples": result["train"]["examples"]}
+    seen = {name: result["train"][name] for name in ("examples", "tokens") if name in result["train"]}
+    return kept | {"metrics": result["metrics"], "seen": seen}
+
+
+def own_options(options: Sequence[str], run: Path) -> list[str]:
+    """With the run's folder, and in pretraining a cache of its own, so that kills meet the indexing too."""
+    own = [f"--data.cache={run.with_suffix('.corpora')}"] if options[0] == "pretrain" else []
+    return [*options, *own, f"--run.dir={run}"]
 
 
 def run_and_kill(options: list[str], run: Path, processes: int, wanted: int, draw: random.Random, tally: Tally) -> None:
@@ -179,7 +197,7 @@ def run_and_kill(options: list[str], run: Path, processes: int, wanted: int, dra
     log = run.with_suffix(".log")
     for _ in range(wanted):
         resume = ["--run.resume"] if (run / "config.json").exists() else ["--run.overwrite"]
-        children = start([*options, f"--run.dir={run}", *resume], processes, log)
+        children = start([*own_options(options, run), *resume], processes, log)
         if not strike(children, run, draw, tally):
             for child in children[1:]:
                 os.kill(child, signal.SIGKILL)
@@ -192,7 +210,7 @@ def run_and_kill(options: list[str], run: Path, processes: int, wanted: int, dra
                 raise SystemExit(f"an end with code {code} after a kill; see {log}")
     if not (run / "result.json").exists():
         resume = ["--run.resume"] if (run / "config.json").exists() else ["--run.overwrite"]
-        codes = finish(start([*options, f"--run.dir={run}", *resume], processes, log))
+        codes = finish(start([*own_options(options, run), *resume], processes, log))
         if any(codes):
             raise SystemExit(f"the last resume ended with {codes}; see {log}")
 
@@ -200,14 +218,14 @@ def run_and_kill(options: list[str], run: Path, processes: int, wanted: int, dra
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--kind", choices=["cross", "bi"], default="cross")
+    parser.add_argument("--kind", choices=["cross", "bi", "pretrain"], default="cross")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="pairjax-kills-"))
     options = write_inputs(folder, asked.kind)
     whole = folder / "whole"
-    if any(finish(start([*options, f"--run.dir={whole}"], asked.processes, folder / "whole.log"))):
+    if any(finish(start(own_options(options, whole), asked.processes, folder / "whole.log"))):
         raise SystemExit(f"the run that is not killed failed; see {folder}/whole.log")
     expected, draw, tally, differ = outcome(whole), random.Random(asked.seed), Tally(), []
     began = time.monotonic()
