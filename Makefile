@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint types check bench lock clean
+.PHONY: help quickstart test lint types check bench lock licences clean
 
 help:
 	@echo "make quickstart  set up, fine-tune MiniLM on the built-in entailment pairs, show how well it does"
@@ -20,6 +20,7 @@ help:
 	@echo "make check       lint, types and tests: what CI runs"
 	@echo "make bench       set up with the torch tools, time pairjax beside them (about a quarter of an hour)"
 	@echo "make lock        resolve the dependencies anew (needs uv)"
+	@echo "make licences    write LICENCES.md: the licence of every locked dependency"
 
 quickstart: $(VENV)/.installed
 	$(VENV)/bin/pairjax train experiments/quickstart.py --run.dir runs/quickstart --run.overwrite
@@ -63,6 +64,9 @@ lock:
 	$(LOCK) pyproject.toml requirements-build.in -o requirements.lock
 	$(LOCK) pyproject.toml requirements-build.in --extra dev -c requirements.lock -o requirements-dev.lock
 	$(LOCK) --no-deps requirements-encoder.in -o requirements-encoder.lock
+
+licences: $(VENV)/.installed-dev
+	$(PY) tools/licences.py
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache

@@ -182,7 +182,19 @@ class RunFolder:
 
 
 def run_path(config: RunConfig, default_name: str) -> Path:
-    """The run's folder: `--run.dir`, or runs/NAME."""
+    """The run's folder: `--run.dir`, or runs/NAME.
+
+    Raises:
+        UserError: It is the address of a bucket. A run folder needs locks and renames that replace a file in one go,
+            which object stores lack.
+    """
+    if config.dir is not None and "://" in config.dir:
+        raise UserError(
+            "--run.dir names no folder of a file system",
+            got=config.dir,
+            mend="mount the bucket (gcsfuse) or a shared disk and name the place there; or train on a local disk and "
+            "copy the run folder afterwards",
+        )
     return Path(config.dir) if config.dir is not None else Path("runs") / default_name
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from pairjax.training.distributed import StopSignal
 from tests.torture.runs import start, tiny_config
 
-SAVE_EVERY, EVAL_EVERY = 50, 500
+EVAL_EVERY = 500
 
 
 def sample() -> tuple[float, int, int]:
@@ -33,7 +33,7 @@ def sample() -> tuple[float, int, int]:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, len(os.listdir("/proc/self/fd")), threading.active_count()
 
 
-def run(steps: int, *, kind: str) -> dict[str, Any]:
+def run(steps: int, *, kind: str, save_every: int) -> dict[str, Any]:
     """Trains so long, with a sample after each hundredth of the run."""
     seen: dict[int, tuple[float, int, int]] = {}
     every = max(1, steps // 100)
@@ -52,7 +52,7 @@ def run(steps: int, *, kind: str) -> dict[str, Any]:
             model=dataclasses.replace(config.model, kind=kind),
             train=dataclasses.replace(config.train, max_steps=steps, eval_every=min(EVAL_EVERY, steps)),
         )
-        told = start(config, Path(folder) / "run", save_every=SAVE_EVERY)
+        told = start(config, Path(folder) / "run", save_every=save_every)
     late = {step: values for step, values in seen.items() if step > steps // 5}
     at = np.asarray(list(late))
     memory, files, threads = (np.asarray([values[i] for values in late.values()]) for i in range(3))
@@ -60,12 +60,13 @@ def run(steps: int, *, kind: str) -> dict[str, Any]:
     return {
         "kind": kind,
         "steps": steps,
-        "saves": steps // SAVE_EVERY,
+        "saves": steps // save_every,
         "seconds": round(time.monotonic() - began),
         "MB at a fifth": round(float(memory[0]), 1),
         "MB at the end": round(float(memory[-1]), 1),
         "MB in 1,000 steps": round(float(slope) * 1000, 3),
         "files": [int(files.min()), int(files.max())],
+        "MB each tenth": [round(values[0], 1) for values in list(seen.values())[9::10]],
         "threads": [int(threads.min()), int(threads.max())],
         "told": next(line for line in told.splitlines() if line.startswith("the loop took")),
     }
@@ -75,8 +76,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--kind", choices=["cross", "bi"], default="cross")
+    parser.add_argument("--save-every", type=int, default=50)
     asked = parser.parse_args()
-    print(json.dumps(run(asked.steps, kind=asked.kind)))
+    print(json.dumps(run(asked.steps, kind=asked.kind, save_every=asked.save_every)))
     return 0
 
 
