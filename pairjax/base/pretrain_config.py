@@ -6,7 +6,7 @@ Imports no JAX.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pairjax.base.config import DropoutConfig, OptimConfig, RunConfig, TrainConfig
+from pairjax.base.config import DropoutConfig, MeshConfig, OptimConfig, RunConfig, TrainConfig
 from pairjax.base.errors import UserError
 
 Objective = Literal["nsp", "sop", "none"]
@@ -135,6 +135,7 @@ class PretrainConfig:
     train: TrainConfig = field(default_factory=_train)
     evaluation: PretrainEvalConfig = field(default_factory=PretrainEvalConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
 
     def __post_init__(self) -> None:
         if self.data.tokenizer is not None and self.model.encoder is not None:

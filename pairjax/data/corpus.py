@@ -186,13 +186,7 @@ def _read_lines(path: str, language: str) -> Iterator[str | None]:
 
 
 def _read_prose(path: str, language: str) -> Iterator[str | None]:
-    try:
-        from sentencex import segment
-    except ImportError:
-        raise UserError(
-            "--data.format prose needs the package sentencex, which splits paragraphs into sentences",
-            mend="run: pip install sentencex; or put one sentence a line and use --data.format lines",
-        ) from None
+    from sentencex import segment
 
     def split(paragraph: list[str]) -> Iterator[str]:
         yield from filter(None, (sentence.strip() for sentence in segment(language, " ".join(paragraph))))

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int, Int32
+from jaxtyping import Bool, Int, Int32, Int64
 
 from pairjax.base.types import Batch
 from pairjax.data.encode import PairTokenizer
 from pairjax.data.nsp import PairSampler, Stream
-from pairjax.data.pipeline import PADDING_POSITION
+from pairjax.data.pipeline import PADDING_POSITION, made_ahead
 
 MASKED, REPLACED = 0.8, 0.9
 """Below the first share of [0, 1) a chosen token becomes the mask, below the second a random one, else it stays."""
@@ -178,24 +178,44 @@ def train_rows(
     Yields:
         The step and its batch (this process's rows).
     """
-    import grain
-
     rows = -(-batch_size // multiple) * multiple
-    share = rows // process_count
-    if rows % process_count:
-        raise ValueError(f"{rows} rows do not divide over {process_count} processes; give multiple=")
+    place = _own_places(rows, process_index, process_count)
 
     def batch(step: int) -> tuple[int, Batch]:
-        place = np.arange(process_index * share, (process_index + 1) * share, dtype=np.int64)
         return step, maker.batch(np.where(place < batch_size, step * batch_size + place, -1))
 
-    options = grain.ReadOptions(num_threads=min(prefetch, 1), prefetch_buffer_size=prefetch)
-    return iter(grain.MapDataset.range(start_step, stop_step).map(batch).to_iter_dataset(options))
+    return made_ahead(batch, start_step, stop_step, prefetch=prefetch)
 
 
-def ordered_rows(maker: RowMaker, examples: int, *, batch_size: int, multiple: int = 1) -> Iterator[Batch]:
-    """Examples 0 to `examples - 1` in order, in batches of one shape; the last is filled up with empty rows."""
+def ordered_rows(
+    maker: RowMaker,
+    examples: int,
+    *,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    multiple: int = 1,
+) -> Iterator[Batch]:
+    """Examples 0 to `examples - 1` in order, in batches of one shape; the last is filled up with empty rows.
+
+    Args:
+        maker: Of the rows.
+        examples: How many.
+        batch_size: Examples a batch, over all processes.
+        process_index: Which slice of each batch's rows to make.
+        process_count: How many slices there are.
+        multiple: Rows of a batch are rounded up to a multiple of this.
+    """
     rows = -(-batch_size // multiple) * multiple
+    own = _own_places(rows, process_index, process_count)
     for start in range(0, examples, rows):
-        place = np.arange(start, start + rows, dtype=np.int64)
+        place = start + own
         yield maker.batch(np.where(place < examples, place, -1))
+
+
+def _own_places(rows: int, process_index: int, process_count: int) -> Int64[np.ndarray, " own"]:
+    """The places of a batch that one of several processes makes."""
+    if rows % process_count:
+        raise ValueError(f"{rows} rows do not divide over {process_count} processes; give multiple=")
+    share = rows // process_count
+    return np.arange(process_index * share, (process_index + 1) * share, dtype=np.int64)

@@ -10,7 +10,16 @@ import jax
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig
 from pairjax.base.types import EncoderSpec, Hypers, Params, Rates
-from pairjax.data.corpus import Corpus, Cut, Source, build_index, cache_folder, rule_source, text_sources
+from pairjax.data.corpus import (
+    Corpus,
+    Cut,
+    Source,
+    build_index,
+    cache_folder,
+    rule_source,
+    text_sources,
+    tokenizer_digest,
+)
 from pairjax.data.encode import PairTokenizer, load_tokenizer
 from pairjax.data.masking import RowMaker, build_masking
 from pairjax.data.nsp import build_sampler
@@ -56,6 +65,11 @@ class PreparedPretraining:
     settings: Mapping[str, Any]
     save_tokeniser: Callable[[Path], None]
     notes: tuple[str, ...]
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each source of text, and of the tokeniser."""
+        found = {f"{split} {one.name}": one.digest for split, sources in self.sources.items() for one in sources}
+        return found | {"tokeniser": tokenizer_digest(self.tokenizer)}
 
 
 def plain_pretrain_config(config: PretrainConfig) -> dict[str, Any]:

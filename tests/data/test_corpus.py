@@ -1,6 +1,5 @@
 """The index of a corpus: whole or not there, made anew when something changes, and honest about what is odd."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -163,18 +162,9 @@ def test_no_file_and_no_text_are_errors(tmp_path: Path, tokenizer: PairTokenizer
 def test_prose_is_split_into_sentences_across_lines(
     tmp_path: Path, language: str, text: str, expected: list[str]
 ) -> None:
-    pytest.importorskip("sentencex")
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     (source,) = text_sources(str(tmp_path / "a.txt"), format="prose", language=language, option="--data.corpus")
     assert list(source.sentences()) == [*expected, None]
-
-
-def test_prose_without_its_splitter_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sentencex", None)
-    (tmp_path / "a.txt").write_text("He slept.\n", encoding="utf-8")
-    (source,) = text_sources(str(tmp_path / "a.txt"), format="prose", language="en", option="--data.corpus")
-    with pytest.raises(UserError, match="pip install sentencex"):
-        list(source.sentences())
 
 
 @pytest.mark.parametrize("language", ["en", "pt"])
