@@ -1,11 +1,12 @@
 """Masked tokens, and drawn segments as rows of a batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64
 
+from pairjax.base.errors import UserError
 from pairjax.base.types import Batch
 from pairjax.data.encode import PairTokenizer
 from pairjax.data.nsp import PairSampler, Stream
@@ -13,6 +14,9 @@ from pairjax.data.pipeline import PADDING_POSITION, made_ahead
 
 MASKED, REPLACED = 0.8, 0.9
 """Below the first share of [0, 1) a chosen token becomes the mask, below the second a random one, else it stays."""
+
+INSIDE, BEGINS = "##", "Ġ"
+"""WordPiece's mark of a token that goes on with a word; byte-level BPE's (a space) of one that begins one."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,38 @@ class Masking:
 
 
 def build_masking(tokenizer: PairTokenizer, *, rate: float, most: int, whole_words: bool) -> Masking:
-    """Masking with a tokeniser's vocabulary; it must have a mask token."""
+    """Masking with a tokeniser's vocabulary; it must have a mask token.
+
+    Raises:
+        UserError: Whole words are asked for, and the tokeniser marks none.
+    """
     assert tokenizer.mask_id is not None
     vocabulary = tokenizer.backend.get_vocab(with_added_tokens=True)
     special = {token for token in vocabulary if token.startswith("[") and token.endswith("]") and len(token) > 2}
     special |= {str(value) for key, value in tokenizer.settings.items() if key.endswith("_token")}
     words = np.sort(np.fromiter((i for token, i in vocabulary.items() if token not in special), np.int32))
-    continues = np.zeros(tokenizer.vocabulary_size, bool)
-    continues[[i for token, i in vocabulary.items() if token.startswith("##")]] = True
-    return Masking(rate, most, tokenizer.mask_id, words, continues if whole_words else None)
+    continues = _continues(tokenizer, vocabulary, special) if whole_words else None
+    return Masking(rate, most, tokenizer.mask_id, words, continues)
+
+
+def _continues(
+    tokenizer: PairTokenizer, vocabulary: Mapping[str, int], special: Set[str]
+) -> Bool[np.ndarray, " vocabulary"]:
+    """Which tokens go on with a word: those with WordPiece's mark, or those without byte-level BPE's."""
+    inside, begins = tuple(any(token.startswith(mark) for token in vocabulary) for mark in (INSIDE, BEGINS))
+    kind = type(tokenizer.backend.model).__name__
+    if not (inside if kind == "WordPiece" else begins and kind == "BPE"):
+        raise UserError(
+            "--data.whole-words needs a tokeniser that marks words",
+            got=f"a {kind} vocabulary",
+            expected=f"WordPiece with {INSIDE}, or byte-level BPE with {BEGINS}",
+            mend="leave it out",
+        )
+    found = np.zeros(tokenizer.vocabulary_size, bool)
+    for token, number in vocabulary.items():
+        if token not in special:
+            found[number] = token.startswith(INSIDE) if kind == "WordPiece" else not token.startswith(BEGINS)
+    return found
 
 
 @dataclass(frozen=True)

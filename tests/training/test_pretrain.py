@@ -189,6 +189,8 @@ def test_intervals_resample_documents_and_not_examples() -> None:
         (["--model.encoder", "FOLDER/roberta"], ["roberta", "BERT"]),
         (["--model.encoder", "FOLDER/larger"], ["vocabulary"]),
         (["--model.encoder", "FOLDER/roberta", "--data.tokenizer", "x"], ["--data.tokenizer"]),
+        (["--data.tokenizer-kind", "bpe", "--data.vocabulary", "200"], ["--data.vocabulary", "bpe", "261"]),
+        (["--mesh.data", "3"], ["does not divide the devices"]),
         (["--data.max-length", "600", "--model.encoder", "FOLDER/larger"], ["600"]),
         (["--train.metric", "accuracy"], ["--train.metric accuracy", "mlm_loss"]),
         (["experiments/sick_cross.py"], ["pairjax train"]),

@@ -11,6 +11,7 @@ from tests.tiny import write_tiny_encoder
 from tests.training.processes import finish, free_port, spawn, spawn_all
 from tests.training.test_processes import check_numbers, wait_for
 
+pytestmark = pytest.mark.slow
 STEPS = 6
 BATCH = 6
 
@@ -70,7 +71,6 @@ def test_two_processes_give_the_run_of_one(options: list[str], alone: Path, tmp_
     assert "perplexity" not in ended[1][1]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "devices", "mesh"),
     [(1, 8, ("--mesh.fsdp=2", "--mesh.tensor=2")), (2, 2, ("--mesh.fsdp=2", "--mesh.tensor=2")), (4, 1, ())],
@@ -83,7 +83,6 @@ def test_other_numbers_of_processes_and_meshes_give_the_run_of_one(
     check_same(tmp_path / "run", alone)
 
 
-@pytest.mark.slow
 def test_sigterm_on_one_saves_on_all_and_one_process_goes_on(options: list[str], alone: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     both = spawn_all(2, *options, f"--run.dir={run}")
@@ -97,7 +96,6 @@ def test_sigterm_on_one_saves_on_all_and_one_process_goes_on(options: list[str],
     check_same(run, alone)
 
 
-@pytest.mark.slow
 def test_processes_with_other_text_say_so(options: list[str], tmp_path: Path) -> None:
     write_documents(tmp_path / "a.txt", documents=20)
     environment = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
