@@ -253,13 +253,22 @@ def build_makers(data: CorpusConfig, corpora: Mapping[str, Corpus], tokenizer: P
     masking = build_masking(tokenizer, rate=data.mask_rate, most=data.most_masked, whole_words=data.whole_words)
     makers = {}
     for split, corpus in corpora.items():
+        cut = corpus.folder.name == "dev"
+        needed = 2 if data.objective == "nsp" else 1
+        if cut and corpus.facts.documents < needed:
+            raise UserError(
+                f"--data.dev-fraction {data.dev_fraction:g} cuts too little off as dev",
+                got=f"{corpus.facts.documents} of {corpora['train'].facts.documents + corpus.facts.documents} documents",
+                expected=f"at least {needed}",
+                mend="raise it, add documents (blank lines stand between them), or name other text with --data.dev",
+            )
         sampler = build_sampler(
             corpus,
             data.objective,
             budget=budget,
             short=data.short,
             seed=data.seed if split == "train" else HELD_OUT_SEED,
-            what=_named(data, split, cut=corpus.folder.name == "dev"),
+            what=_named(data, split, cut=cut),
         )
         makers[split] = RowMaker(sampler, masking, tokenizer, data.max_length)
     return makers
