@@ -258,7 +258,7 @@ def build_makers(data: CorpusConfig, corpora: Mapping[str, Corpus], tokenizer: P
         if cut and corpus.facts.documents < needed:
             raise UserError(
                 f"--data.dev-fraction {data.dev_fraction:g} cuts too little off as dev",
-                got=f"{corpus.facts.documents} of {corpora['train'].facts.documents + corpus.facts.documents} documents",
+                got=f"{corpus.facts.documents} of {sum(one.facts.documents for one in corpora.values())} documents",
                 expected=f"at least {needed}",
                 mend="raise it, add documents (blank lines stand between them), or name other text with --data.dev",
             )
