@@ -83,6 +83,7 @@ class Populations:
         self.heads = Heads.read(Path(settings["work"]) / "heads.npz")
         self.features, self.label = torch.from_numpy(self.heads.features), torch.from_numpy(self.heads.label)
         self.dev, self.order = torch.from_numpy(self.heads.dev), torch.from_numpy(self.heads.order)
+        self.decay = float(self.heads.decay)
 
     def open(self) -> dict[str, Any]:
         """Takes the number of threads that is faster: products this small may gain nothing by a second."""
@@ -102,12 +103,14 @@ class Populations:
             head.weight.copy_(torch.from_numpy(self.heads.kernel[seed].T))
             head.bias.copy_(torch.from_numpy(self.heads.bias[seed]))
         groups = [
-            {"params": [head.weight], "weight_decay": float(self.heads.decay)},
+            {"params": [head.weight], "weight_decay": self.decay},
             {"params": [head.bias], "weight_decay": 0.0},
         ]
         adam = torch.optim.AdamW(groups, lr=float(self.heads.rates[rate]))
         losses = []
-        for index in self.order[seed, :steps]:
+        # An epoch's last batch is smaller.
+        batches = [index[index >= 0] for index in self.order[seed, :steps]]
+        for index in batches:
             loss = torch.nn.functional.cross_entropy(head(self.features[index]), self.label[index])
             loss.backward()
             adam.step()
@@ -149,19 +152,20 @@ class PopulationsBatched(Populations):
         kernel, bias = stacked(self.heads.kernel), stacked(self.heads.bias[:, None])
         moments = [[torch.zeros_like(one) for _ in range(2)] for one in (kernel, bias)]
         losses = []
+        weight = (self.order >= 0).to(torch.float32)
+        weight /= weight.sum(dim=2, keepdim=True)
+        order = self.order.clamp(min=0)
         for step in range(steps):
-            index = self.order[:, step]
+            index = order[:, step]
             x, y = self.features[index], self.label[index]
             flat = torch.bmm(x, kernel.reshape(seeds, width, -1)) + bias.reshape(seeds, 1, -1)
             outputs = flat.reshape(seeds, -1, rates.shape[2], classes).permute(0, 3, 1, 2)
-            each = torch.nn.functional.cross_entropy(
-                outputs, y[:, :, None].expand(-1, -1, rates.shape[2]), reduction="none"
-            ).mean(dim=1)
+            targets = y[:, :, None].expand(-1, -1, len(self.heads.rates))
+            every = torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
+            each = (every * weight[:, step, :, None]).sum(dim=1)
             each.sum().backward()
             with torch.no_grad():
-                for one, (first, second), decay in zip(
-                    (kernel, bias), moments, (float(self.heads.decay), 0.0), strict=True
-                ):
+                for one, (first, second), decay in zip((kernel, bias), moments, (self.decay, 0.0), strict=True):
                     assert one.grad is not None
                     first.lerp_(one.grad, 0.1)
                     second.mul_(0.999).addcmul_(one.grad, one.grad, value=0.001)
