@@ -17,7 +17,9 @@ class Case:
         settings: Given to both workers.
         quick: What `--quick` changes in them.
         peer_settings: Given to the peer alone.
-        training: Whether losses over the first steps are compared, or else outputs.
+        compares: `losses` over the first steps, `outputs`, or nothing.
+        unit: What is counted.
+        part: Of the workload, besides the pairs: PRETRAINING, HEADS, or none.
     """
 
     title: str
@@ -29,13 +31,19 @@ class Case:
     quick: dict[str, Any] = field(default_factory=dict)
     peer_settings: dict[str, Any] = field(default_factory=dict)
     compares: str = "losses"
+    unit: str = "pairs"
+    part: str = ""
 
 
 def _cross(set_name: str, **more: Any) -> dict[str, Any]:
     return {"set": set_name, "kind": "cross", "batch_size": 32, **more}
 
 
+PRETRAINING, HEADS = "pretraining", "heads"
+"""Parts of the workload besides the pairs."""
 TRAIN = {"steps": 44}
+HEAD_STEPS = 417
+"""Three epochs of SICK's 4,439 pairs by 32."""
 CASES: dict[str, Case] = {
     "step": Case(
         "cross-encoder, the bare step on MRPC",
@@ -104,6 +112,68 @@ CASES: dict[str, Case] = {
         _cross("mrpc", epochs=4),
         {"epochs": 1},
         compares="",
+    ),
+    "pretrain": Case(
+        "pretraining, MiniLM on text, 32 rows of 128",
+        "BertForPreTraining as transformers ships it",
+        "pretrain",
+        "pretrain",
+        2.0,
+        {"steps": 8},
+        {"steps": 2},
+        unit="tokens",
+        part=PRETRAINING,
+    ),
+    "pretrain_gathered": Case(
+        "pretraining, MiniLM on text, 32 rows of 128",
+        "torch loop that gathers the masked positions",
+        "pretrain",
+        "pretrain_gathered",
+        1.1,
+        {"steps": 8},
+        {"steps": 2},
+        unit="tokens",
+        part=PRETRAINING,
+    ),
+    "evaluation": Case(
+        "evaluation during training, SICK test as dev",
+        "torch loop, dynamic padding",
+        "evaluation",
+        "evaluation",
+        None,
+        {"set": "sick", "kind": "cross", "batch_size": 128, "most": 4927},
+        {"most": 512},
+        compares="outputs",
+    ),
+    "loading": Case(
+        "an encoder's folder to tokeniser and parameters",
+        "AutoTokenizer and AutoModel",
+        "loading",
+        "loading",
+        None,
+        {},
+        compares="outputs",
+        unit="folders",
+    ),
+    "populations": Case(
+        "160 heads on cached vectors, SICK, 3 epochs",
+        "torch loop, one after another",
+        "populations",
+        "populations",
+        30.0,
+        {"steps": HEAD_STEPS},
+        unit="heads",
+        part=HEADS,
+    ),
+    "populations_batched": Case(
+        "160 heads on cached vectors, SICK, 3 epochs",
+        "torch loop, all heads by bmm",
+        "populations",
+        "populations_batched",
+        1.0,
+        {"steps": HEAD_STEPS},
+        unit="heads",
+        part=HEADS,
     ),
 }
 FIRST_STEP = "first_step"

@@ -17,21 +17,23 @@ class Cost:
         hidden: D.
         intermediate: Width of the feed-forward sublayers.
         above: Parameters of the pooler's and classifier's matrices, used once a pair.
+        words: Of the masked-token head's, used once for each token to predict.
     """
 
     layers: int
     hidden: int
     intermediate: int
     above: int
+    words: int = 0
 
-    def forward(self, lengths: Iterable[int], pairs: int) -> float:
-        """Operations to encode sequences of these lengths and classify `pairs` pairs."""
+    def forward(self, lengths: Iterable[int], pairs: int, *, masked: int = 0) -> float:
+        """Operations to encode sequences of these lengths, classify `pairs` pairs and predict `masked` tokens."""
         matrices = 4 * self.hidden**2 + 2 * self.hidden * self.intermediate
         total = 0.0
         for length in lengths:
             total += self.layers * (2.0 * matrices * length + 4.0 * length**2 * self.hidden)
-        return total + 2.0 * self.above * pairs
+        return total + 2.0 * self.above * pairs + 2.0 * self.words * masked
 
-    def training(self, lengths: Iterable[int], pairs: int) -> float:
+    def training(self, lengths: Iterable[int], pairs: int, *, masked: int = 0) -> float:
         """Forward and backward."""
-        return 3.0 * self.forward(lengths, pairs)
+        return 3.0 * self.forward(lengths, pairs, masked=masked)

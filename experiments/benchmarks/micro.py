@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flops import Cost
-from ours import matrix_rate
+from ours_case import matrix_rate
 
 from pairjax.base.config import LossConfig, ModelConfig, OptimConfig
 from pairjax.base.losses import make_loss

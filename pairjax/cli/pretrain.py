@@ -25,6 +25,10 @@ def main(args: Sequence[str]) -> int:
             )
     config = parse(PretrainConfig, rest, default=default, prog="pairjax pretrain", description=description)
 
+    from pairjax.training.distributed import initialize
+    from pairjax.training.liveness import watched
     from pairjax.training.pretrain import pretrain
 
-    return pretrain(config, name=name).exit_code
+    initialize()
+    with watched():
+        return pretrain(config, name=name).exit_code

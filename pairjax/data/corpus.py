@@ -1,7 +1,6 @@
-"""Text for pretraining: where it comes from, and its index of memory-mapped token arrays.
+"""Text for pretraining as an index of memory-mapped token arrays.
 
-A source gives sentences one by one with a mark after each document, so that a corpus of any size passes through in
-constant memory. The index is built once beside its final name and moved into place, and is named by what it was made
+The index is built once beside its final name and moved into place, and is named by what it was made
 of (SHA-256 of the texts, tokeniser, cut): a build that was stopped leaves nothing that could be read, and a source or
 a tokeniser that changed gives another index.
 
@@ -14,39 +13,23 @@ import os
 import shutil
 import tempfile
 import time
-import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from glob import glob
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from pairjax.base.errors import UserError
+from pairjax.data.corpus_sources import Source
 from pairjax.data.encode import PairTokenizer
 
-FORMAT = 1
+FORMAT = 2
 AT_ONCE = 4096
 """Sentences tokenised together."""
 HASHES_AT_ONCE = 1 << 25
 STALE_SECONDS = 86400
 """Age at which a build that never finished is taken for a dead one, and removed."""
-
-
-class Source(NamedTuple):
-    """A text file, or one set of rule-made documents.
-
-    Attributes:
-        name: For messages and the report.
-        digest: SHA-256 of the content.
-        sentences: The sentences in order; None ends a document.
-    """
-
-    name: str
-    digest: str
-    sentences: Callable[[], Iterator[str | None]]
 
 
 @dataclass(frozen=True)
@@ -111,101 +94,6 @@ def cache_folder(given: str | None) -> Path:
     if given is not None:
         return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pairjax" / "corpora"
-
-
-def text_sources(pattern: str, *, format: Literal["lines", "prose"], language: str, option: str) -> tuple[Source, ...]:
-    """The files of a glob, in the order of their names.
-
-    Raises:
-        UserError: It matches no file, or one that cannot be read.
-    """
-    paths = sorted(path for path in glob(os.path.expanduser(pattern), recursive=True) if os.path.isfile(path))
-    if not paths:
-        raise UserError(
-            f"{option} {pattern}: no such file", expected="a glob of text files, quoted, as in 'texts/*.txt'"
-        )
-    sources = []
-    for path in paths:
-        try:
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read", got=error.strerror) from None
-        read = _read_lines if format == "lines" else _read_prose
-        sources.append(Source(path, digest, partial(read, path, language)))
-    return tuple(sources)
-
-
-def rule_source(language: Literal["en", "pt"], *, documents: int, seed: Sequence[int]) -> Source:
-    """Stories made by rules (`pairjax.data.rules.stories`), by seed."""
-    from pairjax.data.rules.english import English
-    from pairjax.data.rules.portuguese import Portuguese
-    from pairjax.data.rules.stories import story
-    from pairjax.data.rules.words import Draws
-
-    def sentences() -> Iterator[str | None]:
-        grammar, draws = English() if language == "en" else Portuguese(), Draws(seed)
-        for _ in range(documents):
-            yield from story(grammar, draws)
-            yield None
-
-    name = f"rules/stories-{language}"
-    running = hashlib.sha256()
-    for sentence in sentences():
-        running.update(((sentence or "") + "\n").encode())
-    return Source(name, running.hexdigest(), sentences)
-
-
-def _decoded(path: str) -> Iterator[str]:
-    """Lines, NFC, without their ends and a byte order mark.
-
-    Raises:
-        UserError: Not UTF-8; names the byte.
-    """
-    offset = 0
-    with open(path, "rb") as file:
-        for raw in file:
-            try:
-                line = raw.decode("utf-8-sig" if offset == 0 else "utf-8")
-            except UnicodeDecodeError as error:
-                # The codec leaves the mark out of its count.
-                start = error.start + (3 if offset == 0 and raw.startswith(b"\xef\xbb\xbf") else 0)
-                raise UserError(
-                    f"{path}, byte {offset + start:,}: not UTF-8",
-                    got=f"0x{raw[start]:02x}",
-                    mend="convert the file, as with iconv -t UTF-8",
-                ) from None
-            offset += len(raw)
-            yield unicodedata.normalize("NFC", line).strip()
-
-
-def _read_lines(path: str, language: str) -> Iterator[str | None]:
-    for line in _decoded(path):
-        yield line or None
-    yield None
-
-
-def _read_prose(path: str, language: str) -> Iterator[str | None]:
-    try:
-        from sentencex import segment
-    except ImportError:
-        raise UserError(
-            "--data.format prose needs the package sentencex, which splits paragraphs into sentences",
-            mend="run: pip install sentencex; or put one sentence a line and use --data.format lines",
-        ) from None
-
-    def split(paragraph: list[str]) -> Iterator[str]:
-        yield from filter(None, (sentence.strip() for sentence in segment(language, " ".join(paragraph))))
-
-    paragraph: list[str] = []
-    for line in _decoded(path):
-        if line:
-            paragraph.append(line)
-        elif paragraph:
-            yield from split(paragraph)
-            paragraph = []
-    yield from split(paragraph)
-    yield None
 
 
 class _Writer:
@@ -349,7 +237,7 @@ def build_index(
     """
     made_of = {
         "format": FORMAT,
-        "sources": [source.digest for source in sources],
+        "sources": [list(source.identity) for source in sources],
         "tokenizer": tokenizer_digest(tokenizer),
         "cut": None if cut is None else list(cut),
     }

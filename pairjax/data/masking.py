@@ -1,18 +1,22 @@
 """Masked tokens, and drawn segments as rows of a batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int, Int32
+from jaxtyping import Bool, Int, Int32, Int64
 
+from pairjax.base.errors import UserError
 from pairjax.base.types import Batch
 from pairjax.data.encode import PairTokenizer
 from pairjax.data.nsp import PairSampler, Stream
-from pairjax.data.pipeline import PADDING_POSITION
+from pairjax.data.pipeline import PADDING_POSITION, made_ahead
 
 MASKED, REPLACED = 0.8, 0.9
 """Below the first share of [0, 1) a chosen token becomes the mask, below the second a random one, else it stays."""
+
+INSIDE, BEGINS = "##", "Ġ"
+"""WordPiece's mark of a token that goes on with a word; byte-level BPE's (a space) of one that begins one."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,38 @@ class Masking:
 
 
 def build_masking(tokenizer: PairTokenizer, *, rate: float, most: int, whole_words: bool) -> Masking:
-    """Masking with a tokeniser's vocabulary; it must have a mask token."""
+    """Masking with a tokeniser's vocabulary; it must have a mask token.
+
+    Raises:
+        UserError: Whole words are asked for, and the tokeniser marks none.
+    """
     assert tokenizer.mask_id is not None
     vocabulary = tokenizer.backend.get_vocab(with_added_tokens=True)
     special = {token for token in vocabulary if token.startswith("[") and token.endswith("]") and len(token) > 2}
     special |= {str(value) for key, value in tokenizer.settings.items() if key.endswith("_token")}
     words = np.sort(np.fromiter((i for token, i in vocabulary.items() if token not in special), np.int32))
-    continues = np.zeros(tokenizer.vocabulary_size, bool)
-    continues[[i for token, i in vocabulary.items() if token.startswith("##")]] = True
-    return Masking(rate, most, tokenizer.mask_id, words, continues if whole_words else None)
+    continues = _continues(tokenizer, vocabulary, special) if whole_words else None
+    return Masking(rate, most, tokenizer.mask_id, words, continues)
+
+
+def _continues(
+    tokenizer: PairTokenizer, vocabulary: Mapping[str, int], special: Set[str]
+) -> Bool[np.ndarray, " vocabulary"]:
+    """Which tokens go on with a word: those with WordPiece's mark, or those without byte-level BPE's."""
+    inside, begins = tuple(any(token.startswith(mark) for token in vocabulary) for mark in (INSIDE, BEGINS))
+    kind = type(tokenizer.backend.model).__name__
+    if not (inside if kind == "WordPiece" else begins and kind == "BPE"):
+        raise UserError(
+            "--data.whole-words needs a tokeniser that marks words",
+            got=f"a {kind} vocabulary",
+            expected=f"WordPiece with {INSIDE}, or byte-level BPE with {BEGINS}",
+            mend="leave it out",
+        )
+    found = np.zeros(tokenizer.vocabulary_size, bool)
+    for token, number in vocabulary.items():
+        if token not in special:
+            found[number] = token.startswith(INSIDE) if kind == "WordPiece" else not token.startswith(BEGINS)
+    return found
 
 
 @dataclass(frozen=True)
@@ -178,24 +205,44 @@ def train_rows(
     Yields:
         The step and its batch (this process's rows).
     """
-    import grain
-
     rows = -(-batch_size // multiple) * multiple
-    share = rows // process_count
-    if rows % process_count:
-        raise ValueError(f"{rows} rows do not divide over {process_count} processes; give multiple=")
+    place = _own_places(rows, process_index, process_count)
 
     def batch(step: int) -> tuple[int, Batch]:
-        place = np.arange(process_index * share, (process_index + 1) * share, dtype=np.int64)
         return step, maker.batch(np.where(place < batch_size, step * batch_size + place, -1))
 
-    options = grain.ReadOptions(num_threads=min(prefetch, 1), prefetch_buffer_size=prefetch)
-    return iter(grain.MapDataset.range(start_step, stop_step).map(batch).to_iter_dataset(options))
+    return made_ahead(batch, start_step, stop_step, prefetch=prefetch)
 
 
-def ordered_rows(maker: RowMaker, examples: int, *, batch_size: int, multiple: int = 1) -> Iterator[Batch]:
-    """Examples 0 to `examples - 1` in order, in batches of one shape; the last is filled up with empty rows."""
+def ordered_rows(
+    maker: RowMaker,
+    examples: int,
+    *,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    multiple: int = 1,
+) -> Iterator[Batch]:
+    """Examples 0 to `examples - 1` in order, in batches of one shape; the last is filled up with empty rows.
+
+    Args:
+        maker: Of the rows.
+        examples: How many.
+        batch_size: Examples a batch, over all processes.
+        process_index: Which slice of each batch's rows to make.
+        process_count: How many slices there are.
+        multiple: Rows of a batch are rounded up to a multiple of this.
+    """
     rows = -(-batch_size // multiple) * multiple
+    own = _own_places(rows, process_index, process_count)
     for start in range(0, examples, rows):
-        place = np.arange(start, start + rows, dtype=np.int64)
+        place = start + own
         yield maker.batch(np.where(place < examples, place, -1))
+
+
+def _own_places(rows: int, process_index: int, process_count: int) -> Int64[np.ndarray, " own"]:
+    """The places of a batch that one of several processes makes."""
+    if rows % process_count:
+        raise ValueError(f"{rows} rows do not divide over {process_count} processes; give multiple=")
+    share = rows // process_count
+    return np.arange(process_index * share, (process_index + 1) * share, dtype=np.int64)

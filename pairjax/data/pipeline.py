@@ -4,7 +4,7 @@ Nothing here keeps state: a batch is a function of the plan and the step, so a r
 number of processes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -86,6 +86,16 @@ def _own_rows(
     return index[process_index * share : (process_index + 1) * share]
 
 
+def made_ahead(
+    batch: Callable[[int], tuple[int, Batch]], start_step: int, stop_step: int, *, prefetch: int
+) -> Iterator[tuple[int, Batch]]:
+    """The batches of steps `start_step` to `stop_step - 1`, `prefetch` of them made ahead in a thread."""
+    import grain
+
+    options = grain.ReadOptions(num_threads=min(prefetch, 1), prefetch_buffer_size=prefetch)
+    return iter(grain.MapDataset.range(start_step, stop_step).map(batch).to_iter_dataset(options))
+
+
 def train_batches(
     encoded: EncodedPairs,
     label: Int32[np.ndarray, " pairs"] | Float32[np.ndarray, " pairs"] | None,
@@ -118,8 +128,6 @@ def train_batches(
     Yields:
         The step and its batch (this process's rows).
     """
-    import grain
-
     lengths = encoded.lengths
     steps = steps_per_epoch(len(encoded), batch_size)
     plan = lru_cache(maxsize=2)(
@@ -133,8 +141,7 @@ def train_batches(
         rows = _own_rows(epoch.index[step % steps], process_index, process_count)
         return step, make_batch(encoded, label, rows, int(epoch.length[step % steps]))
 
-    options = grain.ReadOptions(num_threads=min(prefetch, 1), prefetch_buffer_size=prefetch)
-    return iter(grain.MapDataset.range(start_step, stop_step).map(batch).to_iter_dataset(options))
+    return made_ahead(batch, start_step, stop_step, prefetch=prefetch)
 
 
 def eval_batches(

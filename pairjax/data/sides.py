@@ -43,8 +43,8 @@ def alone(keys: list[bytes], like: EncodedPairs) -> EncodedPairs:
     """Sequences as rows with a side A and nothing on side B.
 
     Args:
-        keys: Of `distinct_sides`.
-        like: The rows they came from.
+        keys: Each sequence's int32 ids as bytes, as `distinct_sides` gives them.
+        like: The rows they came from; its counts of what was cut are not theirs.
     """
     counts = np.asarray([len(key) for key in keys], np.int64) // np.dtype(np.int32).itemsize
     return replace(

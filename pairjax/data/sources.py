@@ -132,7 +132,8 @@ def _open_source(config: DataConfig) -> tuple[dict[str, Table], dict[str, Any], 
 
 
 def _open_tfds(config: DataConfig) -> tuple[dict[str, Table], dict[str, Any], list[str]]:
-    source = tfds.open_set(config)
+    assert config.tfds is not None
+    source = tfds.open_set(config.tfds, folder=config.tfds_dir, download=config.download)
     available = list(source.builder.info.splits)
     chosen, notes = tfds.choose_splits(available, source.title)
     if not chosen:

@@ -3,13 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import numpy as np
-from jaxtyping import Int32
-
 from pairjax.base.config import Truncation
 from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs
 from pairjax.data.encode import EncodedPairs, PairTokenizer, encode_pairs
+from pairjax.data.sides import alone
 
 
 def distinct_texts(splits: Iterable[Pairs]) -> tuple[str, ...]:
@@ -42,11 +40,8 @@ def encode_texts(
             expected="longest_first or head_tail",
         )
     both = encode_pairs(texts, [""] * len(texts), tokenizer, kind="bi", max_length=max_length, truncation=truncation)
-    within = np.arange(len(both.tokens)) - np.repeat(both.offsets[:-1], both.lengths)
-    lengths: Int32[np.ndarray, " texts"] = both.split
-    return replace(
-        both,
-        tokens=both.tokens[within < np.repeat(lengths, both.lengths)],
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        bare=int((lengths == 2).sum()),
-    )
+    begins = both.offsets[:-1]
+    keys = [both.tokens[i:j].tobytes() for i, j in zip(begins, begins + both.split, strict=True)]
+    # Every B is bare here; a text is where its row holds the two special tokens alone.
+    bare = int((both.split == 2).sum())
+    return replace(alone(keys, both), truncated=both.truncated, lost=both.lost, bare=bare)

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pairjax.base.config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.data.readers import Record, Table
 
@@ -50,9 +49,9 @@ def parse_name(text: str) -> TfdsName:
     return TfdsName(found["name"], found["config"], found["version"])
 
 
-def tfds_root(config: DataConfig) -> Path:
-    """Where prepared sets lie."""
-    given = config.tfds_dir or os.environ.get("TFDS_DATA_DIR")
+def tfds_root(folder: str | None) -> Path:
+    """Where prepared sets lie: the folder given, or TFDS's own."""
+    given = folder or os.environ.get("TFDS_DATA_DIR")
     return Path(given).expanduser() if given else Path.home() / "tensorflow_datasets"
 
 
@@ -154,31 +153,35 @@ class TfdsSet(NamedTuple):
     folder: Path
 
 
-def open_set(config: DataConfig) -> TfdsSet:
-    """The prepared set that `config.tfds` names.
+def open_set(text: str, *, folder: str | None, download: bool) -> TfdsSet:
+    """The prepared set of a name.
+
+    Args:
+        text: As `--data.tfds` has it.
+        folder: Where prepared sets lie; None for TFDS's own.
+        download: Whether one that is not there may be fetched.
 
     Raises:
         UserError: It is not there and may not be downloaded, or could not be; or its folder is damaged.
     """
-    assert config.tfds is not None
-    name, root = parse_name(config.tfds), tfds_root(config)
-    folder = find_prepared(name, root)
+    name, root = parse_name(text), tfds_root(folder)
+    found = find_prepared(name, root)
     with _quiet():
-        if folder is None and config.download:
-            _prepare(config.tfds, name, root)
-            folder = find_prepared(name, root)
-        if folder is None:
+        if found is None and download:
+            _prepare(text, name, root)
+            found = find_prepared(name, root)
+        if found is None:
             raise UserError(
-                f"TFDS set {config.tfds} is not prepared in {root}",
+                f"TFDS set {text} is not prepared in {root}",
                 mend="add --data.download to fetch it, or name the folder that has it with --data.tfds-dir",
             )
         import tensorflow_datasets as tfds
 
         try:
-            builder = tfds.builder_from_directory(str(folder))
+            builder = tfds.builder_from_directory(str(found))
         except Exception as error:  # A damaged dataset_info.json or features.json surfaces in many ways.
-            raise UserError(f"{folder}: a damaged TFDS set ({error})", mend="prepare it anew") from error
-    return TfdsSet(builder.info.full_name, builder, folder)
+            raise UserError(f"{found}: a damaged TFDS set ({error})", mend="prepare it anew") from error
+    return TfdsSet(builder.info.full_name, builder, found)
 
 
 def choose_splits(available: Sequence[str], title: str) -> tuple[dict[str, str], list[str]]:
@@ -236,8 +239,8 @@ def _examples(source: TfdsSet, split: str) -> Iterator[Mapping[str, Any]]:
         for row in range(len(records)):
             yield records[row]
         return
-    for path in sorted(info.splits[split].filepaths):
-        for record in tfrecords(Path(str(path))):
+    for path in split_files(source, split):
+        for record in tfrecords(path):
             yield info.features.deserialize_example_np(record)
 
 
@@ -259,6 +262,11 @@ def tfrecords(path: Path) -> Iterator[bytes]:
                 raise UserError(f"{path}: cut off or damaged", mend="prepare the set anew")
             yield file.read(length)
             file.seek(4, os.SEEK_CUR)
+
+
+def split_files(source: TfdsSet, split: str) -> tuple[Path, ...]:
+    """The files of one split, in their order."""
+    return tuple(sorted(Path(str(path)) for path in source.builder.info.splits[split].filepaths))
 
 
 def set_files(source: TfdsSet) -> dict[str, Path]:

@@ -12,6 +12,7 @@ from pairjax.base.config import ModelConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Batch, EncoderSpec, Params, Rates
 from pairjax.models.batches import tiny_batch
+from pairjax.models.encoder import encoder_heads
 from pairjax.models.pair_model import PairModel
 
 
@@ -168,7 +169,7 @@ def build_pair_model(
 def heads_by_path(config: ModelConfig, spec: EncoderSpec) -> tuple[tuple[str, int], ...]:
     """Path patterns to the number of attention heads that those parameters are made of."""
     return (
-        (r"encoder/.*/attention/(query|key|value|out)/.*", spec.num_heads),
+        *encoder_heads(spec),
         (r"interact/(.*/)?attention/(query|key|value|out)/.*", config.interact.heads),
         (r"combine/(.*/)?attention/(query|key|value|out)/.*", config.combine.heads),
     )

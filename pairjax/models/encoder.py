@@ -97,3 +97,8 @@ class Encoder(nn.Module):
                 attention_rate=None if rates is None else rates.attention,
             )
         return x
+
+
+def encoder_heads(spec: EncoderSpec) -> tuple[tuple[str, int], ...]:
+    """Path patterns to the number of attention heads that the encoder's parameters are made of."""
+    return ((r"encoder/.*/attention/(query|key|value|out)/.*", spec.num_heads),)

@@ -22,8 +22,7 @@ class PairModel(nn.Module):
     """Logits for each pair slot of a batch of rows.
 
     The seam is between `encode` and `classify`: hidden states from a cache enter at the latter, pooled vectors at
-    `classify_pooled`. The encoder and the
-    interaction run in the configured dtype, all that follows pooling in float32.
+    `classify_pooled`. The encoder and the interaction run in the configured dtype, all that follows pooling in float32.
 
     Attributes:
         config: With every default resolved (`pairjax.models.build.resolve`).

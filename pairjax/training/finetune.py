@@ -7,12 +7,12 @@ from rich.console import Console
 
 from pairjax.base.config import Config
 from pairjax.base.types import Params
-from pairjax.training.distributed import all_or_none, check_agreement, is_main
+from pairjax.training.distributed import all_or_none, is_main
 from pairjax.training.finish import finish
 from pairjax.training.loop import Fit
 from pairjax.training.rundir import RunFolder, check_run
 from pairjax.training.session import TrainResult, run_session
-from pairjax.training.setup import plain_config, prepare, use_compilation_cache, what_must_agree
+from pairjax.training.setup import check_alike, plain_config, prepare, use_compilation_cache
 from pairjax.training.tracking import check_tracking
 from pairjax.training.trainer import build_trainer
 
@@ -40,7 +40,7 @@ def train(config: Config, *, name: str = "pairs", console: Console | None = None
     with all_or_none():
         prepared = prepare(config)
         trainer = build_trainer(config, prepared)
-    check_agreement(what_must_agree(plain, prepared), what="what they train")
+    check_alike(plain, data=prepared.data.source, params=prepared.params)
 
     def end(done: Fit, params: Params, run: RunFolder, origin: Mapping[str, Any]) -> dict[str, Any]:
         return finish(config, trainer, done, params, run=run, origin=origin, console=shown)

@@ -18,7 +18,7 @@ from pairjax.base.stats import Interval, bootstrap_intervals
 from pairjax.base.types import Batch, Params, PretrainingLogits
 from pairjax.data.masking import RowMaker, ordered_rows
 from pairjax.models.pretraining import PretrainingFns
-from pairjax.step.sharding import put_batch, row_shards
+from pairjax.step.sharding import put_batch, row_shards, row_share
 from pairjax.step.step import make_eval_step
 
 
@@ -46,7 +46,10 @@ class HeldOut:
 
 
 def make_held_out(fns: PretrainingFns, *, mesh: jax.sharding.Mesh) -> Callable[..., HeldOut]:
-    """`held_out(params, maker, examples, batch_size=) -> HeldOut` of examples 0 to `examples - 1`."""
+    """`held_out(params, maker, examples, batch_size=) -> HeldOut` of examples 0 to `examples - 1`.
+
+    Of several processes each makes its own rows and gets the figures of all; all must call it alike.
+    """
 
     def figures(params: Params, batch: Batch) -> dict[str, Float[Array, " rows"]]:
         logits: PretrainingLogits = fns.apply(params, batch)
@@ -54,6 +57,8 @@ def make_held_out(fns: PretrainingFns, *, mesh: jax.sharding.Mesh) -> Callable[.
         target = jnp.asarray(batch.masked_targets)
         right = jnp.argmax(logits.masked, axis=-1) == target
         return {
+            "real": jnp.asarray(batch.weight)[:, 0],
+            "label": jnp.asarray(batch.label)[:, 0].astype(jnp.float32),
             "probability": jax.nn.softmax(logits.order)[:, 0, 1],
             "order_loss": cross_entropy(logits.order, jnp.asarray(batch.label))[:, 0],
             "masked": jnp.sum(weight, axis=1),
@@ -62,14 +67,17 @@ def make_held_out(fns: PretrainingFns, *, mesh: jax.sharding.Mesh) -> Callable[.
         }
 
     step = make_eval_step(figures, mesh=mesh)
+    index, count = row_share(mesh)
 
     def held_out(params: Params, maker: RowMaker, examples: int, *, batch_size: int) -> HeldOut:
         parts: list[dict[str, np.ndarray]] = []
-        for batch in ordered_rows(maker, examples, batch_size=batch_size, multiple=row_shards(mesh)):
+        share = {"process_index": index, "process_count": count, "multiple": row_shards(mesh)}
+        for batch in ordered_rows(maker, examples, batch_size=batch_size, **share):
             made = {name: np.asarray(value, np.float64) for name, value in step(params, put_batch(batch, mesh)).items()}
-            made["label"] = batch.label[:, 0]
-            parts.append({name: value[batch.weight[:, 0] > 0] for name, value in made.items()})
+            real = made.pop("real") > 0
+            parts.append({name: value[real] for name, value in made.items()})
         whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        whole["label"] = whole["label"].astype(np.int64)
         document = np.array([maker.sampler.document_of(index) for index in range(examples)])
         return HeldOut(document=document, **whole)
 

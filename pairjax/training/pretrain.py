@@ -10,9 +10,11 @@ from pairjax.base.losses import make_pretraining_loss
 from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.types import Batch, Params
 from pairjax.data.masking import RowMaker, train_rows
+from pairjax.models.encoder import encoder_heads
 from pairjax.step.optim import trainable_paths
-from pairjax.step.sharding import build_mesh, row_shards, row_share
+from pairjax.step.sharding import build_mesh, place_params, row_shards, row_share
 from pairjax.step.state import TrainState
+from pairjax.training.distributed import all_or_none, is_main
 from pairjax.training.held_out import HeldOut, make_held_out, quick_figures
 from pairjax.training.loop import Fit, Job
 from pairjax.training.pretrain_finish import PretrainEnd, finish_pretraining
@@ -24,7 +26,7 @@ from pairjax.training.pretrain_setup import (
 )
 from pairjax.training.rundir import RunFolder, check_run
 from pairjax.training.session import Programs, TrainResult, build_programs, run_session
-from pairjax.training.setup import use_compilation_cache
+from pairjax.training.setup import check_alike, use_compilation_cache
 from pairjax.training.tracking import check_tracking
 
 ORDER_METRICS = ("order_accuracy", "order_loss")
@@ -62,7 +64,9 @@ def held_out_size(maker: RowMaker, wanted: int) -> int:
 def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> tuple[Programs, Job, PretrainEnd]:
     """The update, the loop's job, and what the end of the run needs; compiles nothing yet."""
     order = config.data.objective != "none"
-    mesh, metric = build_mesh(), choose_metric(config)
+    metric = choose_metric(config)
+    mesh = build_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp, tensor=config.mesh.tensor)
+    placement = place_params(prepared.params, mesh, heads=encoder_heads(prepared.spec))
     maker, size = prepared.makers["train"], config.train.batch_size
     per_epoch = max(1, -(-len(maker.sampler) // size))
     steps = config.train.max_steps or config.train.epochs * per_epoch
@@ -77,6 +81,7 @@ def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> 
         total_steps=steps,
         seed=config.train.seed,
         mesh=mesh,
+        specs=placement.specs,
     )
     process_index, process_count = row_share(mesh)
     held_out = make_held_out(prepared.fns, mesh=mesh)
@@ -113,7 +118,7 @@ def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> 
         terms=terms,
         counts="tokens",
     )
-    return programs, job, PretrainEnd(prepared, job, score)
+    return programs, job, PretrainEnd(prepared, programs, job, score, placement.notes)
 
 
 def pretrain(config: PretrainConfig, *, name: str = "pretrain", console: Console | None = None) -> TrainResult:
@@ -127,14 +132,18 @@ def pretrain(config: PretrainConfig, *, name: str = "pretrain", console: Console
     Raises:
         UserError: Bad input, before anything is written; or a loss that is not finite.
     """
-    shown = console or Console(stderr=True)
+    shown = console or Console(stderr=True, quiet=not is_main())
     plain = plain_pretrain_config(config)
-    check_run(config.run, plain, default_name=name)
-    check_tracking(config.run)
-    choose_metric(config)
+    with all_or_none():
+        if is_main():
+            check_run(config.run, plain, default_name=name)
+        check_tracking(config.run)
+        choose_metric(config)
     use_compilation_cache(config.run.compilation_cache)
-    prepared = prepare_pretraining(config)
-    programs, job, end = build_pretraining(config, prepared)
+    with all_or_none():
+        prepared = prepare_pretraining(config)
+        programs, job, end = build_pretraining(config, prepared)
+    check_alike(plain, data=prepared.digests(), params=prepared.params)
 
     def finish(done: Fit, params: Params, run: RunFolder, origin: Mapping[str, Any]) -> dict[str, Any]:
         return finish_pretraining(config, end, done, params, run=run, origin=origin, console=shown)
@@ -147,7 +156,7 @@ def pretrain(config: PretrainConfig, *, name: str = "pretrain", console: Console
         plain=plain,
         name=name,
         unit="tokens",
-        notes=prepared.notes,
+        notes=(*prepared.notes, *end.notes),
         console=shown,
         finish=finish,
     )

@@ -11,12 +11,15 @@ from rich.text import Text
 from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.types import Params
 from pairjax.data.nsp import LABELS
+from pairjax.step.sharding import gather
+from pairjax.training.distributed import is_main
 from pairjax.training.held_out import HeldOut, figures_with_intervals, sizes
 from pairjax.training.loop import Fit, Job
 from pairjax.training.oracles import drawn_texts, oracle_scores
 from pairjax.training.present import format_score, plain_table, print_next
 from pairjax.training.pretrain_setup import PreparedPretraining
 from pairjax.training.rundir import RunFolder, write_json
+from pairjax.training.session import Programs
 from pairjax.weights import save_pretraining
 
 NAMES = {
@@ -41,13 +44,17 @@ class PretrainEnd:
 
     Attributes:
         prepared: Corpora and model.
+        programs: The compiled update.
         job: Of the loop.
-        score: `score(params, split, examples) -> HeldOut`.
+        score: `score(params, split, examples) -> HeldOut`; all processes call it alike.
+        notes: What the mesh does not divide, a line each.
     """
 
     prepared: PreparedPretraining
+    programs: Programs
     job: Job
     score: Callable[[Params, str, int], HeldOut]
+    notes: tuple[str, ...]
 
 
 def finish_pretraining(
@@ -60,7 +67,7 @@ def finish_pretraining(
     origin: Mapping[str, Any],
     console: Console,
 ) -> dict[str, Any]:
-    """Score, write and show; returns what result.json holds."""
+    """Score, write and show; returns what result.json holds. Of several processes all compute and the first writes."""
     prepared, progress = end.prepared, done.progress
     order = config.data.objective != "none"
     splits = [split for split in ("dev", "test") if split in prepared.makers]
@@ -92,6 +99,9 @@ def finish_pretraining(
             }
         },
     }
+    params = gather(params, end.programs.mesh)
+    if not is_main():
+        return result
     if order and config.evaluation.oracles:
         train = drawn_texts(prepared.makers["train"], config.evaluation.oracle_train)
         texts = {split: drawn_texts(prepared.makers[split], len(one.label)) for split, one in found.items()}

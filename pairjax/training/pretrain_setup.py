@@ -10,11 +10,12 @@ import jax
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig
 from pairjax.base.types import EncoderSpec, Hypers, Params, Rates
-from pairjax.data.corpus import Corpus, Cut, Source, build_index, cache_folder, rule_source, text_sources
+from pairjax.data.corpus import Corpus, Cut, build_index, cache_folder, tokenizer_digest
+from pairjax.data.corpus_sources import Source, rule_source, text_sources, tfds_sources
 from pairjax.data.encode import PairTokenizer, load_tokenizer
 from pairjax.data.masking import RowMaker, build_masking
 from pairjax.data.nsp import build_sampler
-from pairjax.data.wordpiece import trained_tokenizer
+from pairjax.data.train_tokenizer import trained_tokenizer
 from pairjax.models.pretraining import PretrainingFns, build_pretraining_model
 from pairjax.training.setup import check_fit
 from pairjax.weights import bert_config, copy_tokeniser, load_pretraining, read_encoder_spec, resolve_encoder
@@ -57,6 +58,11 @@ class PreparedPretraining:
     save_tokeniser: Callable[[Path], None]
     notes: tuple[str, ...]
 
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of each source of text, and of the tokeniser."""
+        found = {f"{split} {one.name}": one.digest for split, sources in self.sources.items() for one in sources}
+        return found | {"tokeniser": tokenizer_digest(self.tokenizer)}
+
 
 def plain_pretrain_config(config: PretrainConfig) -> dict[str, Any]:
     """The config as plain data, for JSON."""
@@ -74,8 +80,17 @@ def corpus_sources(data: CorpusConfig) -> dict[str, tuple[Source, ...]]:
     """The text of each split that the config names; dev is left out where it is to be cut off.
 
     Raises:
-        UserError: A glob matches nothing, or a file cannot be read.
+        UserError: A glob matches nothing, a file cannot be read, or the TFDS set is not there or holds no such text.
     """
+    if data.tfds is not None:
+        return tfds_sources(
+            data.tfds,
+            column=data.text,
+            folder=data.tfds_dir,
+            download=data.download,
+            format=data.format,
+            language=data.language,
+        )
     if data.corpus is None:
         sizes = {"train": data.documents, "dev": data.documents // 10, "test": data.documents // 10}
         return {
@@ -112,7 +127,11 @@ def corpus_tokenizer(data: CorpusConfig, train: tuple[Source, ...]) -> tuple[Pai
     """The tokeniser of a new model and its folder: one that is given, else trained on the corpus."""
     if data.tokenizer is None:
         return trained_tokenizer(
-            train, vocabulary=data.vocabulary, lowercase=data.lowercase, cache=cache_folder(data.cache)
+            train,
+            kind=data.tokenizer_kind,
+            vocabulary=data.vocabulary,
+            lowercase=data.lowercase,
+            cache=cache_folder(data.cache),
         )
     folder = resolve_encoder(data.tokenizer) if not _has_tokeniser(data.tokenizer) else Path(data.tokenizer)
     return load_tokenizer(folder, family="bert"), folder
@@ -232,21 +251,38 @@ def build_makers(data: CorpusConfig, corpora: Mapping[str, Corpus], tokenizer: P
     """
     budget = data.max_length - (2 if data.objective == "none" else 3)
     masking = build_masking(tokenizer, rate=data.mask_rate, most=data.most_masked, whole_words=data.whole_words)
-    options = {"train": "--data.corpus", "dev": "--data.dev", "test": "--data.test"}
-    if data.dev is None:
-        options["dev"] = "dev (cut off by --data.dev-fraction)"
     makers = {}
     for split, corpus in corpora.items():
+        cut = corpus.folder.name == "dev"
+        needed = 2 if data.objective == "nsp" else 1
+        if cut and corpus.facts.documents < needed:
+            raise UserError(
+                f"--data.dev-fraction {data.dev_fraction:g} cuts too little off as dev",
+                got=f"{corpus.facts.documents} of {sum(one.facts.documents for one in corpora.values())} documents",
+                expected=f"at least {needed}",
+                mend="raise it, add documents (blank lines stand between them), or name other text with --data.dev",
+            )
         sampler = build_sampler(
             corpus,
             data.objective,
             budget=budget,
             short=data.short,
             seed=data.seed if split == "train" else HELD_OUT_SEED,
-            what=options[split] if data.corpus is not None else f"rule-made {split}",
+            what=_named(data, split, cut=cut),
         )
         makers[split] = RowMaker(sampler, masking, tokenizer, data.max_length)
     return makers
+
+
+def _named(data: CorpusConfig, split: str, *, cut: bool) -> str:
+    """Which text a split is, for messages."""
+    if cut:
+        return "dev (cut off by --data.dev-fraction)"
+    if data.tfds is not None:
+        return f"--data.tfds {data.tfds}, {split}"
+    if data.corpus is None:
+        return f"rule-made {split}"
+    return f"--data.{'corpus' if split == 'train' else split}"
 
 
 def corpus_notes(data: CorpusConfig, corpora: Mapping[str, Corpus]) -> tuple[str, ...]:

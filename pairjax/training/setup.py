@@ -18,6 +18,7 @@ from pairjax.data.encode import EncodedPairs, PairTokenizer, encode_pairs, load_
 from pairjax.data.layout import Layout, choose_layout
 from pairjax.data.sources import load_pairs
 from pairjax.models.build import PairModelFns, build_pair_model, initial_params
+from pairjax.training.distributed import check_agreement, process_count
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder
 
 
@@ -184,18 +185,31 @@ def label_counts(task: TaskSpec, pairs: Pairs) -> Any:
     return np.bincount(pairs.label, minlength=len(task.labels))
 
 
-def what_must_agree(plain: Mapping[str, Any], prepared: Prepared) -> dict[str, Any]:
-    """What several processes of one run must have alike, by name: options, data, and a checksum of each parameter."""
-    local = {"run.progress": True, "run.compilation_cache": True}
+LOCAL = frozenset({"run.progress", "run.compilation_cache", "data.cache"})
+"""Options that each process of a run may have its own way."""
+
+
+def check_alike(plain: Mapping[str, Any], *, data: Mapping[str, Any], params: Params) -> None:
+    """Whether all processes of a run train the same, by options, data and a checksum of each parameter.
+
+    Args:
+        plain: The config as plain data.
+        data: What the data are, by name.
+        params: The initial parameters.
+
+    Raises:
+        UserError: They do not, on every process; says in what.
+    """
+    if process_count() == 1:
+        return
     options = {
         f"{section}.{name}" if isinstance(fields, Mapping) else section: value
         for section, fields in plain.items()
         for name, value in (fields.items() if isinstance(fields, Mapping) else ((section, fields),))
     }
-    agree = {name: value for name, value in options.items() if name not in local}
-    agree |= {f"data set {name}": value for name, value in prepared.data.source.items()}
+    agree = {name: value for name, value in options.items() if name not in LOCAL}
+    agree |= {f"data set {name}": value for name, value in data.items()}
     agree |= {
-        f"parameter {path}": zlib.crc32(np.ascontiguousarray(leaf).data)
-        for path, leaf in flatten(prepared.params).items()
+        f"parameter {path}": zlib.crc32(np.ascontiguousarray(leaf).data) for path, leaf in flatten(params).items()
     }
-    return agree
+    check_agreement(agree, what="what they train")

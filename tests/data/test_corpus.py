@@ -1,16 +1,19 @@
 """The index of a corpus: whole or not there, made anew when something changes, and honest about what is odd."""
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pairjax.base.errors import UserError
+from pairjax.base.pretrain_config import TokenizerKind
 from pairjax.data import corpus as corpus_module
-from pairjax.data.corpus import Corpus, Cut, build_index, rule_source, text_sources
+from pairjax.data.corpus import Corpus, Cut, build_index
+from pairjax.data.corpus_sources import rule_source, text_sources
 from pairjax.data.encode import PairTokenizer
-from pairjax.data.wordpiece import train_wordpiece, trained_tokenizer
+from pairjax.data.train_tokenizer import train_bpe, train_wordpiece, trained_tokenizer
 from tests.data.texts import index, tiny_tokenizer, write_documents
 
 
@@ -134,7 +137,7 @@ def test_text_that_is_not_utf8_names_file_and_byte(tmp_path: Path, tokenizer: Pa
     assert list((tmp_path / "cache").iterdir()) == []
     sources = text_sources(str(tmp_path / "a.txt"), format="lines", language="en", option="--data.corpus")
     with pytest.raises(UserError, match=r"a.txt, byte 13"):
-        trained_tokenizer(sources, vocabulary=200, lowercase=True, cache=tmp_path / "tokenizers")
+        trained_tokenizer(sources, kind="wordpiece", vocabulary=200, lowercase=True, cache=tmp_path / "tokenizers")
     assert not (tmp_path / "tokenizers").exists()
 
 
@@ -147,6 +150,8 @@ def test_no_file_and_no_text_are_errors(tmp_path: Path, tokenizer: PairTokenizer
     sources = text_sources(str(tmp_path / "a.txt"), format="lines", language="en", option="--data.corpus")
     with pytest.raises(UserError, match=r"a.txt: the corpus is empty"):
         train_wordpiece(sources, vocabulary=200, lowercase=True)
+    with pytest.raises(UserError, match=r"a.txt: the corpus is empty"):
+        train_bpe(sources, vocabulary=300, lowercase=True)
 
 
 @pytest.mark.parametrize(
@@ -163,18 +168,13 @@ def test_no_file_and_no_text_are_errors(tmp_path: Path, tokenizer: PairTokenizer
 def test_prose_is_split_into_sentences_across_lines(
     tmp_path: Path, language: str, text: str, expected: list[str]
 ) -> None:
-    pytest.importorskip("sentencex")
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     (source,) = text_sources(str(tmp_path / "a.txt"), format="prose", language=language, option="--data.corpus")
     assert list(source.sentences()) == [*expected, None]
-
-
-def test_prose_without_its_splitter_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sentencex", None)
-    (tmp_path / "a.txt").write_text("He slept.\n", encoding="utf-8")
-    (source,) = text_sources(str(tmp_path / "a.txt"), format="prose", language="en", option="--data.corpus")
-    with pytest.raises(UserError, match="pip install sentencex"):
-        list(source.sentences())
+    (lines,) = text_sources(str(tmp_path / "a.txt"), format="lines", language=language, option="--data.corpus")
+    # Read otherwise it is another text, which must not find the first one's index.
+    assert lines.digest == source.digest
+    assert lines.identity != source.identity
 
 
 @pytest.mark.parametrize("language", ["en", "pt"])
@@ -188,15 +188,43 @@ def test_rule_made_stories_are_the_same_by_seed_and_connected(language: str) -> 
     assert all(text is None or (text[0].isupper() and text.endswith(".")) for text in sentences)
 
 
-def test_a_trained_tokeniser_is_the_same_each_time_and_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("train", [train_wordpiece, train_bpe])
+def test_training_a_tokeniser_twice_gives_the_same(train: Callable[..., Any]) -> None:
     source = rule_source("pt", documents=60, seed=(0, 0))
-    one, two = (train_wordpiece([source], vocabulary=300, lowercase=False).to_str() for _ in range(2))
+    one, two = (train([source], vocabulary=320, lowercase=False).to_str() for _ in range(2))
     assert one == two
-    tokenizer, folder = trained_tokenizer([source], vocabulary=300, lowercase=False, cache=tmp_path)
-    assert tokenizer.backend.to_str() == one
-    assert trained_tokenizer([source], vocabulary=300, lowercase=False, cache=tmp_path)[1] == folder
-    assert tokenizer.vocabulary_size <= 300
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_a_trained_tokeniser_is_kept_and_reads_all_of_its_text(tmp_path: Path, kind: TokenizerKind) -> None:
+    source = rule_source("pt", documents=60, seed=(0, 0))
+    options = {"kind": kind, "vocabulary": 320, "lowercase": False, "cache": tmp_path}
+    tokenizer, folder = trained_tokenizer([source], **options)
+    assert trained_tokenizer([source], **options)[1] == folder
+    assert tokenizer.vocabulary_size <= 320
     assert tokenizer.mask_id is not None
     facts = build_index([source], tokenizer, cache=tmp_path)["train"].facts
     assert facts.unknown == 0
     assert facts.documents == 60
+
+
+def test_no_text_is_unknown_to_bpe_and_transformers_opens_it_alike(tmp_path: Path) -> None:
+    source = rule_source("en", documents=60, seed=(0, 0))
+    options = {"vocabulary": 320, "lowercase": True, "cache": tmp_path}
+    tokenizer, folder = trained_tokenizer([source], kind="bpe", **options)
+    assert trained_tokenizer([source], kind="wordpiece", **options)[1] != folder
+    text = "The man's café, 日本 \U0001f600!"
+    ids = tokenizer.backend.encode(text, add_special_tokens=False).ids
+    assert tokenizer.backend.token_to_id("[UNK]") not in ids
+    assert tokenizer.backend.decode(ids).split() == ["the", "man", "'", "s", "cafe", ",", "日", "本", "😀", "!"]
+    from transformers import AutoTokenizer
+
+    (tmp_path / "model").mkdir()
+    tokenizer.save(tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "bert"}')
+    opened = AutoTokenizer.from_pretrained(str(tmp_path / "model"))
+    pair = opened(text, "A dog.")
+    second = tokenizer.backend.encode("A dog.", add_special_tokens=False).ids
+    assert pair["input_ids"] == [tokenizer.cls_id, *ids, tokenizer.sep_id, *second, tokenizer.sep_id]
+    assert pair["token_type_ids"] == [0] * (len(ids) + 2) + [1] * (len(second) + 1)
+    assert opened.mask_token_id == tokenizer.mask_id

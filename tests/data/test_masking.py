@@ -1,13 +1,18 @@
 """Masks: rates, shapes, never a special token, whole words, fresh each epoch; and rows that are batches."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models
 
+from pairjax.base.errors import UserError
+from pairjax.data.corpus_sources import rule_source
 from pairjax.data.encode import PairTokenizer
 from pairjax.data.masking import Masking, RowMaker, build_masking, ordered_rows, train_rows
 from pairjax.data.nsp import Stream, build_sampler
+from pairjax.data.train_tokenizer import trained_tokenizer
 from tests.data.texts import index, tiny_tokenizer, write_documents
 
 
@@ -108,6 +113,22 @@ def test_special_tokens_stand_in_for_nothing(tokenizer: PairTokenizer) -> None:
     assert not masking.continues[tokenizer.backend.token_to_id("a")]
 
 
+def test_words_are_known_by_the_marks_of_either_kind_of_tokeniser(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    source = rule_source("en", documents=60, seed=(0, 0))
+    for kind in ("wordpiece", "bpe"):
+        trained, _ = trained_tokenizer([source], kind=kind, vocabulary=320, lowercase=True, cache=tmp_path)
+        masking = build_masking(trained, rate=0.15, most=7, whole_words=True)
+        # Five words and four marks.
+        text = "the nurse, unhappily: (re)reads"
+        ids = trained.backend.encode(text, add_special_tokens=False).ids
+        assert masking.continues is not None
+        assert len(ids) - masking.continues[ids].sum() == 9
+        assert not masking.continues[[trained.cls_id, trained.sep_id, trained.pad_id]].any()
+    unmarked = Tokenizer(models.WordLevel({"[PAD]": 0, "[MASK]": 1, "man": 2}, unk_token="[PAD]"))
+    with pytest.raises(UserError, match=r"--data.whole-words needs a tokeniser that marks words; got a WordLevel"):
+        build_masking(dataclasses.replace(tokenizer, backend=unmarked), rate=0.15, most=7, whole_words=True)
+
+
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_make_slices_of_the_rows_that_one_makes(
     tmp_path: Path, tokenizer: PairTokenizer, processes: int
@@ -125,6 +146,14 @@ def test_processes_make_slices_of_the_rows_that_one_makes(
         for name in set(batch._fields) - {"cached"}:
             joined = np.concatenate([getattr(part[number][1], name) for part in parts])
             np.testing.assert_array_equal(joined, getattr(batch, name))
+    held = {"batch_size": 10, "multiple": 4}
+    parts = [
+        list(ordered_rows(rows, 17, **held, process_index=index, process_count=processes)) for index in range(processes)
+    ]
+    for number, batch in enumerate(ordered_rows(rows, 17, **held)):
+        np.testing.assert_array_equal(
+            np.concatenate([part[number].example_id for part in parts]), np.asarray(batch.example_id)
+        )
 
 
 def test_prefetched_rows_are_the_same(tmp_path: Path, tokenizer: PairTokenizer) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from pairjax.base.errors import UserError
-from pairjax.data.corpus import Corpus, build_index, rule_source
+from pairjax.data.corpus import Corpus, build_index
+from pairjax.data.corpus_sources import rule_source
 from pairjax.data.encode import PairTokenizer
 from pairjax.data.nsp import LABELS, PairSampler, Stream, build_sampler, class_balance, fair_lengths, permuted
-from pairjax.data.wordpiece import trained_tokenizer
+from pairjax.data.train_tokenizer import trained_tokenizer
 from tests.data.texts import index, tiny_tokenizer, write_documents
 
 
@@ -143,7 +144,7 @@ def test_the_second_segment_and_the_lengths_do_not_betray_the_label(tmp_path: Pa
     from sklearn.linear_model import LogisticRegression
 
     source = rule_source("en", documents=400, seed=(0, 0))
-    tokenizer, _ = trained_tokenizer([source], vocabulary=800, lowercase=True, cache=tmp_path)
+    tokenizer, _ = trained_tokenizer([source], kind="wordpiece", vocabulary=800, lowercase=True, cache=tmp_path)
     one = sampler(build_index([source], tokenizer, cache=tmp_path)["train"], budget=61)
     drawn = [one.draw(i) for i in range(3000)]
     label = np.array([d.label for d in drawn])

@@ -1,5 +1,6 @@
 """TFDS sets through TFDS's own machinery: a GLUE-like builder is prepared here, then read without TensorFlow."""
 
+import dataclasses
 import json
 import shutil
 import struct
@@ -12,9 +13,12 @@ import pytest
 
 from pairjax.base.config import DataConfig
 from pairjax.base.errors import UserError
+from pairjax.base.pretrain_config import CorpusConfig
 from pairjax.base.types import TaskSpec
+from pairjax.cli.main import main
 from pairjax.data.sources import load_for_task, load_pairs
 from pairjax.data.tfds import choose_splits, find_prepared, parse_name
+from pairjax.training.pretrain_setup import corpus_sources
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -56,12 +60,30 @@ class TinyGlue(tfds.core.GeneratorBasedBuilder):
             yield i, texts | {"label": -1 if split == "test" else label, "idx": i}
 
 
+class TinyBooks(tfds.core.GeneratorBasedBuilder):
+    """Texts of three lines, train alone, as lm1b and wiki40b have them."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = tfds.features.FeaturesDict({"text": tfds.features.Text(), "year": np.int32})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(12)}
+
+    def _generate_examples(self, count):
+        for i in range(count):
+            yield i, {"text": f"The man {i} is São.\nNo dog {i}\nsleeps at {i}. All are here.", "year": 1900 + i}
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """A TFDS folder with both configs as ArrayRecord; the builder's code is forgotten by name."""
+    """A TFDS folder with the sets as ArrayRecord; the builders' code is forgotten by name."""
     root = tmp_path_factory.mktemp("tfds")
     for config in ("mrpc", "stsb"):
         TinyGlue(config=config, data_dir=str(root)).download_and_prepare(file_format="array_record")
+    TinyBooks(data_dir=str(root)).download_and_prepare(file_format="array_record")
     return root
 
 
@@ -236,3 +258,58 @@ def test_reading_a_set_logs_nothing(prepared, caplog, capfd):
     assert caplog.records == []
     out = capfd.readouterr()
     assert out.out + out.err == ""
+
+
+def sentences(data: CorpusConfig, split: str = "train") -> list[list[str]]:
+    """Of each document, the documents sorted: TFDS shuffles them."""
+    (source,) = corpus_sources(data)[split]
+    documents: list[list[str]] = [[]]
+    for sentence in source.sentences():
+        if sentence is None:
+            documents.append([])
+        else:
+            documents[-1].append(sentence)
+    assert documents.pop() == []
+    return sorted(documents)
+
+
+def test_a_set_of_texts_is_a_corpus_whose_examples_are_documents(prepared):
+    data = CorpusConfig(tfds="tiny_books", tfds_dir=str(prepared))
+    lines = [[f"The man {i} is São.", f"No dog {i}", f"sleeps at {i}. All are here."] for i in range(12)]
+    assert sentences(data) == sorted(lines)
+    prose = [[f"The man {i} is São.", f"No dog {i} sleeps at {i}.", "All are here."] for i in range(12)]
+    assert sentences(dataclasses.replace(data, format="prose")) == sorted(prose)
+    source = corpus_sources(data)["train"][0]
+    assert source.name == "tiny_books/1.0.0, split train"
+    assert len(source.digest) == 64
+
+
+def test_a_sets_own_splits_are_train_dev_and_test(prepared):
+    data = CorpusConfig(tfds="tiny_glue/mrpc", text="sentence2", tfds_dir=str(prepared))
+    found = corpus_sources(data)
+    assert {split: len(sentences(data, split)) for split in found} == {"train": ROWS, "dev": 6, "test": 5}
+    other = dataclasses.replace(data, text="sentence1")
+    assert corpus_sources(other)["train"][0].identity != found["train"][0].identity
+
+
+def test_what_a_corpus_cannot_be_made_of_is_told(prepared):
+    data = CorpusConfig(tfds="tiny_books", tfds_dir=str(prepared))
+    with pytest.raises(
+        UserError, match=r"split train: no column body; got columns (text, year|year, text); name .*--data\.text"
+    ):
+        corpus_sources(dataclasses.replace(data, text="body"))
+    with pytest.raises(UserError, match=r"row 1: column year holds no text; got 19\d\d"):
+        sentences(dataclasses.replace(data, text="year"))
+    with pytest.raises(UserError, match="TFDS set gone is not prepared in"):
+        corpus_sources(dataclasses.replace(data, tfds="gone"))
+    with pytest.raises(UserError, match=r"more than one corpus; got --data\.corpus and --data\.tfds"):
+        CorpusConfig(tfds="tiny_books", corpus="*.txt")
+
+
+def test_a_corpus_of_a_set_is_indexed_and_shown(prepared, tmp_path, capsys):
+    args = ["data", "corpus", "--data.tfds", "tiny_books", "--data.tfds-dir", str(prepared)]
+    args += ["--data.tokenizer-kind", "bpe", "--data.vocabulary", "300", "--data.dev-fraction", "0.25"]
+    assert main([*args, "--data.max-length", "64", "--data.cache", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "vocabulary: 300 tokens" in shown
+    assert "example 0: B is" in shown

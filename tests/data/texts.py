@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from pairjax.data.corpus import Corpus, Cut, build_index, text_sources
+from pairjax.data.corpus import Corpus, Cut, build_index
+from pairjax.data.corpus_sources import text_sources
 from pairjax.data.encode import PairTokenizer, load_tokenizer
 from tests.tiny import write_tiny_encoder
 

@@ -184,11 +184,14 @@ def test_intervals_resample_documents_and_not_examples() -> None:
         (["--data.corpus", "FOLDER/none*"], ["--data.corpus", "no such file"]),
         (["--data.corpus", "FOLDER/one.txt", "--data.dev", "FOLDER/one.txt"], ["single document", "blank line"]),
         (["--data.corpus", "FOLDER/short.txt"], ["one sentence only"]),
+        (["--data.corpus", "FOLDER/two.txt"], ["--data.dev-fraction 0.05", "0 of 2 documents", "--data.dev"]),
         (["--data.corpus", "FOLDER/empty.txt"], ["empty"]),
         (["--data.corpus", "FOLDER/latin.txt"], ["latin.txt, byte 3", "UTF-8"]),
         (["--model.encoder", "FOLDER/roberta"], ["roberta", "BERT"]),
         (["--model.encoder", "FOLDER/larger"], ["vocabulary"]),
         (["--model.encoder", "FOLDER/roberta", "--data.tokenizer", "x"], ["--data.tokenizer"]),
+        (["--data.tokenizer-kind", "bpe", "--data.vocabulary", "200"], ["--data.vocabulary", "bpe", "261"]),
+        (["--mesh.data", "3"], ["does not divide the devices"]),
         (["--data.max-length", "600", "--model.encoder", "FOLDER/larger"], ["600"]),
         (["--train.metric", "accuracy"], ["--train.metric accuracy", "mlm_loss"]),
         (["experiments/sick_cross.py"], ["pairjax train"]),
@@ -198,6 +201,7 @@ def test_bad_input_is_one_line_and_code_two(
     change: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "one.txt").write_text("the man\na dog\n")
+    (tmp_path / "two.txt").write_text("the man\na dog\n\nno man\nall dogs\n")
     (tmp_path / "short.txt").write_text("the man\n\na dog\n\nno man\n")
     (tmp_path / "empty.txt").write_text("\n\n")
     (tmp_path / "latin.txt").write_bytes("caf\xe9\n".encode("latin-1"))

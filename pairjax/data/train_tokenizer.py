@@ -1,4 +1,9 @@
-"""A tokeniser of one's own: WordPiece trained on the corpus, kept where its index is."""
+"""A tokeniser of one's own, WordPiece or byte-level BPE trained on the corpus, kept where its index is.
+
+Both split text as BERT does, into words and punctuation marks, and have its special tokens, so that a BERT encoder
+reads either. WordPiece marks a piece that goes on with a word by `##` and knows the commonest letters; BPE marks one
+that begins a word by `Ġ` and spells what it does not know by bytes, so that no text is unknown to it.
+"""
 
 import hashlib
 import json
@@ -11,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from pairjax.base.errors import UserError
-from pairjax.data.corpus import Source
+from pairjax.base.pretrain_config import TokenizerKind
+from pairjax.data.corpus_sources import Source
 from pairjax.data.encode import BERT_NAMES, PairTokenizer, load_tokenizer
 
-FORMAT = 1
+FORMAT = 2
 ALPHABET = 1000
 """Letters of a vocabulary, at most; rarer ones are unknown."""
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -49,7 +55,7 @@ def train_wordpiece(sources: Sequence[Source], *, vocabulary: int, lowercase: bo
     Raises:
         UserError: The text cannot be read, or there is none.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     alphabet = _alphabet(sources, normalizer)
@@ -69,33 +75,74 @@ def train_wordpiece(sources: Sequence[Source], *, vocabulary: int, lowercase: bo
     trained.train_from_iterator(_sentences(sources, faults), trainer)
     if faults:
         raise faults[0]
-    vocab = trained.get_vocab(with_added_tokens=True)
-    backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    backend = Tokenizer(models.WordPiece(trained.get_vocab(with_added_tokens=True), unk_token="[UNK]"))
     backend.normalizer = normalizer
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
+    return _with_specials(backend)
+
+
+def train_bpe(sources: Sequence[Source], *, vocabulary: int, lowercase: bool) -> Any:
+    """A `tokenizers.Tokenizer` of at most `vocabulary` tokens: BERT's words and special tokens, bytes below.
+
+    The same text gives the same vocabulary: bytes are numbered in their order, and ties between merges go by number.
+
+    Raises:
+        UserError: The text cannot be read, or there is none.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    sentences = (sentence for source in sources for sentence in source.sentences())
+    if next((sentence for sentence in sentences if sentence is not None), None) is None:
+        raise UserError(f"{sources[0].name}: the corpus is empty", expected="text, one sentence a line")
+    backend = Tokenizer(models.BPE(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    # A space before each word and each mark: what begins with it begins a word.
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), to_bytes])
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    faults: list[UserError] = []
+    backend.train_from_iterator(_sentences(sources, faults), trainer)
+    if faults:
+        raise faults[0]
+    return _with_specials(backend)
+
+
+def _with_specials(backend: Any) -> Any:
+    """The tokeniser, its special tokens marked and put around one text or two."""
+    from tokenizers import processors
+
     backend.add_special_tokens(list(SPECIALS))
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(name, vocab[name]) for name in ("[CLS]", "[SEP]")],
+        special_tokens=[(name, backend.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
     )
     return backend
 
 
 def trained_tokenizer(
-    sources: Sequence[Source], *, vocabulary: int, lowercase: bool, cache: Path
+    sources: Sequence[Source], *, kind: TokenizerKind, vocabulary: int, lowercase: bool, cache: Path
 ) -> tuple[PairTokenizer, Path]:
     """The tokeniser trained on the sources, from the cache where it is there; and its folder.
 
     Raises:
-        UserError: As `train_wordpiece`; or the cache cannot be written.
+        UserError: As `train_wordpiece` and `train_bpe`; or the cache cannot be written.
     """
-    made_of = [FORMAT, [source.digest for source in sources], vocabulary, lowercase]
+    made_of = [FORMAT, kind, [source.identity for source in sources], vocabulary, lowercase]
     folder = cache / f"tokenizer-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:20]}"
     if not (folder / "tokenizer.json").is_file():
-        backend = train_wordpiece(sources, vocabulary=vocabulary, lowercase=lowercase)
-        settings = dict(BERT_NAMES) | {"do_lower_case": lowercase, "tokenizer_class": "BertTokenizer"}
+        train = train_bpe if kind == "bpe" else train_wordpiece
+        backend = train(sources, vocabulary=vocabulary, lowercase=lowercase)
+        opened_by = "PreTrainedTokenizerFast" if kind == "bpe" else "BertTokenizer"
+        settings: dict[str, Any] = dict(BERT_NAMES) | {"do_lower_case": lowercase, "tokenizer_class": opened_by}
+        settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         try:
             cache.mkdir(parents=True, exist_ok=True)
             partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache))

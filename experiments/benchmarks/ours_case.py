@@ -1,0 +1,89 @@
+"""What our sides of the cases share: the matrix rate, the cost of a model, a case's config and its first losses."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flops import Cost
+from workload import NO_DROPOUT, model_config
+
+from pairjax.base.config import Config, DataConfig, EvalConfig, RunConfig, TrainConfig
+from pairjax.data.encode import EncodedPairs
+from pairjax.data.pipeline import make_batch
+from pairjax.training.setup import Prepared, prepare, use_compilation_cache
+from pairjax.training.trainer import build_trainer
+
+CHECKED = 10
+"""Steps without dropout, in file order, in which both sides' losses are compared."""
+
+
+def matrix_rate(seconds: float = 0.4, size: int = 1536) -> float:
+    """GFLOP/s of float32 products by the library that the steps use."""
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((size, size)), jnp.float32)
+    product = jax.jit(lambda a, b: a @ b)
+    jax.block_until_ready(product(x, x))
+    began, done = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        jax.block_until_ready(product(x, x))
+        done += 1
+    return 2.0 * size**3 * done / (time.perf_counter() - began) / 1e9
+
+
+def sequences(encoded: EncodedPairs, pairs: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Lengths of the sequences that the encoder reads for some pairs."""
+    index = np.asarray(pairs, np.int64)
+    lengths, first = encoded.lengths[index], encoded.split[index]
+    return lengths if encoded.kind == "cross" else np.concatenate([first, lengths - first])
+
+
+def cost_of(prepared: Prepared) -> Cost:
+    """Of a pair model whose head is linear."""
+    spec, above = prepared.spec, 0
+    for name, tree in prepared.params.items():
+        if name != "encoder":
+            above += sum(leaf.size for leaf in jax.tree.leaves(tree) if leaf.ndim == 2)
+    return Cost(spec.num_layers, spec.hidden_size, spec.intermediate_size, above)
+
+
+class Case:
+    """What the cases of training share."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.work = Path(settings["work"])
+        self.name, self.kind = settings["set"], settings["kind"]
+        self.meta = json.loads((self.work / "meta.json").read_text())
+        use_compilation_cache(settings.get("cache") or str(self.work / "xla"))
+
+    def config(self, **train: Any) -> Config:
+        """With the defaults of `pairjax train`."""
+        folder = self.work / self.name
+        return Config(
+            data=DataConfig(path=str(folder), **self.settings.get("data", {})),
+            model=replace(model_config(self.kind), encoder=self.meta["encoder"]),
+            train=TrainConfig(batch_size=self.settings["batch_size"], **train),
+            evaluation=EvalConfig(bootstrap=100, swap=False, fit=False),
+            run=RunConfig(dir=str(self.work / "run"), overwrite=True, progress=False),
+        )
+
+    def check(self) -> dict[str, Any]:
+        """Losses of the first steps without dropout, batches in file order."""
+        config = self.config(max_steps=CHECKED)
+        config = replace(config, model=replace(config.model, dropout=NO_DROPOUT))
+        prepared = prepare(config)
+        trainer = build_trainer(config, prepared)
+        state, losses, size = trainer.programs.state, [], config.train.batch_size
+        encoded, label = prepared.encoded["train"], prepared.targets["train"]
+        for step in range(CHECKED):
+            index = np.arange(step * size, (step + 1) * size, dtype=np.int32)[:, None] % len(encoded)
+            length = int(encoded.lengths[index].max())
+            rung = next(rung for rung in (*prepared.layout.ladder, length) if rung >= length)
+            state, metrics = trainer.job.step(state, make_batch(encoded, label, index, rung))
+            losses.append(float(metrics["loss_sum"]) / float(metrics["weight_sum"]))
+        return {"losses": losses}

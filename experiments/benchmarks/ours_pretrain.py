@@ -1,0 +1,82 @@
+"""Our side of pretraining: the compiled step over the run's own stream, segments drawn and masked as it goes."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flops import Cost
+from ours_case import CHECKED
+from protocol import Worker
+from workload import NO_DROPOUT
+from workload_more import PRETRAINING, pretrain_config
+
+from pairjax.base.pretrain_config import PretrainConfig
+from pairjax.training.loop import Job
+from pairjax.training.pretrain import build_pretraining
+from pairjax.training.pretrain_setup import prepare_pretraining
+from pairjax.training.session import Programs
+from pairjax.training.setup import use_compilation_cache
+
+
+class Pretrain:
+    """The bare step over the data's own stream: no evaluation, no checkpoint, no log."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.steps = settings["steps"]
+        self.work = Path(settings["work"])
+        self.meta = json.loads((self.work / "meta.json").read_text())[PRETRAINING]
+        use_compilation_cache(str(self.work / "xla"))
+
+    def build(self, config: PretrainConfig) -> tuple[Programs, Job]:
+        self.prepared = prepare_pretraining(config)
+        programs, job, _ = build_pretraining(config, self.prepared)
+        return programs, job
+
+    def open(self) -> dict[str, Any]:
+        began = time.perf_counter()
+        self.programs, self.job = self.build(pretrain_config(self.work, self.meta["corpus"]))
+        loading = time.perf_counter() - began
+        self.cost = Cost(**self.meta["cost"])
+        self.state, metrics = self.job.step(self.programs.state, next(self.job.batches(0))[1])
+        jax.block_until_ready(metrics)
+        return {"seconds_to_load": loading}
+
+    def check(self) -> dict[str, Any]:
+        """Losses of the first steps without dropout."""
+        config = pretrain_config(self.work, self.meta["corpus"])
+        config = replace(config, model=replace(config.model, dropout=NO_DROPOUT))
+        programs, job = self.build(config)
+        state, losses = programs.state, []
+        for _, batch in job.batches(0):
+            state, metrics = job.step(state, batch)
+            losses.append(float(np.sum(np.asarray(metrics["loss_sum"]) / np.asarray(metrics["weight_sum"]))))
+            if len(losses) == CHECKED:
+                break
+        return {"losses": losses}
+
+    def round(self, turn: int) -> dict[str, Any]:
+        lengths, masked, losses = [], 0, []
+        first = turn * self.steps % self.meta["batches"]
+        began = time.perf_counter()
+        for done, (_, batch) in enumerate(self.job.batches(first), start=1):
+            self.state, metrics = self.job.step(self.state, batch)
+            losses.append(metrics)
+            lengths += (batch.pair_ids > 0).sum(axis=1).tolist()
+            masked += int(batch.masked_weights.sum())
+            if done == self.steps:
+                break
+        jax.block_until_ready(metrics)
+        seconds = time.perf_counter() - began
+        return {
+            "seconds": seconds,
+            "count": sum(lengths),
+            "flops": self.cost.training(lengths, len(lengths), masked=masked),
+            "loss": float(np.mean([np.sum(m["loss_sum"] / m["weight_sum"]) for m in losses[-10:]])),
+        }
+
+
+CASES: dict[str, type[Worker]] = {"pretrain": Pretrain}
