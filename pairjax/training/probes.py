@@ -43,14 +43,15 @@ WORD = re.compile(r"n't|\w+(?=n't)|\w+", re.UNICODE)
 RESAMPLES = 1000
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """Lower-cased words; n't is one of its own."""
     return WORD.findall(text.lower().replace("’", "'"))
 
 
 def length_features(pairs: Pairs) -> Float[np.ndarray, "pairs features"]:
     """Words and characters of A and of B, and their differences."""
     counts = np.array(
-        [(len(_words(a)), len(_words(b)), len(a), len(b)) for a, b in zip(pairs.first, pairs.second, strict=True)],
+        [(len(words_of(a)), len(words_of(b)), len(a), len(b)) for a, b in zip(pairs.first, pairs.second, strict=True)],
         dtype=np.float64,
     ).reshape(len(pairs), 4)
     return np.column_stack([counts, counts[:, 0] - counts[:, 1], counts[:, 2] - counts[:, 3]])
@@ -60,7 +61,7 @@ def overlap_features(pairs: Pairs) -> Float[np.ndarray, "pairs features"]:
     """Jaccard index, shares of A's words in B and of B's in A, lengths, and negations (each, difference, absolute)."""
     rows = []
     for one, two in zip(pairs.first, pairs.second, strict=True):
-        a, b = _words(one), _words(two)
+        a, b = words_of(one), words_of(two)
         first, second = set(a), set(b)
         shared = len(first & second)
         negated = sum(word in NEGATIONS for word in a), sum(word in NEGATIONS for word in b)
