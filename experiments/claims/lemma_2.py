@@ -57,7 +57,7 @@ from pairjax.training.slices import Slice
 SMALLEST = 2.0
 
 
-def predictions(search: Search, task: str, *kinds: str, twin: bool = False):  # noqa: ANN201
+def predictions(search: Search, task: str, *kinds: str, twin: bool = False):
     """Out of fold, by the trial that inner folds chose among some kinds, or by the pooled model of its size."""
     results = search.of(task, *kinds)
     chosen = choose(results)

@@ -1,0 +1,168 @@
+"""Nested cross-validation: a fold's labels decide nothing of its own predictions; equal sizes; slices."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pairjax.base.config import DataConfig, FeatureConfig, OptimConfig
+from pairjax.base.errors import UserError
+from pairjax.base.types import Hypers, Pairs, Rates
+from pairjax.data.sources import load_pairs
+from pairjax.training import nested
+from pairjax.training.features import cached_features
+from pairjax.training.heads import make_runs
+from pairjax.training.interactions import KINDS, drawn, grid
+from pairjax.training.nested import (
+    NestedDesign,
+    Trial,
+    TrialResult,
+    choose,
+    out_of_fold,
+    run_trial,
+    stratified_folds,
+    trial_model,
+)
+from pairjax.training.population import make_hypers, train_population
+from pairjax.training.slices import rule_slices, word_slices
+from pairjax.training.tokens import TokenTask, fit_projection, parameter_count, token_program, token_task
+from tests.tiny import write_tiny_encoder
+
+DESIGN = NestedDesign(folds=3, seeds=(0, 1), token_rates=(3e-3, 1e-2), pooled_rates=(3e-3, 3e-2), steps=30, at_once=8)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> TokenTask:
+    folder = tmp_path_factory.mktemp("nested")
+    encoder = write_tiny_encoder(folder / "encoder")
+    data = load_pairs(DataConfig(rules="entailment", sizes=(90, 1, 0)))
+    data = dataclasses.replace(data, splits={"train": data.splits["train"]})
+    features = cached_features(data.splits.values(), folder / "f", FeatureConfig(encoder=str(encoder), tokens=True))
+    assert features.tokens is not None
+    return token_task(data, features, projection=fit_projection(features.tokens, 16))
+
+
+@pytest.fixture(scope="module")
+def fold(source: TokenTask) -> np.ndarray:
+    return stratified_folds(source.heads.label("train"), 3)
+
+
+def relabelled(source: TokenTask, rows: np.ndarray) -> TokenTask:
+    """Other labels on some rows."""
+    pairs = source.heads.splits["train"]
+    assert pairs.label is not None
+    label = pairs.label.copy()
+    label[rows] = (label[rows] + 1) % 3
+    heads = dataclasses.replace(
+        source.heads, splits={"train": dataclasses.replace(pairs, label=label)}, target=label, key="other"
+    )
+    return dataclasses.replace(source, heads=heads, key="other")
+
+
+@pytest.mark.parametrize("trial", [Trial("none"), Trial("cross", 1, 2)], ids=lambda trial: trial.name)
+def test_a_folds_labels_decide_nothing_of_its_own_predictions(
+    source: TokenTask, fold: np.ndarray, trial: Trial, tmp_path: Path
+) -> None:
+    found = run_trial(source, fold, trial, DESIGN, folder=tmp_path)
+    other = run_trial(relabelled(source, fold == 0), fold, trial, DESIGN, folder=tmp_path)
+    np.testing.assert_array_equal(found.inner[0], other.inner[0])
+    np.testing.assert_array_equal(found.predicted[:, fold == 0], other.predicted[:, fold == 0])
+    assert found.rates[0] == other.rates[0]
+    assert (found.inner[1:] != other.inner[1:]).any()
+    assert (found.predicted[:, fold != 0] != other.predicted[:, fold != 0]).any()
+
+
+def test_inner_scores_are_those_of_the_fits_one_by_one_and_a_trial_is_read_the_second_time(
+    source: TokenTask, fold: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = Trial("none")
+    found = run_trial(source, fold, trial, DESIGN, folder=tmp_path)
+    program = token_program(source, trial_model(trial, source), optim=OptimConfig(), steps=30, dropout=False)
+    label = source.heads.label("train")
+    for outer, (place, rate) in itertools.product(range(3), enumerate(DESIGN.pooled_rates)):
+        scores = []
+        for inner in {0, 1, 2} - {outer}:
+            hypers = make_hypers(Hypers(0.0, 0.01, 0.0, Rates(0.0, 0.0, 0.0, 0.0)), learning_rate=[rate])
+            rows = np.flatnonzero((fold != outer) & (fold != inner))
+            runs = make_runs([rows], seeds=(1000,), hypers=hypers, batch_size=32, steps=30)
+            inside = np.flatnonzero(fold == inner).astype(np.int32)
+            outputs = train_population(program, runs, evaluate={"i": inside}).outputs["i"][0, 0]
+            scores.append((outputs.argmax(axis=1) == label[inside]).mean())
+        assert found.inner[outer, place] == pytest.approx(np.mean(scores))
+    np.testing.assert_array_equal(found.rates, np.asarray(DESIGN.pooled_rates)[found.inner.argmax(axis=1)])
+    monkeypatch.setattr(nested, "_run", lambda *_: pytest.fail("was run again"))
+    again = run_trial(source, fold, trial, DESIGN, folder=tmp_path)
+    np.testing.assert_array_equal(again.predicted, found.predicted)
+    assert again.parameters == found.parameters == 4 * 16 * 3 + 3
+
+
+def test_sized_heads_have_as_many_parameters_as_attention_over_tokens(source: TokenTask) -> None:
+    def size(trial: Trial) -> int:
+        program = token_program(source, trial_model(trial, source), optim=OptimConfig(), steps=1, dropout=False)
+        return parameter_count(program)
+
+    for layers in (1, 2, 3):
+        assert size(Trial("sized", layers)) == pytest.approx(size(Trial("joint", layers, 4)), rel=0.02)
+    assert size(Trial("cross", 2, 1)) == size(Trial("self", 2, 8))
+
+
+def test_folds_share_out_every_stratum() -> None:
+    strata = np.repeat(np.array(["a", "b", "c"]), [50, 31, 3])
+    fold = stratified_folds(strata, 4)
+    for name in "abc":
+        counts = np.bincount(fold[strata == name], minlength=4)
+        assert counts.max() - counts.min() <= 1
+    assert np.bincount(fold).tolist() == [21, 21, 21, 21]
+    assert (fold != stratified_folds(strata, 4, seed=1)).any()
+    for folds in (2, 85):
+        with pytest.raises(UserError, match="nested"):
+            stratified_folds(strata, folds)
+
+
+def test_each_fold_is_read_by_the_trial_that_its_inner_folds_chose() -> None:
+    fold = np.array([0, 0, 1, 2, 2, 1])
+
+    def result(inner: list[float], value: int) -> TrialResult:
+        return TrialResult(np.array([inner]).T, np.ones(3), np.full((2, 6), value, np.int8), 1, ())
+
+    results = {
+        Trial("self", 1, 1): result([0.5, 0.9, 0.4], 0),
+        Trial("cross", 1, 1): result([0.6, 0.2, 0.4], 1),
+        Trial("gate"): result([-np.inf, 0.3, 0.3], 2),
+    }
+    chosen = choose(results)
+    assert [trial.kind for trial in chosen] == ["cross", "self", "self"]
+    np.testing.assert_array_equal(out_of_fold(results, chosen, fold), [[1, 1, 0, 0, 0, 0]] * 2)
+
+
+def test_the_grid_varies_layers_and_heads_one_at_a_time() -> None:
+    trials = [trial for kind in KINDS for trial in grid(kind)]
+    assert len(trials) == len(set(trials)) == 1 + 3 + 1 + 4 * 6
+    assert {(t.layers, t.heads) for t in grid("joint")} == {(1, 4), (2, 4), (3, 4), (1, 1), (1, 2), (1, 8)}
+
+
+def test_slices_by_words_and_by_rules() -> None:
+    rules = ("roles", "negation", "numbers", "quantifiers", "hypernyms", "factives")
+    pairs = Pairs(
+        first=("A dog bites a man.", "A man isn't here", "Two dogs run", "Some dogs run", "A dog runs", "No dog runs"),
+        second=("a man bites a dog", "A man is here", "Three dogs run", "Some dogs rest", "A dog rests", "all dogs no"),
+        label=None,
+        where=tuple(
+            f"rule:{rule}/neutral" for rule in ("roles", "negation", "numbers", "quantifiers", "x", "factives")
+        ),
+    )
+    assert word_slices(pairs).tolist() == ["roles", "negation", "quantifiers", "rest", "rest", "negation"]
+    assert rule_slices(pairs).tolist() == ["roles", "negation", "rest", "quantifiers", "rest", "rest"]
+
+
+def test_a_pool_takes_so_many_of_a_slice_and_fills_up_with_the_rest() -> None:
+    slices = np.repeat(np.array(["roles", "negation", "rest"]), [3, 50, 200])
+    rows = drawn(slices, of_slice=20, pool=100)
+    assert {name: int((slices[rows] == name).sum()) for name in ("roles", "negation", "rest")} == {
+        "roles": 3,
+        "negation": 20,
+        "rest": 77,
+    }
+    assert (np.diff(rows) > 0).all()
