@@ -31,6 +31,8 @@ VARIABLES = {INK: "ink", SOFT: "soft", LINE: "line", PAPER: "paper"} | {
 }
 WIDTH = 3.9
 """Inches."""
+BINS = 40
+"""Points of a smoothed curve."""
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "pairjax",
@@ -149,18 +151,18 @@ def forest(
         signed: Whether values are differences.
     """
     with style():
-        figure = Figure(figsize=(WIDTH, 0.36 * len(bars) + (0.75 if references else 0.55)))
+        figure = Figure(figsize=(WIDTH, 0.38 * len(bars) + (0.75 if references else 0.55)))
         axes = figure.add_subplot()
         for place, bar in enumerate(bars):
             _draw_bar(axes, bar, -place, language=language, digits=digits, signed=signed)
         axes.set_ylim(-len(bars) + 0.55, 0.75 + (0.45 if references else 0.0))
         for label, value in references:
-            axes.axvline(value, color=SOFT, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
+            axes.plot((value, value), (-len(bars) + 0.55, 0.72), color=SOFT, linewidth=0.8, dashes=(3, 2), zorder=0)
             axes.annotate(label, (value, 0.75), ha="center", va="bottom", fontsize=7, color=SOFT)
         axes.margins(x=0.06)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 2.5, 5, 10)))
         local_ticks(axes, language)
         axes.set_xlabel(axis)
         return themed(to_svg(figure), alt=alt)
@@ -203,7 +205,7 @@ class Line:
     points: bool = True
 
 
-def binned(x: Sequence[float], y: Sequence[float], *, bins: int = 60) -> tuple[list[float], list[float]]:
+def binned(x: Sequence[float], y: Sequence[float], *, bins: int = BINS) -> tuple[list[float], list[float]]:
     """Means of neighbours, so that a curve of many steps is smooth and small; not finite values are left out."""
     across, values = np.asarray(x, float), np.asarray(y, float)
     keep = np.isfinite(values)
@@ -278,13 +280,13 @@ def draw_curves(
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     local_ticks(axes, language)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=(1, 2, 5, 10)))
     if log:
         low, high = axes.get_ylim()
         few = math.log10(high / low) < 1.2
         axes.yaxis.set_minor_formatter(axes.yaxis.get_major_formatter() if few else NullFormatter())
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 2.5, 5, 10)))
     _label_ends(axes, ends)
 
 
@@ -333,15 +335,8 @@ def reliability_diagram(
         figure = Figure(figsize=(WIDTH, 4.0))
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         start = max(0.0, 1.0 / classes - 0.04)
-        top.plot((start, 1), (start, 1), color=SOFT, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
-        top.annotate(
-            language.say("reliability.perfect"),
-            (start + 0.12 * (1 - start), start + 0.12 * (1 - start)),
-            xytext=(5, -8),
-            textcoords="offset points",
-            color=SOFT,
-            fontsize=7,
-        )
+        perfect = language.say("reliability.perfect")
+        top.plot((start, 1), (start, 1), color=SOFT, linewidth=0.8, dashes=(3, 2), zorder=0, label=perfect)
         edges = np.linspace(0.0, 1.0, len(before) + 1)
         for series, (bins, label) in enumerate(((before, "before"), (after, "after"))):
             colour = SERIES[1 - series]
@@ -362,7 +357,7 @@ def reliability_diagram(
             total = sum(one.pairs for one in points)
             shares = [0.0 if one is None else one.pairs / total for one in bins]
             bottom.stairs(shares, edges, color=colour, linewidth=1.2, fill=bool(series), alpha=0.45 if series else 1.0)
-        top.legend(loc="upper left", frameon=False, fontsize=7.5, handlelength=1.6)
+        top.legend(loc="lower right", frameon=False, fontsize=7.5, handlelength=1.6)
         top.set_ylim(-0.03, 1.06)
         top.set_xlim(start, 1.015)
         top.set_title(language.say("reliability.right"))

@@ -83,7 +83,7 @@ class Language:
         if score is None or score.get("low") is None or score.get("high") is None:
             return ""
         write = self.signed if signed else self.number
-        between = "; " if self.code == "pt" else ", "
+        between = (";" if self.code == "pt" else ",") + "\N{NO-BREAK SPACE}"
         return f"[{write(score['low'], digits)}{between}{write(score['high'], digits)}]"
 
     def p_value(self, value: float | None) -> str:

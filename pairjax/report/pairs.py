@@ -5,7 +5,7 @@ from typing import Any
 
 from pairjax.report.analysis import class_scores, hardest, reliability, slices
 from pairjax.report.blocks import Block, Cell, Drawing, Example, Examples, Paragraph, Section, Table, cells
-from pairjax.report.draw import Bar, Line, binned, curves, forest, reliability_diagram
+from pairjax.report.draw import BINS, Bar, Line, binned, curves, forest, reliability_diagram
 from pairjax.report.figures import evaluations
 from pairjax.report.folder import Run, probability_of
 from pairjax.report.language import Language, Score
@@ -203,12 +203,11 @@ def curve_figures(run: Run, *, language: Language) -> list[Block]:
         svg = curves(
             lines, language=language, x_axis=say("curves.steps"), y_axis=say("curves.loss"), alt=title, best=kept
         )
-        smooth = language.count(max(1, round(len(steps) / 60)))
-        blocks.append(Drawing(svg, title, say("curves.loss_note", steps=smooth)))
+        blocks.append(Drawing(svg, title, loss_note(len(steps), language=language)))
     names = {name for line in run.curve for name in line if name.startswith("dev/")}
     wanted = [f"dev/{name}" for name in ((run.result or {}).get("train", {}).get("metric"), run.metric) if name]
     chosen = next((name for name in wanted if name in names), None)
-    if chosen is not None and len(evaluations(run, chosen)[0]) > 0:
+    if chosen is not None and len(evaluations(run, chosen)[0]) > 1:
         metric = language.name("metric", chosen.removeprefix("dev/"))
         title = say("curves.metric_title", metric=metric)
         svg = curves(
@@ -221,6 +220,12 @@ def curve_figures(run: Run, *, language: Language) -> list[Block]:
         )
         blocks.append(Drawing(svg, title, say("curves.metric_note")))
     return blocks
+
+
+def loss_note(steps: int, *, language: Language) -> str:
+    """How many steps each point of the train loss is the mean of."""
+    each = round(steps / BINS)
+    return language.say("curves.loss_note", steps=language.count(each)) if each > 1 else language.say("curves.each_note")
 
 
 def _reliability(run: Run, *, language: Language) -> list[Block]:
@@ -285,14 +290,15 @@ def metrics_table(run: Run, *, language: Language) -> Table:
     threshold = result["calibration"].get("threshold")
     positive = result["task"]["positive"]
     cut = "" if threshold is None else say("metrics.threshold", threshold=language.number(threshold, 2))
-    parts = {
-        "": [name for name in names if not name.startswith("swap_") and "_at_" not in name and "_calib" not in name],
-        say("metrics.calibrated"): [name for name in names if name.endswith("_calibrated")],
-        cut: [name for name in names if name.endswith("_at_threshold")],
-        say("metrics.swapped"): [name for name in names if name.startswith("swap_")],
-    }
+    plain_names = [name for name in names if not name.startswith("swap_") and "_at_" not in name and "_cal" not in name]
+    parts = (
+        ("", plain_names),
+        (say("metrics.calibrated"), [name for name in names if name.endswith("_calibrated")]),
+        (cut, [name for name in names if name.endswith("_at_threshold")]),
+        (say("metrics.swapped"), [name for name in names if name.startswith("swap_")]),
+    )
     rows: list[list[Cell]] = []
-    for heading, members in parts.items():
+    for heading, members in parts:
         if heading and members:
             rows.append([Cell(heading)])
         for name in members:

@@ -7,7 +7,7 @@ from pairjax.report.draw import Bar, Line, binned, curves, forest
 from pairjax.report.figures import curve_lines, evaluations, oracle_levels
 from pairjax.report.folder import Run
 from pairjax.report.language import Language
-from pairjax.report.pairs import score_cell
+from pairjax.report.pairs import loss_note, score_cell
 from pairjax.report.provenance import provenance_block
 
 FIGURES = ("mlm_perplexity", "mlm_loss", "mlm_accuracy", "order_accuracy", "order_loss")
@@ -89,7 +89,7 @@ def pretraining_curves(runs: Sequence[Run], *, language: Language) -> list[Block
         levels = [] if log else [level for run in runs for level in oracle_levels(run, "dev", language=language)]
         best = sorted(levels, key=lambda level: level[1])[-1:]
         metric = language.name("metric", name)
-        title = say("curves.metric_title", metric=metric)
+        title = say("pretraining.metric_title", metric=metric)
         svg = curves(
             lines,
             language=language,
@@ -114,8 +114,7 @@ def _train_loss(run: Run, *, language: Language) -> list[Block]:
         return []
     title = say("pretraining.train_title")
     svg = curves(lines, language=language, x_axis=say("curves.steps"), y_axis=say("curves.loss"), alt=title)
-    smooth = language.count(max(1, round(len(evaluations(run, "loss")[0]) / 60)))
-    return [Drawing(svg, title, say("curves.loss_note", steps=smooth))]
+    return [Drawing(svg, title, loss_note(len(evaluations(run, "mlm_loss")[0]), language=language))]
 
 
 def _oracles(run: Run, split: str, *, language: Language) -> list[Block]:
