@@ -17,6 +17,7 @@ COMMANDS = {
     "pretrain": "pretrain an encoder on text: pairjax pretrain [experiments/pretrain_X.py] [options]",
     "data": "look at pairs: pairjax data inspect --data.path DIR; at text: pairjax data corpus --data.corpus GLOB",
     "claim": "test a claim of the chapter: pairjax claim experiments/claims/X.py",
+    "report": "show runs and claims as one HTML file: pairjax report RUN... [--language pt]",
     "features": "encode each distinct text once: pairjax features --data.path DIR --output DIR",
     "bench": "time it beside the torch tools (in a checkout): pairjax bench --quick",
 }
@@ -73,6 +74,10 @@ def _dispatch(args: Sequence[str]) -> int:
             from pairjax.cli.claim import main as run_claim
 
             return run_claim(rest)
+        case "report":
+            from pairjax.cli.report import main as run_report
+
+            return run_report(rest)
         case "features":
             from pairjax.cli.features import main as run_features
 

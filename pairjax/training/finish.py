@@ -86,11 +86,14 @@ def evaluate_splits(
 
 
 def prediction_lines(task: TaskSpec, pairs: Pairs, outputs: np.ndarray, *, calibration: Calibration) -> str:
-    """The text of predictions.SPLIT.jsonl: each pair with its answer and, where known, its true label."""
+    """The text of predictions.SPLIT.jsonl: each pair with its answer, for classes the logits before the temperature,
+    and, where known, its true label."""
     answers = predictions_from(outputs, task, temperature=calibration.temperature, threshold=calibration.threshold)
     lines = []
     for i, answer in enumerate(answers):
         row: dict[str, Any] = {"sentence1": pairs.first[i], "sentence2": pairs.second[i], **answer.to_json()}
+        if task.kind == "classification":
+            row["logits"] = [round(float(value), 5) for value in outputs[i]]
         if pairs.label is not None:
             value = pairs.label[i]
             row["true"] = task.labels[int(value)] if task.kind == "classification" else round(float(value), 6)
@@ -139,6 +142,7 @@ def finish(
     result: dict[str, Any] = {
         "metrics": metrics,
         "classes": classes,
+        "rows": {split: len(pairs) for split, pairs in splits.items()},
         "train": {
             "seconds": progress.seconds,
             "compile_seconds": progress.compile_seconds,
