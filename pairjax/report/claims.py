@@ -55,7 +55,10 @@ def verdict_section(claims: Sequence[ClaimFolder], *, id: str, language: Languag
 def claim_section(claim: ClaimFolder, *, id: str, language: Language) -> Section:
     """A claim's verdict, effects, combiners, tables and origin."""
     say, row = language.say, claim.row
-    blocks: list[Block] = [Paragraph(row["statement"], foreign=True), Paragraph(verdict_sentence(row, language), "lead")]
+    blocks: list[Block] = [
+        Paragraph(row["statement"], foreign=True),
+        Paragraph(verdict_sentence(row, language), "lead"),
+    ]
     if row["no_verdict_because"]:
         blocks.append(Paragraph(say("verdict.because", reason=row["no_verdict_because"]), "warning"))
     blocks.append(_effects_figure(row, language=language))
@@ -105,9 +108,7 @@ def verdict_sentence(row: dict[str, Any], language: Language) -> str:
 
 def _effects_figure(row: dict[str, Any], *, language: Language) -> Drawing:
     say = language.say
-    bars = [
-        Bar(found["name"], found["effect"], 0 if found["primary"] else 5) for found in row["hypotheses"]
-    ]
+    bars = [Bar(found["name"], found["effect"], 0 if found["primary"] else 5) for found in row["hypotheses"]]
     smallest = sorted({float(found["smallest_effect_of_interest"]) for found in row["hypotheses"]})
     references = [("0", 0.0)] + [(language.short(value), value) for value in smallest if value]
     title = say("verdict.figure")

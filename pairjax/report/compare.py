@@ -32,9 +32,7 @@ def comparison_section(runs: Sequence[Run], *, id: str, language: Language) -> S
         tests = compare(runs, members, split=split)
         first = runs[members[0]]
         pairs = len(first.predictions[split])
-        blocks.append(
-            Paragraph(comparison_sentence(runs, tests, split=split, pairs=pairs, language=language), "lead")
-        )
+        blocks.append(Paragraph(comparison_sentence(runs, tests, split=split, pairs=pairs, language=language), "lead"))
         metric, where = language.name("metric", first.metric), language.name("split", split)
         bars = []
         for number in members:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -154,7 +155,7 @@ def forest(
         figure = Figure(figsize=(WIDTH, 0.38 * len(bars) + (0.75 if references else 0.55)))
         axes = figure.add_subplot()
         for place, bar in enumerate(bars):
-            _draw_bar(axes, bar, -place, language=language, digits=digits, signed=signed)
+            _draw_bar(axes, bar, -float(place), language=language, digits=digits, signed=signed)
         axes.set_ylim(-len(bars) + 0.55, 0.75 + (0.45 if references else 0.0))
         for label, value in references:
             axes.plot((value, value), (-len(bars) + 0.55, 0.72), color=SOFT, linewidth=0.8, dashes=(3, 2), zorder=0)
@@ -305,7 +306,7 @@ def _apart(heights: Sequence[float], gap: float) -> list[float]:
     """The heights with at least `gap` between any two, moved as little as a sweep from the lowest needs."""
     order = sorted(range(len(heights)), key=lambda index: heights[index])
     placed = list(heights)
-    for before, index in zip(order, order[1:], strict=False):
+    for before, index in pairwise(order):
         placed[index] = max(placed[index], placed[before] + gap)
     over = placed[order[-1]] - 1.0 if order else 0.0
     if over > 0:

@@ -51,20 +51,20 @@ class Language:
             text = text.translate(str.maketrans(",.", ".,"))
         return text.replace("-", MINUS) if text[:1] == "-" else text
 
-    def count(self, value: float) -> str:
+    def count(self, value: int | float) -> str:
         return self.local(f"{value:,.0f}")
 
-    def number(self, value: float | None, digits: int = 3) -> str:
+    def number(self, value: int | float | None, digits: int = 3) -> str:
         """Fixed digits; a dash where undefined."""
         return NONE if value is None or not math.isfinite(value) else self.local(f"{value:,.{digits}f}")
 
-    def signed(self, value: float | None, digits: int = 2) -> str:
+    def signed(self, value: int | float | None, digits: int = 2) -> str:
         """With its sign, plus too."""
         if value is None or not math.isfinite(value):
             return NONE
         return ("+" if value > 0 else "") + self.number(value, digits)
 
-    def short(self, value: float) -> str:
+    def short(self, value: int | float) -> str:
         """As few digits as say it: rates, ticks."""
         return self.local(f"{value:.6g}")
 
@@ -86,7 +86,7 @@ class Language:
         between = (";" if self.code == "pt" else ",") + "\N{NO-BREAK SPACE}"
         return f"[{write(score['low'], digits)}{between}{write(score['high'], digits)}]"
 
-    def p_value(self, value: float | None) -> str:
+    def p_value(self, value: int | float | None) -> str:
         if value is None or not math.isfinite(value):
             return NONE
         return f"< {self.local('0.001')}" if value < 0.001 else self.number(value, 3)

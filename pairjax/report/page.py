@@ -53,7 +53,9 @@ def build_page(found: Sequence[Run | ClaimFolder], *, language: Language) -> Pag
         else:
             sections.append(pretraining_section(one, id=name, language=language))
     names = [one.row["id"] if isinstance(one, ClaimFolder) else one.name for one in found]
-    return Page(language, language.say("page.title", names=", ".join(names[:3]) + (", …" if names[3:] else "")), sections)
+    return Page(
+        language, language.say("page.title", names=", ".join(names[:3]) + (", …" if names[3:] else "")), sections
+    )
 
 
 def render(page: Page) -> str:
@@ -73,7 +75,7 @@ def render(page: Page) -> str:
     return environment.get_template("page.html.j2").render(
         page=page,
         language=page.language,
-        style=Markup(colours + style),  # noqa: S704 - our own
+        style=Markup(colours + style),
         safe=Markup,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

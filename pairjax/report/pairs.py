@@ -160,7 +160,9 @@ def unfinished_blocks(run: Run, *, language: Language) -> list[Block]:
     if scored:
         numbers = {name.removeprefix("dev/"): value for name, value in scored[-1].items() if name.startswith("dev/")}
         told = [f"{language.name('metric', name)} {language.number(value)}" for name, value in numbers.items()]
-        blocks.append(Paragraph(say("unfinished.last", step=language.count(scored[-1]["step"]), scores=", ".join(told))))
+        blocks.append(
+            Paragraph(say("unfinished.last", step=language.count(scored[-1]["step"]), scores=", ".join(told)))
+        )
     blocks += curve_figures(run, language=language)
     blocks.append(provenance_block(run, language=language))
     return blocks
@@ -225,7 +227,9 @@ def curve_figures(run: Run, *, language: Language) -> list[Block]:
 def loss_note(steps: int, *, language: Language) -> str:
     """How many steps each point of the train loss is the mean of."""
     each = round(steps / BINS)
-    return language.say("curves.loss_note", steps=language.count(each)) if each > 1 else language.say("curves.each_note")
+    return (
+        language.say("curves.loss_note", steps=language.count(each)) if each > 1 else language.say("curves.each_note")
+    )
 
 
 def _reliability(run: Run, *, language: Language) -> list[Block]:
@@ -362,9 +366,7 @@ def _confusion(run: Run, *, language: Language) -> list[Block]:
     return [Table(title, [say("confusion.corner"), *labels], rows, note=say("confusion.note"))]
 
 
-def _commonest(
-    labels: Sequence[str], counts: Sequence[Sequence[int]], *, title: str, language: Language
-) -> Table:
+def _commonest(labels: Sequence[str], counts: Sequence[Sequence[int]], *, title: str, language: Language) -> Table:
     wrong = [
         (count, row, column)
         for row, line in enumerate(counts)

@@ -65,7 +65,10 @@ def first_sentence(run: Run, *, language: Language) -> str:
         return trained + "."
     metrics, where = result["metrics"][split], language.name("split", split)
     told = say(
-        "pretraining.perplexity", trained=trained, split=where, score=language.score(metrics["mlm_perplexity"], digits=2)
+        "pretraining.perplexity",
+        trained=trained,
+        split=where,
+        score=language.score(metrics["mlm_perplexity"], digits=2),
     )
     if "order_accuracy" not in metrics:
         return told + "."

@@ -46,7 +46,10 @@ def data_rows(data: Any, *, language: Language) -> list[tuple[str, str]]:
         return []
     if all(isinstance(value, list) for value in data.values()):
         return [
-            (f"{say('provenance.data')}: {language.name('split', split)}", f"{one['name']} (SHA-256 {one['sha256'][:16]}…)")
+            (
+                f"{say('provenance.data')}: {language.name('split', split)}",
+                f"{one['name']} (SHA-256 {one['sha256'][:16]}…)",
+            )
             for split, sources in data.items()
             for one in sources
             if isinstance(one, Mapping)

@@ -106,9 +106,7 @@ class Browser:
         self.errors.clear()
         self._loaded = False
         mobile = width < 600
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile
-        )
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", media="screen", features=[scheme])
         self.send("Page.navigate", url=path.resolve().as_uri())

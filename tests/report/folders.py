@@ -24,7 +24,7 @@ SCORE = {"value": 0.41, "low": 0.37, "high": 0.45}
 
 def texts(count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Pairs of many overlaps and lengths, some negated on one side."""
-    words = "the old man saw a dog near some house by that river".split()
+    words = ["the", "old", "man", "saw", "a", "dog", "near", "some", "house", "by", "that", "river"]
     first = tuple(" ".join(words[i % 5 : i % 5 + 3 + i % 7]) for i in range(count))
     second = tuple(("not " if i % 3 == 0 else "") + " ".join(words[i % 4 : i % 4 + 2 + i % 5]) for i in range(count))
     return first, second

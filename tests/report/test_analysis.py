@@ -1,6 +1,7 @@
 """Numbers of a report against what they are defined by."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def test_slices_part_the_pairs_and_average_to_the_whole() -> None:
         assert len(parts) == groups
         assert sum(one.pairs for one in parts) == 90
         assert sum(one.pairs * one.score.value for one in parts) / 90 == pytest.approx(accuracy)
-        assert all(before.high < after.low for before, after in zip(parts, parts[1:], strict=False))
+        assert all(before.high < after.low for before, after in pairwise(parts))
 
 
 def test_a_slice_of_few_pairs_is_left_out() -> None:
@@ -92,7 +93,9 @@ def test_runs_on_the_same_pairs_are_compared_with_corrected_tests(tmp_path: Path
 
 def test_scores_are_compared_by_their_absolute_errors(tmp_path: Path) -> None:
     task = TaskSpec("regression")
-    runs = [run_of(write_pair_run(tmp_path / str(s), task=task, seed=s, skill=skill)) for s, skill in ((0, 9.0), (1, 1.0))]
+    runs = [
+        run_of(write_pair_run(tmp_path / str(s), task=task, seed=s, skill=skill)) for s, skill in ((0, 9.0), (1, 1.0))
+    ]
     (test,) = compare(runs, [0, 1], split="test")
     assert (test.metric, test.test) == ("mae", "permutation")
     assert test.difference.high < 0
