@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -34,7 +35,7 @@ WIDTH = 3.9
 """Inches."""
 BINS = 40
 """Points of a smoothed curve."""
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "pairjax",
     "text.parse_math": False,
