@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 
 from pairjax.base.errors import UserError
 from pairjax.base.stats import Spread, mean_and_spread
@@ -96,18 +96,9 @@ def halving_rungs(trials: int, *, factor: int) -> tuple[Rung, ...]:
     return tuple(Rung(float(factor) ** (place + 1 - len(rungs)), keep) for place, keep in enumerate(rungs))
 
 
-def _fold_means(need_of: Callable[[int], Need], scores: Scores, folds: Sequence[int]) -> np.ndarray:
-    """The mean over seeds on each fold; NaN where a run diverged."""
-    means = []
-    for fold in folds:
-        need = need_of(fold)
-        means.append(float(np.mean(scores[need][:, need.held.index(fold)])))
-    return np.array(means)
-
-
-def trial_folds(scores: Scores, trial: int, *, folds: Sequence[int], share: float) -> np.ndarray:
-    """A trial's mean over seeds on each fold, by models that have not seen that fold alone, float64 [folds]."""
-    return _fold_means(lambda fold: Need(trial, (fold,), share), scores, folds)
+def trial_folds(scores: Scores, trial: int, *, folds: Sequence[int], share: float) -> Float64[np.ndarray, " folds"]:
+    """A trial's mean over seeds on each fold, by models that have not seen that fold; NaN where a run diverged."""
+    return np.array([float(np.mean(scores[Need(trial, (fold,), share)])) for fold in folds])
 
 
 def spread_of(values: Sequence[float] | np.ndarray) -> Spread:
@@ -147,32 +138,34 @@ def search(
     everything = tuple(range(folds)) or (DEV,)
     contexts: tuple[int | None, ...] = (None, *(range(folds) if nested else ()))
 
-    def need(context: int | None, trial: int, fold: int, share: float) -> Need:
-        return Need(trial, (fold,) if context is None else tuple(sorted((context, fold))), share)
+    def needs(context: int | None, trial: int, share: float) -> list[Need]:
+        """A trial's models in the search of a context, one for each fold that it is scored on."""
+        if context is None:
+            return [Need(trial, (fold,), share) for fold in everything]
+        pairs = (tuple(sorted((context, fold))) for fold in everything if fold != context)
+        return [Need(trial, pair, share) for pair in pairs]
 
-    def seen(context: int | None) -> tuple[int, ...]:
-        return tuple(fold for fold in everything if fold != context)
+    def mean_of(context: int | None, trial: int, share: float) -> float:
+        own = [
+            scores[one][:, place]
+            for one in needs(context, trial, share)
+            for place, fold in enumerate(one.held)
+            if fold != context
+        ]
+        return float(np.mean(own))
 
     alive: dict[int | None, list[int]] = {context: list(range(trials)) for context in contexts}
     reached = [0.0] * trials
     scores: dict[Need, np.ndarray] = {}
     for rung in rungs:
         wanted = dict.fromkeys(
-            need(context, trial, fold, rung.share)
-            for context in contexts
-            for trial in alive[context]
-            for fold in seen(context)
+            one for context in contexts for trial in alive[context] for one in needs(context, trial, rung.share)
         )
         scores |= evaluate([one for one in wanted if one not in scores])
         for trial in alive[None]:
             reached[trial] = rung.share
         for context in contexts:
-            means = {
-                trial: float(
-                    np.mean(_fold_means(lambda f, t=trial: need(context, t, f, rung.share), scores, seen(context)))
-                )
-                for trial in alive[context]
-            }
+            means = {trial: mean_of(context, trial, rung.share) for trial in alive[context]}
             alive[context] = _leading(alive[context], means, sign=sign, keep=rung.keep)
         if not alive[None]:
             raise UserError(
