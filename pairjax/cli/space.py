@@ -157,7 +157,9 @@ def _range(option: str, name: str, hint: Any, kind: str, bounds: Sequence[str]) 
     number: type | None = next((one for one in (int, float) if hint is one or one in typing.get_args(hint)), None)
     if number is None or hint is bool:
         raise UserError(
-            f"{option} {spelt}: a range of a field that is no number", got=kind, expected=f"choice:V,V, {_described(hint)}"
+            f"{option} {spelt}: a range of a field that is no number",
+            got=kind,
+            expected=f"choice:V,V, {_described(hint)}",
         )
     if len(bounds) != 2:
         raise UserError(f"{option} {spelt}: a range has two bounds", got=":".join(bounds) or "none", expected=KINDS)

@@ -263,9 +263,7 @@ class Sweep:
 
     def _train_one(self, number: int, run: Run, place: str) -> None:
         trial, began = self.trials[number], time.monotonic()
-        scored = train_run(
-            without_choice(trial.trial.config), self.data, run, folder=trial.path / run.name, metric=self.metric
-        )
+        scored = train_run(trial.trial.config, self.data, run, folder=trial.path / run.name, metric=self.metric)
         trial.keep({run: scored})
         values = ", ".join(f"{name} {shown(value)}" for name, value in trial.trial.values.items())
         score = "diverged" if scored.diverged else " ".join(f"{value:.4f}" for value in scored.scores)

@@ -1,10 +1,9 @@
 """Trials whose encoder is frozen, on cached features: all trials of one shape, folds and seeds as one population."""
 
-import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +112,12 @@ class CachedHeads:
         }
         rates = (*varied["interaction"], *varied["head"])
         program = head_program(
-            source, first.model, optim=first.optim, loss=first.loss, steps=steps, dropout=any(rate > 0 for rate in rates)
+            source,
+            first.model,
+            optim=first.optim,
+            loss=first.loss,
+            steps=steps,
+            dropout=any(rate > 0 for rate in rates),
         )
         population = make_runs(
             [self.data.rows(run.held) for run in runs],
@@ -136,9 +140,10 @@ class CachedHeads:
                 scores.append(scores_of(source.task, outputs, labels[fold], metric)[0])
                 start += len(labels[fold])
             for number, each in enumerate(kept):
-                diverged = bool(found.diverged[group, number] >= 0) or not np.isfinite(
-                    found.outputs["held"][group, number]
-                ).all()
+                diverged = (
+                    bool(found.diverged[group, number] >= 0)
+                    or not np.isfinite(found.outputs["held"][group, number]).all()
+                )
                 each[run] = Scored(tuple(float(one[number]) for one in scores), diverged, "features")
         for trial, scored in zip(trials, kept, strict=True):
             trial.keep(scored)
