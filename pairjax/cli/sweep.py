@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 DESCRIPTION = """Search fields of a config: pairjax sweep [experiments/X.py] --grid FIELD=V,V ... [options].
 
 Trials are compared on stratified folds of the train split; dev and test are not read. The score of what the search
-chooses comes from folds that had no part in choosing (nested). Trials with --optim.freeze encoder and a bi-encoder train
-from cached features, all folds, seeds and rates as one program; others one after another. The same command goes on where
-it was stopped, and a larger search in the same folder trains only what is new."""
+chooses comes from folds that had no part in choosing (nested). Trials with --optim.freeze encoder and a bi-encoder
+train from cached features, all folds, seeds and rates as one program; others one after another. The same command goes
+on where it was stopped, and a larger search in the same folder trains only what is new."""
 DRAWS = 16
 MARK = "sweep.json"
 SHOWN = 20

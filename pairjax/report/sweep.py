@@ -1,4 +1,4 @@
-"""A sweep's files: the table as CSV and JSON lines, figures as SVG, the result, and the best config as an experiment."""
+"""A sweep's files: the table as CSV and JSON lines, figures as SVG, the result, the best config as an experiment."""
 
 import csv
 import io
@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pairjax.base.inference import expected_maximum
 from pairjax.base.stats import Spread
@@ -21,7 +22,7 @@ from pairjax.training.sweep import SweepDesign, SweepResult, TrialRow, shown
 BEST, TABLE, LINES, RESULT = "best.py", "table.csv", "table.jsonl", "result.json"
 MARGINALS, CURVE = "marginals.svg", "expected_maximum.svg"
 INK, SOFT, GRID, ONE, OTHER = "#1f2328", "#59636e", "#d1d9e0", "#0072b2", "#d55e00"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "pairjax",
     "font.size": 8.0,
@@ -88,15 +89,12 @@ def in_words(result: SweepResult, design: SweepDesign) -> list[str]:
     """What the scores mean, a sentence each."""
     best = result.rows[0]
     seeds = f"{len(design.seeds)} seeds" if len(design.seeds) > 1 else "one seed"
-    if design.folds:
-        of = f"mean of {design.folds} folds of train, {seeds}"
-    else:
-        of = f"dev, {seeds}"
+    of = f"mean of {design.folds} folds of train, {seeds}" if design.folds else f"dev, {seeds}"
     lines = [f"best {result.metric} {format_spread(best.score)} ({of}); these scores chose it, so they are too good"]
     if result.nested is not None:
         lines.append(
-            f"what this search chooses scores {result.metric} {format_spread(result.nested)} on folds that chose nothing "
-            f"(nested, {design.folds} folds)"
+            f"what this search chooses scores {result.metric} {format_spread(result.nested)} on folds that chose "
+            f"nothing (nested, {design.folds} folds)"
         )
         if math.isnan(result.nested.mean):
             lines.append("in some fold every trial diverged, so that nothing was chosen there")
@@ -232,5 +230,5 @@ def curve_figure(result: SweepResult) -> Figure:
     axes.plot(range(1, len(curve) + 1), curve, color=ONE, marker="o", markersize=3)
     axes.set_xlabel("trials")
     axes.set_ylabel(f"expected best {result.metric}")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure

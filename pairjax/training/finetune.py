@@ -28,7 +28,8 @@ def train(
         config: What to do.
         name: The run's name where `config.run.dir` gives no folder.
         console: Where tables and progress go; by default standard error, so that nothing mixes with output.
-        data: Pairs in the place of those that `config.data` names: a fold of them, say. All splits but train are scored.
+        data: Pairs in the place of those that `config.data` names, a fold of them, say. All splits but train are
+            scored.
 
     Raises:
         UserError: Bad input, before anything is written; or a loss that is not finite.

@@ -2,9 +2,9 @@
 
 A trial is a config. Its score is the mean over folds, each scored by a model that has not seen it. The best of many
 such scores is too good: it was chosen by them. So the whole search is repeated once for each fold o, on the other folds
-alone and by models that have seen neither o nor the fold that they are scored on; what it chooses is trained on all but o
-and scored on o. The mean of these scores is that of the procedure, on pairs that chose nothing (nested cross-validation;
-Cawley and Talbot 2010). A model without o and i serves the search of o and that of i.
+alone and by models that have seen neither o nor the fold that they are scored on; what it chooses is trained on all but
+o and scored on o. The mean of these scores is that of the procedure, on pairs that chose nothing (nested
+cross-validation; Cawley and Talbot 2010). A model without o and i serves the search of o and that of i.
 
 Nothing here trains: `evaluate` does.
 """
@@ -80,7 +80,7 @@ def whole_rung() -> tuple[Rung, ...]:
 
 
 def halving_rungs(trials: int, *, factor: int) -> tuple[Rung, ...]:
-    """Successive halving (Jamieson and Talwalkar 2016): each rung keeps one in `factor`, and trains them that much longer.
+    """Successive halving (Jamieson and Talwalkar 2016): each rung keeps one in `factor`, to train so much longer.
 
     Each rung trains anew, with the whole schedule within its steps, so that a short run is judged at its end.
 

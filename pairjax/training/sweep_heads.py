@@ -57,9 +57,11 @@ class CachedHeads:
 
     def source(self, config: Config, spec: EncoderSpec) -> HeadTask:
         """The task through the cache that a config needs; made once."""
+        pooling = resolve(config.model, spec).pooling
+        assert pooling is not None
         settings = {
             "encoder": config.model.encoder,
-            "pooling": resolve(config.model, spec).pooling,
+            "pooling": pooling,
             "max_length": config.data.max_length,
             "truncation": config.data.truncation,
         }
@@ -68,7 +70,7 @@ class CachedHeads:
             features = FeatureConfig(
                 encoder=config.model.encoder,
                 download=config.model.download,
-                pooling=settings["pooling"],
+                pooling=pooling,
                 batch_size=self.batch_size,
             )
             made = cached_features(

@@ -33,8 +33,8 @@ TRACED = {
     "model.dropout.interaction": "interaction",
     "model.dropout.head": "head",
 }
-"""Fields that are data to the compiled step, by their names among the hypers: trials that differ in them alone share one
-program."""
+"""Fields that are data to the compiled step, by their names among the hypers: trials that differ in them alone share
+one program."""
 
 
 @dataclass(frozen=True)
