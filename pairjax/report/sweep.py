@@ -97,7 +97,7 @@ def in_words(result: SweepResult, design: SweepDesign) -> list[str]:
             f"nothing (nested, {design.folds} folds)"
         )
         if math.isnan(result.nested.mean):
-            lines.append("in some fold every trial diverged, so that nothing was chosen there")
+            lines.append("for some fold what was chosen diverged, or nothing could be chosen: there is no such score")
     else:
         lines.append("no score of the chosen config: train it, and read its test split")
     return lines
