@@ -357,7 +357,9 @@ class EvalConfig:
     swap: bool = True
     """Also predict (b, a), and report how often it agrees."""
     baselines: bool = False
-    """Also fit majority, hypothesis-only and word-overlap baselines."""
+    """Also fit what reads no meaning, on train: majority class, lengths, second text alone, word overlap."""
+    slices: bool = False
+    """Also score parts of each split: by overlap of words, by length, by negation."""
     fit: bool = True
     """Fit temperature (and, for two classes, a threshold) on dev, and report them beside argmax."""
     examples: tuple[tuple[str, str], ...] = ()
