@@ -15,7 +15,6 @@ import numpy as np
 from pairjax.base.config import Config, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.losses import make_loss, make_pretraining_loss
-from pairjax.base.params import flatten
 from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.types import Batch, EncoderSpec, Hypers, Params, TaskSpec
 from pairjax.data.encode import load_tokenizer
@@ -25,7 +24,7 @@ from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.models.encoder import encoder_heads
 from pairjax.models.pretraining import build_pretraining_model
 from pairjax.step.optim import trainable_paths
-from pairjax.step.sharding import batch_sharding, place_params, row_shards, shardings
+from pairjax.step.sharding import batch_sharding, place_params, shardings
 from pairjax.step.state import init_state
 from pairjax.step.step import Apply, Loss
 from pairjax.training import pretrain_setup, setup
@@ -67,6 +66,7 @@ class Planned:
         optim: Optimiser and accumulation.
         hypers: Numbers that the step takes as an argument.
         dtype: Of activations.
+        remat: Whether the backward pass computes each layer again.
         batch_size: Examples a step.
         rows: The longest rows of the experiment.
         lengths: Steps of an epoch by row length; one entry where the data were not read.
@@ -83,6 +83,7 @@ class Planned:
     optim: OptimConfig
     hypers: Hypers
     dtype: str
+    remat: bool
     batch_size: int
     rows: Rows
     lengths: Mapping[int, int]
@@ -131,6 +132,7 @@ def plan_pairs(config: Config, *, length: int | None = None) -> Planned:
         optim=config.optim,
         hypers=setup.hypers_of(config),
         dtype=config.model.dtype,
+        remat=config.model.remat,
         batch_size=config.train.batch_size,
         rows=rows,
         lengths=lengths,
@@ -200,6 +202,7 @@ def plan_pretraining(config: PretrainConfig, *, length: int | None = None) -> Pl
         optim=config.optim,
         hypers=pretrain_setup.hypers_of(config),
         dtype=config.model.dtype,
+        remat=config.model.remat,
         batch_size=config.train.batch_size,
         rows=Rows(config.train.batch_size, config.data.max_length, masked=masked),
         lengths={config.data.max_length: 1},
@@ -282,13 +285,3 @@ def on_mesh(planned: Planned, rows: Rows, mesh: Any) -> Arguments:
 
 def _placed(shape: Any, sharding: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
-
-
-def parameter_count(params: Params) -> int:
-    """Numbers in a tree of shapes."""
-    return sum(leaf.size for leaf in flatten(params).values())
-
-
-def shards_of(mesh_shape: Mapping[str, int]) -> int:
-    """Parts of a batch's rows; see `row_shards`."""
-    return row_shards(jax.sharding.AbstractMesh(tuple(mesh_shape.values()), tuple(mesh_shape)))

@@ -13,7 +13,7 @@ from pairjax.base.config import OptimConfig, RunConfig, TrainConfig
 from pairjax.base.params import merge, split
 from pairjax.base.types import Batch, Hypers, Params
 from pairjax.step.optim import Optimizer, build_optimizer, decay_mask, rate_multipliers
-from pairjax.step.sharding import param_specs, place, put_batch
+from pairjax.step.sharding import param_specs, place, put_batch, used_shardings
 from pairjax.step.state import TrainState, init_state, state_sharding
 from pairjax.step.step import Apply, Loss, make_train_step
 from pairjax.step.step import Step as CompiledStep
@@ -114,7 +114,15 @@ def build_update(
         optim, total_steps=total_steps, decay=decay_mask(trainable), multiplier=rate_multipliers(optim, trainable)
     )
     where = state_sharding(trainable, optimizer, mesh, specs=trainable_specs)
-    compiled = make_train_step(apply, loss, optimizer, accumulate=optim.accumulate, sharding=where)
+    split_over = mesh.shape["fsdp"] > 1
+    compiled = make_train_step(
+        apply,
+        loss,
+        optimizer,
+        accumulate=optim.accumulate,
+        sharding=where,
+        used=(used_shardings(trainable_specs, mesh), used_shardings(frozen_specs, mesh)) if split_over else None,
+    )
     return Update(mesh, optimizer, trainable, frozen, where, frozen_specs, compiled)
 
 
