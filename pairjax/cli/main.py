@@ -18,6 +18,7 @@ COMMANDS = {
     "data": "look at pairs: pairjax data inspect --data.path DIR; at text: pairjax data corpus --data.corpus GLOB",
     "claim": "test a claim of the chapter: pairjax claim experiments/claims/X.py",
     "features": "encode each distinct text once: pairjax features --data.path DIR --output DIR",
+    "plan": "what a run needs before anything is rented: pairjax plan experiments/X.py --tpu v5e:4x4",
     "bench": "time it beside the torch tools (in a checkout): pairjax bench --quick",
 }
 
@@ -77,6 +78,10 @@ def _dispatch(args: Sequence[str]) -> int:
             from pairjax.cli.features import main as run_features
 
             return run_features(rest)
+        case "plan":
+            from pairjax.cli.plan import main as run_plan
+
+            return run_plan(rest)
         case "bench":
             from pairjax.cli.bench import main as run_bench
 

@@ -162,12 +162,21 @@ def topology_devices(topology: str) -> Any:
     """
     from jax.experimental import topologies
 
+    # A chip of v4 has two cores, which are one device unless it is asked otherwise; libtpu must be told so.
+    fused = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
     try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+        return topologies.get_topology_desc(platform="tpu", topology_name=topology, **fused).devices
     except (RuntimeError, ValueError) as error:
         raise UserError(f"libtpu knows no slice {topology}", got=str(error)[:200]) from None
 
 
 def cpu_devices(count: int) -> Any:
-    """So many of this machine's CPU devices, simulated where XLA_FLAGS asked for them."""
-    return jax.devices("cpu")[:count]
+    """So many of this machine's CPU devices, simulated where XLA_FLAGS asked for them.
+
+    Raises:
+        UserError: There are fewer.
+    """
+    found = jax.devices("cpu")
+    if len(found) < count:
+        raise UserError("this process simulates fewer CPU devices", got=len(found), expected=count)
+    return found[:count]

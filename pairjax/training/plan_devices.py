@@ -121,6 +121,17 @@ def gpu_target(text: str) -> Target:
     return Target("gpu", DEVICES[name], int(count or "1"))
 
 
+def cpu_target(count: int) -> Target:
+    """So many simulated devices of this machine; their rates are measured later.
+
+    Raises:
+        UserError: Fewer than one.
+    """
+    if not 1 <= count <= 1024:
+        raise UserError("--cpu: no such number of devices", got=count, expected="1 to 1024")
+    return Target("cpu", Device("cpu", {}, 0.0, 0.0, 0.0), count)
+
+
 def factorisations(count: int) -> list[dict[str, int]]:
     """Every mesh of so many devices, by axis."""
     found = []
