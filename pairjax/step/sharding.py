@@ -197,7 +197,8 @@ def used_shardings(specs: Params, mesh: Mesh | AbstractMesh) -> Params:
     of `fsdp` and sums activations over them, instead of gathering the parameters.
     """
     used = {
-        path: PartitionSpec(*(None if axis == "fsdp" else axis for axis in spec)) for path, spec in flatten(specs).items()
+        path: PartitionSpec(*(None if axis == "fsdp" else axis for axis in spec))
+        for path, spec in flatten(specs).items()
     }
     return shardings(unflatten(used), mesh)
 

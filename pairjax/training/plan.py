@@ -80,9 +80,7 @@ def largest_batch(estimator: Estimator, mesh: Mapping[str, int], device: Device)
     return low * unit
 
 
-def advise(
-    estimator: Estimator, target: Target, batch_size: int
-) -> tuple[Mapping[str, int] | None, Estimate | None]:
+def advise(estimator: Estimator, target: Target, batch_size: int) -> tuple[Mapping[str, int] | None, Estimate | None]:
     """The mesh whose step is fastest by estimate among those that fit; of equals the one that splits least.
 
     Rows that a mesh rounds up to are paid for, as in training.
@@ -145,9 +143,7 @@ def _seconds(call: Any, argument: Any) -> float:
     return sorted(taken[2:])[3]
 
 
-def make_plan(
-    config: Config | PretrainConfig, target: Target, *, length: int | None = None, compiler: bool
-) -> Plan:
+def make_plan(config: Config | PretrainConfig, target: Target, *, length: int | None = None, compiler: bool) -> Plan:
     """Plan a run.
 
     Args:

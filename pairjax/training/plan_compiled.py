@@ -143,9 +143,7 @@ def figures_of(compiled: Any) -> Figures:
     collectives, moves, gathered = traffic(compiled.as_text())
     return Figures(
         arguments=float(memory.argument_size_in_bytes),
-        temporaries=float(
-            memory.temp_size_in_bytes + max(0, memory.output_size_in_bytes - memory.alias_size_in_bytes)
-        ),
+        temporaries=float(memory.temp_size_in_bytes + max(0, memory.output_size_in_bytes - memory.alias_size_in_bytes)),
         code=float(memory.generated_code_size_in_bytes),
         flops=float(compiled.cost_analysis().get("flops", 0.0)),
         collectives=collectives,

@@ -21,10 +21,23 @@ from pairjax.training.plan_devices import Device
 from pairjax.training.plan_step import Planned, Rows, on_mesh
 
 NOT_ARITHMETIC = frozenset(
-    "broadcast_in_dim reshape transpose squeeze slice dynamic_slice concatenate iota copy gather scatter-add "
-    "convert_element_type bitcast_convert_type stop_gradient sharding_constraint optimization_barrier split "
-    "random_wrap random_unwrap random_bits pad expand_dims platform_index select_and_scatter_add dynamic_update_slice "
-    "exp exp2 log log1p tanh erf rsqrt sqrt logistic cos sin pow cbrt expm1".split()
+    (
+        *(
+            "broadcast_in_dim",
+            "reshape",
+            "transpose",
+            "squeeze",
+            "expand_dims",
+            "slice",
+            "dynamic_slice",
+            "split",
+            "pad",
+        ),
+        *("dynamic_update_slice", "concatenate", "iota", "copy", "gather", "scatter-add", "convert_element_type"),
+        *("bitcast_convert_type", "stop_gradient", "sharding_constraint", "optimization_barrier", "platform_index"),
+        *("random_wrap", "random_unwrap", "random_bits", "random_fold_in"),
+        *("exp", "exp2", "expm1", "log", "log1p", "tanh", "erf", "rsqrt", "sqrt", "logistic", "cos", "sin", "pow"),
+    )
 )
 """Primitives that XLA's cost analysis counts no operation for; transcendental functions it counts apart."""
 LAYER = "layer_"
@@ -263,9 +276,7 @@ class Estimator:
         words = self.planned.spec.vocab_size
         return 2 * 4.0 * rows.rows * rows.masked * words / _share(words, tensor)
 
-    def _temporaries(
-        self, activations: float, gradients: float, gathered: float, rows: Rows, layers: Layers
-    ) -> float:
+    def _temporaries(self, activations: float, gradients: float, gathered: float, rows: Rows, layers: Layers) -> float:
         """The worse of two moments: the backward pass begins, or all gradients are there."""
         wide = 2 if self.planned.dtype == "bfloat16" else 4
         passing = rows.rows * rows.length * (layers.inner / layers.split[1] + layers.width) * wide

@@ -42,10 +42,10 @@ def _device(name: str, tera: tuple[float, float], memory: float, bandwidth: floa
 
 # TPU: Google Cloud's pages "TPU v4", "TPU v5e", "TPU v5p" and "TPU v6e", tables of chip specifications. Interconnect is
 # of one direction, all links together: 2400, 1600 and 4800 Gbit/s a chip for v4, v5e and v5p, half of v6e's "800 GBps
-# bidirectional". XLA multiplies float32 in one bfloat16 pass by default, so both dtypes have one rate. Memory is read as
-# GiB, which is what the compiler allows.
-# GPU: NVIDIA's data sheets "H100 Tensor Core GPU" (SXM5) and "A100 80GB" (SXM4), dense rates; JAX's float32 products use
-# TF32 by default. NVLink's 900 and 600 GB/s are of both directions together.
+# bidirectional". XLA multiplies float32 in one bfloat16 pass by default, so both dtypes have one rate. Memory is read
+# as GiB, which is what the compiler allows.
+# GPU: NVIDIA's data sheets "H100 Tensor Core GPU" (SXM5) and "A100 80GB" (SXM4), dense rates; JAX's float32 products
+# use TF32 by default. NVLink's 900 and 600 GB/s are of both directions together.
 GIB = 2**30 / GB
 DEVICES: Mapping[str, Device] = {
     device.name: device
