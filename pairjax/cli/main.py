@@ -20,6 +20,7 @@ COMMANDS = {
     "claim": "test a claim of the chapter: pairjax claim experiments/claims/X.py",
     "report": "show runs and claims as one HTML file: pairjax report RUN... [--language pt]",
     "features": "encode each distinct text once: pairjax features --data.path DIR --output DIR",
+    "plan": "what a run needs before anything is rented: pairjax plan experiments/X.py --tpu v5e:4x4",
     "bench": "time it beside the torch tools (in a checkout): pairjax bench --quick",
 }
 
@@ -87,6 +88,10 @@ def _dispatch(args: Sequence[str]) -> int:
             from pairjax.cli.features import main as run_features
 
             return run_features(rest)
+        case "plan":
+            from pairjax.cli.plan import main as run_plan
+
+            return run_plan(rest)
         case "bench":
             from pairjax.cli.bench import main as run_bench
 

@@ -190,6 +190,19 @@ def shardings(specs: Params, mesh: Mesh | AbstractMesh) -> Params:
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec))
 
 
+def used_shardings(specs: Params, mesh: Mesh | AbstractMesh) -> Params:
+    """Where parameters lie while they are used: whole over `fsdp`, which shares the rows.
+
+    Left to itself XLA splits the activations as the parameters are, along the width, computes all rows on every device
+    of `fsdp` and sums activations over them, instead of gathering the parameters.
+    """
+    used = {
+        path: PartitionSpec(*(None if axis == "fsdp" else axis for axis in spec))
+        for path, spec in flatten(specs).items()
+    }
+    return shardings(unflatten(used), mesh)
+
+
 def place(tree: Params, specs: Params, mesh: Mesh) -> Params:
     """Parameters laid out by their specs; every process gives the same values."""
     return jax.device_put(tree, shardings(specs, mesh))

@@ -53,8 +53,31 @@ def _wide(outputs: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(jnp.float32), outputs)
 
 
+def _gatherer(used: Any, stored: Any) -> Callable[[Params], Params]:
+    """Parameters laid out as they are used, whose gradient is laid out as they are stored: summed and cut at once."""
+
+    @jax.custom_vjp
+    def gather(params: Params) -> Params:
+        return jax.lax.with_sharding_constraint(params, used)
+
+    def forward(params: Params) -> tuple[Params, None]:
+        return gather(params), None
+
+    def backward(_: None, cotangent: Params) -> tuple[Params]:
+        return (jax.lax.with_sharding_constraint(cotangent, stored),)
+
+    gather.defvjp(forward, backward)
+    return gather
+
+
 def make_train_step(
-    apply: Apply, loss: Loss, optimizer: Optimizer, *, accumulate: int = 1, sharding: TrainState | None = None
+    apply: Apply,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    accumulate: int = 1,
+    sharding: TrainState | None = None,
+    used: tuple[Params, Params] | None = None,
 ) -> Step:
     """`step(state, frozen, batch, hypers) -> (state, metrics)`, jitted; it donates `state` and nothing else.
 
@@ -73,10 +96,16 @@ def make_train_step(
         optimizer: Of the trainable parameters.
         accumulate: Micro-batches, run one after another; the result is the large batch's (dropout masks differ).
         sharding: Where the new state lies (`state_sharding`); by default XLA chooses.
+        used: Where parameters that train, and those that do not, lie while they are used (`used_shardings`); goes with
+            `sharding`. By default XLA chooses.
 
     Raises:
         UserError: When traced, where `accumulate` does not divide the rows.
     """
+
+    gather: Callable[[Params], Params] = lambda params: params  # noqa: E731
+    if used is not None and sharding is not None:
+        gather = _gatherer(used[0], sharding.params)
 
     def gradient(
         state: TrainState, frozen: Params, batch: Batch, hypers: Hypers, key: Array, weight: Array | None = None
@@ -84,10 +113,12 @@ def make_train_step(
         """(Sum of losses, sum of weights), and the gradient of the sum over `weight`, by default its own weights."""
 
         def mean(params: Params) -> tuple[Array, tuple[Array, Array]]:
-            logits = apply(merge(params, frozen), batch, key=key, rates=hypers.rates)
+            logits = apply(merge(gather(params), frozen), batch, key=key, rates=hypers.rates)
             total, own = loss(_wide(logits), batch, smoothing=hypers.label_smoothing)
             return jnp.sum(total / _or_one(own if weight is None else weight)), (total, own)
 
+        if used is not None:
+            frozen = jax.lax.with_sharding_constraint(frozen, used[1])
         gradients, sums = jax.grad(mean, has_aux=True)(state.params)
         return sums, gradients
 

@@ -12,10 +12,11 @@ from rich.console import Console
 from pairjax.base.config import OptimConfig, RunConfig, TrainConfig
 from pairjax.base.params import merge, split
 from pairjax.base.types import Batch, Hypers, Params
-from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers
-from pairjax.step.sharding import param_specs, place, put_batch
+from pairjax.step.optim import Optimizer, build_optimizer, decay_mask, rate_multipliers
+from pairjax.step.sharding import param_specs, place, put_batch, used_shardings
 from pairjax.step.state import TrainState, init_state, state_sharding
 from pairjax.step.step import Apply, Loss, make_train_step
+from pairjax.step.step import Step as CompiledStep
 from pairjax.training.checkpoint import Checkpointer
 from pairjax.training.distributed import StopSignal, all_or_none, is_main, process_index
 from pairjax.training.loop import Fit, Job, Progress, Step, fit, progress_from
@@ -61,6 +62,70 @@ class Programs:
         return merge(state.params, self.frozen)
 
 
+@dataclass(frozen=True)
+class Update:
+    """A run's compiled update and where its arguments lie; holds shapes only, no array.
+
+    Attributes:
+        mesh: Of the devices.
+        optimizer: Of the trainable parameters.
+        trainable: Parameters that train, or their shapes.
+        frozen: Those that do not.
+        sharding: Of the state.
+        frozen_specs: Partition specs of the frozen parameters.
+        compiled: `compiled(state, frozen, batch, hypers) -> (state, metrics)`.
+    """
+
+    mesh: jax.sharding.Mesh
+    optimizer: Optimizer
+    trainable: Params
+    frozen: Params
+    sharding: TrainState
+    frozen_specs: Params
+    compiled: CompiledStep
+
+
+def build_update(
+    params: Params,
+    chosen: Mapping[str, bool],
+    *,
+    apply: Apply,
+    loss: Loss,
+    optim: OptimConfig,
+    total_steps: int,
+    mesh: jax.sharding.Mesh,
+    specs: Params | None = None,
+) -> Update:
+    """The update that training runs and `pairjax plan` compiles; makes no array.
+
+    Args:
+        params: The initial parameters, all of them, or their shapes.
+        chosen: Which paths train.
+        apply: The model.
+        loss: Its loss.
+        optim: Optimiser and accumulation.
+        total_steps: Which the schedule spans.
+        mesh: Of the devices.
+        specs: Where each parameter lies (`place_params`); by default whole everywhere.
+    """
+    trainable, frozen = split(params, chosen)
+    trainable_specs, frozen_specs = split(param_specs(params) if specs is None else specs, chosen)
+    optimizer = build_optimizer(
+        optim, total_steps=total_steps, decay=decay_mask(trainable), multiplier=rate_multipliers(optim, trainable)
+    )
+    where = state_sharding(trainable, optimizer, mesh, specs=trainable_specs)
+    split_over = mesh.shape["fsdp"] > 1
+    compiled = make_train_step(
+        apply,
+        loss,
+        optimizer,
+        accumulate=optim.accumulate,
+        sharding=where,
+        used=(used_shardings(trainable_specs, mesh), used_shardings(frozen_specs, mesh)) if split_over else None,
+    )
+    return Update(mesh, optimizer, trainable, frozen, where, frozen_specs, compiled)
+
+
 def build_programs(
     params: Params,
     chosen: Mapping[str, bool],
@@ -88,19 +153,16 @@ def build_programs(
         mesh: Of the devices.
         specs: Where each parameter lies (`place_params`); by default whole everywhere.
     """
-    trainable, frozen = split(params, chosen)
-    trainable_specs, frozen_specs = split(param_specs(params) if specs is None else specs, chosen)
-    optimizer = build_optimizer(
-        optim, total_steps=total_steps, decay=decay_mask(trainable), multiplier=rate_multipliers(optim, trainable)
+    update = build_update(
+        params, chosen, apply=apply, loss=loss, optim=optim, total_steps=total_steps, mesh=mesh, specs=specs
     )
-    where = state_sharding(trainable, optimizer, mesh, specs=trainable_specs)
-    compiled = make_train_step(apply, loss, optimizer, accumulate=optim.accumulate, sharding=where)
-    frozen = place(frozen, frozen_specs, mesh)
+    frozen = place(update.frozen, update.frozen_specs, mesh)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Mapping[str, jax.Array]]:
-        return compiled(state, frozen, put_batch(batch, mesh), hypers)
+        return update.compiled(state, frozen, put_batch(batch, mesh), hypers)
 
-    return Programs(mesh, step, init_state(trainable, optimizer, key=jax.random.key(seed), sharding=where), frozen)
+    state = init_state(update.trainable, update.optimizer, key=jax.random.key(seed), sharding=update.sharding)
+    return Programs(mesh, step, state, frozen)
 
 
 def _teller(tracker: Tracker) -> Callable[[str], None]:
