@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from rich.console import Console
 from pairjax.base.config import OptimConfig, RunConfig, TrainConfig
 from pairjax.base.params import merge, split
 from pairjax.base.types import Batch, Hypers, Params
-from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers
+from pairjax.step.average import make_average
+from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, turns
 from pairjax.step.sharding import param_specs, place, put_batch
 from pairjax.step.state import TrainState, init_state, state_sharding
 from pairjax.step.step import Apply, Loss, make_train_step
@@ -49,16 +50,18 @@ class Programs:
         step: The update.
         state: The initial one.
         frozen: Parameters that do not train.
+        export: From the tree that is trained to the model's own, where they differ (LoRA).
     """
 
     mesh: jax.sharding.Mesh
     step: Step
     state: TrainState
     frozen: Params
+    export: Callable[[Params], Params] = field(default=lambda params: params)
 
     def params(self, state: TrainState) -> Params:
-        """The whole tree, frozen part included."""
-        return merge(state.params, self.frozen)
+        """The model's whole tree, frozen part included; averaged weights where the run averages."""
+        return self.export(merge(state.params if state.average is None else state.average, self.frozen))
 
 
 def build_programs(
@@ -73,6 +76,8 @@ def build_programs(
     seed: int,
     mesh: jax.sharding.Mesh,
     specs: Params | None = None,
+    anchored: Params | None = None,
+    export: Callable[[Params], Params] = lambda params: params,
 ) -> Programs:
     """Compile nothing yet; lay out the state and the update.
 
@@ -87,20 +92,30 @@ def build_programs(
         seed: Of dropout.
         mesh: Of the devices.
         specs: Where each parameter lies (`place_params`); by default whole everywhere.
+        anchored: Which parameters decay to their initial value (`anchors`); by default none.
+        export: From the tree that is trained to the model's own.
     """
     trainable, frozen = split(params, chosen)
     trainable_specs, frozen_specs = split(param_specs(params) if specs is None else specs, chosen)
     optimizer = build_optimizer(
-        optim, total_steps=total_steps, decay=decay_mask(trainable), multiplier=rate_multipliers(optim, trainable)
+        optim,
+        total_steps=total_steps,
+        decay=decay_mask(trainable),
+        multiplier=split(rate_multipliers(optim, params), chosen)[0],
+        anchored=None if anchored is None else split(anchored, chosen)[0],
+        turn=turns(optim, trainable, total_steps=total_steps),
     )
-    where = state_sharding(trainable, optimizer, mesh, specs=trainable_specs)
-    compiled = make_train_step(apply, loss, optimizer, accumulate=optim.accumulate, sharding=where)
+    average = make_average(optim, total_steps=total_steps)
+    averaged = average is not None
+    where = state_sharding(trainable, optimizer, mesh, specs=trainable_specs, averaged=averaged)
+    compiled = make_train_step(apply, loss, optimizer, accumulate=optim.accumulate, sharding=where, average=average)
+    state = init_state(trainable, optimizer, key=jax.random.key(seed), sharding=where, averaged=averaged)
     frozen = place(frozen, frozen_specs, mesh)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Mapping[str, jax.Array]]:
         return compiled(state, frozen, put_batch(batch, mesh), hypers)
 
-    return Programs(mesh, step, init_state(trainable, optimizer, key=jax.random.key(seed), sharding=where), frozen)
+    return Programs(mesh, step, state, frozen, export)
 
 
 def _teller(tracker: Tracker) -> Callable[[str], None]:
