@@ -143,3 +143,20 @@ def with_lora(apply: Apply, config: LoraConfig) -> Apply:
         return apply(merge_lora(config, params), *args, **options)
 
     return adapted
+
+
+def adaptation_notes(config: OptimConfig, params: Params) -> tuple[str, ...]:
+    """A line on each of these options that is used.
+
+    Args:
+        config: Of the optimiser.
+        params: The tree with its updates (`add_lora`).
+    """
+    notes = []
+    if config.reinit_layers:
+        notes.append(f"the top {config.reinit_layers} encoder layers start anew")
+    added = [leaf for path, leaf in flatten(params).items() if path.endswith(("/lora_a", "/lora_b"))]
+    if added:
+        numbers = sum(leaf.size for leaf in added)
+        notes.append(f"LoRA: rank {config.lora.rank} beside {len(added) // 2} kernels, {numbers:,} numbers")
+    return tuple(notes)

@@ -15,7 +15,7 @@ from pairjax.base.types import Batch, TaskSpec
 from pairjax.data.layout import steps_per_epoch
 from pairjax.data.pipeline import train_batches
 from pairjax.models.build import heads_by_path
-from pairjax.step.adapt import add_lora, merge_lora, reinit_top, with_lora
+from pairjax.step.adapt import adaptation_notes, add_lora, merge_lora, reinit_top, with_lora
 from pairjax.step.optim import anchors, trainable_paths
 from pairjax.step.sharding import build_mesh, place_params, row_shards, row_share
 from pairjax.step.state import TrainState
@@ -121,4 +121,4 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
         mode="min" if metric in LOWER_IS_BETTER else "max",
         patience=config.train.patience,
     )
-    return Trainer(prepared, programs, job, predict, placement.notes)
+    return Trainer(prepared, programs, job, predict, (*placement.notes, *adaptation_notes(optim, params)))
