@@ -12,6 +12,7 @@ from jaxtyping import Array
 from pairjax.base.errors import UserError
 from pairjax.base.params import merge
 from pairjax.base.types import Batch, Hypers, Params
+from pairjax.step.average import Average
 from pairjax.step.optim import Optimizer
 from pairjax.step.sharding import replicated
 from pairjax.step.state import TrainState
@@ -24,6 +25,17 @@ Loss = Callable[..., tuple[Array, Array]]
 """`loss(logits, batch, *, smoothing) -> (sum of the weighted losses, sum of their weights)`, scalars or [terms]."""
 
 Step = Callable[[TrainState, Params, Batch, Hypers], tuple[TrainState, Mapping[str, Array]]]
+
+
+def two_passes(apply: Apply) -> Apply:
+    """The model run twice, for R-Drop: a pair of logits whose dropout differs; without a key, one pass."""
+
+    def twice(params: Params, batch: Batch, *, key: Array | None = None, rates: Any = None) -> Any:
+        if key is None:
+            return apply(params, batch)
+        return tuple(apply(params, batch, key=one, rates=rates) for one in jax.random.split(key))
+
+    return twice
 
 
 def split_rows(batch: Batch, parts: int) -> Batch:
@@ -78,6 +90,7 @@ def make_train_step(
     accumulate: int = 1,
     sharding: TrainState | None = None,
     used: tuple[Params, Params] | None = None,
+    average: Average | None = None,
 ) -> Step:
     """`step(state, frozen, batch, hypers) -> (state, metrics)`, jitted; it donates `state` and nothing else.
 
@@ -98,6 +111,7 @@ def make_train_step(
         sharding: Where the new state lies (`state_sharding`); by default XLA chooses.
         used: Where parameters that train, and those that do not, lie while they are used (`used_shardings`); goes with
             `sharding`. By default XLA chooses.
+        average: What becomes of the state's averaged parameters (`make_average`), where it has any.
 
     Raises:
         UserError: When traced, where `accumulate` does not divide the rows.
@@ -158,7 +172,8 @@ def make_train_step(
         }
         if batch.pair_ids is not None:
             metrics["tokens"] = jnp.sum(batch.pair_ids > 0, dtype=jnp.int32)
-        return TrainState(state.step + 1, params, opt_state, state.key), metrics
+        averaged = None if average is None else average(state.average, params, state.step)
+        return TrainState(state.step + 1, params, opt_state, state.key, averaged), metrics
 
     out = None if sharding is None else (sharding, None)
     return jax.jit(step, donate_argnums=0, out_shardings=out)

@@ -273,8 +273,11 @@ def on_mesh(planned: Planned, rows: Rows, mesh: Any) -> Arguments:
         mesh=mesh,
         specs=placement.specs,
     )
+    averaged = update.sharding.average is not None
     shapes = jax.eval_shape(
-        lambda params, key: init_state(params, update.optimizer, key=key), update.trainable, jax.random.key(0)
+        lambda params, key: init_state(params, update.optimizer, key=key, averaged=averaged),
+        update.trainable,
+        jax.random.key(0),
     )
     state = jax.tree.map(_placed, shapes, update.sharding)
     frozen = jax.tree.map(_placed, update.frozen, shardings(update.frozen_specs, mesh))
