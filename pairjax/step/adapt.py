@@ -112,7 +112,7 @@ def add_lora(config: LoraConfig, params: Params, key: PRNGKeyArray) -> Params:
     for path in adapted_kernels(config, params):
         inputs, outputs = flat[f"{path}/kernel"].shape
         drawn = jax.random.uniform(_key_of(key, path), (inputs, config.rank), minval=-1.0, maxval=1.0)
-        flat[f"{path}/lora_a"] = np.asarray(drawn / np.sqrt(inputs), np.float32)
+        flat[f"{path}/lora_a"] = drawn / np.float32(np.sqrt(inputs))
         flat[f"{path}/lora_b"] = np.zeros((config.rank, outputs), np.float32)
     return unflatten(flat)
 

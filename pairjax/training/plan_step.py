@@ -23,10 +23,11 @@ from pairjax.data.sources import load_pairs
 from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.models.encoder import encoder_heads
 from pairjax.models.pretraining import build_pretraining_model
+from pairjax.step.adapt import add_lora, with_lora
 from pairjax.step.optim import trainable_paths
 from pairjax.step.sharding import batch_sharding, place_params, shardings
 from pairjax.step.state import init_state
-from pairjax.step.step import Apply, Loss
+from pairjax.step.step import Apply, Loss, two_passes
 from pairjax.training import pretrain_setup, setup
 from pairjax.training.session import Update, build_update
 from pairjax.weights import read_encoder_spec, resolve_encoder
@@ -120,14 +121,16 @@ def plan_pairs(config: Config, *, length: int | None = None) -> Planned:
         notes = ("no data read: rows as long as --length, one pair each, two classes",)
     frozen = config.optim.freeze in ("encoder", "all_but_head")
     fns = build_pair_model(config.model, spec, task.outputs, freeze_encoder=frozen)
-    params = jax.eval_shape(fns.init, jax.random.key(0))
+    lora = config.optim.lora
+    params = jax.eval_shape(lambda key: add_lora(lora, fns.init(key), key), jax.random.key(0))
+    apply = with_lora(fns.apply, lora)
     kept = fns.config.pooling == "pooler" and fns.config.pooler != "fresh"
     return Planned(
         spec=spec,
         params=params,
         chosen=trainable_paths(config.optim, params, pooler_kept=kept),
         heads=heads_by_path(fns.config, spec),
-        apply=fns.apply,
+        apply=two_passes(apply) if config.loss.r_drop else apply,
         loss=make_loss(config.loss, task, counts),
         optim=config.optim,
         hypers=setup.hypers_of(config),
