@@ -92,7 +92,7 @@ def work_of(jaxpr: Any, scope: str = "") -> Work:
         if eqn.primitive.name == "cond":
             bodies = bodies[:1]
         if bodies:
-            times = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1
+            times = float(eqn.params["length"]) if eqn.primitive.name == "scan" else 1.0
             for body in bodies:
                 total = total.plus(work_of(body, where), times)
         elif eqn.primitive.name == "dot_general":
