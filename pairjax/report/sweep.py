@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from pairjax.base.inference import expected_maximum
 from pairjax.base.stats import Spread
@@ -39,8 +39,11 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
     "text.parse_math": False,
 }
-LOG_SPAN = 20.0
-"""Numbers whose largest is so many times the smallest are drawn on a logarithmic axis."""
+LOG_SPAN, LOG_MEDIAN = 9.0, 0.25
+"""Numbers whose largest is so many times the smallest, with the median in the lowest part of the range, are drawn on a
+logarithmic axis."""
+FEW = 6
+"""Up to so many distinct numbers each has its own tick."""
 COLUMNS = 3
 
 
@@ -198,12 +201,11 @@ def _marginal(axes: Axes, field: str, rows: Sequence[TrialRow]) -> None:
     axes.set_xlabel(field.replace("_", "-"))
     if numeric:
         places = [float(value) for value in values]
-        if min(places) > 0 and max(places) / min(places) >= LOG_SPAN:
-            axes.set_xscale("log")
+        _number_axis(axes, places)
     else:
         names = list(dict.fromkeys(shown(value) for value in sorted(values, key=shown)))
         places = [float(names.index(shown(value))) for value in values]
-        axes.set_xticks(range(len(names)), names, rotation=20 if len(names) > 3 else 0)
+        axes.set_xticks(range(len(names)), names, rotation=20 if max(map(len, names)) * len(names) > 24 else 0)
         axes.margins(x=0.15)
     for row, place in zip(rows, places, strict=True):
         best, whole = row is rows[0], row.share == 1.0
@@ -220,6 +222,17 @@ def _marginal(axes: Axes, field: str, rows: Sequence[TrialRow]) -> None:
             linestyle="none",
             zorder=3 if best else 2,
         )
+
+
+def _number_axis(axes: Axes, places: Sequence[float]) -> None:
+    low, high = min(places), max(places)
+    if low > 0 and high / low >= LOG_SPAN and np.median(places) - low <= LOG_MEDIAN * (high - low):
+        axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if len(set(places)) <= FEW:
+        axes.set_xticks(sorted(set(places)))
+        axes.margins(x=0.1)
 
 
 def curve_figure(result: SweepResult) -> Figure:
