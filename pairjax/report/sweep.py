@@ -70,8 +70,13 @@ def row_json(row: TrialRow, rank: int, *, metric: str) -> dict[str, Any]:
 
 
 def expected_curve(result: SweepResult) -> list[float]:
-    """The expected score of the best of n trials, n = 1, 2, ..., by those at full length that have a score."""
-    means = [row.score.mean for row in result.rows if row.share == 1.0 and math.isfinite(row.score.mean)]
+    """The expected score of the best of n trials, n = 1, 2, ..., by those that have a score.
+
+    Empty after halving, whose full-length trials are no sample of the space.
+    """
+    if any(row.share < 1.0 for row in result.rows):
+        return []
+    means = [row.score.mean for row in result.rows if math.isfinite(row.score.mean)]
     return [float(result.sign * value) for value in expected_maximum(result.sign * np.array(means))]
 
 
@@ -83,7 +88,7 @@ def _csv(result: SweepResult) -> str:
     for rank, row in enumerate(result.rows, 1):
         numbers = (row.score.mean, row.score.low, row.score.high)
         cells = ["" if math.isnan(number) else f"{number:.6g}" for number in numbers]
-        values = [" ".join(map(str, one)) if isinstance(one, tuple) else one for one in row.trial.values.values()]
+        values = [" ".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in row.trial.values.values()]
         writer.writerow([rank, row.id, *values, *cells, f"{row.share:.6g}", row.steps, row.runs, row.diverged])
     return text.getvalue()
 
@@ -123,7 +128,8 @@ def _docstring(result: SweepResult, design: SweepDesign, *, folder: Path, source
         f"Command: pairjax train {folder / BEST}",
         *(f"Searched: {line}" for line in sources),
     ]
-    return "\n".join([*lines, *(f"{line[0].upper()}{line[1:]}." for line in in_words(result, design))])
+    lines += [f"{line[0].upper()}{line[1:]}." for line in in_words(result, design)]
+    return "\n".join([*lines, "It keeps its last parameters, as the trials did: no fold chose a step of theirs."])
 
 
 def write_sweep(
@@ -150,7 +156,10 @@ def write_sweep(
     write_text(folder / LINES, "".join(to_json(line) + "\n" for line in lines))
     with matplotlib.rc_context(STYLE):
         write_text(folder / MARGINALS, _svg(marginal_figure(result)))
-        write_text(folder / CURVE, _svg(curve_figure(result)))
+        if expected_curve(result):
+            write_text(folder / CURVE, _svg(curve_figure(result)))
+        else:
+            (folder / CURVE).unlink(missing_ok=True)
     docstring = _docstring(result, design, folder=folder, sources=[command])
     write_text(folder / BEST, config_source(result.best.config, docstring, experiment=experiment))
     record = {
@@ -192,6 +201,8 @@ def marginal_figure(result: SweepResult) -> Figure:
         panel.set_visible(False)
     for panel in panels[::columns]:
         panel.set_ylabel(result.metric)
+    hollow = "; hollow: shorter runs" if any(row.share < 1.0 for row in rows) else ""
+    panels[0].set_title(f"star: the best{hollow}", loc="left", fontsize=7, color=SOFT)
     return figure
 
 
