@@ -157,7 +157,7 @@ def _begun(folder: Path, command: str, design: "SweepDesign") -> IO[str]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(f"{folder} cannot be made", error) or error from error
-    lock, _ = take_lock(folder)
+    lock, _ = take_lock(folder, what="sweep's folder", option="--dir")
     write_json(folder / MARK, {"command": command, "design": dataclasses.asdict(design)})
     return lock
 

@@ -364,8 +364,13 @@ def _shown(fields: Mapping[str, Any], name: str) -> str:
     return json.dumps(fields[name], ensure_ascii=False) if name in fields else "not there"
 
 
-def take_lock(path: Path) -> tuple[IO[str], list[str]]:
+def take_lock(path: Path, *, what: str = "run folder", option: str = "--run.dir") -> tuple[IO[str], list[str]]:
     """Holds a folder's lock, which the kernel frees when the process ends, however it ends.
+
+    Args:
+        path: The folder.
+        what: What it is, for messages.
+        option: Which names it.
 
     Returns:
         The open file that holds it, and a note where the file system has no locks.
@@ -382,7 +387,7 @@ def take_lock(path: Path) -> tuple[IO[str], list[str]]:
         holder = file.read().strip() or "another process"
         file.close()
         raise UserError(
-            f"{path}: the folder is in use by {holder}", mend="wait for it, or choose another one"
+            f"{path}: the {what} is in use by {holder}", mend=f"wait for it, or choose another {option}"
         ) from error
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
