@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -24,9 +24,10 @@ DESCRIPTION = """Search fields of a config: pairjax sweep [experiments/X.py] --g
 Trials are compared on stratified folds of the train split; dev and test are not read. The score of what the search
 chooses comes from folds that had no part in choosing (nested). Trials with --optim.freeze encoder and a bi-encoder
 train from cached features, all folds, seeds and rates as one program; others one after another. The same command goes
-on where it was stopped, and a larger search in the same folder trains only what is new."""
+on where it was stopped, and a larger search in the same folder trains only what is new. Runs keep their last parameters
+and stop at no step before, since a fold that scores a run may not choose in it."""
 DRAWS = 16
-MARK = "sweep.json"
+MARK, LOCK = "sweep.json", ".lock"
 SHOWN = 20
 
 
@@ -89,7 +90,8 @@ def _points(options: SweepOptions, space: Sequence[Dimension]) -> tuple[str, lis
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: the sweep's folder is a file", mend="choose another --dir")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).exists():
+    held = [child for child in folder.iterdir() if child.name != LOCK] if folder.is_dir() else []
+    if held and not (folder / MARK).exists():
         raise UserError(f"{folder}: not a sweep's folder", got=f"no {MARK}", mend="choose another --dir")
 
 
@@ -136,24 +138,28 @@ def main(args: Sequence[str]) -> int:
     for note in (*notes, *sweep.notes):
         say(note)
     command = shlex.join(["pairjax", "sweep", *args])
-    _begin(folder, command, design)
-    try:
-        result = sweep.run()
-    except StoppedError:
-        say("stopped; the same command goes on")
-        return 143
-    _finish(result, design, folder, experiment=None if path is None else Path(path), command=command, console=console)
+    with _begun(folder, command, design):
+        try:
+            result = sweep.run()
+        except StoppedError:
+            say("stopped; the same command goes on")
+            return 143
+        experiment = None if path is None else Path(path)
+        _finish(result, design, folder, experiment=experiment, command=command, console=console)
     return 0
 
 
-def _begin(folder: Path, command: str, design: "SweepDesign") -> None:
-    from pairjax.training.rundir import storage_error, write_json
+def _begun(folder: Path, command: str, design: "SweepDesign") -> IO[str]:
+    """Make and mark the folder; the open file holds its lock."""
+    from pairjax.training.rundir import storage_error, take_lock, write_json
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(f"{folder} cannot be made", error) or error from error
+    lock, _ = take_lock(folder, what="sweep's folder", option="--dir")
     write_json(folder / MARK, {"command": command, "design": dataclasses.asdict(design)})
+    return lock
 
 
 def _finish(
@@ -168,7 +174,7 @@ def _finish(
     import jax
     from rich.text import Text
 
-    from pairjax.report.sweep import BEST, CURVE, MARGINALS, TABLE, format_spread, in_words, write_sweep
+    from pairjax.report.sweep import BEST, MARGINALS, TABLE, format_spread, in_words, write_sweep
     from pairjax.training.present import plain_table
     from pairjax.training.provenance import provenance
     from pairjax.training.sweep import shown
@@ -189,5 +195,6 @@ def _finish(
     for line in in_words(result, design):
         console.print(f"- {line}", highlight=False, markup=False, soft_wrap=True)
     seconds = f"{result.trained:,} runs trained, {result.found:,} found, {result.seconds:.1f} s"
-    console.print(f"{seconds}; {folder}/{{{TABLE},{MARGINALS},{CURVE}}}", highlight=False, markup=False, soft_wrap=True)
+    files = f"{folder / TABLE}, {MARGINALS}"
+    console.print(f"{seconds}; {files}", highlight=False, markup=False, soft_wrap=True)
     print(f"pairjax train {shlex.quote(str(folder / BEST))}")

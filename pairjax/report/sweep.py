@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from pairjax.base.inference import expected_maximum
 from pairjax.base.stats import Spread
@@ -39,8 +39,11 @@ STYLE: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
     "text.parse_math": False,
 }
-LOG_SPAN = 20.0
-"""Numbers whose largest is so many times the smallest are drawn on a logarithmic axis."""
+LOG_SPAN, LOG_MEDIAN = 9.0, 0.25
+"""Numbers whose largest is so many times the smallest, with the median in the lowest part of the range, are drawn on a
+logarithmic axis."""
+FEW = 6
+"""Up to so many distinct numbers each has its own tick."""
 COLUMNS = 3
 
 
@@ -67,8 +70,13 @@ def row_json(row: TrialRow, rank: int, *, metric: str) -> dict[str, Any]:
 
 
 def expected_curve(result: SweepResult) -> list[float]:
-    """The expected score of the best of n trials, n = 1, 2, ..., by those at full length that have a score."""
-    means = [row.score.mean for row in result.rows if row.share == 1.0 and math.isfinite(row.score.mean)]
+    """The expected score of the best of n trials, n = 1, 2, ..., by those that have a score.
+
+    Empty after halving, whose full-length trials are no sample of the space.
+    """
+    if any(row.share < 1.0 for row in result.rows):
+        return []
+    means = [row.score.mean for row in result.rows if math.isfinite(row.score.mean)]
     return [float(result.sign * value) for value in expected_maximum(result.sign * np.array(means))]
 
 
@@ -80,7 +88,7 @@ def _csv(result: SweepResult) -> str:
     for rank, row in enumerate(result.rows, 1):
         numbers = (row.score.mean, row.score.low, row.score.high)
         cells = ["" if math.isnan(number) else f"{number:.6g}" for number in numbers]
-        values = [" ".join(map(str, one)) if isinstance(one, tuple) else one for one in row.trial.values.values()]
+        values = [" ".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in row.trial.values.values()]
         writer.writerow([rank, row.id, *values, *cells, f"{row.share:.6g}", row.steps, row.runs, row.diverged])
     return text.getvalue()
 
@@ -120,7 +128,8 @@ def _docstring(result: SweepResult, design: SweepDesign, *, folder: Path, source
         f"Command: pairjax train {folder / BEST}",
         *(f"Searched: {line}" for line in sources),
     ]
-    return "\n".join([*lines, *(f"{line[0].upper()}{line[1:]}." for line in in_words(result, design))])
+    lines += [f"{line[0].upper()}{line[1:]}." for line in in_words(result, design)]
+    return "\n".join([*lines, "It keeps its last parameters, as the trials did: no fold chose a step of theirs."])
 
 
 def write_sweep(
@@ -147,7 +156,10 @@ def write_sweep(
     write_text(folder / LINES, "".join(to_json(line) + "\n" for line in lines))
     with matplotlib.rc_context(STYLE):
         write_text(folder / MARGINALS, _svg(marginal_figure(result)))
-        write_text(folder / CURVE, _svg(curve_figure(result)))
+        if expected_curve(result):
+            write_text(folder / CURVE, _svg(curve_figure(result)))
+        else:
+            (folder / CURVE).unlink(missing_ok=True)
     docstring = _docstring(result, design, folder=folder, sources=[command])
     write_text(folder / BEST, config_source(result.best.config, docstring, experiment=experiment))
     record = {
@@ -189,6 +201,8 @@ def marginal_figure(result: SweepResult) -> Figure:
         panel.set_visible(False)
     for panel in panels[::columns]:
         panel.set_ylabel(result.metric)
+    hollow = "; hollow: shorter runs" if any(row.share < 1.0 for row in rows) else ""
+    panels[0].set_title(f"star: the best{hollow}", loc="left", fontsize=7, color=SOFT)
     return figure
 
 
@@ -198,12 +212,11 @@ def _marginal(axes: Axes, field: str, rows: Sequence[TrialRow]) -> None:
     axes.set_xlabel(field.replace("_", "-"))
     if numeric:
         places = [float(value) for value in values]
-        if min(places) > 0 and max(places) / min(places) >= LOG_SPAN:
-            axes.set_xscale("log")
+        _number_axis(axes, places)
     else:
         names = list(dict.fromkeys(shown(value) for value in sorted(values, key=shown)))
         places = [float(names.index(shown(value))) for value in values]
-        axes.set_xticks(range(len(names)), names, rotation=20 if len(names) > 3 else 0)
+        axes.set_xticks(range(len(names)), names, rotation=20 if max(map(len, names)) * len(names) > 24 else 0)
         axes.margins(x=0.15)
     for row, place in zip(rows, places, strict=True):
         best, whole = row is rows[0], row.share == 1.0
@@ -220,6 +233,17 @@ def _marginal(axes: Axes, field: str, rows: Sequence[TrialRow]) -> None:
             linestyle="none",
             zorder=3 if best else 2,
         )
+
+
+def _number_axis(axes: Axes, places: Sequence[float]) -> None:
+    low, high = min(places), max(places)
+    if low > 0 and high / low >= LOG_SPAN and np.median(places) - low <= LOG_MEDIAN * (high - low):
+        axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if len(set(places)) <= FEW:
+        axes.set_xticks(sorted(set(places)))
+        axes.margins(x=0.1)
 
 
 def curve_figure(result: SweepResult) -> Figure:

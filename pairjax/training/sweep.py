@@ -20,7 +20,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.metrics import LOWER_IS_BETTER
 from pairjax.base.stats import Spread, mean_and_spread
 from pairjax.base.types import EncoderSpec, PairData
-from pairjax.data.encode import load_tokenizer
+from pairjax.data.encode import PairTokenizer, load_tokenizer
 from pairjax.data.folds import stratified_folds
 from pairjax.data.sources import load_pairs
 from pairjax.models.build import build_pair_model
@@ -154,6 +154,7 @@ class Sweep:
         self.metric = choose_metric(first, loaded.task)
         self.sign = -1.0 if self.metric in LOWER_IS_BETTER else 1.0
         self.specs: dict[str, EncoderSpec] = {}
+        self._tokenizers: dict[str, PairTokenizer] = {}
         self.full_steps = [total_steps(trial.config, learnt) for trial in trials]
         key = self.data.key()
         self.trials: list[TrialFolder] = []
@@ -164,16 +165,15 @@ class Sweep:
             self.trials.append(opened)
             if note:
                 say(note)
-        self._seconds = 0.0
 
     def _check(self, config: Config, data: PairData) -> None:
-        source = resolve_encoder(config.model.encoder, download=config.model.download)
-        if config.model.encoder not in self.specs:
-            self.specs[config.model.encoder] = read_encoder_spec(source)
-        spec = self.specs[config.model.encoder]
-        check_fit(
-            config.data.max_length, spec=spec, tokenizer=load_tokenizer(source, family=spec.family), folder=source
-        )
+        name = config.model.encoder
+        source = resolve_encoder(name, download=config.model.download)
+        if name not in self.specs:
+            self.specs[name] = read_encoder_spec(source)
+            self._tokenizers[name] = load_tokenizer(source, family=self.specs[name].family)
+        spec = self.specs[name]
+        check_fit(config.data.max_length, spec=spec, tokenizer=self._tokenizers[name], folder=source)
         build_pair_model(config.model, spec, data.task.outputs)
 
     @cached_property

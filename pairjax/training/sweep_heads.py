@@ -23,7 +23,8 @@ def fits_features(config: Config, spec: EncoderSpec) -> bool:
     """Whether a config trains the same from cached vectors of its texts as with the frozen encoder in the loop.
 
     The encoder must be frozen and read each text alone, in float32, and what is pooled must be fixed too. Batches hold
-    the same pairs as with the padded layout.
+    the same pairs as with the padded layout. Two things are taken over all of train and not over a fold's part of it,
+    which for stratified folds is nearly the same: balanced class weights, and center and scale of scores.
     """
     model = resolve(config.model, spec)
     trained_alike = config.optim.freeze == "encoder" or (

@@ -13,6 +13,7 @@ from pairjax.base.errors import UserError
 from pairjax.cli.main import main
 from pairjax.cli.options import load_experiment
 from pairjax.cli.space import drawn_points, every_point, read_space, set_fields
+from pairjax.training.rundir import take_lock
 
 
 def test_values_are_typed_by_the_fields_own_annotations() -> None:
@@ -189,3 +190,15 @@ def test_the_command_leaves_a_table_and_a_best_config_that_trains(
     capsys.readouterr()
     assert main(shlex.split(shown.out)[1:]) == 0
     assert (folder / "best" / "result.json").exists()
+
+
+def test_a_sweep_in_use_by_another_process_is_refused(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sweep.json").write_text("{}")
+    lock, _ = take_lock(tmp_path)
+    args = ["sweep", *options, "--grid", "optim.b1=0.8", "--folds", "3", "--dir", str(tmp_path)]
+    assert main(args) == 2
+    lock.close()
+    assert "the sweep's folder is in use by process" in capsys.readouterr().err
+    assert not (tmp_path / "trials").exists()

@@ -1,142 +1,29 @@
-"""Sweeps on a tiny encoder: populations and whole runs, one program a shape, going on, divergence, chance on noise."""
+"""Sweeps on a tiny encoder: populations and whole runs, going on, divergence, chance on noise."""
 
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
-from pairjax import CombineConfig, Config, DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig, UserError
+from pairjax import Config, DataConfig, UserError
 from pairjax.cli.options import load_experiment
 from pairjax.cli.space import set_fields
 from pairjax.report.sweep import write_sweep
 from pairjax.training.experiment_file import config_source
-from pairjax.training.search import DEV
-from pairjax.training.sweep import Sweep, SweepDesign, without_choice
+from pairjax.training.sweep import Sweep, SweepDesign
 from pairjax.training.sweep_heads import fits_features
-from pairjax.training.sweep_runs import train_run
-from pairjax.training.trials import FILE, Run, Trial, shape_key
+from pairjax.training.trials import FILE
 from pairjax.weights import read_encoder_spec
-from tests.cli.conftest import write_pairs
-from tests.tiny import write_tiny_encoder
-
-COUNTED = "/jax/core/compile/backend_compile_duration"
+from tests.training.sweeps import RATES, sweep_of, tiny_config, trials_of
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    folder = tmp_path_factory.mktemp("sweep")
-    encoder = write_tiny_encoder(folder / "encoder")
-    data = folder / "pairs"
-    data.mkdir()
-    write_pairs(data / "train.tsv", start=0, rows=48)
-    write_pairs(data / "dev.tsv", start=48, rows=12)
-    return without_choice(
-        Config(
-            data=DataConfig(path=str(data), max_length=64, layout="padded"),
-            model=ModelConfig(encoder=str(encoder), kind="bi", combine=CombineConfig(features=("|u-v|", "u*v"))),
-            optim=OptimConfig(freeze="encoder", learning_rate=3e-2),
-            train=TrainConfig(batch_size=8, max_steps=20),
-            run=RunConfig(compilation_cache="", progress=False),
-        )
-    )
-
-
-def trials_of(config: Config, *points: dict[str, Any]) -> list[Trial]:
-    return [Trial(point, set_fields(config, point)) for point in points]
-
-
-def sweep_of(trials: list[Trial], folder: Path, **design: Any) -> Sweep:
-    return Sweep(trials, SweepDesign(**{"method": "grid", "folds": 3} | design), folder=folder, say=lambda line: None)
-
-
-RATES = [{"optim.learning_rate": rate} for rate in (1e-4, 3e-3, 3e-2)]
-
-
-@contextmanager
-def compilations() -> Iterator[list[str]]:
-    """Programs compiled or read from the cache of compiled ones, as they come."""
-    seen: list[str] = []
-
-    def listen(event: str, duration: float, **_: Any) -> None:
-        if event == COUNTED:
-            seen.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield seen
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-
-
-def test_a_population_scores_as_the_ordinary_trainer_does(config: Config, tmp_path: Path) -> None:
-    config = set_fields(config, {"model.dropout.head": 0.0, "model.dropout.interaction": 0.0})
-    sweep = sweep_of(trials_of(config, *RATES), tmp_path, nested=False)
-    assert all(sweep.cached(number) for number in range(3))
-    result = sweep.run()
-    trial = sweep.trials[2]
-    assert result.rows[0].score.mean > 0.8
-    run = Run((1,), 20, 0)
-    alone = train_run(trial.trial.config, sweep.data, run, folder=tmp_path / "alone", metric="accuracy")
-    assert trial.found[run].by == "features"
-    assert alone.by == "training"
-    assert alone.scores == trial.found[run].scores
-    assert not (tmp_path / "alone" / "model").exists()
-
-
-def test_traced_numbers_share_one_program_and_a_static_field_takes_another(config: Config, tmp_path: Path) -> None:
-    def count(name: str, *points: dict[str, Any]) -> int:
-        sweep = sweep_of(trials_of(config, *points), tmp_path / name)
-        jax.clear_caches()
-        with compilations() as seen:
-            sweep.run()
-        return len(seen)
-
-    two = count("two", *RATES[:2])
-    traced = {"optim.weight_decay": 0.5, "loss.label_smoothing": 0.1, "model.dropout.head": 0.4}
-    many = [rate | {name: value} for rate in RATES for name, value in traced.items()]
-    assert count("many", *many) == two
-    static: list[dict[str, Any]] = [{"model.combine.features": ("u", "v")}, {"model.combine.features": ("u*v",)}]
-    shapes = {shape_key(trial.config, steps=20) for trial in trials_of(config, *static, *many)}
-    assert len(shapes) == 3
-    assert count("static", *static) > two
-
-
-def test_whole_runs_of_one_shape_take_the_step_from_the_cache_of_compiled_programs(
-    config: Config, tmp_path: Path
-) -> None:
-    hits: list[str] = []
-
-    def listen(event: str, **_: Any) -> None:
-        if event in ("/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache_misses"):
-            hits.append(event.rpartition("_")[2])
-
-    config = set_fields(config, {"optim.freeze": "none", "train.max_steps": 2})
-    points = [
-        {"optim.learning_rate": 1e-3, "model.dropout.hidden": 0.1},
-        {"optim.learning_rate": 3e-3, "model.dropout.hidden": 0.3},
-    ]
-    sweep = sweep_of(trials_of(config, *points), tmp_path, folds=0)
-    assert not sweep.cached(0)
-    sweep.evaluate([])
-    run = Run((DEV,), 2, 0)
-    sweep._train_one(0, run, "first")
-    jax.monitoring.register_event_listener(listen)
-    try:
-        sweep._train_one(1, run, "second")
-    finally:
-        jax.monitoring.unregister_event_listener(listen)
-    assert hits.count("hits") > 0
-    assert hits.count("misses") == 0
-    first, second = (trial.found[run] for trial in sweep.trials)
-    assert all(0 <= score <= 1 for score in (*first.scores, *second.scores))
-    assert sweep.run().found == 2
+    return tiny_config(tmp_path_factory.mktemp("sweep"))
 
 
 def test_a_sweep_goes_on_trial_by_trial_and_a_larger_one_trains_what_is_new(config: Config, tmp_path: Path) -> None:
@@ -159,7 +46,7 @@ def test_a_sweep_goes_on_trial_by_trial_and_a_larger_one_trains_what_is_new(conf
     assert sweep_of(trials_of(other, *RATES), tmp_path).run().found == 0
 
 
-@pytest.mark.parametrize("freeze", ["encoder", "none"])
+@pytest.mark.parametrize("freeze", ["encoder", pytest.param("none", marks=pytest.mark.slow)])
 def test_a_trial_that_diverges_is_reported_and_spoils_no_other(config: Config, tmp_path: Path, freeze: str) -> None:
     config = set_fields(config, {"optim.freeze": freeze, "train.max_steps": 3, "optim.clip_norm": 0.0})
     points = [{"optim.learning_rate": rate} for rate in ((1e-2, 1e38) if freeze == "encoder" else (1e-4, 1e38))]
