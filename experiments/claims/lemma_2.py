@@ -3,8 +3,8 @@
 Written and committed before the first full run; the verdict row carries this file's commit.
 
 Command: PAIRJAX_DATA=DIR pairjax claim experiments/claims/lemma_2.py
-Compute: about 120 TFLOP of products (each trial's are shown as it ends), which is the greater part of an hour on two
-idle CPU cores; the budget of 40 minutes stops it and the same command goes on. Trials are shared with lemma_2_1.py.
+Compute: about 120 TFLOP of products (each setting's are shown as it ends), which is the greater part of an hour on two
+idle CPU cores; the budget of 40 minutes stops it and the same command goes on. Settings are shared with lemma_2_1.py.
 
 Claim: where the relation between two texts is complex (negation, quantifiers, who did it to whom), attention over their
 tokens, within each, over both or across, classifies better than their pooled vectors do.
@@ -14,16 +14,16 @@ pool's tokens (no label is read), from a cache; then attention layers over the p
 each side; the combination [u; v; u - v; u * v]; a classifier. Kinds: none (linear head); sized (a hidden ReLU layer so
 wide that there are as many parameters as in 1, 2 or 3 layers of token attention: the control that tests attention and
 not size); gate; vectors (attention over the four parts); self, joint, cross (attention over tokens). Layers 1, 2, 3 at
-4 heads and heads 1, 2, 4, 8 at one layer. A layer is BERT's, feed-forward four times its width, about 50,000 parameters.
+4 heads and heads 1, 2, 4, 8 at one layer. A layer is BERT's, feed-forward four times its width: 50,000 parameters.
 
 Data: two pools of about 3,200 pairs of at most 32 tokens, three classes each. SICK (official splits together) and
 rule-made entailment; of each complex slice 800 pairs at most, the rest drawn from what is left.
-Slices: rules name theirs: the rules `negation`, `quantifiers`, `roles`; every other rule is the rest. SICK by words, the
-first that fits: roles, the same words in another order (about 30 pairs, reported alone); negation, a word of negation
-in A or B (no, not, nobody, n't, without ...); quantifiers, words such as all, some, two that are not the same in A and
-B; else the rest. Scores are accuracy, in points (percent).
+Slices: rules name theirs (`negation`, `quantifiers`, `roles`; every other rule is the rest). SICK by words, the first
+that fits: roles, the same words in another order (about 30 pairs, reported alone); negation, a word of negation in A or
+B (no, not, nobody, n't, without ...); quantifiers, words such as all, some, two that are not the same in A and B; else
+the rest. Scores are accuracy, in points (percent).
 
-Runs: nested cross-validation, 4 outer folds stratified by slice and label. For each outer fold, layers, heads and
+Runs: nested cross-validation, 4 outer folds stratified by label. For each outer fold, layers, heads and
 learning rate (of {.0015, .004}, for pooled vectors also .012) are chosen by mean accuracy over all pairs of the 3 inner
 folds, one seed; then 5 other seeds train on the three folds and are read on the outer one. 400 steps of 32 pairs, decay
 .01, no dropout, last parameters. Seeds: 5.
@@ -37,7 +37,7 @@ Hypotheses (effects in points; the mean over slices, then over tasks):
 Test: 95 % percentile bootstrap over pairs and seeds together, 2,000 resamples, paired; two-sided p from the same
 resamples, Holm over the seven. Smallest effect of interest: 2 points, since attention over tokens costs twenty to fifty
 times what a head costs. Supported: the intervals of A1 and A2 both lie above 2 points. Refuted: both lie wholly below.
-Else undecided, with the smallest difference that the design sees with 80 % power. A3-A7 are reported and decide nothing.
+Else undecided, with the smallest difference that the design sees with 80 % power. A3-A7 decide nothing.
 
 Cut to fit two cores: the width (64 of 384 numbers), the grid (layers and heads one at a time), rows (3,200 a task),
 tasks (two), rates (two); seeds last. Known limits: SICK's sentences and the rules' words recur across folds, alike for
@@ -51,19 +51,19 @@ Expected, said beforehand: A1 large, A2 near nothing: that is, what helps is a s
 from pairjax.base.stats import Sampled, mean_of_sampled
 from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
 from pairjax.training.interactions import COMPLEX, Search, run_search
-from pairjax.training.nested import TOKEN_KINDS, Trial, choose, out_of_fold
-from pairjax.training.slices import Slice
+from pairjax.training.nested import TOKEN_KINDS, Setting, choose, out_of_fold
+from pairjax.training.relations import Slice
 
 SMALLEST = 2.0
 
 
 def predictions(search: Search, task: str, *kinds: str, twin: bool = False):
-    """Out of fold, by the trial that inner folds chose among some kinds, or by the pooled model of its size."""
+    """Out of fold, by the setting that inner folds chose among some kinds, or by the pooled model of its size."""
     results = search.of(task, *kinds)
     chosen = choose(results)
     if twin:
         results = search.results[task]
-        chosen = [Trial("sized", trial.layers) for trial in chosen]
+        chosen = [Setting("sized", setting.layers) for setting in chosen]
     return out_of_fold(results, chosen, search.pools[task].fold)
 
 
@@ -117,7 +117,7 @@ def run(claim: ClaimRun) -> Outcome:
         found.append(Hypothesis(f"A{index} {name}", on_slice(search, name), SMALLEST, False, "A2's effect there"))
     found.append(Hypothesis("A7 vectors or gate", pooled, SMALLEST, False, "the best of them less the best of sized"))
     picked = [["task", *(f"fold {fold}" for fold in range(search.design.folds))]]
-    picked += [[task, *(trial.name for trial in choose(search.of(task, *TOKEN_KINDS)))] for task in tasks]
+    picked += [[task, *(setting.name for setting in choose(search.of(task, *TOKEN_KINDS)))] for task in tasks]
     tables = {f"{task}: accuracy on outer folds, mean over seeds ± deviation": search.table(task) for task in tasks}
     return Outcome(found, tables | {"Token attention that inner folds chose": picked}, search.notes())
 

@@ -3,7 +3,7 @@
 Written and committed before the first full run; the verdict row carries this file's commit.
 
 Command: PAIRJAX_DATA=DIR pairjax claim experiments/claims/lemma_2_1.py
-Compute: shares all of its trials with lemma_2.py; alone as much as that, after it a minute.
+Compute: shares all of its settings with lemma_2.py; alone as much as that, after it a minute.
 
 Claim: which attention is used (kind), and with how many layers and heads, makes a difference to the score, and a search
 by cross-validation finds a choice that is better than one made blindly.
@@ -25,8 +25,8 @@ two-sided p from the same resamples, Holm over the five. Smallest effect of inte
 Supported: the intervals of S1 and S2 both lie above 1 point. Refuted: both lie wholly below. Else undecided, with the
 smallest difference that the design sees with 80 % power. S3-S5 are reported beside and decide nothing.
 
-Cut to fit two cores: as in lemma_2.py; heads were not varied at 2 and 3 layers. A verdict is about small grids on frozen
-tokens of one encoder, and says nothing of interactions trained together with the encoder.
+Cut to fit two cores: as in lemma_2.py; heads were not varied at 2 and 3 layers. A verdict is about small grids on
+frozen tokens of one encoder, and says nothing of interactions trained together with the encoder.
 
 Expected, said beforehand: layers matter more than heads; the choice of heads is worth less than a point.
 """
@@ -38,15 +38,15 @@ import numpy as np
 from pairjax.base.stats import Sampled, mean_of_sampled
 from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
 from pairjax.training.interactions import COMPLEX, MIDDLE, Search, run_search
-from pairjax.training.nested import TOKEN_KINDS, Trial, TrialResult, choose, out_of_fold
+from pairjax.training.nested import TOKEN_KINDS, Setting, SettingResult, choose, out_of_fold
 
 SMALLEST = 1.0
 KINDS = ("self", "joint", "cross", "vectors", "gate")
-DEFAULT = Trial("cross", 1, MIDDLE)
+DEFAULT = Setting("cross", 1, MIDDLE)
 
 
-def best(search: Search, task: str, results: dict[Trial, TrialResult]) -> np.ndarray:
-    """Predictions out of fold by what inner folds choose of some trials."""
+def best(search: Search, task: str, results: dict[Setting, SettingResult]) -> np.ndarray:
+    """Predictions out of fold by what inner folds choose of some settings."""
     return out_of_fold(results, choose(results), search.pools[task].fold)
 
 
@@ -57,11 +57,11 @@ def kind_gain(search: Search, task: str) -> Sampled:
     return search.difference(task, every, [best(search, task, results) for results in kinds], slices_of(task))
 
 
-def setting_gain(search: Search, task: str, wanted: Callable[[Trial], bool]) -> Sampled:
+def setting_gain(search: Search, task: str, wanted: Callable[[Setting], bool]) -> Sampled:
     """Within a kind the chosen layers and heads less the mean of those wanted; over the kinds of token attention."""
     gains = []
     for kind in TOKEN_KINDS:
-        results = {trial: found for trial, found in search.of(task, kind).items() if wanted(trial)}
+        results = {setting: found for setting, found in search.of(task, kind).items() if wanted(setting)}
         settings = [found.predicted for found in results.values()]
         gains.append(search.difference(task, best(search, task, results), settings, slices_of(task)))
     return mean_of_sampled(gains)
@@ -90,21 +90,21 @@ def run(claim: ClaimRun) -> Outcome:
         ),
         Hypothesis(
             "S2 layers and heads",
-            over_tasks(lambda t: setting_gain(search, t, lambda trial: True)),
+            over_tasks(lambda t: setting_gain(search, t, lambda setting: True)),
             SMALLEST,
             True,
             "chosen layers and heads less the mean setting",
         ),
         Hypothesis(
             "S3 layers",
-            over_tasks(lambda t: setting_gain(search, t, lambda trial: trial.heads == MIDDLE)),
+            over_tasks(lambda t: setting_gain(search, t, lambda setting: setting.heads == MIDDLE)),
             SMALLEST,
             False,
             "chosen layers less the mean, at 4 heads",
         ),
         Hypothesis(
             "S4 heads",
-            over_tasks(lambda t: setting_gain(search, t, lambda trial: trial.layers == 1)),
+            over_tasks(lambda t: setting_gain(search, t, lambda setting: setting.layers == 1)),
             SMALLEST,
             False,
             "chosen heads less the mean, at one layer",
@@ -120,7 +120,7 @@ def run(claim: ClaimRun) -> Outcome:
     picked = [["task", "among", *(f"fold {fold}" for fold in range(search.design.folds))]]
     for task in tasks:
         for kinds in (KINDS, *((kind,) for kind in KINDS)):
-            names = [trial.name for trial in choose(search.of(task, *kinds))]
+            names = [setting.name for setting in choose(search.of(task, *kinds))]
             picked.append([task, kinds[0] if len(kinds) == 1 else "all", *names])
     tables = {f"{task}: accuracy on outer folds, mean over seeds ± deviation": search.table(task) for task in tasks}
     return Outcome(found, tables | {"What inner folds chose": picked}, search.notes())

@@ -27,7 +27,7 @@ from pairjax.data.sources import load_pairs
 from pairjax.training.cells import Cell, CellDesign, CellResult, run_cell
 from pairjax.training.features import Features, cached_features
 from pairjax.training.heads import HeadTask, head_task
-from pairjax.training.nested import NestedDesign, Trial, TrialResult, run_trial, trial_flops
+from pairjax.training.nested import NestedDesign, Setting, SettingResult, run_setting, setting_flops
 from pairjax.training.provenance import provenance
 from pairjax.training.rundir import write_json, write_text
 from pairjax.training.tokens import TokenTask
@@ -182,17 +182,17 @@ class ClaimRun:
         )
         return found
 
-    def trial(self, task: str, source: TokenTask, fold: np.ndarray, trial: Trial) -> TrialResult:
-        """A trial of a nested cross-validation, run now or read; says its score and its speed."""
+    def setting(self, task: str, source: TokenTask, fold: np.ndarray, setting: Setting) -> SettingResult:
+        """A setting of a nested cross-validation, run now or read; says its score and its speed."""
         self.check_time()
         began, design = time.monotonic(), self.nested
-        found = run_trial(source, fold, trial, design, folder=self.root / "trials")
+        found = run_setting(source, fold, setting, design, folder=self.root / "settings")
         seconds = time.monotonic() - began
         self.cells_run += 1
         score = 100 * (found.predicted == source.heads.label("train")).mean()
-        work = trial_flops(source, trial, design)
+        work = setting_flops(source, setting, design)
         self.say(
-            f"{self.cells_run:4d} {task:10s} {trial.name:12s} {found.parameters:7,d} parameters, "
+            f"{self.cells_run:4d} {task:10s} {setting.name:12s} {found.parameters:7,d} parameters, "
             f"inner {100 * found.judged.mean():6.2f} outer {score:6.2f} "
             f"({work / 1e12:.2f} TFLOP, {seconds:.0f} s, {work / seconds / 1e9:.0f} GFLOP/s)"
         )

@@ -16,6 +16,7 @@ from pairjax.base.config import LossConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.losses import make_loss
 from pairjax.base.metrics import LOWER_IS_BETTER, quick_scores
+from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.types import Batch, EncoderSpec, Hypers, PairData, Pairs, Params, TaskSpec
 from pairjax.data.layout import Layout, plan_epoch, steps_per_epoch
 from pairjax.models.build import PairModelFns, build_pair_model
@@ -218,7 +219,17 @@ def assemble(
         dropout: Whether any bits are drawn.
         target: What is learnt, for all rows.
         **sizes: `eval_rows` and `row_bytes` of the program.
+
+    Raises:
+        UserError: What only fine-tuning does.
     """
+    plain = replace(optim, reinit_layers=0, gradual=0.0, decay_to="zero", lora=LoraConfig(), average=AverageConfig())
+    if plain != optim or (loss is not None and loss.r_drop):
+        raise UserError(
+            "heads on cached vectors train without --loss.r-drop and --optim.gradual, .decay-to, .reinit-layers, "
+            ".lora and .average",
+            mend="leave them out, or fine-tune with pairjax train",
+        )
     task, config = source.task, fns.config
     shapes = jax.eval_shape(fns.init_above, jax.random.key(0))
     counts = np.bincount(target[source.rows["train"]], minlength=task.outputs) if task.kind != "regression" else None

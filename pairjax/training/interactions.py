@@ -1,4 +1,4 @@
-"""The table of interactions: which trials there are, on which pairs, and the effects that Lemmas 2 and 2.1 read."""
+"""The table of interactions: which settings there are, on which pairs, and the effects that Lemmas 2 and 2.1 read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ from pairjax.base.config import DataConfig
 from pairjax.base.metrics import Statistic
 from pairjax.base.stats import Sampled, two_way_bootstrap
 from pairjax.base.types import PairData, Pairs
+from pairjax.data.folds import stratified_folds
 from pairjax.data.sources import load_pairs, take_rows
 from pairjax.training.claims import ClaimRun, data_folder, real_pairs
 from pairjax.training.features import Features
-from pairjax.training.nested import TOKEN_KINDS, NestedDesign, Trial, TrialResult, stratified_folds
-from pairjax.training.slices import SLICES, Slice, rule_slices, word_slices
+from pairjax.training.nested import TOKEN_KINDS, NestedDesign, Setting, SettingResult
+from pairjax.training.relations import SLICES, Slice, rule_slices, word_slices
 from pairjax.training.tokens import TokenTask, fit_projection, token_counts, token_task
 
 RESAMPLES = 2000
@@ -36,14 +37,14 @@ MIDDLE = 4
 """Heads while layers vary; one layer while heads vary."""
 
 
-def grid(kind: str) -> list[Trial]:
-    """All trials of a kind: layers at 4 heads, heads at one layer; a full grid would cost two and a half times this."""
+def grid(kind: str) -> list[Setting]:
+    """All settings of a kind: layers at 4 heads, heads at one layer; a full grid would cost 2.5 times this."""
     if kind == "sized":
-        return [Trial(kind, layers) for layers in LAYERS]
+        return [Setting(kind, layers) for layers in LAYERS]
     if kind in ("none", "gate"):
-        return [Trial(kind)]
-    return [Trial(kind, layers, MIDDLE) for layers in LAYERS] + [
-        Trial(kind, 1, heads) for heads in HEADS if heads != MIDDLE
+        return [Setting(kind)]
+    return [Setting(kind, layers, MIDDLE) for layers in LAYERS] + [
+        Setting(kind, 1, heads) for heads in HEADS if heads != MIDDLE
     ]
 
 
@@ -88,7 +89,7 @@ class Pool:
     Attributes:
         source: Their tokens; all pairs stand in `train`.
         slices: Each pair's.
-        fold: Each pair's, stratified by slice and label.
+        fold: Each pair's, stratified by label.
         notes: What was left out.
     """
 
@@ -123,34 +124,32 @@ def build_pool(
     assert found.tokens is not None
     projection = fit_projection(found.tokens, width)
     source = token_task(whole, found, projection=projection, length=LENGTH)
-    label = whole.splits["train"].label
-    assert label is not None
     sizes = ", ".join(f"{int((slices[kept] == one).sum())} {one}" for one in SLICES)
     notes = (
         f"{name}: {len(kept)} pairs ({sizes}); {int((~short).sum())} longer than {LENGTH} tokens left out",
         f"{name}: {width} principal components keep {projection.kept:.0%} of the tokens' variance",
     )
-    strata = np.char.add(slices[kept], label.astype(np.str_))
-    return Pool(source, slices[kept], stratified_folds(strata, folds), notes)
+    fold = stratified_folds(whole.task, whole.splits["train"], folds=folds, seed=0)
+    return Pool(source, slices[kept], fold, notes)
 
 
 @dataclass(frozen=True)
 class Search:
-    """Finished trials and the pools that they are of.
+    """Finished settings and the pools that they are of.
 
     Attributes:
         pools: By task.
-        results: By task, of every trial.
-        design: Of the trials.
+        results: By task, of every setting.
+        design: Of the settings.
     """
 
     pools: Mapping[str, Pool]
-    results: Mapping[str, Mapping[Trial, TrialResult]]
+    results: Mapping[str, Mapping[Setting, SettingResult]]
     design: NestedDesign
 
-    def of(self, task: str, *kinds: str) -> dict[Trial, TrialResult]:
-        """A task's trials of some kinds, in the order of the grid."""
-        return {trial: found for trial, found in self.results[task].items() if trial.kind in kinds}
+    def of(self, task: str, *kinds: str) -> dict[Setting, SettingResult]:
+        """A task's settings of some kinds, in the order of the grid."""
+        return {setting: found for setting, found in self.results[task].items() if setting.kind in kinds}
 
     def right(self, task: str, predicted: Int8[np.ndarray, "seeds pairs"]) -> np.ndarray:
         """float64 [seeds, N], 1 where right."""
@@ -180,22 +179,22 @@ class Search:
         return two_way_bootstrap(runs, len(masks[0]), resamples=RESAMPLES, seed=seed)["value"]
 
     def notes(self) -> list[str]:
-        """What a reader should know of pools and trials."""
+        """What a reader should know of pools and settings."""
         lines = [note for pool in self.pools.values() for note in pool.notes]
         for task, results in self.results.items():
-            lines += [f"{task} {trial.name}: {note}" for trial, found in results.items() for note in found.notes]
+            lines += [f"{task} {setting.name}: {note}" for setting, found in results.items() for note in found.notes]
             for kind in KINDS:
                 last = [
-                    found.rates.max() >= max(self.design.rates(trial))
-                    for trial, found in self.of(task, kind).items()
-                    if len(self.design.rates(trial)) > 1
+                    found.rates.max() >= max(self.design.rates(setting))
+                    for setting, found in self.of(task, kind).items()
+                    if len(self.design.rates(setting)) > 1
                 ]
                 if last and all(last):
-                    lines.append(f"{task} {kind}: every trial chose its highest rate in some fold")
+                    lines.append(f"{task} {kind}: every setting chose its highest rate in some fold")
         return lines
 
     def table(self, task: str) -> list[list[str]]:
-        """Accuracy of each trial by slice, mean over seeds ± deviation; the best of a column in bold."""
+        """Accuracy of each setting by slice, mean over seeds ± deviation; the best of a column in bold."""
         pool = self.pools[task]
         columns = [name for name in SLICES if (pool.slices == name).any()]
         masks = np.concatenate([pool.where(columns), np.ones((1, len(pool.slices)), bool)])
@@ -206,13 +205,13 @@ class Search:
             ]
         )
         mean, deviation = scores.mean(axis=2), scores.std(axis=2, ddof=1)
-        lines = [["trial", "parameters", "inner", *columns, "all"]]
-        for row, (trial, found) in enumerate(self.results[task].items()):
+        lines = [["setting", "parameters", "inner", *columns, "all"]]
+        for row, (setting, found) in enumerate(self.results[task].items()):
             cells = [
                 f"**{m:.2f}** ± {d:.2f}" if m == mean[:, column].max() else f"{m:.2f} ± {d:.2f}"
                 for column, (m, d) in enumerate(zip(mean[row], deviation[row], strict=True))
             ]
-            lines.append([trial.name, f"{found.parameters:,}", f"{100 * found.judged.mean():.2f}", *cells])
+            lines.append([setting.name, f"{found.parameters:,}", f"{100 * found.judged.mean():.2f}", *cells])
         return lines
 
 
@@ -225,7 +224,7 @@ def _slice_means(gained: np.ndarray, masks: np.ndarray) -> Statistic:
 
 
 def run_search(run: ClaimRun) -> Search:
-    """All trials on all tasks, cheap ones first; a quick run takes few rule-made pairs and few trials."""
+    """All settings on all tasks, cheap ones first; a quick run takes few rule-made pairs and few settings."""
     design, pools = run.nested, {}
     if not run.quick:
         data_folder()
@@ -238,11 +237,11 @@ def run_search(run: ClaimRun) -> Search:
     pools["rules"] = build_pool(
         "rules", pairs, data, rule_slices(pairs), features=_features(run, "rules"), folds=design.folds, **small
     )
-    trials = [trial for kind in KINDS for trial in grid(kind) if not run.quick or _smoke(trial)]
-    results: dict[str, dict[Trial, TrialResult]] = {task: {} for task in pools}
-    for trial in trials:
+    settings = [setting for kind in KINDS for setting in grid(kind) if not run.quick or _smoke(setting)]
+    results: dict[str, dict[Setting, SettingResult]] = {task: {} for task in pools}
+    for setting in settings:
         for task, pool in pools.items():
-            results[task][trial] = run.trial(task, pool.source, pool.fold, trial)
+            results[task][setting] = run.setting(task, pool.source, pool.fold, setting)
     return Search(pools, results, design)
 
 
@@ -250,7 +249,7 @@ def _features(run: ClaimRun, name: str) -> Callable[[PairData], Features]:
     return lambda data: run.features(f"{name}-tokens", data, tokens=True)
 
 
-def _smoke(trial: Trial) -> bool:
-    """Whether a quick run has the trial: of each kind one layer with 1 or 4 heads, and two of the kind cross."""
-    deep = trial.layers == 2 and trial.kind in ("sized", "cross")
-    return trial.heads in (0, 1, MIDDLE) and (trial.layers < 2 or deep)
+def _smoke(setting: Setting) -> bool:
+    """Whether a quick run has the setting: of each kind one layer with 1 or 4 heads, and two of the kind cross."""
+    deep = setting.layers == 2 and setting.kind in ("sized", "cross")
+    return setting.heads in (0, 1, MIDDLE) and (setting.layers < 2 or deep)

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float64, Int, Int8, Shaped
+from jaxtyping import Float64, Int, Int8
 
 from pairjax.base.config import CombineConfig, Feature, HeadConfig, InteractConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
@@ -33,7 +33,7 @@ POOLED_KINDS = ("none", "sized", "vectors", "gate")
 
 
 @dataclass(frozen=True)
-class Trial:
+class Setting:
     """A model of the grid; all read the combination [u; v; u - v; u * v] of mean-pooled vectors.
 
     Attributes:
@@ -58,7 +58,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class NestedDesign:
-    """How each trial is run; the same for all of a table.
+    """How each setting is run; the same for all of a table.
 
     Attributes:
         folds: Outer folds K; each inner choice is a cross-validation over the K - 1 others.
@@ -67,7 +67,7 @@ class NestedDesign:
         token_rates: Learning rates tried for attention over tokens.
         pooled_rates: Those of models of pooled vectors, which cost little.
         decay: Weight decay.
-        dropout: Of attention layers and the head, in all trials.
+        dropout: Of attention layers and the head, in all settings.
         steps: Updates of a run.
         batch_size: Pairs a step.
         at_once: Groups of a chunk.
@@ -82,15 +82,19 @@ class NestedDesign:
     dropout: float = 0.0
     steps: int = 400
     batch_size: int = 32
-    at_once: int = 4
+    at_once: int = 2
 
-    def rates(self, trial: Trial) -> tuple[float, ...]:
-        return self.token_rates if trial.kind in TOKEN_KINDS else self.pooled_rates
+    def __post_init__(self) -> None:
+        if self.folds < 3:
+            raise UserError("too few folds for a choice and a score", got=self.folds, expected="at least 3")
+
+    def rates(self, setting: Setting) -> tuple[float, ...]:
+        return self.token_rates if setting.kind in TOKEN_KINDS else self.pooled_rates
 
 
 @dataclass(frozen=True)
-class TrialResult:
-    """What a trial gives.
+class SettingResult:
+    """What a setting gives.
 
     Attributes:
         inner: float64 [folds, rates], accuracy on the inner folds of each outer one; -inf where a run diverged.
@@ -112,34 +116,19 @@ class TrialResult:
         return self.inner.max(axis=1)
 
 
-def stratified_folds(strata: Shaped[np.ndarray, " pairs"], folds: int, *, seed: int = 0) -> Int[np.ndarray, " pairs"]:
-    """The fold of each row: those of a stratum are dealt out in turn, in random order, strata one after another.
-
-    Raises:
-        UserError: More folds than rows, or fewer than 3, which leave nothing to choose by.
-    """
-    if folds < 3 or folds > len(strata):
-        raise UserError("no such nested cross-validation", got=f"{folds} folds", expected=f"3 to {len(strata)}")
-    shuffled = np.random.default_rng(seed).permutation(len(strata))
-    order = shuffled[np.argsort(strata[shuffled], kind="stable")]
-    fold = np.empty(len(strata), np.int64)
-    fold[order] = np.arange(len(strata)) % folds
-    return fold
-
-
-def trial_model(trial: Trial, source: TokenTask) -> ModelConfig:
-    """The configuration of a trial, for the width of a task's tokens."""
+def setting_model(setting: Setting, source: TokenTask) -> ModelConfig:
+    """The configuration of a setting, for the width of a task's tokens."""
     interact, combine, hidden = InteractConfig(), CombineConfig(features=FEATURES), ()
-    if trial.kind in TOKEN_KINDS:
-        interact = InteractConfig(trial.kind, trial.layers, trial.heads)  # type: ignore[arg-type]
-    elif trial.kind == "vectors":
-        combine = CombineConfig(FEATURES, "attention", trial.layers, trial.heads)
-    elif trial.kind == "gate":
+    if setting.kind in TOKEN_KINDS:
+        interact = InteractConfig(setting.kind, setting.layers, setting.heads)  # type: ignore[arg-type]
+    elif setting.kind == "vectors":
+        combine = CombineConfig(FEATURES, "attention", setting.layers, setting.heads)
+    elif setting.kind == "gate":
         combine = CombineConfig(FEATURES, "gate")
-    elif trial.kind == "sized":
-        hidden = (sized_width(trial.layers, source),)
-    elif trial.kind != "none":
-        raise ValueError(f"no trial of the kind {trial.kind}")
+    elif setting.kind == "sized":
+        hidden = (sized_width(setting.layers, source),)
+    elif setting.kind != "none":
+        raise ValueError(f"no setting of the kind {setting.kind}")
     return ModelConfig(kind="bi", interact=interact, combine=combine, head=HeadConfig(hidden=hidden))
 
 
@@ -151,44 +140,44 @@ def sized_width(layers: int, source: TokenTask) -> int:
     return max(1, round((layers * layer + inputs * outputs) / (inputs + 1 + outputs)))
 
 
-def trial_flops(source: TokenTask, trial: Trial, design: NestedDesign) -> float:
-    """Products of all updates of a trial (`step_flops`); evaluation, less than a tenth of it, is not counted."""
-    inner = math.comb(design.folds, 2) * len(design.inner_seeds) * len(design.rates(trial))
+def setting_flops(source: TokenTask, setting: Setting, design: NestedDesign) -> float:
+    """Products of all updates of a setting (`step_flops`); evaluation, less than a tenth of it, is not counted."""
+    inner = math.comb(design.folds, 2) * len(design.inner_seeds) * len(design.rates(setting))
     runs = inner + design.folds * len(design.seeds)
-    update = step_flops(source, trial_model(trial, source), batch_size=design.batch_size)
+    update = step_flops(source, setting_model(setting, source), batch_size=design.batch_size)
     return sum(update.values()) * design.steps * runs
 
 
-def run_trial(
-    source: TokenTask, fold: Int[np.ndarray, " pairs"], trial: Trial, design: NestedDesign, *, folder: Path
-) -> TrialResult:
-    """Run a trial, or read it where it was run before.
+def run_setting(
+    source: TokenTask, fold: Int[np.ndarray, " pairs"], setting: Setting, design: NestedDesign, *, folder: Path
+) -> SettingResult:
+    """Run a setting, or read it where it was run before.
 
     Args:
         source: The task; its split `train` is all there is.
         fold: Of each pair.
-        trial: The model.
+        setting: The model.
         design: Folds, seeds, rates, steps.
-        folder: Of finished trials, by identity.
+        folder: Of finished settings, by identity.
     """
-    parts: list[Any] = [FORMAT, source.key, asdict(trial), asdict(design)]
+    parts: list[Any] = [FORMAT, source.key, asdict(setting), asdict(design)]
     described = json.dumps(parts, sort_keys=True).encode() + fold.astype(np.int64).tobytes()
     identity = hashlib.sha256(described).hexdigest()
     path = folder / f"{identity[:20]}.npz"
     found = load_chunk(path, identity)
     if found is None:
-        found = _run(source, fold, trial, design)
+        found = _run(source, fold, setting, design)
         save_chunk(path, identity, found)
     notes = tuple(str(note) for note in found["notes"])
-    return TrialResult(found["inner"], found["rates"], found["predicted"], int(found["parameters"]), notes)
+    return SettingResult(found["inner"], found["rates"], found["predicted"], int(found["parameters"]), notes)
 
 
-def _run(source: TokenTask, fold: np.ndarray, trial: Trial, design: NestedDesign) -> dict[str, np.ndarray]:
+def _run(source: TokenTask, fold: np.ndarray, setting: Setting, design: NestedDesign) -> dict[str, np.ndarray]:
     program = token_program(
-        source, trial_model(trial, source), optim=OptimConfig(), steps=design.steps, dropout=design.dropout > 0
+        source, setting_model(setting, source), optim=OptimConfig(), steps=design.steps, dropout=design.dropout > 0
     )
-    inner, inner_notes = _inner(source, fold, program, design, rates=design.rates(trial))
-    rates = np.asarray(design.rates(trial))[inner.argmax(axis=1)]
+    inner, inner_notes = _inner(source, fold, program, design, rates=design.rates(setting))
+    rates = np.asarray(design.rates(setting))[inner.argmax(axis=1)]
     pairs = [(out, seed) for out in range(design.folds) for seed in design.seeds]
     found = _train(
         source,
@@ -258,18 +247,18 @@ def _classes(found: Trained) -> Int8[np.ndarray, "groups pairs"]:
     return np.where(lost[:, None], -1, outputs.argmax(axis=-1)).astype(np.int8)
 
 
-def choose(results: Mapping[Trial, TrialResult]) -> list[Trial]:
-    """The trial that the inner folds of each outer fold prefer; the first of equals."""
-    trials = list(results)
-    judged = np.stack([results[trial].judged for trial in trials])
-    return [trials[index] for index in judged.argmax(axis=0)]
+def choose(results: Mapping[Setting, SettingResult]) -> list[Setting]:
+    """The setting that the inner folds of each outer fold prefer; the first of equals."""
+    settings = list(results)
+    judged = np.stack([results[setting].judged for setting in settings])
+    return [settings[index] for index in judged.argmax(axis=0)]
 
 
 def out_of_fold(
-    results: Mapping[Trial, TrialResult], chosen: Sequence[Trial], fold: Int[np.ndarray, " pairs"]
+    results: Mapping[Setting, SettingResult], chosen: Sequence[Setting], fold: Int[np.ndarray, " pairs"]
 ) -> Int8[np.ndarray, "seeds pairs"]:
-    """Predictions where each outer fold is read by the trial chosen for it."""
+    """Predictions where each outer fold is read by the setting chosen for it."""
     predicted = np.empty_like(results[chosen[0]].predicted)
-    for number, trial in enumerate(chosen):
-        predicted[:, fold == number] = results[trial].predicted[:, fold == number]
+    for number, setting in enumerate(chosen):
+        predicted[:, fold == number] = results[setting].predicted[:, fold == number]
     return predicted

@@ -10,6 +10,7 @@ import pytest
 from pairjax.base.config import DataConfig, FeatureConfig, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Hypers, Pairs, Rates
+from pairjax.data.folds import stratified_folds
 from pairjax.data.sources import load_pairs
 from pairjax.training import nested
 from pairjax.training.features import cached_features
@@ -17,18 +18,17 @@ from pairjax.training.heads import make_runs
 from pairjax.training.interactions import KINDS, drawn, grid
 from pairjax.training.nested import (
     NestedDesign,
-    Trial,
-    TrialResult,
+    Setting,
+    SettingResult,
     choose,
     out_of_fold,
-    run_trial,
-    stratified_folds,
-    trial_model,
+    run_setting,
+    setting_model,
 )
 from pairjax.training.population import make_hypers, train_population
-from pairjax.training.slices import rule_slices, word_slices
+from pairjax.training.relations import rule_slices, word_slices
 from pairjax.training.tokens import TokenTask, fit_projection, parameter_count, token_program, token_task
-from tests.tiny import write_tiny_encoder
+from tests.tiny import vocabulary_of, write_tiny_encoder
 
 DESIGN = NestedDesign(folds=3, seeds=(0, 1), token_rates=(3e-3, 1e-2), pooled_rates=(3e-3, 3e-2), steps=30, at_once=8)
 
@@ -36,8 +36,8 @@ DESIGN = NestedDesign(folds=3, seeds=(0, 1), token_rates=(3e-3, 1e-2), pooled_ra
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> TokenTask:
     folder = tmp_path_factory.mktemp("nested")
-    encoder = write_tiny_encoder(folder / "encoder")
     data = load_pairs(DataConfig(rules="entailment", sizes=(90, 1, 0)))
+    encoder = write_tiny_encoder(folder / "encoder", vocabulary=vocabulary_of(data))
     data = dataclasses.replace(data, splits={"train": data.splits["train"]})
     features = cached_features(data.splits.values(), folder / "f", FeatureConfig(encoder=str(encoder), tokens=True))
     assert features.tokens is not None
@@ -46,7 +46,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> TokenTask:
 
 @pytest.fixture(scope="module")
 def fold(source: TokenTask) -> np.ndarray:
-    return stratified_folds(source.heads.label("train"), 3)
+    return stratified_folds(source.heads.task, source.heads.splits["train"], folds=3, seed=0)
 
 
 def relabelled(source: TokenTask, rows: np.ndarray) -> TokenTask:
@@ -61,12 +61,12 @@ def relabelled(source: TokenTask, rows: np.ndarray) -> TokenTask:
     return dataclasses.replace(source, heads=heads, key="other")
 
 
-@pytest.mark.parametrize("trial", [Trial("none"), Trial("cross", 1, 2)], ids=lambda trial: trial.name)
+@pytest.mark.parametrize("setting", [Setting("none"), Setting("cross", 1, 2)], ids=lambda setting: setting.name)
 def test_a_folds_labels_decide_nothing_of_its_own_predictions(
-    source: TokenTask, fold: np.ndarray, trial: Trial, tmp_path: Path
+    source: TokenTask, fold: np.ndarray, setting: Setting, tmp_path: Path
 ) -> None:
-    found = run_trial(source, fold, trial, DESIGN, folder=tmp_path)
-    other = run_trial(relabelled(source, fold == 0), fold, trial, DESIGN, folder=tmp_path)
+    found = run_setting(source, fold, setting, DESIGN, folder=tmp_path)
+    other = run_setting(relabelled(source, fold == 0), fold, setting, DESIGN, folder=tmp_path)
     np.testing.assert_array_equal(found.inner[0], other.inner[0])
     np.testing.assert_array_equal(found.predicted[:, fold == 0], other.predicted[:, fold == 0])
     assert found.rates[0] == other.rates[0]
@@ -77,9 +77,9 @@ def test_a_folds_labels_decide_nothing_of_its_own_predictions(
 def test_inner_scores_are_those_of_the_fits_one_by_one_and_a_trial_is_read_the_second_time(
     source: TokenTask, fold: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trial = Trial("none")
-    found = run_trial(source, fold, trial, DESIGN, folder=tmp_path)
-    program = token_program(source, trial_model(trial, source), optim=OptimConfig(), steps=30, dropout=False)
+    setting = Setting("none")
+    found = run_setting(source, fold, setting, DESIGN, folder=tmp_path)
+    program = token_program(source, setting_model(setting, source), optim=OptimConfig(), steps=30, dropout=False)
     label = source.heads.label("train")
     for outer, (place, rate) in itertools.product(range(3), enumerate(DESIGN.pooled_rates)):
         scores = []
@@ -93,58 +93,49 @@ def test_inner_scores_are_those_of_the_fits_one_by_one_and_a_trial_is_read_the_s
         assert found.inner[outer, place] == pytest.approx(np.mean(scores))
     np.testing.assert_array_equal(found.rates, np.asarray(DESIGN.pooled_rates)[found.inner.argmax(axis=1)])
     monkeypatch.setattr(nested, "_run", lambda *_: pytest.fail("was run again"))
-    again = run_trial(source, fold, trial, DESIGN, folder=tmp_path)
+    again = run_setting(source, fold, setting, DESIGN, folder=tmp_path)
     np.testing.assert_array_equal(again.predicted, found.predicted)
     assert again.parameters == found.parameters == 4 * 16 * 3 + 3
 
 
 def test_sized_heads_have_as_many_parameters_as_attention_over_tokens(source: TokenTask) -> None:
-    def size(trial: Trial) -> int:
-        program = token_program(source, trial_model(trial, source), optim=OptimConfig(), steps=1, dropout=False)
+    def size(setting: Setting) -> int:
+        program = token_program(source, setting_model(setting, source), optim=OptimConfig(), steps=1, dropout=False)
         return parameter_count(program)
 
     for layers in (1, 2, 3):
-        assert size(Trial("sized", layers)) == pytest.approx(size(Trial("joint", layers, 4)), rel=0.02)
-    assert size(Trial("cross", 2, 1)) == size(Trial("self", 2, 8))
+        assert size(Setting("sized", layers)) == pytest.approx(size(Setting("joint", layers, 4)), rel=0.02)
+    assert size(Setting("cross", 2, 1)) == size(Setting("self", 2, 8))
 
 
-def test_folds_share_out_every_stratum() -> None:
-    strata = np.repeat(np.array(["a", "b", "c"]), [50, 31, 3])
-    fold = stratified_folds(strata, 4)
-    for name in "abc":
-        counts = np.bincount(fold[strata == name], minlength=4)
-        assert counts.max() - counts.min() <= 1
-    assert np.bincount(fold).tolist() == [21, 21, 21, 21]
-    assert (fold != stratified_folds(strata, 4, seed=1)).any()
-    for folds in (2, 85):
-        with pytest.raises(UserError, match="nested"):
-            stratified_folds(strata, folds)
+def test_a_choice_and_a_score_need_three_folds() -> None:
+    with pytest.raises(UserError, match="too few folds"):
+        NestedDesign(folds=2)
 
 
 def test_each_fold_is_read_by_the_trial_that_its_inner_folds_chose() -> None:
     fold = np.array([0, 0, 1, 2, 2, 1])
 
-    def result(inner: list[float], value: int) -> TrialResult:
-        return TrialResult(np.array([inner]).T, np.ones(3), np.full((2, 6), value, np.int8), 1, ())
+    def result(inner: list[float], value: int) -> SettingResult:
+        return SettingResult(np.array([inner]).T, np.ones(3), np.full((2, 6), value, np.int8), 1, ())
 
     results = {
-        Trial("self", 1, 1): result([0.5, 0.9, 0.4], 0),
-        Trial("cross", 1, 1): result([0.6, 0.2, 0.4], 1),
-        Trial("gate"): result([-np.inf, 0.3, 0.3], 2),
+        Setting("self", 1, 1): result([0.5, 0.9, 0.4], 0),
+        Setting("cross", 1, 1): result([0.6, 0.2, 0.4], 1),
+        Setting("gate"): result([-np.inf, 0.3, 0.3], 2),
     }
     chosen = choose(results)
-    assert [trial.kind for trial in chosen] == ["cross", "self", "self"]
+    assert [setting.kind for setting in chosen] == ["cross", "self", "self"]
     np.testing.assert_array_equal(out_of_fold(results, chosen, fold), [[1, 1, 0, 0, 0, 0]] * 2)
 
 
 def test_the_grid_varies_layers_and_heads_one_at_a_time() -> None:
-    trials = [trial for kind in KINDS for trial in grid(kind)]
-    assert len(trials) == len(set(trials)) == 1 + 3 + 1 + 4 * 6
+    settings = [setting for kind in KINDS for setting in grid(kind)]
+    assert len(settings) == len(set(settings)) == 1 + 3 + 1 + 4 * 6
     assert {(t.layers, t.heads) for t in grid("joint")} == {(1, 4), (2, 4), (3, 4), (1, 1), (1, 2), (1, 8)}
 
 
 def test_slices_by_words_and_by_rules() -> None:
-    rules = ("roles", "negation", "numbers", "quantifiers", "hypernyms", "factives")
     pairs = Pairs(
         first=("A dog bites a man.", "A man isn't here", "Two dogs run", "Some dogs run", "A dog runs", "No dog runs"),
         second=("a man bites a dog", "A man is here", "Three dogs run", "Some dogs rest", "A dog rests", "all dogs no"),

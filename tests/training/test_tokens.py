@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -38,7 +39,7 @@ from pairjax.training.tokens import (
     token_task,
 )
 from pairjax.weights import resolve_encoder
-from tests.tiny import write_tiny_encoder
+from tests.tiny import vocabulary_of, write_tiny_encoder
 
 STEPS = 100
 WIDTH = 8
@@ -53,7 +54,7 @@ def data() -> PairData:
 @pytest.fixture(scope="module")
 def features(data: PairData, tmp_path_factory: pytest.TempPathFactory) -> Features:
     folder = tmp_path_factory.mktemp("tokens")
-    encoder = write_tiny_encoder(folder / "encoder")
+    encoder = write_tiny_encoder(folder / "encoder", vocabulary=vocabulary_of(data))
     config = FeatureConfig(encoder=str(encoder), tokens=True)
     return cached_features(data.splits.values(), folder / "f", config)
 
@@ -82,12 +83,12 @@ def test_a_row_of_cached_tokens_has_the_logits_of_the_bi_encoders_own_batch(
     pairs = data.splits["dev"]
     tokenizer = load_tokenizer(resolve_encoder(features.identity["encoder"]), family="bert")
     encoded = encode_pairs(
-        list(pairs.first), list(pairs.second), tokenizer, kind="bi", max_length=200, truncation="longest_first"
+        list(pairs.first), list(pairs.second), tokenizer, kind="bi", max_length=48, truncation="longest_first"
     )
     fns = build_pair_model(model, source.heads.spec, 3, freeze_encoder=True)
-    plan = plan_in_order(encoded.lengths, Layout("padded", (200,)), 30)
+    plan = plan_in_order(encoded.lengths, Layout("padded", (48,)), 30)
     (batch,) = eval_batches(encoded, None, plan)
-    hidden = features.hidden(features.sides(pairs), batch)
+    hidden = jnp.asarray(features.hidden(features.sides(pairs), batch))
     np.testing.assert_allclose(ours, np.asarray(fns.head(params, hidden, batch))[:, 0], atol=1e-5)
     assert np.ptp(ours, axis=0).min() > 1e-4
 
@@ -112,13 +113,19 @@ def test_each_member_is_the_run_alone_after_100_steps_with_rates_of_its_groups_o
     assert found.params is not None
     members = flatten(found.params)
     step, gather = make_train_step(program.apply, program.loss, program.optimizer), jax.jit(program.gather)
-    for group, variant in ((0, 0), (1, 1), (2, 0)):
+    for group, variant in ((0, 0), (2, 1)):
         own = jax.tree.map(lambda leaf, g=group, v=variant: float(leaf[g, v]), runs.hypers)
         key = jax.random.key(int(runs.seeds[group]))
         state = init_state(program.init(key), program.optimizer, key=key)
         for index in runs.order[group]:
             state, _ = step(state, {}, gather(program.data, index), own)
+        dev = gather(program.data, narrow.heads.rows["dev"])
+        outputs = np.asarray(program.apply(state.params, dev))[:, 0]
+        np.testing.assert_allclose(found.outputs["dev"][group, variant], outputs, atol=1e-5)
         for path, leaf in flatten(state.params).items():
+            if path.endswith("attention/key/bias"):
+                # It shifts all scores of a query alike: its gradient is rounding alone, which Adam makes steps of.
+                continue
             np.testing.assert_allclose(members[path][group, variant], leaf, atol=1e-5, err_msg=path)
     kernel = members["interact/layer_1/attention/value/kernel"]
     assert np.abs(kernel[0, 0] - kernel[0, 1]).max() > 0.01
