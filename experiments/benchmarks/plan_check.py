@@ -28,7 +28,7 @@ MESHES = {"4x1x1": (4, 1, 1), "1x4x1": (1, 4, 1), "2x1x2": (2, 1, 2)}
 BATCH, LENGTH = 128, 128
 
 
-def step_of(model: str) -> Planned:
+def step_of(model: str, *, batch: int = BATCH, length: int = LENGTH) -> Planned:
     """A model's step, from a configuration alone."""
     layers, width, heads = MODELS[model]
     config = {
@@ -46,9 +46,9 @@ def step_of(model: str) -> Planned:
         experiment = Config(
             data=DataConfig(rules="entailment"),
             model=ModelConfig(encoder=folder),
-            train=TrainConfig(batch_size=BATCH),
+            train=TrainConfig(batch_size=batch),
         )
-        return plan_step(experiment, length=LENGTH)
+        return plan_step(experiment, length=length)
 
 
 def main(output: Path, models: list[str]) -> None:

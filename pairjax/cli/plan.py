@@ -90,7 +90,7 @@ def _parse(args: Sequence[str]) -> tuple[PlanOptions, Any]:
         "Options",
         [
             ("plan", Annotated[PlanOptions, tyro.conf.arg(name="")], dataclasses.field(default_factory=PlanOptions)),
-            ("config", Annotated[kind, tyro.conf.arg(name="")], dataclasses.field(default=default)),  # type: ignore[valid-type]
+            ("config", Annotated[kind, tyro.conf.arg(name="")], dataclasses.field(default=default)),
         ],
         frozen=True,
     )

@@ -85,7 +85,7 @@ def advise(estimator: Estimator, target: Target, batch_size: int) -> tuple[Mappi
 
     Rows that a mesh rounds up to are paid for, as in training.
     """
-    found: list[tuple[float, tuple[int, int], Mapping[str, int], Estimate]] = []
+    found: list[tuple[float, tuple[int, int], dict[str, int], Estimate]] = []
     for mesh in factorisations(target.count):
         made = estimator(mesh, batch_size)
         if fits(made, target.device):

@@ -34,26 +34,29 @@ class Device:
     vector: float = 0.0
 
 
-def _device(name: str, tera: tuple[float, float], memory: float, bandwidth: float, wires: float) -> Device:
-    """`tera` is (bfloat16, float32), in 1e12 operations a second; the rest in GB and GB/s."""
+def _device(
+    name: str, tera: tuple[float, float], memory: float, bandwidth: float, wires: float, scratch: float = 0.0
+) -> Device:
+    """`tera` is (bfloat16, float32), in 1e12 operations a second; the rest in GB and GB/s, `scratch` in MiB."""
     rates = {"bfloat16": tera[0] * TERA, "float32": tera[1] * TERA}
-    return Device(name, rates, memory * GB, bandwidth * GB, wires * GB)
+    return Device(name, rates, memory * GB, bandwidth * GB, wires * GB, scratch=scratch * 2**20)
 
 
 # TPU: Google Cloud's pages "TPU v4", "TPU v5e", "TPU v5p" and "TPU v6e", tables of chip specifications. Interconnect is
 # of one direction, all links together: 2400, 1600 and 4800 Gbit/s a chip for v4, v5e and v5p, half of v6e's "800 GBps
 # bidirectional". XLA multiplies float32 in one bfloat16 pass by default, so both dtypes have one rate. Memory is read
-# as GiB, which is what the compiler allows.
+# as GiB, which is what the compiler allows. On-chip memory: vmem_capacity_bytes of all cores in JAX's own table
+# (jax._src.pallas.mosaic.tpu_info).
 # GPU: NVIDIA's data sheets "H100 Tensor Core GPU" (SXM5) and "A100 80GB" (SXM4), dense rates; JAX's float32 products
 # use TF32 by default. NVLink's 900 and 600 GB/s are of both directions together.
 GIB = 2**30 / GB
 DEVICES: Mapping[str, Device] = {
     device.name: device
     for device in (
-        _device("v4", (275.0, 275.0), 32.0 * GIB, 1228.0, 300.0),
-        _device("v5e", (197.0, 197.0), 16.0 * GIB, 819.0, 200.0),
-        _device("v5p", (459.0, 459.0), 95.0 * GIB, 2765.0, 600.0),
-        _device("v6e", (918.0, 918.0), 32.0 * GIB, 1638.0, 400.0),
+        _device("v4", (275.0, 275.0), 32.0 * GIB, 1228.0, 300.0, 32.0),
+        _device("v5e", (197.0, 197.0), 16.0 * GIB, 819.0, 200.0, 128.0),
+        _device("v5p", (459.0, 459.0), 95.0 * GIB, 2765.0, 600.0, 128.0),
+        _device("v6e", (918.0, 918.0), 32.0 * GIB, 1638.0, 400.0, 128.0),
         _device("h100", (989.0, 494.0), 80.0, 3350.0, 450.0),
         _device("a100", (312.0, 156.0), 80.0, 2039.0, 300.0),
     )

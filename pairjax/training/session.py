@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import AbstractMesh, Mesh
 from rich.console import Console
 
 from pairjax.base.config import OptimConfig, RunConfig, TrainConfig
@@ -17,7 +18,6 @@ from pairjax.step.optim import Optimizer, build_optimizer, decay_mask, rate_mult
 from pairjax.step.sharding import param_specs, place, put_batch, used_shardings
 from pairjax.step.state import TrainState, init_state, state_sharding
 from pairjax.step.step import Apply, Loss, make_train_step
-from pairjax.step.step import Step as CompiledStep
 from pairjax.training.checkpoint import Checkpointer
 from pairjax.training.distributed import StopSignal, all_or_none, is_main, process_index
 from pairjax.training.loop import Fit, Job, Progress, Step, fit, progress_from
@@ -70,22 +70,22 @@ class Update:
     """A run's compiled update and where its arguments lie; holds shapes only, no array.
 
     Attributes:
-        mesh: Of the devices.
+        mesh: Of the devices, real or not.
         optimizer: Of the trainable parameters.
         trainable: Parameters that train, or their shapes.
         frozen: Those that do not.
         sharding: Of the state.
         frozen_specs: Partition specs of the frozen parameters.
-        compiled: `compiled(state, frozen, batch, hypers) -> (state, metrics)`.
+        compiled: `compiled(state, frozen, batch, hypers) -> (state, metrics)`, jitted.
     """
 
-    mesh: jax.sharding.Mesh
+    mesh: Mesh | AbstractMesh
     optimizer: Optimizer
     trainable: Params
     frozen: Params
     sharding: TrainState
     frozen_specs: Params
-    compiled: CompiledStep
+    compiled: Any
 
 
 def build_update(
@@ -96,7 +96,7 @@ def build_update(
     loss: Loss,
     optim: OptimConfig,
     total_steps: int,
-    mesh: jax.sharding.Mesh,
+    mesh: Mesh | AbstractMesh,
     specs: Params | None = None,
     anchored: Params | None = None,
 ) -> Update:
@@ -109,7 +109,7 @@ def build_update(
         loss: Its loss.
         optim: Optimiser and accumulation.
         total_steps: Which the schedule spans.
-        mesh: Of the devices.
+        mesh: Of the devices, real or not.
         specs: Where each parameter lies (`place_params`); by default whole everywhere.
         anchored: Which parameters decay to their initial value (`anchors`); by default none.
     """
