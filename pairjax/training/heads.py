@@ -20,6 +20,7 @@ from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.types import Batch, EncoderSpec, Hypers, PairData, Pairs, Params, TaskSpec
 from pairjax.data.layout import Layout, plan_epoch, steps_per_epoch
 from pairjax.models.build import PairModelFns, build_pair_model
+from pairjax.models.pool import Pooling
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers
 from pairjax.step.step import Apply
 from pairjax.training.features import Features
@@ -53,7 +54,7 @@ class HeadTask:
     rows: Mapping[str, Int32[np.ndarray, " pairs"]]
     sides: Int32[np.ndarray, "all 2"]
     target: np.ndarray
-    pooling: str
+    pooling: Pooling
     key: str
 
     def label(self, split: str) -> np.ndarray:

@@ -118,7 +118,8 @@ class SettingResult:
 
 def setting_model(setting: Setting, source: TokenTask) -> ModelConfig:
     """The configuration of a setting, for the width of a task's tokens."""
-    interact, combine, hidden = InteractConfig(), CombineConfig(features=FEATURES), ()
+    interact, combine = InteractConfig(), CombineConfig(features=FEATURES)
+    hidden: tuple[int, ...] = ()
     if setting.kind in TOKEN_KINDS:
         interact = InteractConfig(setting.kind, setting.layers, setting.heads)  # type: ignore[arg-type]
     elif setting.kind == "vectors":

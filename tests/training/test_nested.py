@@ -74,7 +74,7 @@ def test_a_folds_labels_decide_nothing_of_its_own_predictions(
     assert (found.predicted[:, fold != 0] != other.predicted[:, fold != 0]).any()
 
 
-def test_inner_scores_are_those_of_the_fits_one_by_one_and_a_trial_is_read_the_second_time(
+def test_inner_scores_are_those_of_the_fits_one_by_one_and_a_setting_is_read_the_second_time(
     source: TokenTask, fold: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting = Setting("none")
@@ -113,7 +113,7 @@ def test_a_choice_and_a_score_need_three_folds() -> None:
         NestedDesign(folds=2)
 
 
-def test_each_fold_is_read_by_the_trial_that_its_inner_folds_chose() -> None:
+def test_each_fold_is_read_by_the_setting_that_its_inner_folds_chose() -> None:
     fold = np.array([0, 0, 1, 2, 2, 1])
 
     def result(inner: list[float], value: int) -> SettingResult:
