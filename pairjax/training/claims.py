@@ -191,10 +191,11 @@ class ClaimRun:
         self.cells_run += 1
         score = 100 * (found.predicted == source.heads.label("train")).mean()
         work = setting_flops(source, setting, design)
+        speed = f"{work / 1e12:.2f} TFLOP, {seconds:.0f} s, {work / seconds / 1e9:.0f} GFLOP/s"
         self.say(
             f"{self.cells_run:4d} {task:10s} {setting.name:12s} {found.parameters:7,d} parameters, "
             f"inner {100 * found.judged.mean():6.2f} outer {score:6.2f} "
-            f"({work / 1e12:.2f} TFLOP, {seconds:.0f} s, {work / seconds / 1e9:.0f} GFLOP/s)"
+            f"({'run before' if found.read else speed})"
         )
         return found
 

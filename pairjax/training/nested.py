@@ -101,7 +101,8 @@ class SettingResult:
         rates: float64 [folds], the rate chosen for each outer fold.
         predicted: int8 [seeds, N], each pair's class by models that trained without its fold; -1 where one diverged.
         parameters: That train.
-        notes: Members that diverged, rates at the edge.
+        notes: Members that diverged.
+        read: Whether it was run before.
     """
 
     inner: Float64[np.ndarray, "folds rates"]
@@ -109,6 +110,7 @@ class SettingResult:
     predicted: Int8[np.ndarray, "seeds pairs"]
     parameters: int
     notes: tuple[str, ...]
+    read: bool = False
 
     @property
     def judged(self) -> Float64[np.ndarray, " folds"]:
@@ -165,12 +167,14 @@ def run_setting(
     described = json.dumps(parts, sort_keys=True).encode() + fold.astype(np.int64).tobytes()
     identity = hashlib.sha256(described).hexdigest()
     path = folder / f"{identity[:20]}.npz"
-    found = load_chunk(path, identity)
-    if found is None:
-        found = _run(source, fold, setting, design)
+    kept = load_chunk(path, identity)
+    found = _run(source, fold, setting, design) if kept is None else kept
+    if kept is None:
         save_chunk(path, identity, found)
     notes = tuple(str(note) for note in found["notes"])
-    return SettingResult(found["inner"], found["rates"], found["predicted"], int(found["parameters"]), notes)
+    return SettingResult(
+        found["inner"], found["rates"], found["predicted"], int(found["parameters"]), notes, read=kept is not None
+    )
 
 
 def _run(source: TokenTask, fold: np.ndarray, setting: Setting, design: NestedDesign) -> dict[str, np.ndarray]:

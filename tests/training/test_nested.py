@@ -95,6 +95,7 @@ def test_inner_scores_are_those_of_the_fits_one_by_one_and_a_setting_is_read_the
     monkeypatch.setattr(nested, "_run", lambda *_: pytest.fail("was run again"))
     again = run_setting(source, fold, setting, DESIGN, folder=tmp_path)
     np.testing.assert_array_equal(again.predicted, found.predicted)
+    assert (found.read, again.read) == (False, True)
     assert again.parameters == found.parameters == 4 * 16 * 3 + 3
 
 
