@@ -1,4 +1,4 @@
-"""Nested cross-validation: a fold's labels decide nothing of its own predictions; equal sizes; slices."""
+"""Nested cross-validation: a fold's labels decide nothing of its own predictions; equal sizes."""
 
 import dataclasses
 import itertools
@@ -9,13 +9,12 @@ import pytest
 
 from pairjax.base.config import DataConfig, FeatureConfig, OptimConfig
 from pairjax.base.errors import UserError
-from pairjax.base.types import Hypers, Pairs, Rates
+from pairjax.base.types import Hypers, Rates
 from pairjax.data.folds import stratified_folds
 from pairjax.data.sources import load_pairs
 from pairjax.training import nested
 from pairjax.training.features import cached_features
 from pairjax.training.heads import make_runs
-from pairjax.training.interactions import KINDS, drawn, grid
 from pairjax.training.nested import (
     NestedDesign,
     Setting,
@@ -26,7 +25,6 @@ from pairjax.training.nested import (
     setting_model,
 )
 from pairjax.training.population import make_hypers, train_population
-from pairjax.training.relations import rule_slices, word_slices
 from pairjax.training.tokens import TokenTask, fit_projection, parameter_count, token_program, token_task
 from tests.tiny import vocabulary_of, write_tiny_encoder
 
@@ -128,33 +126,3 @@ def test_each_fold_is_read_by_the_setting_that_its_inner_folds_chose() -> None:
     chosen = choose(results)
     assert [setting.kind for setting in chosen] == ["cross", "self", "self"]
     np.testing.assert_array_equal(out_of_fold(results, chosen, fold), [[1, 1, 0, 0, 0, 0]] * 2)
-
-
-def test_the_grid_varies_layers_and_heads_one_at_a_time() -> None:
-    settings = [setting for kind in KINDS for setting in grid(kind)]
-    assert len(settings) == len(set(settings)) == 1 + 3 + 1 + 4 * 6
-    assert {(t.layers, t.heads) for t in grid("joint")} == {(1, 4), (2, 4), (3, 4), (1, 1), (1, 2), (1, 8)}
-
-
-def test_slices_by_words_and_by_rules() -> None:
-    pairs = Pairs(
-        first=("A dog bites a man.", "A man isn't here", "Two dogs run", "Some dogs run", "A dog runs", "No dog runs"),
-        second=("a man bites a dog", "A man is here", "Three dogs run", "Some dogs rest", "A dog rests", "all dogs no"),
-        label=None,
-        where=tuple(
-            f"rule:{rule}/neutral" for rule in ("roles", "negation", "numbers", "quantifiers", "x", "factives")
-        ),
-    )
-    assert word_slices(pairs).tolist() == ["roles", "negation", "quantifiers", "rest", "rest", "negation"]
-    assert rule_slices(pairs).tolist() == ["roles", "negation", "rest", "quantifiers", "rest", "rest"]
-
-
-def test_a_pool_takes_so_many_of_a_slice_and_fills_up_with_the_rest() -> None:
-    slices = np.repeat(np.array(["roles", "negation", "rest"]), [3, 50, 200])
-    rows = drawn(slices, of_slice=20, pool=100)
-    assert {name: int((slices[rows] == name).sum()) for name in ("roles", "negation", "rest")} == {
-        "roles": 3,
-        "negation": 20,
-        "rest": 77,
-    }
-    assert (np.diff(rows) > 0).all()
