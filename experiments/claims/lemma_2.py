@@ -3,8 +3,9 @@
 Written and committed before the first full run; the verdict row carries this file's commit.
 
 Command: PAIRJAX_DATA=DIR pairjax claim experiments/claims/lemma_2.py
-Compute: about 120 TFLOP of products (each setting's are shown as it ends), which is the greater part of an hour on two
-idle CPU cores; the budget of 40 minutes stops it and the same command goes on. Settings are shared with lemma_2_1.py.
+Compute: 239 TFLOP of products (each setting's are shown as it ends), at 110 to 140 GFLOP/s about 45 minutes on two idle
+CPU cores, or hardly longer on one; the budget of 40 minutes stops it and the same command goes on. Settings are shared
+with lemma_2_1.py.
 
 Claim: where the relation between two texts is complex (negation, quantifiers, who did it to whom), attention over their
 tokens, within each, over both or across, classifies better than their pooled vectors do.

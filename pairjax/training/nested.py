@@ -70,7 +70,7 @@ class NestedDesign:
         dropout: Of attention layers and the head, in all settings.
         steps: Updates of a run.
         batch_size: Pairs a step.
-        at_once: Groups of a chunk.
+        at_once: Groups of a chunk; products of tokens fill a core with one.
     """
 
     folds: int = 4
@@ -82,7 +82,7 @@ class NestedDesign:
     dropout: float = 0.0
     steps: int = 400
     batch_size: int = 32
-    at_once: int = 2
+    at_once: int = 1
 
     def __post_init__(self) -> None:
         if self.folds < 3:
