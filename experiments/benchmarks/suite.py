@@ -19,7 +19,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from experiments.benchmarks.cases import CASES, FIRST_STEP, HEAD_STEPS, HEADS, MICRO, NAMES, PRETRAINING, Case
+from experiments.benchmarks.cases import CASES, COST, FIRST_STEP, HEAD_STEPS, HEADS, MICRO, NAMES, PRETRAINING, Case
 from experiments.benchmarks.protocol import Client, WorkerError
 from pairjax.base.errors import UserError
 
@@ -198,12 +198,12 @@ def run_first_step(work: Path, settings: Settings, say: Any) -> dict[str, Any]:
     return {name: spread(times) for name, times in found.items()}
 
 
-def run_micro(settings: Settings, say: Any) -> dict[str, Any]:
-    """The microbenchmarks, in a process of their own."""
-    command = [sys.executable, str(HERE / "micro.py"), "--encoder", settings.encoder]
+def run_alone(name: str, settings: Settings, say: Any, *more: str) -> dict[str, Any]:
+    """A case without a peer, in a process of its own."""
+    command = [sys.executable, str(HERE / f"{name}.py"), "--encoder", settings.encoder, *more]
     done = subprocess.run([*command, *(["--quick"] if settings.quick else [])], stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise WorkerError("the microbenchmarks ended with an error (above)")
+        raise WorkerError(f"{name}.py ended with an error (above)")
     found = json.loads(done.stdout.splitlines()[-1])
     say(f"  {len(found['rows'])} measurements")
     return found
@@ -233,7 +233,7 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
     unknown = [name for name in settings.cases if name not in NAMES]
     if unknown:
         raise UserError("no such case", got=", ".join(unknown), expected=f"some of {', '.join(NAMES)}")
-    need_peer = any(name != MICRO for name in settings.cases)
+    need_peer = any(name not in (MICRO, COST) for name in settings.cases)
     versions = check_peers(settings.peer_python) if need_peer else {}
     from experiments.benchmarks.report import line_of, write_results
     from pairjax.training.provenance import provenance
@@ -251,7 +251,7 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
     began = time.monotonic()
     with TemporaryDirectory(prefix="pairjax-bench-") as folder:
         work = Path(folder)
-        data = write_all(work, settings) if need_peer else {"sets": {}}
+        data = write_all(work, settings) if set(settings.cases) != {MICRO} else {"sets": {}}
         about["data"] = {name: entry["source"] for name, entry in data["sets"].items()}
         if PRETRAINING in data:
             about["data"][PRETRAINING] = data[PRETRAINING]["source"]
@@ -264,7 +264,9 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
                     case "first_step":
                         found = run_first_step(work, settings, say)
                     case "micro":
-                        found = run_micro(settings, say)
+                        found = run_alone(name, settings, say)
+                    case "cost":
+                        found = run_alone(name, settings, say, "--work", str(work))
                     case _:
                         found = run_case(CASES[name], work, settings, say)
             except WorkerError as error:
