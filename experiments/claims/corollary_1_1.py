@@ -13,7 +13,7 @@ Model: all-MiniLM-L6-v2 as a bi-encoder, mean pooling, [u; v; |u-v|; u*v], a lin
 the encoder's learning rate alone: frozen 0, low 5e-6, full 5e-5, gradual 5e-5 with layers that join from the top down
 over the first half of the run. In all of them: the classifier's rate 3e-3, dropout 0.1, weight decay 0.01, linear
 schedule, 32 pairs a step, the last parameters (early stopping would hide what is asked). The frozen arm trains on
-cached features, which is the same model.
+cached features, which is the same model; as everywhere in pairjax, a frozen encoder itself runs without dropout.
 
 Data: SICK, 3 classes. Train: 50, 100, 250, 1,000 and all 4,500 rows, drawn by seed with each class's share. Test: a
 fixed 1,000 of the 4,927 test rows. Steps: 60, 60, 80, 125 and 423 (38, 19, 10, 4 and 3 epochs), the same in every arm.
