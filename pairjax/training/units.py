@@ -59,7 +59,7 @@ def run_unit(config: Config, folder: Path, *, look: Look, what: str) -> dict[str
         return found
     if not ((place / "result.json").is_file() and (place / "model").is_dir()):
         begun = any((place / "checkpoints" / "digests").glob("*.json"))
-        cache = str(jax.config.jax_compilation_cache_dir or "")
+        cache = str(getattr(jax.config, "jax_compilation_cache_dir", None) or "")
         run = RunConfig(
             dir=str(place),
             resume=begun,
