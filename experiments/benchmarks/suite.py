@@ -273,9 +273,12 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
                 raise UserError(f"the case {name} failed", got=str(error)) from None
             results[name] = found | {"about": about}
             say("  " + line_of(name, found))
+            if settings.output is not None:
+                # A later case that fails takes nothing with it.
+                written = write_results(settings.output, {name: results[name]})
             if found.get("matrix_spread", 0.0) > BUSY:
                 say(f"  busy machine: the matrix rate varied by {found['matrix_spread']:.0%} over the rounds")
     say(f"{time.monotonic() - began:.0f} s in all")
     if settings.output is not None:
-        say(f"written: {write_results(settings.output, results)}")
+        say(f"written: {written}")
     return results
