@@ -22,7 +22,7 @@ from micro import measure, step_stages
 from ours_case import matrix_rate, sequences
 
 import pairjax
-from pairjax.training.predict import Model
+from pairjax.training.predict import PairClassifier
 from pairjax.weights import read_encoder_spec, resolve_encoder
 
 BATCH, LENGTH = 32, 64
@@ -59,7 +59,7 @@ def draw_pairs(path: Path, number: int) -> tuple[list[str], list[str]]:
     return [texts[i] for i in one], [texts[i] for i in other]
 
 
-def forward_flops(model: Model, first: list[str], second: list[str], kind: str) -> float:
+def forward_flops(model: PairClassifier, first: list[str], second: list[str], kind: str) -> float:
     """Of the distinct sequences that the encoder must read, and the head of each pair."""
     spec, encoded = model.artifact.spec, model.encode(first, second)
     above = sum(leaf.size for leaf in jax.tree.leaves(model.artifact.params["head"]) if leaf.ndim == 2)
