@@ -22,6 +22,7 @@ from typing import Any
 from experiments.benchmarks.cases import CASES, COST, FIRST_STEP, HEAD_STEPS, HEADS, MICRO, NAMES, PRETRAINING, Case
 from experiments.benchmarks.protocol import Client, WorkerError
 from pairjax.base.errors import UserError
+from pairjax.cli.memory import HUGE, TUNABLES
 
 HERE = Path(__file__).resolve().parent
 PEERS = ("torch", "transformers", "sentence_transformers", "accelerate", "datasets")
@@ -97,6 +98,12 @@ def _command(side: str, worker: str, settings: dict[str, Any], python: str) -> l
     return [python, str(HERE / f"{side}.py"), worker, json.dumps(settings)]
 
 
+def peer_environment() -> dict[str, str]:
+    """Ours without what `pairjax` set for itself at its start: the peers run as they would by themselves."""
+    given = [one for one in os.environ.get(TUNABLES, "").split(":") if one and not one.startswith(HUGE)]
+    return {**os.environ, TUNABLES: ":".join(given)}
+
+
 def check_of(case: Case, ours: Client, peer: Client) -> dict[str, Any]:
     """How far the two sides are from computing the same."""
     if not case.compares:
@@ -118,7 +125,7 @@ def run_case(case: Case, work: Path, settings: Settings, say: Any) -> dict[str, 
     sides: dict[str, Client] = {}
     try:
         sides["ours"] = Client(_command("ours", case.ours, both, sys.executable))
-        sides["peer"] = Client(_command("peer", case.peer, theirs, settings.peer_python))
+        sides["peer"] = Client(_command("peer", case.peer, theirs, settings.peer_python), peer_environment())
         check = check_of(case, sides["ours"], sides["peer"])
         rounds = []
         for turn in range(settings.rounds):
@@ -191,7 +198,8 @@ def run_first_step(work: Path, settings: Settings, say: Any) -> dict[str, Any]:
         shutil.rmtree(cache, ignore_errors=True)
         for name in ("cold", "warm", "peer"):
             side, python = ("peer", settings.peer_python) if name == "peer" else ("ours", sys.executable)
-            client = Client(_command(side, FIRST_STEP, both | {"cache": str(cache)}, python))
+            environ = peer_environment() if side == "peer" else None
+            client = Client(_command(side, FIRST_STEP, both | {"cache": str(cache)}, python), environ)
             client.close()
             found[name].append(client.seconds_to_open)
         say(f"  round {turn + 1}: " + ", ".join(f"{name} {times[-1]:.1f} s" for name, times in found.items()))
