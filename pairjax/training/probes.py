@@ -5,6 +5,7 @@ whose B betrays the label is unfair); and overlap of words, with negations count
 """
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -165,3 +166,37 @@ def _classify(inputs: object, label: Shaped[np.ndarray, " pairs"], scored: objec
     if len(np.unique(label)) < 2:
         return np.full(scored.shape[0], label[0])  # type: ignore[attr-defined]
     return LogisticRegression(max_iter=1000, tol=1e-6).fit(inputs, label).predict(scored)
+
+
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+"""Inverse strengths of the penalty that a linear probe chooses among."""
+
+
+def linear_probe(
+    data: PairData, inputs: Mapping[str, Float[np.ndarray, "pairs features"]]
+) -> Float[np.ndarray, " scored"]:
+    """What a linear model of given features says of the test pairs: class indices, or scores.
+
+    Features are standardised on train; the penalty is the one of `STRENGTHS` that is best on dev (accuracy, or
+    Spearman's correlation), the strongest of equals.
+
+    Args:
+        data: Labels of train and dev.
+        inputs: Features of train, dev and test.
+    """
+    train, dev = data.splits["train"].label, data.splits["dev"].label
+    assert train is not None
+    assert dev is not None
+    scaler = StandardScaler().fit(inputs["train"])
+    scaled = {split: scaler.transform(values) for split, values in inputs.items()}
+    best, chosen = -np.inf, np.zeros(len(inputs["test"]))
+    for strength in STRENGTHS:
+        if data.task.kind == "regression":
+            model = Ridge(alpha=1.0 / strength).fit(scaled["train"], train)
+            found = float(np.corrcoef(rankdata(model.predict(scaled["dev"])), rankdata(dev))[0, 1])
+        else:
+            model = LogisticRegression(C=strength, max_iter=1000).fit(scaled["train"], train)
+            found = float(np.mean(model.predict(scaled["dev"]) == dev))
+        if found > best:
+            best, chosen = found, model.predict(scaled["test"])
+    return chosen.astype(np.float64)
