@@ -76,8 +76,8 @@ class NestedDesign:
     folds: int = 4
     seeds: tuple[int, ...] = tuple(range(5))
     inner_seeds: tuple[int, ...] = (1000,)
-    token_rates: tuple[float, ...] = (1.5e-3, 4e-3)
-    pooled_rates: tuple[float, ...] = (1.5e-3, 4e-3, 1.2e-2)
+    token_rates: tuple[float, ...] = (1.5e-3, 4e-3, 1e-2)
+    pooled_rates: tuple[float, ...] = (1.5e-3, 4e-3, 1.2e-2, 4e-2)
     decay: float = 0.01
     dropout: float = 0.0
     steps: int = 400
