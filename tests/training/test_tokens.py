@@ -1,5 +1,6 @@
 """Interactions on cached tokens: the pair model above the encoder, row by row and member by member."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -43,7 +44,7 @@ from tests.tiny import vocabulary_of, write_tiny_encoder
 
 STEPS = 100
 WIDTH = 8
-CROSS = ModelConfig(kind="bi", interact=InteractConfig("cross", 2, 2), combine=CombineConfig(features=("|u-v|", "u*v")))
+CROSS = ModelConfig(kind="bi", interact=InteractConfig("cross", 1, 2), combine=CombineConfig(features=("|u-v|", "u*v")))
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_each_member_is_the_run_alone_after_100_steps_with_rates_of_its_groups_o
                 # It shifts all scores of a query alike: its gradient is rounding alone, which Adam makes steps of.
                 continue
             np.testing.assert_allclose(members[path][group, variant], leaf, atol=1e-5, err_msg=path)
-    kernel = members["interact/layer_1/attention/value/kernel"]
+    kernel = members["interact/layer_0/attention/value/kernel"]
     assert np.abs(kernel[0, 0] - kernel[0, 1]).max() > 0.01
 
 
@@ -209,7 +210,7 @@ def test_chunks_shrink_with_what_a_row_of_tokens_takes(narrow: TokenTask) -> Non
 
 def test_flops_are_those_of_the_products(narrow: TokenTask) -> None:
     length = narrow.place.shape[1]
-    found = step_flops(narrow, CROSS, batch_size=16)
+    found = step_flops(narrow, dataclasses.replace(CROSS, interact=InteractConfig("cross", 2, 2)), batch_size=16)
     layer = 4 * WIDTH**2 + 2 * WIDTH * 2 * WIDTH + 2 * length * WIDTH
     assert found["interact"] == 6 * 16 * 2 * length * layer
     assert found["combine"] == 0
