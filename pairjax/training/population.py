@@ -36,6 +36,14 @@ EVAL_ROWS = 1024
 """Rows of vectors evaluated at once."""
 
 
+def trainer_options() -> dict[str, str] | None:
+    """Compiler options of a population's training: on a CPU XLA's own reductions, since those of the library that it
+    calls by default are made for long rows, and a head's rows are as long as it has classes."""
+    return (
+        {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"} if jax.default_backend() == "cpu" else None
+    )
+
+
 @dataclass(frozen=True)
 class Runs:
     """Which runs: groups G x variants V.
@@ -130,7 +138,8 @@ class Program:
             return jax.lax.scan(update, state, order)
 
         over_variants = jax.vmap(run, in_axes=(0, None, 0, None, None))
-        return jax.jit(jax.vmap(over_variants, in_axes=(0, 0, 0, None, None)), donate_argnums=0)
+        members = jax.vmap(over_variants, in_axes=(0, 0, 0, None, None))
+        return jax.jit(members, donate_argnums=0, compiler_options=trainer_options())
 
     @cached_property
     def evaluator(self) -> Callable[..., Array]:
