@@ -1,0 +1,249 @@
+"""Transfer: encoders pretrained alike but for the objective, fine-tuned alike, from rules and tiny models."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pairjax import UserError
+from pairjax.cli.main import main
+from pairjax.training import transfer, transfer_encoders
+from pairjax.training.claims import BudgetSpentError, Claim, ClaimRun, Outcome
+from pairjax.training.transfer import (
+    MLM,
+    NSP,
+    QUICK,
+    START,
+    Board,
+    TransferDesign,
+    Work,
+    choose_design,
+    minutes_of,
+    run_transfer,
+)
+from pairjax.training.transfer_encoders import PretrainDesign, lowest_layers
+from pairjax.training.transfer_tasks import Variant
+from pairjax.training.tuning import Tuned, Tuner
+from pairjax.weights import load_encoder, read_encoder_spec
+from tests.tiny import write_tiny_encoder
+
+NOISY = Variant(noise=0.4)
+
+
+def work(design: TransferDesign) -> list[Work]:
+    arms = (START, MLM, NSP)
+    return [Work(task, arm) for task in design.tasks for arm in arms] + [Work("sick", NSP, NOISY)]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("transfer")
+    write_tiny_encoder(folder / "encoder")
+    return folder
+
+
+def claim_run(root: Path, *, deadline: float = 1e9, said: list[str] | None = None) -> ClaimRun:
+    claim = Claim("toy", "s", 2, lambda run: Outcome([]), encoder=str(root / "encoder"), pooling="pooler")
+    say: Callable[[str], None] = [].append if said is None else said.append
+    return ClaimRun(claim, root / "claims", 2, True, time.monotonic() + deadline, say)
+
+
+@pytest.fixture(scope="module")
+def board(root: Path) -> Board:
+    return run_transfer(claim_run(root), (QUICK,), work)
+
+
+def test_every_arm_is_run_by_every_seed_on_every_task(board: Board, root: Path) -> None:
+    assert set(board.runs) == set(work(QUICK))
+    assert all(len(runs) == 2 for runs in board.runs.values())
+    for runs in board.runs.values():
+        assert all(len(run.curve) == len(board.steps) == 2 for run in runs)
+    names = sorted(path.name.split("-")[0] for path in (root / "claims/transfer/encoders").iterdir())
+    assert names == ["indexes", "lowest", "none", "none", "nsp", "nsp", "start"]
+    assert set(board.order_accuracy) == {"nsp"}
+    assert [row[0] for row in board.table()][1:] == [START.name, MLM.name, NSP.name, "goal"]
+
+
+def test_the_pooler_of_the_objective_is_kept_and_the_embeddings_are_the_start_s(board: Board, root: Path) -> None:
+    folder = root / "claims/transfer/encoders"
+
+    def read(origin: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        place = next(folder.glob(f"{origin}-*")) / "model" / "encoder"
+        loaded = load_encoder(place, read_encoder_spec(place))
+        assert loaded.pooler is not None
+        params = loaded.params
+        return params["embeddings"]["word"]["embedding"], params["layer_0"]["mlp_in"]["kernel"], loaded.pooler["kernel"]
+
+    start, none, nsp = read("start"), read("none-0"), read("nsp-0")
+    np.testing.assert_array_equal(start[0], nsp[0])
+    np.testing.assert_array_equal(start[0], none[0])
+    assert not np.array_equal(start[1], nsp[1])
+    assert not np.array_equal(none[1], nsp[1])
+    np.testing.assert_array_equal(start[2], none[2])
+    assert not np.array_equal(start[2], nsp[2])
+
+
+def test_a_second_time_all_is_read(board: Board, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tuner, "run", lambda *_, **__: pytest.fail("tuned again"))
+    monkeypatch.setattr(transfer_encoders, "pretrain", lambda *_, **__: pytest.fail("pretrained again"))
+    again = run_transfer(claim_run(root, deadline=-1.0), (QUICK,), work)
+    for key, runs in board.runs.items():
+        for one, other in zip(runs, again.runs[key], strict=True):
+            np.testing.assert_array_equal(one.outputs, other.outputs)
+            np.testing.assert_array_equal(one.curve, other.curve)
+
+
+def test_a_spent_budget_keeps_what_is_done_and_the_next_run_goes_on(
+    board: Board, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = root / "claims" / "transfer" / "runs"
+    files = sorted(runs.glob("*.npz"))
+    before = {path: path.stat().st_mtime_ns for path in files[1:]}
+    files[0].unlink()
+    with pytest.raises(BudgetSpentError):
+        run_transfer(claim_run(root, deadline=-1.0), (QUICK,), work)
+    assert not files[0].exists()
+    run_transfer(claim_run(root), (QUICK,), work)
+    assert files[0].exists()
+    assert {path: path.stat().st_mtime_ns for path in files[1:]} == before
+
+
+def test_a_pretraining_cut_off_is_taken_up_and_ends_alike(
+    board: Board, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pairjax.training.distributed import StopSignal
+
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "encoder").symlink_to(root / "encoder")
+    alone: Callable[[TransferDesign], Sequence[Work]] = lambda _: [Work("sick", START)]  # noqa: E731
+    monkeypatch.setattr(StopSignal, "requested", lambda self, done: done == 2)
+    with pytest.raises(SystemExit) as stopped:
+        run_transfer(claim_run(other), (QUICK,), alone)
+    assert stopped.value.code == 143
+    monkeypatch.undo()
+    run_transfer(claim_run(other), (QUICK,), alone)
+    (one,), (two,) = ((base / "claims/transfer/encoders").glob("start-*") for base in (root, other))
+    assert one.name == two.name
+    first, second = (load_encoder(x / "model/encoder", read_encoder_spec(x / "model/encoder")) for x in (one, two))
+    np.testing.assert_array_equal(
+        first.params["layer_0"]["mlp_in"]["kernel"], second.params["layer_0"]["mlp_in"]["kernel"]
+    )
+
+
+def test_another_design_is_another_encoder(root: Path, board: Board) -> None:
+    from pairjax.training.transfer_encoders import Encoders, write_stories
+
+    texts = write_stories(root / "claims/transfer/stories", documents=60)
+    paths = {
+        Encoders(design, texts, source=str(root / "encoder"), folder=root).path("nsp", seed)
+        for design in (QUICK.pretrain, dataclasses.replace(QUICK.pretrain, steps=5), PretrainDesign(layers=1))
+        for seed in (0, 1)
+    }
+    assert len(paths) == 6
+
+
+def test_noise_and_skew_fall_on_drawn_rows_alone(board: Board) -> None:
+    target = board.targets["sick"]
+    train = target.data.splits["train"]
+    rows, label = target.draw(NOISY, rows=50, seed=3)
+    clean, same = target.draw(Variant(), rows=50, seed=3)
+    np.testing.assert_array_equal(rows, clean)
+    np.testing.assert_array_equal(same, train.label)
+    assert set(np.flatnonzero(label != train.label)) == set(rows[:20])
+    lean = {"length": np.arange(len(train), dtype=float)}
+    skewed, _ = dataclasses.replace(target, lean=lean).draw(Variant(skew="length"), rows=50, seed=3)
+    assert skewed.max() < len(train) // 2
+    assert len(set(skewed)) == 50
+
+
+def test_steps_to_the_goal_are_counted_to_the_first_score_that_reaches_it() -> None:
+    def runs(*curves: Sequence[float]) -> list[Tuned]:
+        return [Tuned(np.array(curve, float), np.zeros((20, 3), np.float32), 0.0) for curve in curves]
+
+    board = transfer.Board(
+        {"sick": _target()},
+        {Work("sick", MLM): runs([40, 50, 60, 70, 70, 70], [40, 45, 50, 70, 70, 70])}
+        | {Work("sick", NSP): runs([65, 70, 70, 70, 70, 70], [40, 40, 40, 40, 40, 40])},
+        np.arange(10, 70, 10),
+        {},
+    )
+    assert board.goal("sick") == 40 + 15
+    assert board.steps_to_goal(Work("sick", MLM)) == [30, 40]
+    assert board.steps_to_goal(Work("sick", NSP)) == [10, 60]
+    assert board.steps_saved(Work("sick", NSP), Work("sick", MLM)).value == pytest.approx(100 * (20 - 20) / 60 / 2)
+    assert board.unlearnt() == []
+
+
+def _target() -> transfer.Target:
+    from pairjax.base.types import PairData, Pairs, TaskSpec
+
+    label = np.array([0] * 8 + [1] * 6 + [2] * 6, np.int32)
+    pairs = Pairs(("a",) * 20, ("b",) * 20, label)
+    data = PairData(TaskSpec("classification", ("x", "y", "z")), {name: pairs for name in ("train", "dev", "test")}, {})
+    return transfer.Target("sick", data, None, {})
+
+
+def test_an_objective_that_taught_nothing_is_said() -> None:
+    found = {"value": 0.52, "low": 0.49, "high": 0.55}
+    board = transfer.Board({}, {}, np.arange(1), {"nsp": [found, found], "sop": [found | {"low": 0.51}] * 2})
+    assert "did not take" in str(board.untaken("nsp"))
+    assert board.untaken("sop") is None
+
+
+def test_model_rows_and_tasks_are_cut_and_seeds_never(root: Path) -> None:
+    full = TransferDesign(PretrainDesign(layers=6, steps=4000), rows=2000)
+    small = TransferDesign(PretrainDesign(layers=2, steps=100), tasks=("sick",), rows=200)
+    assert minutes_of(full, work, seeds=5) > 10 * minutes_of(small, work, seeds=5)
+    assert minutes_of(small, work, seeds=10) > 1.5 * minutes_of(small, work, seeds=5)
+    chosen, notes = choose_design((full, small), work, seeds=5, minutes=60)
+    assert chosen == small
+    assert "layers 6 to 2" in notes[1]
+    assert "rows 2000 to 200" in notes[1]
+    assert "assin2" in notes[1]
+    assert choose_design((full, small), work, seeds=5, minutes=1e6)[0] == full
+    assert "the same command goes on" in choose_design((full, small), work, seeds=5, minutes=0.1)[1][1]
+
+
+def test_the_lowest_layers_are_those_of_the_encoder(root: Path, tmp_path: Path) -> None:
+    folder = lowest_layers(root / "encoder", 1, tmp_path / "one")
+    whole, part = (load_encoder(x, read_encoder_spec(x)) for x in (root / "encoder", folder))
+    assert part.pooler is None
+    assert sorted(part.params) == ["embeddings", "layer_0"]
+    kernel = part.params["layer_0"]["mlp_in"]["kernel"]
+    np.testing.assert_array_equal(whole.params["layer_0"]["mlp_in"]["kernel"], kernel)
+    with pytest.raises(UserError, match="it has no 3 layers"):
+        lowest_layers(root / "encoder", 3, tmp_path / "three")
+
+
+CLAIM = '''"""A claim of the test."""
+
+import numpy as np
+
+from pairjax.base.stats import Sampled
+from pairjax.training.claims import Claim, Hypothesis, Outcome
+
+
+def run(claim):
+    effect = Sampled(3.0, np.linspace(2.0, 4.0, 99))
+    return Outcome([Hypothesis("H", effect, 1.0, True, "q")], undecided_because="the treatment did not take")
+
+
+claim = Claim(id="toy", statement="s", seeds=2, run=run)
+'''
+
+
+def test_a_treatment_that_did_not_take_leaves_the_claim_undecided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "toy.py").write_text(CLAIM)
+    monkeypatch.setattr("pairjax.training.claims.committed", lambda file: ("a" * 40, None))
+    assert main(["claim", str(tmp_path / "toy.py"), "--dir", str(tmp_path / "c"), "--compilation-cache", ""]) == 0
+    row = json.loads((tmp_path / "c" / "toy" / "verdict.json").read_text())
+    assert row["verdict"] == "undecided"
+    assert row["hypotheses"][0]["verdict"] is None
+    assert row["notes"] == ["the treatment did not take"]
