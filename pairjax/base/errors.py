@@ -29,3 +29,7 @@ class UserError(Exception):
         if mend is not None:
             parts.append(mend.rstrip("."))
         super().__init__(" ".join("; ".join(parts).split()))
+
+
+class DivergedError(UserError):
+    """Training left the finite numbers: nothing is wrong with the input, and other settings may do well."""

@@ -5,6 +5,7 @@ to those of the whole batch, which is divided once.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,17 @@ def squared_error(
 ) -> Float32[Array, "rows slots"]:
     """Squared difference of the score and its target, in the targets' own unit, squared."""
     return jnp.square(logits[..., 0].astype(jnp.float32) - label.astype(jnp.float32))
+
+
+def symmetric_divergence(
+    one: Float[Array, "rows slots classes"], other: Float[Array, "rows slots classes"]
+) -> Float32[Array, "rows slots"]:
+    """(KL(p || q) + KL(q || p)) / 2 of the softmaxes of two sets of logits, in nats.
+
+    Which is `sum_c (p_c - q_c) (log p_c - log q_c) / 2`.
+    """
+    p, q = (jax.nn.log_softmax(logits.astype(jnp.float32)) for logits in (one, other))
+    return 0.5 * jnp.sum((jnp.exp(p) - jnp.exp(q)) * (p - q), axis=-1)
 
 
 def class_weights(
@@ -99,11 +111,17 @@ def make_loss(config: LossConfig, task: TaskSpec, counts: np.ndarray | None) -> 
 
     Returns:
         `loss(logits [R, K, C], batch, *, smoothing=0.0) -> (sum of weighted losses, sum of weights)`. An empty slot
-        has weight 0 and adds nothing, whatever its logits are.
+        has weight 0 and adds nothing, whatever its logits are. With `config.r_drop` the logits are a pair, of two
+        dropout passes, and a pair's loss is (CE_1 + CE_2) / 2 + r_drop * symmetric KL; Wu et al., "R-Drop: Regularized
+        Dropout for Neural Networks" (2021), sum the two instead, so that their alpha is twice this one.
 
     Raises:
-        UserError: Class weights or label smoothing that do not fit the task.
+        UserError: Class weights, label smoothing or R-Drop that do not fit the task.
     """
+    if task.kind == "regression" and config.r_drop > 0:
+        raise UserError(
+            "--loss.r-drop compares probabilities of classes, and these labels are scores", got=config.r_drop
+        )
     if task.kind == "regression" and config.label_smoothing > 0:
         raise UserError(
             "--loss.label-smoothing needs classes, and these labels are scores",
@@ -113,12 +131,13 @@ def make_loss(config: LossConfig, task: TaskSpec, counts: np.ndarray | None) -> 
     of_class = class_weights(config, task, counts)
     table = None if of_class is None else np.asarray(of_class, np.float32)
 
-    def loss(
-        logits: Float[Array, "rows slots outputs"], batch: Batch, *, smoothing: ArrayLike = 0.0
-    ) -> tuple[Float32[Array, ""], Float32[Array, ""]]:
+    def loss(logits: Any, batch: Batch, *, smoothing: ArrayLike = 0.0) -> tuple[Float32[Array, ""], Float32[Array, ""]]:
         label, weight = jnp.asarray(batch.label), jnp.asarray(batch.weight, jnp.float32)
         if task.kind == "regression":
             each = squared_error(logits, label)
+        elif config.r_drop > 0:
+            passes = [cross_entropy(one, label, smoothing=smoothing) for one in logits]
+            each = (passes[0] + passes[1]) / 2 + config.r_drop * symmetric_divergence(*logits)
         else:
             each = cross_entropy(logits, label, smoothing=smoothing)
         if table is not None:

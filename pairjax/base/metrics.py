@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int, Int64, Num
 from scipy.special import log_softmax, softmax
 
-from pairjax.base.errors import UserError
+from pairjax.base.errors import DivergedError, UserError
 from pairjax.base.types import TaskSpec
 
 Counts = Float64[np.ndarray, "resamples pairs"]
@@ -232,7 +232,7 @@ def check_outputs(task: TaskSpec, outputs: np.ndarray, label: np.ndarray) -> Non
         raise UserError("no pairs to score", got="an empty split")
     odd = int((~np.isfinite(outputs).all(axis=1)).sum())
     if odd:
-        raise UserError(
+        raise DivergedError(
             "the model's outputs are not finite",
             got=f"NaN or infinity for {odd:,} of {len(label):,} pairs",
             mend="lower --optim.learning-rate or use --model.dtype float32",

@@ -166,3 +166,11 @@ class PretrainConfig:
                 "--data.tokenizer goes with a new model: a continued encoder keeps its own tokeniser",
                 mend="leave --data.tokenizer out, or --model.encoder",
             )
+        for option, given in (
+            ("gradual", self.optim.gradual > 0),
+            ("decay-to initial", self.optim.decay_to == "initial"),
+            ("reinit-layers", self.optim.reinit_layers > 0),
+            ("lora.rank", self.optim.lora.rank > 0),
+        ):
+            if given:
+                raise UserError(f"--optim.{option} is for fine-tuning", mend="leave it out of pretraining")

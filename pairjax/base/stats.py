@@ -255,8 +255,15 @@ class Spread:
     runs: int
 
 
-def mean_and_spread(values: Sequence[float]) -> Spread:
-    """Mean, standard deviation and t-interval over runs that differ in their seeds.
+def mean_and_spread(values: Sequence[float], *, overlap: float = 0.0) -> Spread:
+    """Mean, standard deviation and t-interval over runs that differ in their seeds, or over folds.
+
+    The scores of folds are no independent draws, since their training sets overlap: the variance of their mean is
+    (1 / n + overlap) s^2 and not s^2 / n (Nadeau and Bengio 2003).
+
+    Args:
+        values: One of each run or fold.
+        overlap: Test pairs over training pairs, 1 / (k - 1) for k folds; 0 for independent runs.
 
     Raises:
         ValueError: There are no runs.
@@ -267,5 +274,5 @@ def mean_and_spread(values: Sequence[float]) -> Spread:
     if runs == 1:
         return Spread(mean, math.nan, math.nan, math.nan, 1)
     deviation = float(np.std(values, ddof=1))
-    half = float(student.ppf((1 + LEVEL) / 2, runs - 1)) * deviation / math.sqrt(runs)
+    half = float(student.ppf((1 + LEVEL) / 2, runs - 1)) * deviation * math.sqrt(1 / runs + overlap)
     return Spread(mean, deviation, mean - half, mean + half, runs)

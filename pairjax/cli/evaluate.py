@@ -45,7 +45,8 @@ def main(args: Sequence[str]) -> int:
     use_compilation_cache(None)
     model = load(options.model, mesh=options.mesh)
     data = load_for_task(options.data, model.task)
-    metrics, classes = evaluate_splits(model, data, config=options.evaluation)
+    found = evaluate_splits(model, data, config=options.evaluation)
+    metrics = found["metrics"]
     if not metrics:
         raise UserError("no split has labels to score against", got=", ".join(data.splits), mend="use pairjax predict")
     console = Console()
@@ -54,11 +55,12 @@ def main(args: Sequence[str]) -> int:
     print_results(
         console,
         metrics=metrics,
-        reports=classes,
-        baselines={},
+        reports=found["classes"],
+        baselines=found.get("baselines", {}),
+        slices=found.get("slices", {}),
         positive=model.task.positive,
         threshold=model.artifact.calibration.threshold if options.evaluation.fit else None,
     )
     if options.output is not None:
-        write_json(Path(options.output), {"metrics": metrics, "classes": classes})
+        write_json(Path(options.output), found)
     return 0

@@ -16,8 +16,11 @@ COMMANDS = {
     "predict": "label pairs: pairjax predict MODEL pairs.tsv --output out.jsonl",
     "pretrain": "pretrain an encoder on text: pairjax pretrain [experiments/pretrain_X.py] [options]",
     "data": "look at pairs: pairjax data inspect --data.path DIR; at text: pairjax data corpus --data.corpus GLOB",
+    "sweep": "search any fields of a config: pairjax sweep experiments/X.py --grid optim.learning-rate=1e-5,3e-5",
     "claim": "test a claim of the chapter: pairjax claim experiments/claims/X.py",
+    "report": "show runs and claims as one HTML file: pairjax report RUN... [--language pt]",
     "features": "encode each distinct text once: pairjax features --data.path DIR --output DIR",
+    "plan": "what a run needs before anything is rented: pairjax plan experiments/X.py --tpu v5e:4x4",
     "bench": "time it beside the torch tools (in a checkout): pairjax bench --quick",
 }
 
@@ -69,14 +72,26 @@ def _dispatch(args: Sequence[str]) -> int:
             from pairjax.cli.data import main as run_data
 
             return run_data(rest)
+        case "sweep":
+            from pairjax.cli.sweep import main as run_sweep
+
+            return run_sweep(rest)
         case "claim":
             from pairjax.cli.claim import main as run_claim
 
             return run_claim(rest)
+        case "report":
+            from pairjax.cli.report import main as run_report
+
+            return run_report(rest)
         case "features":
             from pairjax.cli.features import main as run_features
 
             return run_features(rest)
+        case "plan":
+            from pairjax.cli.plan import main as run_plan
+
+            return run_plan(rest)
         case "bench":
             from pairjax.cli.bench import main as run_bench
 

@@ -1,5 +1,7 @@
 """Multi-head attention with a mask; parameters per projection, as path tables and checkpoints name them."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -16,14 +18,14 @@ KERNEL_INIT = nn.initializers.normal(0.02)
 
 @jax.custom_vjp
 def affine(
-    x: Float[Array, "*leading inputs"], kernel: Float[Array, "inputs size"], bias: Float[Array, " size"]
-) -> Float[Array, "*leading size"]:
+    x: Float[Array, "*leading inputs"], kernel: Float[Array, "inputs *size"], bias: Float[Array, "*size"]
+) -> Float[Array, "..."]:
     """`x @ kernel + bias`, with a gradient that XLA's CPU backend computes a quarter faster than JAX's own.
 
     The result's cotangent is computed by itself, or else what produces it is fused into a transposed operand, a strided
     write; and of the two operands of the kernel's gradient the narrower one is transposed.
     """
-    return x @ kernel + bias
+    return jnp.tensordot(x, kernel, 1) + bias
 
 
 def _affine_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -34,12 +36,14 @@ def _affine_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Arra
     x, kernel = saved
     cotangent = jax.lax.platform_dependent(cotangent, cpu=jax.lax.optimization_barrier, default=lambda y: y)
     leading = tuple(range(x.ndim - 1))
-    inputs, size = kernel.shape
-    if inputs <= size:
+    outputs = tuple(range(x.ndim - 1, cotangent.ndim))
+    inputs, *size = kernel.shape
+    if inputs <= math.prod(size):
         gradient = jax.lax.dot_general(x, cotangent, ((leading, leading), ((), ())))
     else:
-        gradient = jax.lax.dot_general(cotangent, x, ((leading, leading), ((), ()))).T
-    return cotangent @ kernel.T, gradient, jnp.sum(cotangent, axis=leading)
+        gradient = jnp.moveaxis(jax.lax.dot_general(cotangent, x, ((leading, leading), ((), ()))), -1, 0)
+    back = jax.lax.dot_general(cotangent, kernel, ((outputs, tuple(range(1, kernel.ndim))), ((), ())))
+    return back, gradient, jnp.sum(cotangent, axis=leading)
 
 
 affine.defvjp(_affine_forward, _affine_backward)
@@ -118,9 +122,10 @@ def _project(
     """Queries, keys and values; for self-attention as one product."""
     if queries is keys:
         names = ("query", "key", "value")
-        kernel = jnp.concatenate([weights[name][0] for name in names], axis=1)
-        bias = jnp.concatenate([weights[name][1] for name in names])
-        q, k, v = jnp.split(affine(queries, kernel, bias), 3, axis=-1)
-        return q, k, v
+        # On an axis of their own: laid end to end, a split of each over devices is not one of the whole.
+        kernel = jnp.stack([weights[name][0] for name in names], axis=1)
+        bias = jnp.stack([weights[name][1] for name in names])
+        projected = affine(queries, kernel, bias)
+        return projected[..., 0, :], projected[..., 1, :], projected[..., 2, :]
     q, k, v = (affine(x, *weights[name]) for name, x in (("query", queries), ("key", keys), ("value", keys)))
     return q, k, v

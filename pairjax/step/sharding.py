@@ -38,6 +38,11 @@ SHARDED: Table[PartitionSpec] = (
     (r"(encoder|interact|combine)/(.*/)?mlp_in/kernel", PartitionSpec("fsdp", "tensor")),
     (r"(encoder|interact|combine)/(.*/)?mlp_in/bias", PartitionSpec("tensor")),
     (r"(encoder|interact|combine)/(.*/)?mlp_out/kernel", PartitionSpec("tensor", "fsdp")),
+    (r"encoder/(.*/)?(query|key|value|mlp_in|projection)/lora_a", PartitionSpec("fsdp", None)),
+    (r"encoder/(.*/)?(query|key|value|mlp_in)/lora_b", PartitionSpec(None, "tensor")),
+    (r"encoder/(.*/)?(out|mlp_out)/lora_a", PartitionSpec("tensor", None)),
+    (r"encoder/(.*/)?(out|mlp_out)/lora_b", PartitionSpec(None, "fsdp")),
+    (r"encoder/projection/lora_b", PartitionSpec()),
     (r"(encoder|interact|combine)/.*/bias", PartitionSpec()),
     (r"encoder/projection/bias", PartitionSpec()),
     (r"pooler/kernel", PartitionSpec("fsdp", None)),
@@ -188,6 +193,19 @@ def replicate(tree: T, mesh: Mesh) -> T:
 def shardings(specs: Params, mesh: Mesh | AbstractMesh) -> Params:
     """A tree of partition specs as one of shardings."""
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec))
+
+
+def used_shardings(specs: Params, mesh: Mesh | AbstractMesh) -> Params:
+    """Where parameters lie while they are used: whole over `fsdp`, which shares the rows.
+
+    Left to itself XLA splits the activations as the parameters are, along the width, computes all rows on every device
+    of `fsdp` and sums activations over them, instead of gathering the parameters.
+    """
+    used = {
+        path: PartitionSpec(*(None if axis == "fsdp" else axis for axis in spec))
+        for path, spec in flatten(specs).items()
+    }
+    return shardings(unflatten(used), mesh)
 
 
 def place(tree: Params, specs: Params, mesh: Mesh) -> Params:

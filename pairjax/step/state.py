@@ -23,16 +23,23 @@ class TrainState(NamedTuple):
         params: The trainable parameters.
         opt_state: Their moments, and the optimiser's own counts.
         key: Typed threefry key; never changes. Step t draws its dropout from `fold_in(key, t)`.
+        average: Averaged parameters, or None where the run averages none.
     """
 
     step: Any
     params: Params
     opt_state: Any
     key: Any
+    average: Any = None
 
 
 def init_state(
-    params: Params, optimizer: Optimizer, *, key: jax.Array, sharding: "TrainState | None" = None
+    params: Params,
+    optimizer: Optimizer,
+    *,
+    key: jax.Array,
+    sharding: "TrainState | None" = None,
+    averaged: bool = False,
 ) -> TrainState:
     """The state at step 0.
 
@@ -43,25 +50,33 @@ def init_state(
         optimizer: Whose moments to lay out.
         key: Typed key (`jax.random.key`).
         sharding: Where each leaf lies (`state_sharding`); by default where its parameter is.
+        averaged: Whether the run averages its parameters.
     """
 
     def build(params: Params, key: jax.Array) -> TrainState:
         copied = jax.tree.map(jnp.copy, params)
-        return TrainState(jnp.zeros((), jnp.int32), copied, optimizer.init(copied), jnp.copy(key))
+        average = jax.tree.map(jnp.copy, params) if averaged else None
+        return TrainState(jnp.zeros((), jnp.int32), copied, optimizer.init(copied), jnp.copy(key), average)
 
     return jax.jit(build, out_shardings=sharding)(params, key)
 
 
 def state_sharding(
-    params: Params, optimizer: Optimizer, mesh: Mesh | AbstractMesh, *, specs: Params | None = None
+    params: Params,
+    optimizer: Optimizer,
+    mesh: Mesh | AbstractMesh,
+    *,
+    specs: Params | None = None,
+    averaged: bool = False,
 ) -> TrainState:
-    """Where the state lies: parameters by their specs, moments like their parameters, the rest whole everywhere.
+    """Where the state lies: parameters by their specs, moments and averages like their parameters, the rest whole.
 
     Args:
         params: The trainable parameters.
         optimizer: Whose moments to lay out.
         mesh: Over which devices.
         specs: Partition specs, a tree shaped like `params` (`place_params`); by default all is whole everywhere.
+        averaged: Whether the run averages its parameters.
     """
     places = shardings(param_specs(params) if specs is None else specs, mesh)
     whole = replicated(mesh)
@@ -69,4 +84,4 @@ def state_sharding(
     opt_state = optax.tree.map_params(
         optimizer.init, lambda _, where: where, moments, places, transform_non_params=lambda _: whole
     )
-    return TrainState(whole, places, opt_state, whole)
+    return TrainState(whole, places, opt_state, whole, places if averaged else None)

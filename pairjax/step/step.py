@@ -12,6 +12,7 @@ from jaxtyping import Array
 from pairjax.base.errors import UserError
 from pairjax.base.params import merge
 from pairjax.base.types import Batch, Hypers, Params
+from pairjax.step.average import Average
 from pairjax.step.optim import Optimizer
 from pairjax.step.sharding import replicated
 from pairjax.step.state import TrainState
@@ -24,6 +25,17 @@ Loss = Callable[..., tuple[Array, Array]]
 """`loss(logits, batch, *, smoothing) -> (sum of the weighted losses, sum of their weights)`, scalars or [terms]."""
 
 Step = Callable[[TrainState, Params, Batch, Hypers], tuple[TrainState, Mapping[str, Array]]]
+
+
+def two_passes(apply: Apply) -> Apply:
+    """The model run twice, for R-Drop: a pair of logits whose dropout differs; without a key, one pass."""
+
+    def twice(params: Params, batch: Batch, *, key: Array | None = None, rates: Any = None) -> Any:
+        if key is None:
+            return apply(params, batch)
+        return tuple(apply(params, batch, key=one, rates=rates) for one in jax.random.split(key))
+
+    return twice
 
 
 def split_rows(batch: Batch, parts: int) -> Batch:
@@ -53,8 +65,32 @@ def _wide(outputs: Any) -> Any:
     return jax.tree.map(lambda x: x.astype(jnp.float32), outputs)
 
 
+def _gatherer(used: Any, stored: Any) -> Callable[[Params], Params]:
+    """Parameters laid out as they are used, whose gradient is laid out as they are stored: summed and cut at once."""
+
+    @jax.custom_vjp
+    def gather(params: Params) -> Params:
+        return jax.lax.with_sharding_constraint(params, used)
+
+    def forward(params: Params) -> tuple[Params, None]:
+        return gather(params), None
+
+    def backward(_: None, cotangent: Params) -> tuple[Params]:
+        return (jax.lax.with_sharding_constraint(cotangent, stored),)
+
+    gather.defvjp(forward, backward)
+    return gather
+
+
 def make_train_step(
-    apply: Apply, loss: Loss, optimizer: Optimizer, *, accumulate: int = 1, sharding: TrainState | None = None
+    apply: Apply,
+    loss: Loss,
+    optimizer: Optimizer,
+    *,
+    accumulate: int = 1,
+    sharding: TrainState | None = None,
+    used: tuple[Params, Params] | None = None,
+    average: Average | None = None,
 ) -> Step:
     """`step(state, frozen, batch, hypers) -> (state, metrics)`, jitted; it donates `state` and nothing else.
 
@@ -73,10 +109,17 @@ def make_train_step(
         optimizer: Of the trainable parameters.
         accumulate: Micro-batches, run one after another; the result is the large batch's (dropout masks differ).
         sharding: Where the new state lies (`state_sharding`); by default XLA chooses.
+        used: Where parameters that train, and those that do not, lie while they are used (`used_shardings`); goes with
+            `sharding`. By default XLA chooses.
+        average: What becomes of the state's averaged parameters (`make_average`), where it has any.
 
     Raises:
         UserError: When traced, where `accumulate` does not divide the rows.
     """
+
+    gather: Callable[[Params], Params] = lambda params: params  # noqa: E731
+    if used is not None and sharding is not None:
+        gather = _gatherer(used[0], sharding.params)
 
     def gradient(
         state: TrainState, frozen: Params, batch: Batch, hypers: Hypers, key: Array, weight: Array | None = None
@@ -84,10 +127,12 @@ def make_train_step(
         """(Sum of losses, sum of weights), and the gradient of the sum over `weight`, by default its own weights."""
 
         def mean(params: Params) -> tuple[Array, tuple[Array, Array]]:
-            logits = apply(merge(params, frozen), batch, key=key, rates=hypers.rates)
+            logits = apply(merge(gather(params), frozen), batch, key=key, rates=hypers.rates)
             total, own = loss(_wide(logits), batch, smoothing=hypers.label_smoothing)
             return jnp.sum(total / _or_one(own if weight is None else weight)), (total, own)
 
+        if used is not None:
+            frozen = jax.lax.with_sharding_constraint(frozen, used[1])
         gradients, sums = jax.grad(mean, has_aux=True)(state.params)
         return sums, gradients
 
@@ -127,7 +172,8 @@ def make_train_step(
         }
         if batch.pair_ids is not None:
             metrics["tokens"] = jnp.sum(batch.pair_ids > 0, dtype=jnp.int32)
-        return TrainState(state.step + 1, params, opt_state, state.key), metrics
+        averaged = None if average is None else average(state.average, params, state.step)
+        return TrainState(state.step + 1, params, opt_state, state.key, averaged), metrics
 
     out = None if sharding is None else (sharding, None)
     return jax.jit(step, donate_argnums=0, out_shardings=out)

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pairjax.base.config import OptimConfig
 from pairjax.base.types import TaskSpec
 from pairjax.training.present import NAMES, OF_POSITIVE, Score, format_score
 
@@ -95,6 +96,22 @@ def _task_lines(info: CardInfo) -> list[str]:
     return lines
 
 
+MENU = ("bias_correction", "decay_to", "gradual", "reinit_layers", "lora", "average")
+
+
+def _menu(loss: Mapping[str, Any], optim: Mapping[str, Any]) -> dict[str, str]:
+    """A row for what the run took of the optimiser's options; none where it took none."""
+    usual, taken = asdict(OptimConfig()), []
+    for name, value in optim.items():
+        if name not in MENU or value == usual[name]:
+            continue
+        parts = value if isinstance(value, Mapping) else {"": value}
+        taken.append(f"{name.replace('_', ' ')} " + ", ".join(f"{key} {part}".strip() for key, part in parts.items()))
+    if loss.get("r_drop"):
+        taken.append(f"R-Drop {loss['r_drop']}")
+    return {"options": "; ".join(taken)} if taken else {}
+
+
 def _recipe(info: CardInfo) -> list[str]:
     model, optim, train, loss = (info.config[part] for part in ("model", "optim", "train", "loss"))
     combine, interact = model["combine"], model["interact"]
@@ -120,6 +137,7 @@ def _recipe(info: CardInfo) -> list[str]:
         "loss": f"label smoothing {loss['label_smoothing']}{weights}",
         "optimiser": f"AdamW, peak learning rate {optim['learning_rate']}, {optim['schedule']} schedule, warm-up "
         f"{optim['warmup']}, weight decay {optim['weight_decay']}{decay}, frozen: {optim['freeze']}",
+        **_menu(loss, optim),
         "batch": f"{train['batch_size']} pairs",
         "steps": f"{info.steps:,}",
         "seed": train["seed"],

@@ -1,7 +1,11 @@
 """The table of combiners: which there are, on which tasks, and the cells that both Propositions read."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +14,10 @@ from pairjax.base.metrics import Statistic
 from pairjax.base.stats import Sampled, two_way_bootstrap
 from pairjax.base.types import PairData, TaskSpec, default_positive
 from pairjax.data.sources import load_pairs
-from pairjax.training.cells import Cell, CellResult, Measure, main_metric
+from pairjax.training.cells import Cell, CellResult, Measure, main_metric, metric_of
 from pairjax.training.claims import ClaimRun, data_folder, real_pairs
 from pairjax.training.heads import HeadTask
+from pairjax.training.rundir import write_json
 
 RESAMPLES = 2000
 COMBINERS: tuple[tuple[Feature, ...], ...] = (
@@ -139,7 +144,10 @@ def _less(one: Statistic, other: Statistic) -> Statistic:
 
 
 def run_board(run: ClaimRun, wanted: Sequence[Cell]) -> Board:
-    """Run the wanted cells on every task, linear heads first; a quick run takes the rule-made tasks alone."""
+    """Run the wanted cells on every task, linear heads first; a quick run takes the rule-made tasks alone.
+
+    Leaves combiners.json, which a report draws.
+    """
     names = list(RULE_MADE if run.quick else TASKS)
     if not run.quick:
         data_folder()
@@ -151,7 +159,54 @@ def run_board(run: ClaimRun, wanted: Sequence[Cell]) -> Board:
         for cell in wanted
         if cell.hidden == hidden
     }
-    return Board(sources, cells)
+    board = Board(sources, cells)
+    write_gains(board, run.root / "combiners.json")
+    return board
+
+
+def write_gains(board: Board, path: Path) -> None:
+    """Each combiner's score and its gain over concatenation, with 95 % intervals over test pairs and seeds, as JSON.
+
+    Nothing is done where the file is of these very predictions: all claims share it. Cells under noise have no part.
+
+    Args:
+        board: With the concatenation among its cells.
+        path: `{"key", "against", "seeds", "tasks": [{"task", "metric", "pairs"}], "rows": [{"task", "combiner",
+            "hidden", "score", "gain"}]}`; scores and gains in points, `{"value", "low", "high"}`.
+    """
+    plain = [(task, cell) for task, cell in board.cells if cell.noise == 0.0]
+    digest = hashlib.sha256()
+    for task, cell in plain:
+        digest.update(json.dumps([RESAMPLES, task, board.sources[task].key, asdict(cell)]).encode())
+        digest.update(np.ascontiguousarray(board.cells[task, cell].predicted).tobytes())
+    key = digest.hexdigest()
+    if path.is_file() and json.loads(path.read_text("utf-8")).get("key") == key:
+        return
+    rows: list[dict[str, Any]] = []
+    for index, (task, source) in enumerate(board.sources.items()):
+        # One seed for all cells of a task: the same pairs and seeds are drawn for each, so that gains are paired.
+        drawn = {
+            cell: two_way_bootstrap(
+                board.statistics(task, cell.features, hidden=cell.hidden),
+                len(source.rows["test"]),
+                resamples=RESAMPLES,
+                seed=index,
+            )["value"]
+            for where, cell in plain
+            if where == task
+        }
+        for cell, found in drawn.items():
+            base = drawn[Cell(CONCATENATION, cell.hidden)]
+            gain = Sampled(found.value - base.value, found.samples - base.samples)
+            row = {"task": task, "combiner": cell.name, "hidden": cell.hidden}
+            rows.append(row | {"score": found.interval().to_json(), "gain": gain.interval().to_json()})
+    tasks = [
+        {"task": task, "metric": metric_of(source), "pairs": len(source.rows["test"])}
+        for task, source in board.sources.items()
+    ]
+    seeds = max(len(found.test) for found in board.cells.values())
+    against = Cell(CONCATENATION, False).name
+    write_json(path, {"key": key, "against": against, "seeds": seeds, "tasks": tasks, "rows": rows})
 
 
 def all_cells(*, quick: bool = False) -> list[Cell]:

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from pairjax.base.config import Config
-from pairjax.base.types import Params
+from pairjax.base.types import PairData, Params
 from pairjax.training.distributed import all_or_none, is_main
 from pairjax.training.finish import finish
 from pairjax.training.loop import Fit
@@ -19,13 +19,17 @@ from pairjax.training.trainer import build_trainer
 __all__ = ["TrainResult", "train"]
 
 
-def train(config: Config, *, name: str = "pairs", console: Console | None = None) -> TrainResult:
+def train(
+    config: Config, *, name: str = "pairs", console: Console | None = None, data: PairData | None = None
+) -> TrainResult:
     """Run a config: read, train, evaluate, and write the run's folder.
 
     Args:
         config: What to do.
         name: The run's name where `config.run.dir` gives no folder.
         console: Where tables and progress go; by default standard error, so that nothing mixes with output.
+        data: Pairs in the place of those that `config.data` names, a fold of them, say. All splits but train are
+            scored.
 
     Raises:
         UserError: Bad input, before anything is written; or a loss that is not finite.
@@ -38,7 +42,7 @@ def train(config: Config, *, name: str = "pairs", console: Console | None = None
         check_tracking(config.run)
     use_compilation_cache(config.run.compilation_cache)
     with all_or_none():
-        prepared = prepare(config)
+        prepared = prepare(config, data=data)
         trainer = build_trainer(config, prepared)
     check_alike(plain, data=prepared.data.source, params=prepared.params)
 

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from pairjax.base.config import Config, EvalConfig
+from pairjax.base.errors import UserError
 from pairjax.base.types import PairData, Pairs, Params, TaskSpec
 from pairjax.step.sharding import gather
 from pairjax.training.artifact import Calibration, save_artifact
@@ -65,17 +66,42 @@ def score_splits(
     return metrics, classes
 
 
-def evaluate_splits(
-    model: PairClassifier, data: PairData, *, config: EvalConfig
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`metrics` and `classes` of a saved model on every labelled split."""
+def slice_splits(
+    task: TaskSpec, splits: Mapping[str, Pairs], outputs: Mapping[str, np.ndarray], *, config: EvalConfig
+) -> dict[str, Any]:
+    """`slices` of result.json, for the splits that have labels."""
+    from pairjax.training.slices import slice_scores
+
+    return {
+        split: slice_scores(task, pairs, outputs[split], pairs.label, bootstrap=config.bootstrap)
+        for split, pairs in splits.items()
+        if pairs.label is not None
+    }
+
+
+def evaluate_splits(model: PairClassifier, data: PairData, *, config: EvalConfig) -> dict[str, Any]:
+    """`metrics` and `classes` of a saved model on every labelled split; by option also `baselines` and `slices`.
+
+    Baselines are fitted on the data's train split, and scored on the others.
+
+    Raises:
+        UserError: Baselines without a labelled train split, or without another to score; said before the model runs.
+    """
+    if config.baselines:
+        others = [split for split, pairs in data.splits.items() if split != "train" and pairs.label is not None]
+        if "train" not in data.splits or not others:
+            raise UserError(
+                "--evaluation.baselines are fitted on train and scored on another labelled split",
+                got=", ".join(data.splits),
+                mend="name a folder with train and dev or test by --data.path",
+            )
 
     def outputs_of(pairs: Pairs) -> np.ndarray:
         return model.outputs(pairs.first, pairs.second, batch_size=config.batch_size)
 
     labelled = {split: pairs for split, pairs in data.splits.items() if pairs.label is not None}
     outputs = {split: outputs_of(pairs) for split, pairs in labelled.items()}
-    return score_splits(
+    metrics, classes = score_splits(
         model.task,
         labelled,
         outputs,
@@ -83,14 +109,25 @@ def evaluate_splits(
         config=config,
         calibration=model.artifact.calibration,
     )
+    found: dict[str, Any] = {"metrics": metrics, "classes": classes}
+    if config.baselines:
+        from pairjax.training.probes import lexical_baselines
+
+        found["baselines"] = {split: lexical_baselines(data, split=split) for split in others}
+    if config.slices:
+        found["slices"] = slice_splits(model.task, labelled, outputs, config=config)
+    return found
 
 
 def prediction_lines(task: TaskSpec, pairs: Pairs, outputs: np.ndarray, *, calibration: Calibration) -> str:
-    """The text of predictions.SPLIT.jsonl: each pair with its answer and, where known, its true label."""
+    """The text of predictions.SPLIT.jsonl: each pair with its answer, for classes the logits before the temperature,
+    and, where known, its true label."""
     answers = predictions_from(outputs, task, temperature=calibration.temperature, threshold=calibration.threshold)
     lines = []
     for i, answer in enumerate(answers):
         row: dict[str, Any] = {"sentence1": pairs.first[i], "sentence2": pairs.second[i], **answer.to_json()}
+        if task.kind == "classification":
+            row["logits"] = [round(float(value), 5) for value in outputs[i]]
         if pairs.label is not None:
             value = pairs.label[i]
             row["true"] = task.labels[int(value)] if task.kind == "classification" else round(float(value), 6)
@@ -139,6 +176,7 @@ def finish(
     result: dict[str, Any] = {
         "metrics": metrics,
         "classes": classes,
+        "rows": {split: len(pairs) for split, pairs in splits.items()},
         "train": {
             "seconds": progress.seconds,
             "compile_seconds": progress.compile_seconds,
@@ -161,6 +199,8 @@ def finish(
         from pairjax.training.probes import lexical_baselines
 
         result["baselines"] = {split: lexical_baselines(prepared.data, split=split) for split in metrics}
+    if config.evaluation.slices:
+        result["slices"] = slice_splits(task, shown, outputs, config=config.evaluation)
     card = model_card(
         CardInfo(
             name=run.path.resolve().name,
@@ -212,6 +252,7 @@ def finish(
         metrics=metrics,
         reports={split: report for split, report in classes.items() if split == list(metrics)[-1]},
         baselines={"dev": result["baselines"]["dev"]} if "baselines" in result else {},
+        slices={"dev": result["slices"]["dev"]} if "slices" in result else {},
         examples=rows,
         warnings=result["warnings"],
         commands=next_commands(run),

@@ -16,6 +16,7 @@ from pairjax.base.config import LossConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.losses import make_loss
 from pairjax.base.metrics import LOWER_IS_BETTER, quick_scores
+from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.types import Batch, EncoderSpec, Hypers, PairData, Pairs, Params, TaskSpec
 from pairjax.data.layout import Layout, plan_epoch, steps_per_epoch
 from pairjax.models.build import build_pair_model
@@ -153,6 +154,13 @@ def head_program(
     if model.interact.kind != "none":
         raise UserError(
             "heads on pooled vectors have no interaction", got=f"--model.interact.kind {model.interact.kind}"
+        )
+    plain = replace(optim, reinit_layers=0, gradual=0.0, decay_to="zero", lora=LoraConfig(), average=AverageConfig())
+    if plain != optim or (loss is not None and loss.r_drop):
+        raise UserError(
+            "heads on cached vectors train without --loss.r-drop and --optim.gradual, .decay-to, .reinit-layers, "
+            ".lora and .average",
+            mend="leave them out, or fine-tune with pairjax train",
         )
     task, target = source.task, source.target if target is None else target
     config = replace(model, kind="bi", pooling="mean", pooler=None)

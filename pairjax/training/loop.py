@@ -14,7 +14,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from pairjax.base.errors import UserError
+from pairjax.base.errors import DivergedError
 from pairjax.base.types import Batch
 from pairjax.step.state import TrainState
 from pairjax.training.checkpoint import Checkpointer
@@ -108,7 +108,7 @@ def _finite_loss(step: int, metrics: Mapping[str, jax.Array], batch: Batch, save
     if math.isfinite(loss) and math.isfinite(float(metrics["grad_norm"])):
         return each
     ids = sorted(int(i) for i in np.asarray(batch.example_id).ravel() if i >= 0)
-    raise UserError(
+    raise DivergedError(
         f"the loss or its gradient is not finite at step {step}",
         got=f"loss {loss}, gradient norm {float(metrics['grad_norm'])}, on train rows {ids}",
         mend="lower --optim.learning-rate, raise --optim.warmup or use --model.dtype float32"

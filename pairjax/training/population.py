@@ -204,14 +204,15 @@ def _make_init(program: Program, variants: int) -> Callable[[Array], TrainState]
 
 
 def _make_evaluate(program: Program) -> Callable[..., Array]:
-    """`evaluate(params [G, V], index [N], data, frozen) -> outputs [G, V, N, C]`, jitted, without dropout."""
+    """`evaluate(params [G, V], index [N] or [G, N], data, frozen) -> outputs [G, V, N, C]`, jitted, without dropout."""
 
     def one(params: Params, batch: Batch, frozen: Params) -> Array:
         return program.apply({**params, **frozen}, batch)[:, 0].astype(jnp.float32)
 
     def run(params: Params, index: Array, data: Any, frozen: Params) -> Array:
-        batch = program.gather(data, index)
-        return jax.vmap(jax.vmap(one, (0, None, None)), (0, None, None))(params, batch, frozen)
+        own = index.ndim == 2
+        batch = jax.vmap(program.gather, (None, 0))(data, index) if own else program.gather(data, index)
+        return jax.vmap(jax.vmap(one, (0, None, None)), (0, 0 if own else None, None))(params, batch, frozen)
 
     return jax.jit(run)
 
@@ -236,14 +237,16 @@ class _Chunks:
     def by_group(self, array: np.ndarray) -> Array:
         return jax.device_put(array, NamedSharding(self.mesh, PartitionSpec("data")))
 
-    def outputs(self, params: Params, split: str) -> np.ndarray:
+    def outputs(self, params: Params, split: str, groups: np.ndarray) -> np.ndarray:
         """Of all rows of a split, in blocks of few sizes, so that other splits need no other program."""
         index, parts = self.index[split], []
-        block = min(EVAL_ROWS, 1 << max(len(index) - 1, 0).bit_length())
-        for start in range(0, len(index), block):
-            rows = index[start : start + block]
-            padded = np.concatenate([rows, np.full(block - len(rows), rows[-1], rows.dtype)])
-            parts.append(np.asarray(self.apply(params, padded, self.data, self.frozen))[:, :, : len(rows)])
+        index = index[groups] if index.ndim == 2 else index
+        total = index.shape[-1]
+        block = min(EVAL_ROWS, 1 << max(total - 1, 0).bit_length())
+        for start in range(0, total, block):
+            places = np.minimum(np.arange(start, start + block), total - 1)
+            rows = self.by_group(index[:, places]) if index.ndim == 2 else index[places]
+            parts.append(np.asarray(self.apply(params, rows, self.data, self.frozen))[:, :, : total - start])
         return np.concatenate(parts, axis=2)
 
     def run(self, groups: np.ndarray, *, ends: list[int], score: Score | None, keep: str) -> dict[str, np.ndarray]:
@@ -260,7 +263,7 @@ class _Chunks:
             state, loss = self.train(state, part, hypers, self.data, self.frozen)
             losses.append(np.asarray(loss))
             if score is not None:
-                curve[:, :, place] = score(self.outputs(state.params, "dev"))
+                curve[:, :, place] = score(self.outputs(state.params, "dev", groups))
             if keep == "best":
                 better = np.nan_to_num(curve[:, :, place], nan=-np.inf) > best
                 best, best_step = np.where(better, curve[:, :, place], best), np.where(better, end, best_step)
@@ -273,7 +276,7 @@ class _Chunks:
         found: dict[str, np.ndarray] = {"loss": all_losses, "curve": curve}
         found |= {"best_step": best_step, "diverged": diverged}
         for split in self.index:
-            outputs = self.outputs(params, split)
+            outputs = self.outputs(params, split, groups)
             found[f"outputs/{split}"] = np.where((diverged >= 0)[:, :, None, None], np.float32(np.nan), outputs)
         return found | {f"params/{path}": np.asarray(leaf) for path, leaf in flatten(params).items()}
 
@@ -320,7 +323,7 @@ def train_population(
     program: Program,
     runs: Runs,
     *,
-    evaluate: Mapping[str, Int32[np.ndarray, " pairs"]],
+    evaluate: Mapping[str, Int32[np.ndarray, "*groups pairs"]],
     score: Score | None = None,
     eval_every: int | None = None,
     keep: Literal["last", "best"] = "last",
@@ -334,7 +337,8 @@ def train_population(
     Args:
         program: What a member runs.
         runs: Which members.
-        evaluate: By split, the rows of `program.data` whose outputs are wanted.
+        evaluate: By split, the rows of `program.data` whose outputs are wanted: [N], the same for all, or [G, N], each
+            group's own (the fold that it has not seen).
         score: Of the split `dev`, at each evaluation.
         eval_every: Updates between evaluations; default: at the end alone.
         keep: Outputs of the last parameters, or of those with the best score.

@@ -200,6 +200,34 @@ def baselines_table(
     return table
 
 
+SLICE_NAMES = {"overlap": "word overlap", "length": "words in both texts", "negation": "more negations in one text"}
+
+
+def slices_table(rows: Sequence[Mapping[str, Any]], *, split: str) -> Table:
+    """The leading metric on parts of a split.
+
+    Args:
+        rows: From `slice_scores`; at least one.
+        split: For the title.
+    """
+    metric = rows[0]["metric"]
+    table = plain_table(f"Slices of {split}", ["slice", NAMES.get(metric, metric), "pairs"])
+    last = ""
+    for row in rows:
+        if row["by"] != last:
+            last = row["by"]
+            table.add_section()
+        match last:
+            case "negation":
+                where = "yes" if row["high"] > 0 else "no"
+            case "overlap":
+                where = f"{row['low']:.2f} to {row['high']:.2f}"
+            case _:
+                where = f"{row['low']:g} to {row['high']:g}"
+        table.add_row(Text(f"{SLICE_NAMES[last]}: {where}"), format_score(row["score"]), f"{row['pairs']:,}")
+    return table
+
+
 def examples_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Pairs with their answers.
 
@@ -252,6 +280,7 @@ def print_results(
     metrics: Mapping[str, Mapping[str, Score]],
     reports: Mapping[str, Mapping[str, Any]],
     baselines: Mapping[str, Mapping[str, Mapping[str, Score]]],
+    slices: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     examples: Sequence[Mapping[str, Any]] = (),
     warnings: Sequence[str] = (),
     commands: Sequence[tuple[str, str]] = (),
@@ -265,6 +294,7 @@ def print_results(
         metrics: Scores by split, then by name.
         reports: Class reports by split; empty ones (regression) are left out.
         baselines: By split, then by baseline and metric; empty where none were fitted.
+        slices: By split, from `slice_scores`.
         examples: Predicted pairs, as for `examples_table`.
         warnings: Lines that must be seen; shown first.
         commands: What to try next: (purpose, command).
@@ -278,6 +308,7 @@ def print_results(
         if report:
             tables += [confusion_table(report, split=split), class_table(report, split=split)]
     tables += [baselines_table(rows, metrics[split], split=split) for split, rows in baselines.items() if rows]
+    tables += [slices_table(rows, split=split) for split, rows in (slices or {}).items() if rows]
     if examples:
         tables.append(examples_table(examples))
     for table in tables:

@@ -11,7 +11,6 @@ from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.types import Batch, Params
 from pairjax.data.masking import RowMaker, train_rows
 from pairjax.models.encoder import encoder_heads
-from pairjax.step.optim import trainable_paths
 from pairjax.step.sharding import build_mesh, place_params, row_shards, row_share
 from pairjax.step.state import TrainState
 from pairjax.training.distributed import all_or_none, is_main
@@ -23,6 +22,7 @@ from pairjax.training.pretrain_setup import (
     hypers_of,
     plain_pretrain_config,
     prepare_pretraining,
+    trainable,
 )
 from pairjax.training.rundir import RunFolder, check_run
 from pairjax.training.session import Programs, TrainResult, build_programs, run_session
@@ -46,15 +46,6 @@ def choose_metric(config: PretrainConfig) -> str:
     return metric
 
 
-def trainable(config: PretrainConfig, prepared: PreparedPretraining) -> dict[str, bool]:
-    """Which paths train: those of `optim.freeze`; what only the segments' labels would teach, with those alone."""
-    chosen = trainable_paths(config.optim, prepared.params, pooler_kept=prepared.pooler_kept)
-    if config.data.objective == "none":
-        # Without a gradient, decay alone would shrink a kept pooler.
-        chosen |= {path: False for path in chosen if path.startswith(("pooler/", "head/order/"))}
-    return chosen
-
-
 def held_out_size(maker: RowMaker, wanted: int) -> int:
     """Examples that are scored: as asked for, or one for each sentence that one can start at; even."""
     size = min(wanted, maker.sampler.anchors)
@@ -73,7 +64,7 @@ def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> 
     loss, terms = make_pretraining_loss(order=order)
     programs = build_programs(
         prepared.params,
-        trainable(config, prepared),
+        trainable(config, prepared.params, pooler_kept=prepared.pooler_kept),
         apply=prepared.fns.apply,
         loss=loss,
         optim=config.optim,

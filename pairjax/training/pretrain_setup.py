@@ -17,6 +17,7 @@ from pairjax.data.masking import RowMaker, build_masking
 from pairjax.data.nsp import build_sampler
 from pairjax.data.train_tokenizer import trained_tokenizer
 from pairjax.models.pretraining import PretrainingFns, build_pretraining_model
+from pairjax.step.optim import trainable_paths
 from pairjax.training.setup import check_fit
 from pairjax.weights import bert_config, copy_tokeniser, load_pretraining, read_encoder_spec, resolve_encoder
 from pairjax.weights.source import read_json
@@ -142,12 +143,12 @@ def _has_tokeniser(name: str) -> bool:
     return any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt"))
 
 
-def new_spec(config: PretrainConfig, tokenizer: PairTokenizer) -> EncoderSpec:
-    """The architecture of a new model."""
+def new_spec(config: PretrainConfig, *, vocabulary: int, pad: int) -> EncoderSpec:
+    """The architecture of a new model whose tokeniser has so many words and that padding token."""
     layers, width, heads = SIZES[config.model.size]
     return EncoderSpec(
         family="bert",
-        vocab_size=tokenizer.vocabulary_size,
+        vocab_size=vocabulary,
         hidden_size=width,
         embedding_size=width,
         num_layers=layers,
@@ -156,14 +157,14 @@ def new_spec(config: PretrainConfig, tokenizer: PairTokenizer) -> EncoderSpec:
         max_positions=max(POSITIONS, config.data.max_length),
         type_vocab_size=2,
         position_offset=0,
-        pad_token_id=tokenizer.pad_id,
+        pad_token_id=pad,
         layer_norm_eps=1e-12,
         activation="gelu",
         has_pooler=True,
     )
 
 
-def _continued(folder: Path, config: PretrainConfig) -> tuple[PairTokenizer, EncoderSpec]:
+def continued(folder: Path, config: PretrainConfig) -> tuple[PairTokenizer, EncoderSpec]:
     """Tokeniser and architecture of an encoder to go on with.
 
     Raises:
@@ -187,6 +188,15 @@ def _continued(folder: Path, config: PretrainConfig) -> tuple[PairTokenizer, Enc
     return tokenizer, spec
 
 
+def trainable(config: PretrainConfig, params: Params, *, pooler_kept: bool) -> dict[str, bool]:
+    """Which paths train: those of `optim.freeze`; what only the segments' labels would teach, with those alone."""
+    chosen = trainable_paths(config.optim, params, pooler_kept=pooler_kept)
+    if config.data.objective == "none":
+        # Without a gradient, decay alone would shrink a kept pooler.
+        chosen |= {path: False for path in chosen if path.startswith(("pooler/", "head/order/"))}
+    return chosen
+
+
 def prepare_pretraining(config: PretrainConfig) -> PreparedPretraining:
     """Read, check, index and build.
 
@@ -197,12 +207,12 @@ def prepare_pretraining(config: PretrainConfig) -> PreparedPretraining:
     folder = None
     if config.model.encoder is not None:
         folder = resolve_encoder(config.model.encoder, download=config.model.download)
-        tokenizer, spec = _continued(folder, config)
+        tokenizer, spec = continued(folder, config)
         sources = corpus_sources(data)
     else:
         sources = corpus_sources(data)
         tokenizer, source_folder = corpus_tokenizer(data, sources["train"])
-        spec = new_spec(config, tokenizer)
+        spec = new_spec(config, vocabulary=tokenizer.vocabulary_size, pad=tokenizer.pad_id)
     if tokenizer.mask_id is None:
         raise UserError(f"{folder or source_folder}: the tokeniser has no mask token", expected="[MASK] in it")
     corpora = build_corpora(data, sources, tokenizer)

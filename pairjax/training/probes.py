@@ -90,7 +90,7 @@ def _scaled(train: np.ndarray, scored: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return scaler.transform(train), scaler.transform(scored)
 
 
-def _wilson(right: int, total: int) -> dict[str, float]:
+def wilson(right: int, total: int) -> dict[str, float]:
     """A share with Wilson's 95 % interval."""
     z, share = 1.959963984540054, right / total
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
@@ -156,7 +156,7 @@ def lexical_baselines(data: PairData, *, split: str = "dev", seed: int = 0) -> d
     majority = np.full(len(scored), np.bincount(train.label).argmax())
     guesses = {"majority": majority} | {name: _classify(x, train.label, z) for name, (x, z) in inputs.items()}
     return {
-        name: {"accuracy": _wilson(int((guess == scored.label).sum()), len(scored))} for name, guess in guesses.items()
+        name: {"accuracy": wilson(int((guess == scored.label).sum()), len(scored))} for name, guess in guesses.items()
     }
 
 

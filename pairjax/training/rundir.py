@@ -261,7 +261,7 @@ def open_run(
     check_run(config, resolved, default_name=default_name)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock, notes = _take_lock(path)
+        lock, notes = take_lock(path)
     except OSError as error:
         raise storage_error(f"{path}: the run folder cannot be made", error) or error from error
     try:
@@ -364,8 +364,20 @@ def _shown(fields: Mapping[str, Any], name: str) -> str:
     return json.dumps(fields[name], ensure_ascii=False) if name in fields else "not there"
 
 
-def _take_lock(path: Path) -> tuple[IO[str], list[str]]:
-    """Holds the folder's lock, which the kernel frees when the process ends, however it ends."""
+def take_lock(path: Path, *, what: str = "run folder", option: str = "--run.dir") -> tuple[IO[str], list[str]]:
+    """Holds a folder's lock, which the kernel frees when the process ends, however it ends.
+
+    Args:
+        path: The folder.
+        what: What it is, for messages.
+        option: Which names it.
+
+    Returns:
+        The open file that holds it, and a note where the file system has no locks.
+
+    Raises:
+        UserError: Another process has it.
+    """
     file = open(path / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the run
     notes = []
     try:
@@ -375,7 +387,7 @@ def _take_lock(path: Path) -> tuple[IO[str], list[str]]:
         holder = file.read().strip() or "another process"
         file.close()
         raise UserError(
-            f"{path}: the run folder is in use by {holder}", mend="wait for it, or choose another --run.dir"
+            f"{path}: the {what} is in use by {holder}", mend=f"wait for it, or choose another {option}"
         ) from error
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):

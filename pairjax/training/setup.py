@@ -134,13 +134,17 @@ def check_fit(max_length: int, *, spec: EncoderSpec, tokenizer: PairTokenizer, f
     tokenizer.check_vocabulary(spec.vocab_size)
 
 
-def prepare(config: Config) -> Prepared:
+def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
     """Read, check, encode and build.
+
+    Args:
+        config: What to do.
+        data: Pairs in the place of those that `config.data` names.
 
     Raises:
         UserError: Anything about the input that a run could trip over later.
     """
-    data = load_pairs(config.data)
+    data = load_pairs(config.data) if data is None else data
     task = standardised(data.task, data.splits["train"])
     folder = resolve_encoder(config.model.encoder, download=config.model.download)
     spec = read_encoder_spec(folder)

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
+import jax
 import numpy as np
 
 from pairjax.base.config import Config
@@ -13,9 +15,11 @@ from pairjax.base.types import Batch, TaskSpec
 from pairjax.data.layout import steps_per_epoch
 from pairjax.data.pipeline import train_batches
 from pairjax.models.build import heads_by_path
-from pairjax.step.optim import trainable_paths
+from pairjax.step.adapt import adaptation_notes, add_lora, merge_lora, reinit_top, with_lora
+from pairjax.step.optim import anchors, trainable_paths
 from pairjax.step.sharding import build_mesh, place_params, row_shards, row_share
 from pairjax.step.state import TrainState
+from pairjax.step.step import two_passes
 from pairjax.training.evaluate import PredictLogits, make_predict_logits
 from pairjax.training.loop import Job
 from pairjax.training.session import Programs, build_programs
@@ -56,21 +60,26 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
     """Compile nothing yet; lay out the state and the functions that the loop calls."""
     task, encoded = prepared.task, prepared.encoded
     mesh = build_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp, tensor=config.mesh.tensor)
-    placement = place_params(prepared.params, mesh, heads=heads_by_path(prepared.fns.config, prepared.spec))
+    optim, key = config.optim, jax.random.key(config.train.seed)
+    params = add_lora(optim.lora, reinit_top(optim, prepared.params, key), key)
+    placement = place_params(params, mesh, heads=heads_by_path(prepared.fns.config, prepared.spec))
+    apply = with_lora(prepared.fns.apply, optim.lora)
     pairs = len(encoded["train"])
     per_epoch, steps = steps_per_epoch(pairs, config.train.batch_size), total_steps(config, pairs)
     metric = choose_metric(config, task)
     programs = build_programs(
-        prepared.params,
-        trainable_paths(config.optim, prepared.params, pooler_kept=prepared.pooler_kept),
-        apply=prepared.fns.apply,
+        params,
+        trainable_paths(optim, params, pooler_kept=prepared.pooler_kept),
+        apply=two_passes(apply) if config.loss.r_drop else apply,
         loss=make_loss(config.loss, task, label_counts(task, prepared.data.splits["train"])),
-        optim=config.optim,
+        optim=optim,
         hypers=hypers_of(config),
         total_steps=steps,
         seed=config.train.seed,
         mesh=mesh,
         specs=placement.specs,
+        anchored=anchors(optim, params, pooler_kept=prepared.pooler_kept),
+        export=partial(merge_lora, optim.lora),
     )
     predict = make_predict_logits(prepared.fns, task, mesh=mesh)
     dev_label = prepared.data.splits["dev"].label
@@ -112,4 +121,4 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
         mode="min" if metric in LOWER_IS_BETTER else "max",
         patience=config.train.patience,
     )
-    return Trainer(prepared, programs, job, predict, placement.notes)
+    return Trainer(prepared, programs, job, predict, (*placement.notes, *adaptation_notes(optim, params)))

@@ -26,6 +26,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, encoder: Path, pairs: Path) ->
         "--evaluation.bootstrap",
         "100",
         "--evaluation.baselines",
+        "--evaluation.slices",
         "--run.compilation-cache",
         "",
         "--run.tensorboard",
@@ -42,7 +43,8 @@ def test_train_leaves_a_whole_run_folder(run: Path) -> None:
         assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
     assert result["train"]["steps"] == 4
     assert result["train"]["pairs_per_second"] > 0
-    assert {"majority", "hypothesis_only", "word_overlap"} <= set(result["baselines"]["dev"])
+    assert set(result["baselines"]["dev"]) == {"majority", "length", "hypothesis_only", "word_overlap"}
+    assert set(result["slices"]) == set(result["metrics"])
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
     rows = [json.loads(line) for line in (run / "predictions.test.jsonl").read_text().splitlines()]
@@ -61,6 +63,29 @@ def test_evaluate_repeats_the_scores_of_training(run: Path, pairs: Path, tmp_pat
     first = json.loads((run / "result.json").read_text())["metrics"]["test"]
     assert again["accuracy"]["value"] == first["accuracy"]["value"]
     assert again["nll"]["value"] == pytest.approx(first["nll"]["value"], abs=1e-6)
+
+
+def test_evaluate_shows_what_reads_no_meaning_and_scores_of_slices(
+    run: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "scores.json"
+    probes = ["--evaluation.baselines", "--evaluation.slices"]
+    assert main(["evaluate", str(run), "--data.path", str(pairs), "--output", str(out), *probes]) == 0
+    found, first = json.loads(out.read_text()), json.loads((run / "result.json").read_text())
+    assert set(found["baselines"]) == {"dev", "test"}
+    assert found["baselines"]["test"] == first["baselines"]["test"]
+    assert found["slices"]["test"] == first["slices"]["test"]
+    assert sum(row["pairs"] for row in found["slices"]["train"] if row["by"] == "negation") == 40
+    shown = capsys.readouterr().out
+    assert "lengths alone" in shown
+    assert "Slices of train" in shown
+    assert "more negations in one text: yes" in shown
+    capsys.readouterr()
+    alone = ["evaluate", str(run), "--data.path", str(pairs / "test.tsv"), "--evaluation.baselines"]
+    assert main(alone) == 2
+    error = capsys.readouterr().err
+    assert "fitted on train" in error
+    assert len(error.strip().splitlines()) == 1
 
 
 def test_predict_keeps_order_and_agrees_with_the_run(run: Path, pairs: Path, tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def saving(run: Path) -> bool:
 def strike(children: Sequence[int], run: Path, draw: random.Random, tally: Tally) -> bool:
     """Waits for a moment and kills one process; False where the run ended before."""
     how = draw.choice(["save", "save", "line", "line", "early"])
-    target, patience = lines(run) + draw.randint(1, 10), draw.uniform(0, 4)
+    target, patience = lines(run) + draw.randint(1, 10), 4 * draw.random() ** 2
     began = time.monotonic()
     while True:
         if any(ended(child) is not None for child in children[:1]):

@@ -25,7 +25,8 @@ from pairjax.base.config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import EncoderSpec
 from pairjax.data.encode import load_tokenizer
-from pairjax.data.sources import iter_pairs, load_pairs
+from pairjax.data.readers import BadRow
+from pairjax.data.sources import iter_pairs, iter_rows, load_pairs
 from pairjax.training.artifact import load_artifact
 from pairjax.weights import load_encoder, read_encoder_spec
 from tests.tiny import write_tiny_encoder
@@ -146,9 +147,14 @@ def json_lines(draw: st.DrawFn) -> bytes:
     return mutated(draw, bytearray("\n".join(lines).encode("utf-8", "surrogatepass")))
 
 
+def plain(row: tuple[str, str] | BadRow) -> list[str]:
+    return [row.reason] if isinstance(row, BadRow) else list(row)
+
+
 def both_ways(file: Path, data: bytes) -> bool:
-    """By `predict`'s reader and by `train`'s."""
+    """By `predict`'s reader and by `train`'s; also by the one of `predict` that marks bad rows."""
     file.write_bytes(data)
+    accepted_or_refused(lambda: [json.dumps(row, ensure_ascii=False).encode() for row in map(plain, iter_rows(file))])
     one = accepted_or_refused(lambda: sum(1 for _ in iter_pairs(file)))
     other = accepted_or_refused(lambda: load_pairs(DataConfig(train=str(file), dev_fraction=0.3)))
     return one or other

@@ -1,0 +1,200 @@
+"""`pairjax sweep [EXPERIMENT.py] --grid FIELD=V,V --random FIELD=log:LOW:HIGH`: search any fields of a config."""
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from pairjax.base.config import Config
+from pairjax.base.errors import UserError
+from pairjax.cli.options import load_experiment, parse, split_experiment, without_source
+from pairjax.cli.space import Dimension, drawn_points, every_point, read_space, set_fields
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pairjax.training.sweep import SweepDesign, SweepResult
+
+DESCRIPTION = """Search fields of a config: pairjax sweep [experiments/X.py] --grid FIELD=V,V ... [options].
+
+Trials are compared on stratified folds of the train split; dev and test are not read. The score of what the search
+chooses comes from folds that had no part in choosing (nested). Trials with --optim.freeze encoder and a bi-encoder
+train from cached features, all folds, seeds and rates as one program; others one after another. The same command goes
+on where it was stopped, and a larger search in the same folder trains only what is new. Runs keep their last parameters
+and stop at no step before, since a fold that scores a run may not choose in it."""
+DRAWS = 16
+MARK, LOCK = "sweep.json", ".lock"
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class SweepOptions(Config):
+    """A search, and the config that it varies."""
+
+    grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """FIELD=V,V,... Repeat for more fields; values of several parts in spaces: "model.head.hidden=64,64 32"."""
+    random: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """FIELD=uniform:LOW:HIGH, FIELD=log:LOW:HIGH or FIELD=choice:V,V. Repeat for more fields."""
+    method: Literal["grid", "random", "halving"] | None = None
+    """All of the grid; random draws of grid and ranges; or successive halving of either: short runs of all, ever longer
+    ones of the best. Default: random where --random is given, else grid."""
+    trials: int | None = None
+    """How many are drawn (default: 16; all of a grid)."""
+    folds: int = 5
+    """Of the train split; 0 compares on dev instead."""
+    nested: bool = True
+    """Score the choice on folds that had no part in it. Of k folds it needs k (k - 1) / 2 models a trial more."""
+    seeds: tuple[int, ...] = (0,)
+    """Training seeds; a trial's score is their mean."""
+    search_seed: int = 0
+    """Of draws and folds."""
+    factor: int = 3
+    """Of halving: each rung keeps one in so many, and trains it so much longer."""
+    dir: str | None = None
+    """Folder of the sweep (default: runs/sweep_NAME)."""
+
+    def __post_init__(self) -> None:
+        if self.trials is not None and self.trials < 1:
+            raise UserError("--trials is too small", got=self.trials, expected="at least 1")
+        if self.search_seed < 0 or any(seed < 0 for seed in self.seeds):
+            raise UserError("seeds are not negative", got=" ".join(map(str, (*self.seeds, self.search_seed))))
+
+
+def _points(options: SweepOptions, space: Sequence[Dimension]) -> tuple[str, list[dict[str, Any]], list[str]]:
+    """The method, the trials' values, and notes.
+
+    Raises:
+        UserError: Options that do not go with the method.
+    """
+    method = options.method or ("random" if options.random else "grid")
+    if method == "grid" and options.random:
+        raise UserError("--method grid goes with --grid alone", got="--random", mend="use --method random or halving")
+    if method == "grid" and options.trials is not None:
+        raise UserError(
+            "--trials goes with random draws",
+            got=f"--method grid --trials {options.trials}",
+            mend="use --method random",
+        )
+    if method == "grid" or (method == "halving" and not options.random and options.trials is None):
+        return method, every_point(space), []
+    count = options.trials or DRAWS
+    points = drawn_points(space, count=count, seed=options.search_seed)
+    notes = [] if len(points) == count else [f"the space holds no more than {len(points)} trials of the {count} wanted"]
+    return method, points, notes
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: the sweep's folder is a file", mend="choose another --dir")
+    held = [child for child in folder.iterdir() if child.name != LOCK] if folder.is_dir() else []
+    if held and not (folder / MARK).exists():
+        raise UserError(f"{folder}: not a sweep's folder", got=f"no {MARK}", mend="choose another --dir")
+
+
+def main(args: Sequence[str]) -> int:
+    path, rest = split_experiment(args)
+    base, name = Config(), "pairs"
+    if path is not None:
+        module = load_experiment(path)
+        base, name = module.config, Path(path).stem
+    sections = {field.name: getattr(base, field.name) for field in dataclasses.fields(Config)}
+    default = SweepOptions(**sections | {"data": without_source(base.data, rest)})
+    options = parse(SweepOptions, rest, default=default, prog="pairjax sweep", description=DESCRIPTION)
+    space = read_space(options.grid, options.random)
+    method, points, notes = _points(options, space)
+    folder = Path(options.dir or f"runs/sweep_{name}")
+    _check_folder(folder)
+
+    from rich.console import Console
+
+    from pairjax.training.setup import use_compilation_cache
+    from pairjax.training.sweep import Sweep, SweepDesign, without_choice
+    from pairjax.training.sweep_runs import StoppedError
+    from pairjax.training.trials import Trial
+
+    console = Console(stderr=True)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    design = SweepDesign(
+        method=method,  # type: ignore[arg-type]
+        folds=options.folds,
+        nested=options.nested,
+        seeds=options.seeds,
+        factor=options.factor,
+        fold_seed=options.search_seed,
+    )
+    sections = {field.name: getattr(options, field.name) for field in dataclasses.fields(Config)}
+    sections["run"] = dataclasses.replace(options.run, dir=str(folder / "best"), resume=False, overwrite=False)
+    plain = without_choice(Config(**sections))
+    trials = [Trial(values, set_fields(plain, values)) for values in points]
+    use_compilation_cache(options.run.compilation_cache)
+    sweep = Sweep(trials, design, folder=folder, say=say)
+    for note in (*notes, *sweep.notes):
+        say(note)
+    command = shlex.join(["pairjax", "sweep", *args])
+    with _begun(folder, command, design):
+        try:
+            result = sweep.run()
+        except StoppedError:
+            say("stopped; the same command goes on")
+            return 143
+        experiment = None if path is None else Path(path)
+        _finish(result, design, folder, experiment=experiment, command=command, console=console)
+    return 0
+
+
+def _begun(folder: Path, command: str, design: "SweepDesign") -> IO[str]:
+    """Make and mark the folder; the open file holds its lock."""
+    from pairjax.training.rundir import storage_error, take_lock, write_json
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(f"{folder} cannot be made", error) or error from error
+    lock, _ = take_lock(folder, what="sweep's folder", option="--dir")
+    write_json(folder / MARK, {"command": command, "design": dataclasses.asdict(design)})
+    return lock
+
+
+def _finish(
+    result: "SweepResult",
+    design: "SweepDesign",
+    folder: Path,
+    *,
+    experiment: Path | None,
+    command: str,
+    console: "Console",
+) -> None:
+    import jax
+    from rich.text import Text
+
+    from pairjax.report.sweep import BEST, MARGINALS, TABLE, format_spread, in_words, write_sweep
+    from pairjax.training.present import plain_table
+    from pairjax.training.provenance import provenance
+    from pairjax.training.sweep import shown
+
+    origin = provenance(device_kind=jax.devices()[0].device_kind, device_count=jax.device_count())
+    write_sweep(result, design, folder, experiment=experiment, command=command, provenance=origin)
+    fields = list(result.rows[0].trial.values)
+    halving = design.method == "halving"
+    columns = ["", *(name.rpartition(".")[2].replace("_", "-") for name in fields), result.metric]
+    table = plain_table(f"{len(result.rows)} trials", columns + (["steps"] if halving else []), left=1)
+    for rank, row in enumerate(result.rows[:SHOWN], 1):
+        score = f"diverged ({row.diverged} of {row.runs} runs)" if row.diverged else format_spread(row.score)
+        cells = [shown(row.trial.values[name]) for name in fields]
+        table.add_row(str(rank), *map(Text, cells), score, *([f"{row.steps:,}"] if halving else []))
+    console.print(table, highlight=False)
+    if len(result.rows) > SHOWN:
+        console.print(f"and {len(result.rows) - SHOWN} more in {folder / TABLE}", highlight=False)
+    for line in in_words(result, design):
+        console.print(f"- {line}", highlight=False, markup=False, soft_wrap=True)
+    seconds = f"{result.trained:,} runs trained, {result.found:,} found, {result.seconds:.1f} s"
+    files = f"{folder / TABLE}, {MARGINALS}"
+    console.print(f"{seconds}; {files}", highlight=False, markup=False, soft_wrap=True)
+    print(f"pairjax train {shlex.quote(str(folder / BEST))}")

@@ -1,0 +1,151 @@
+"""The sections of claims: the verdict table, and each claim with its effects and tables."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pairjax.report.blocks import Block, Cell, Drawing, Facts, Paragraph, Section, Table
+from pairjax.report.draw import Bar, forest
+from pairjax.report.figures import combiner_panel
+from pairjax.report.folder import ClaimFolder
+from pairjax.report.language import Language
+from pairjax.report.provenance import provenance_rows
+
+
+def verdict_words(row: dict[str, Any], *, language: Language) -> str:
+    """Supported, refuted, undecided, or why there is none."""
+    if row["verdict"] is None:
+        return language.say("verdict.none")
+    return language.name("verdict", row["verdict"])
+
+
+def effect_cell(effect: dict[str, float | None], *, language: Language) -> Cell:
+    """An effect in points with its interval."""
+    return Cell(language.signed(effect["value"]), language.interval(effect, digits=2, signed=True))
+
+
+def verdict_section(claims: Sequence[ClaimFolder], *, id: str, language: Language) -> Section:
+    """One row a claim: verdict, primary effects with intervals, seeds, encoder, commit, command."""
+    say = language.say
+    rows = []
+    for claim in claims:
+        row = claim.row
+        first = True
+        for found in row["hypotheses"]:
+            if not found["primary"]:
+                continue
+            effect = effect_cell(found["effect"], language=language)
+            rows.append(
+                [
+                    Cell(row["id"] if first else "", strong=True),
+                    Cell(verdict_words(row, language=language) if first else "", strong=True),
+                    Cell(found["name"]),
+                    effect,
+                    Cell(language.p_value(found["p_holm"])),
+                    Cell(language.count(row["seeds"]) if first else ""),
+                    Cell(str(row["commit"] or "–")[:10] if first else ""),
+                ]
+            )
+            first = False
+    head = [say(f"verdict.{name}") for name in ("claim", "verdict", "hypothesis", "effect", "p", "seeds", "commit")]
+    table = Table(say("verdict.table"), head, rows, left=3, note=say("verdict.table_note"))
+    return Section(id, say("verdict.title"), [table])
+
+
+def claim_section(claim: ClaimFolder, *, id: str, language: Language) -> Section:
+    """A claim's verdict, effects, combiners, tables and origin."""
+    say, row = language.say, claim.row
+    blocks: list[Block] = [
+        Paragraph(row["statement"], foreign=True),
+        Paragraph(verdict_sentence(row, language), "lead"),
+    ]
+    if row["no_verdict_because"]:
+        blocks.append(Paragraph(say("verdict.because", reason=row["no_verdict_because"]), "warning"))
+    blocks.append(_effects_figure(row, language=language))
+    blocks.append(_hypotheses(row, language=language))
+    board = claim.combiners
+    if board is not None and row["id"].startswith("proposition"):
+        blocks.append(Paragraph(say("combiners.lead", against=board["against"], seeds=language.count(board["seeds"]))))
+        blocks += [
+            Drawing(combiner_panel(board, one["task"], language=language), one["task"]) for one in board["tasks"]
+        ]
+    blocks += [_plain_table(title, rows) for title, rows in row["tables"].items()]
+    blocks += [Paragraph(note, "note", foreign=True) for note in row["notes"]]
+    facts = [
+        (say("verdict.encoder"), f"{row['encoder']}, {row['pooling']}"),
+        (say("verdict.seeds"), language.count(row["seeds"])),
+        (say("verdict.commit"), str(row["commit"] or "–")),
+    ]
+    if row.get("minutes") is not None:
+        facts.append((say("verdict.minutes"), language.number(row["minutes"], 1)))
+    origin = {**row.get("provenance", {}), "command": row["command"].split()}
+    facts += provenance_rows(origin, language=language)
+    blocks.append(Facts(say("provenance.title"), facts))
+    return Section(id, row["id"], blocks, subtitle=str(claim.path))
+
+
+def verdict_sentence(row: dict[str, Any], language: Language) -> str:
+    """The verdict, on which encoder, with the primary effects."""
+    effects = [
+        language.say(
+            "verdict.one_effect",
+            name=found["name"],
+            effect=language.signed(found["effect"]["value"]),
+            interval=language.interval(found["effect"], digits=2, signed=True),
+        )
+        for found in row["hypotheses"]
+        if found["primary"]
+    ]
+    return language.say(
+        "verdict.sentence",
+        verdict=verdict_words(row, language=language),
+        encoder=row["encoder"],
+        pooling=row["pooling"],
+        seeds=language.count(row["seeds"]),
+        effects=language.listed(effects),
+    )
+
+
+def _effects_figure(row: dict[str, Any], *, language: Language) -> Drawing:
+    say = language.say
+    bars = [Bar(found["name"], found["effect"], 0 if found["primary"] else 5) for found in row["hypotheses"]]
+    smallest = sorted({float(found["smallest_effect_of_interest"]) for found in row["hypotheses"]})
+    references = [("0", 0.0)] + [(language.short(value), value) for value in smallest if value]
+    title = say("verdict.figure")
+    svg = forest(
+        bars,
+        language=language,
+        axis=say("verdict.axis"),
+        alt=f"{row['id']}: {title}",
+        references=references,
+        digits=2,
+        signed=True,
+    )
+    return Drawing(svg, title, say("verdict.figure_note"))
+
+
+def _hypotheses(row: dict[str, Any], *, language: Language) -> Table:
+    say = language.say
+    rows = [
+        [
+            Cell(found["name"], found["question"], strong=found["primary"]),
+            effect_cell(found["effect"], language=language),
+            Cell(language.p_value(found["p_holm"])),
+            Cell(language.number(found["smallest_detectable"], 2)),
+            Cell(language.number(found["smallest_effect_of_interest"], 1)),
+            Cell(language.name("verdict", found["verdict"]) if found["verdict"] else "–"),
+        ]
+        for found in row["hypotheses"]
+    ]
+    head = [say(f"verdict.{name}") for name in ("hypothesis", "effect", "p", "detectable", "smallest", "verdict")]
+    return Table(say("verdict.hypotheses"), head, rows, note=say("verdict.hypotheses_note"))
+
+
+def _plain_table(title: str, rows: Sequence[Sequence[str]]) -> Table:
+    """A table that the claim's file made; what stands between two asterisks is bold."""
+
+    def cell(text: str) -> Cell:
+        bold = re.search(r"\*\*(.+?)\*\*", text) is not None
+        return Cell(text.replace("**", ""), strong=bold)
+
+    return Table(title, list(rows[0]), [[cell(text) for text in line] for line in rows[1:]])

@@ -1,0 +1,157 @@
+"""The section of a pretraining run, and the one of several: held-out text, curves, oracles."""
+
+from collections.abc import Sequence
+
+from pairjax.report.blocks import Block, Cell, Drawing, Paragraph, Section, Table, cells
+from pairjax.report.draw import Bar, Line, binned, curves, forest
+from pairjax.report.figures import curve_lines, evaluations, oracle_levels
+from pairjax.report.folder import Run
+from pairjax.report.language import Language
+from pairjax.report.pairs import loss_note, score_cell
+from pairjax.report.provenance import provenance_block
+
+FIGURES = ("mlm_perplexity", "mlm_loss", "mlm_accuracy", "order_accuracy", "order_loss")
+
+
+def pretraining_section(run: Run, *, id: str, language: Language) -> Section:
+    """Everything about one pretraining run, finished or not."""
+    blocks: list[Block] = []
+    if run.result is None:
+        blocks.append(_unfinished(run, language=language))
+    else:
+        blocks.append(Paragraph(first_sentence(run, language=language), "lead"))
+        split = run.main_split
+        if split is not None and "order_accuracy" in run.result["metrics"][split]:
+            blocks += _oracles(run, split, language=language)
+    blocks += pretraining_curves([run], language=language)
+    blocks += _train_loss(run, language=language)
+    if run.result is not None:
+        blocks += [_metrics(run, language=language), _corpus(run, language=language)]
+    blocks.append(provenance_block(run, language=language))
+    return Section(id, run.name, blocks, subtitle=str(run.path))
+
+
+def _unfinished(run: Run, *, language: Language) -> Paragraph:
+    most = run.config["train"].get("max_steps")
+    last = run.curve[-1]["step"] if run.curve else 0
+    key = "unfinished.none" if not run.curve else "unfinished.of" if most else "unfinished.at"
+    return Paragraph(language.say(key, step=language.count(last), total=language.count(most or 0)), "warning")
+
+
+def described(run: Run, *, language: Language) -> str:
+    """`An encoder from scratch (mini), masked tokens with next sentences`."""
+    say, model = language.say, run.config["model"]
+    start = (
+        say("pretraining.continued", encoder=model["encoder"])
+        if model.get("encoder")
+        else say("pretraining.fresh", size=model["size"])
+    )
+    return say("pretraining.described", start=start, objective=say(f"objective.{run.config['data']['objective']}"))
+
+
+def first_sentence(run: Run, *, language: Language) -> str:
+    """What was trained on how much text, and the held-out figures with intervals."""
+    say, result, split = language.say, run.result, run.main_split
+    assert result is not None
+    corpus = (result.get("corpus") or {}).get("train") or {}
+    trained = say(
+        "pretraining.trained",
+        what=described(run, language=language),
+        documents=language.count(corpus.get("documents", 0)),
+        tokens=language.count(corpus.get("tokens", 0)),
+        steps=language.count(result["train"]["steps"]),
+    )
+    if split is None:
+        return trained + "."
+    metrics, where = result["metrics"][split], language.name("split", split)
+    told = say(
+        "pretraining.perplexity",
+        trained=trained,
+        split=where,
+        score=language.score(metrics["mlm_perplexity"], digits=2),
+    )
+    if "order_accuracy" not in metrics:
+        return told + "."
+    told = say("pretraining.order", told=told, score=language.score(metrics["order_accuracy"]))
+    levels = sorted(oracle_levels(run, split, language=language), key=lambda level: -level[1])
+    if not levels:
+        return told + "."
+    return say("pretraining.against", told=told, name=levels[0][0], score=language.number(levels[0][1]))
+
+
+def pretraining_curves(runs: Sequence[Run], *, language: Language) -> list[Block]:
+    """Held-out perplexity and order accuracy over the steps, one line a run."""
+    say, blocks = language.say, list[Block]()
+    names = ", ".join(run.name for run in runs)
+    for name, log in (("mlm_perplexity", True), ("order_accuracy", False)):
+        lines = curve_lines(runs, f"dev/{name}")
+        if not lines:
+            continue
+        if len(runs) == 1:
+            lines = [Line("dev", line.x, line.y, 1) for line in lines]
+        levels = [] if log else [level for run in runs for level in oracle_levels(run, "dev", language=language)]
+        best = sorted(levels, key=lambda level: level[1])[-1:]
+        metric = language.name("metric", name)
+        title = say("pretraining.metric_title", metric=metric)
+        svg = curves(
+            lines,
+            language=language,
+            x_axis=say("curves.steps"),
+            y_axis=metric,
+            alt=f"{title}: {names}",
+            levels=best,
+            log=log,
+        )
+        blocks.append(Drawing(svg, title, say("pretraining.log_note" if log else "pretraining.order_note")))
+    return blocks
+
+
+def _train_loss(run: Run, *, language: Language) -> list[Block]:
+    say = language.say
+    lines = []
+    for series, name in enumerate(("mlm_loss", "order_loss")):
+        steps, values = evaluations(run, name)
+        if len(steps) > 1:
+            lines.append(Line(language.name("train_loss", name), *binned(steps, values), series=series, points=False))
+    if not lines:
+        return []
+    title = say("pretraining.train_title")
+    svg = curves(lines, language=language, x_axis=say("curves.steps"), y_axis=say("curves.loss"), alt=title)
+    return [Drawing(svg, title, loss_note(len(evaluations(run, "mlm_loss")[0]), language=language))]
+
+
+def _oracles(run: Run, split: str, *, language: Language) -> list[Block]:
+    result = run.result or {}
+    oracles = (result.get("oracles") or {}).get(split, {})
+    bars = [Bar(language.say("baselines.model"), result["metrics"][split]["order_accuracy"], 0)]
+    order = sorted(oracles, key=lambda name: -(oracles[name]["value"] or 0.0))
+    bars += [Bar(language.name("oracle", name), oracles[name], 5) for name in order]
+    metric = language.name("metric", "order_accuracy")
+    title = language.say("baselines.title", metric=metric, split=language.name("split", split))
+    svg = forest(bars, language=language, axis=metric, alt=title)
+    return [Drawing(svg, title, language.say("pretraining.oracle_note"))]
+
+
+def _metrics(run: Run, *, language: Language) -> Table:
+    assert run.result is not None
+    metrics = run.result["metrics"]
+    present = [name for name in FIGURES if any(name in split for split in metrics.values())]
+    rows = [
+        [
+            Cell(language.name("metric", name)),
+            *(score_cell(split.get(name), language=language) for split in metrics.values()),
+        ]
+        for name in present
+    ]
+    head = [language.say("metrics.metric"), *(language.name("split", split) for split in metrics)]
+    return Table(language.say("metrics.title"), head, rows, note=language.say("pretraining.metrics_note"))
+
+
+def _corpus(run: Run, *, language: Language) -> Table:
+    say, corpus = language.say, (run.result or {}).get("corpus") or {}
+    columns = ("documents", "sentences", "tokens")
+    rows = [
+        cells(language.name("split", split), *(language.count(facts.get(name, 0)) for name in columns))
+        for split, facts in corpus.items()
+    ]
+    return Table(say("pretraining.corpus"), ["", *(say(f"pretraining.{name}") for name in columns)], rows)

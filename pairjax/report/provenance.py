@@ -1,0 +1,92 @@
+"""Where a result comes from, as a report shows it."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from pairjax.report.blocks import Facts
+from pairjax.report.folder import Run
+from pairjax.report.language import Language
+
+
+def command_line(words: Sequence[str]) -> str:
+    """The command as it was typed, whatever the program's own path was."""
+    name = PurePath(words[0]).name if words else ""
+    return shlex.join(["pairjax" if name in ("main.py", "pairjax") else name, *words[1:]])
+
+
+def provenance_rows(origin: Mapping[str, Any], *, language: Language) -> list[tuple[str, str]]:
+    """Command, start, device, commit and versions."""
+    say = language.say
+    rows = [
+        (say("provenance.command"), command_line(origin.get("command") or [])),
+        (say("provenance.started"), str(origin.get("started", ""))),
+        (
+            say("provenance.device"),
+            f"{origin.get('device_count', '?')} × {origin.get('device_kind', '?')}, {origin.get('platform', '')}",
+        ),
+    ]
+    git = origin.get("git")
+    if git:
+        dirty = say("provenance.dirty") if git.get("dirty") else ""
+        rows.append((say("provenance.commit"), f"{git['commit']}{dirty}"))
+    versions = {"python": origin.get("python"), **(origin.get("versions") or {})}
+    rows.append(
+        (say("provenance.versions"), ", ".join(f"{name} {number}" for name, number in versions.items() if number))
+    )
+    return rows
+
+
+def data_rows(data: Any, *, language: Language) -> list[tuple[str, str]]:
+    """The data's name, licence, rows and digests; of pretraining the sources of each split."""
+    say = language.say
+    if not isinstance(data, Mapping):
+        return []
+    if all(isinstance(value, list) for value in data.values()):
+        return [
+            (
+                f"{say('provenance.data')}: {language.name('split', split)}",
+                f"{one['name']} (SHA-256 {one['sha256'][:16]}…)",
+            )
+            for split, sources in data.items()
+            for one in sources
+            if isinstance(one, Mapping)
+        ]
+    rows = [(say("provenance.data"), str(data.get("name", "?")))]
+    if data.get("licence"):
+        rows.append((say("provenance.licence"), str(data["licence"])))
+    rows += [(f"SHA-256: {name}", str(digest)) for name, digest in (data.get("files") or {}).items()]
+    return rows
+
+
+def provenance_block(run: Run, *, language: Language) -> Facts:
+    """A run's origin; its whole config and its notes on the data open on demand."""
+    say, result = language.say, run.result or {}
+    origin = {**run.origin, **(result.get("provenance") or {})}
+    rows = provenance_rows(run.origin, language=language)
+    rows += data_rows(origin.get("data"), language=language)
+    rows.append((say("provenance.seed"), str(run.config["train"].get("seed", "?"))))
+    if run.resumes:
+        rows.append((say("provenance.resumes"), language.count(run.resumes)))
+    train = result.get("train")
+    if train:
+        rate = train.get("pairs_per_second", train.get("tokens_per_second"))
+        unit = say("provenance.pairs" if "pairs_per_second" in train else "provenance.tokens")
+        rows.append(
+            (
+                say("provenance.time"),
+                say(
+                    "provenance.time_value",
+                    seconds=language.count(train["seconds"]),
+                    compiling=language.count(train["compile_seconds"]),
+                    rate=language.number(rate, 1),
+                    unit=unit,
+                ),
+            )
+        )
+    folded = [(say("provenance.config"), json.dumps(run.config, indent=2, ensure_ascii=False))]
+    if result.get("notes"):
+        folded.insert(0, (say("provenance.notes"), "\n".join(str(note) for note in result["notes"])))
+    return Facts(say("provenance.title"), rows, folded)

@@ -1,0 +1,65 @@
+"""A config written as an experiment file, which `pairjax train FILE` runs."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pairjax.base.config as configs
+from pairjax.base.config import Config
+from pairjax.base.errors import UserError
+
+WIDTH = 120
+
+
+def config_source(config: Config, docstring: str, *, experiment: Path | None = None) -> str:
+    """The text of a Python file that defines `config`, naming only what differs from the defaults.
+
+    Args:
+        config: What the file says.
+        docstring: What stands above it.
+        experiment: The file that the config came from; a combiner of one's own is read from there.
+
+    Raises:
+        UserError: A combiner that no experiment file defines by name.
+    """
+    used: set[str] = set()
+    before: list[str] = []
+    combiner = config.model.combiner
+    if combiner is not None:
+        name = getattr(combiner, "__qualname__", "")
+        if experiment is None or not name.isidentifier():
+            raise UserError(
+                "the combiner cannot be named in an experiment file",
+                got=name or repr(combiner),
+                expected="a module class at the top of the experiment file",
+            )
+        before = ["import runpy", ""]
+        read = f"runpy.run_path({str(experiment.resolve())!r})[{name!r}]"
+    text = _written(config, used, indent=0, names={id(combiner): read} if combiner is not None else {})
+    quoted = docstring.strip().replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    imported = f"from pairjax import {', '.join(sorted(used))}"
+    if len(imported) > WIDTH:
+        imported = "from pairjax import (\n" + "".join(f"    {name},\n" for name in sorted(used)) + ")"
+    return "\n".join([f'"""{quoted}\n"""', "", *before, imported, "", f"config = {text}", ""])
+
+
+def _written(value: Any, used: set[str], *, indent: int, names: dict[int, str]) -> str:
+    """An expression for a value; for a config class the fields that differ from its defaults, a line each."""
+    if id(value) in names:
+        return names[id(value)]
+    if not dataclasses.is_dataclass(value):
+        return repr(value)
+    kind = type(value).__name__
+    assert hasattr(configs, kind), kind
+    used.add(kind)
+    plain = type(value)()  # type: ignore[misc]
+    parts = [
+        f"{field.name}={_written(getattr(value, field.name), used, indent=indent + 4, names=names)}"
+        for field in dataclasses.fields(value)
+        if getattr(value, field.name) != getattr(plain, field.name)
+    ]
+    flat = f"{kind}({', '.join(parts)})"
+    if len(flat) + indent <= 100 and "\n" not in flat:
+        return flat
+    inner = "".join(f"{' ' * (indent + 4)}{part},\n" for part in parts)
+    return f"{kind}(\n{inner}{' ' * indent})"

@@ -1,0 +1,293 @@
+"""The training step of an experiment as shapes: what `pairjax plan` reads and compiles. No weights, no arrays.
+
+The step is the one that training runs (`pairjax.training.session.build_update`), on the shapes of its arguments.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pairjax.base.config import Config, OptimConfig
+from pairjax.base.errors import UserError
+from pairjax.base.losses import make_loss, make_pretraining_loss
+from pairjax.base.pretrain_config import PretrainConfig
+from pairjax.base.types import Batch, EncoderSpec, Hypers, Params, TaskSpec
+from pairjax.data.encode import load_tokenizer
+from pairjax.data.layout import choose_layout, plan_epoch
+from pairjax.data.sources import load_pairs
+from pairjax.models.build import build_pair_model, heads_by_path
+from pairjax.models.encoder import encoder_heads
+from pairjax.models.pretraining import build_pretraining_model
+from pairjax.step.adapt import add_lora, with_lora
+from pairjax.step.optim import trainable_paths
+from pairjax.step.sharding import batch_sharding, place_params, shardings
+from pairjax.step.state import init_state
+from pairjax.step.step import Apply, Loss, two_passes
+from pairjax.training import pretrain_setup, setup
+from pairjax.training.session import Update, build_update
+from pairjax.weights import read_encoder_spec, resolve_encoder
+
+STEPS = 1000
+"""Of the schedule, whose length changes nothing that a plan counts."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that a step reads.
+
+    Attributes:
+        rows: R, of all devices together.
+        length: L, token slots of each.
+        pairs: K, pair slots of each.
+        masked: M, masked positions of each; 0 in fine-tuning.
+    """
+
+    rows: int
+    length: int
+    pairs: int = 1
+    masked: int = 0
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An experiment's step, before it meets a mesh.
+
+    Attributes:
+        spec: The encoder's architecture.
+        params: Shapes of all parameters.
+        chosen: Which paths train.
+        heads: Path patterns to the attention heads of those parameters.
+        apply: The model.
+        loss: Its loss.
+        optim: Optimiser and accumulation.
+        hypers: Numbers that the step takes as an argument.
+        dtype: Of activations.
+        remat: Whether the backward pass computes each layer again.
+        batch_size: Examples a step.
+        rows: The longest rows of the experiment.
+        lengths: Steps of an epoch by row length; one entry where the data were not read.
+        float_labels: Whether labels are scores.
+        notes: What was taken for granted, a line each.
+    """
+
+    spec: EncoderSpec
+    params: Params
+    chosen: Mapping[str, bool]
+    heads: tuple[tuple[str, int], ...]
+    apply: Apply
+    loss: Loss
+    optim: OptimConfig
+    hypers: Hypers
+    dtype: str
+    remat: bool
+    batch_size: int
+    rows: Rows
+    lengths: Mapping[int, int]
+    float_labels: bool
+    notes: tuple[str, ...]
+
+    def rows_for(self, batch_size: int, shards: int) -> Rows:
+        """The rows of a step of so many examples: as many a row as planned, rounded up as the pipeline does."""
+        wanted = -(-batch_size * self.rows.rows // self.batch_size)
+        multiple = shards * self.optim.accumulate
+        return replace(self.rows, rows=-(-wanted // multiple) * multiple)
+
+
+def plan_pairs(config: Config, *, length: int | None = None) -> Planned:
+    """A fine-tuning step as shapes.
+
+    Args:
+        config: The experiment.
+        length: Slots of a row; then no data are read. By default the rows are those that the training split needs.
+
+    Raises:
+        UserError: Anything about the input that training would refuse too, but for the weights, which are not read.
+    """
+    folder = resolve_encoder(config.model.encoder, download=config.model.download)
+    spec = read_encoder_spec(folder)
+    notes: tuple[str, ...] = ()
+    if length is None:
+        task, counts, rows, lengths = _read_rows(config, spec, folder)
+    else:
+        if length > spec.max_positions:
+            raise UserError("--length is longer than the encoder reads", got=length, expected=spec.max_positions)
+        task, counts = TaskSpec("classification", ("0", "1")), np.ones(2, np.int64)
+        rows, lengths = Rows(config.train.batch_size, length), {length: 1}
+        notes = ("no data read: rows as long as --length, one pair each, two classes",)
+    frozen = config.optim.freeze in ("encoder", "all_but_head")
+    fns = build_pair_model(config.model, spec, task.outputs, freeze_encoder=frozen)
+    lora = config.optim.lora
+    params = jax.eval_shape(lambda key: add_lora(lora, fns.init(key), key), jax.random.key(0))
+    apply = with_lora(fns.apply, lora)
+    kept = fns.config.pooling == "pooler" and fns.config.pooler != "fresh"
+    return Planned(
+        spec=spec,
+        params=params,
+        chosen=trainable_paths(config.optim, params, pooler_kept=kept),
+        heads=heads_by_path(fns.config, spec),
+        apply=two_passes(apply) if config.loss.r_drop else apply,
+        loss=make_loss(config.loss, task, counts),
+        optim=config.optim,
+        hypers=setup.hypers_of(config),
+        dtype=config.model.dtype,
+        remat=config.model.remat,
+        batch_size=config.train.batch_size,
+        rows=rows,
+        lengths=lengths,
+        float_labels=task.kind == "regression",
+        notes=notes,
+    )
+
+
+def _read_rows(config: Config, spec: EncoderSpec, folder: Path) -> tuple[TaskSpec, Any, Rows, dict[int, int]]:
+    """Task, pairs of each class, the longest rows, and the steps of the first epoch by row length."""
+    data = load_pairs(config.data)
+    train = data.splits["train"]
+    tokenizer = load_tokenizer(folder, family=spec.family)
+    setup.check_fit(config.data.max_length, spec=spec, tokenizer=tokenizer, folder=folder)
+    encoded = setup.encode_split(
+        train,
+        tokenizer,
+        model=config.model,
+        max_length=config.data.max_length,
+        truncation=config.data.truncation,
+    )
+    layout = choose_layout(config.data, encoded.lengths)
+    plan = plan_epoch(
+        seed=config.train.seed, epoch=0, lengths=encoded.lengths, layout=layout, batch_size=config.train.batch_size
+    )
+    found, steps = np.unique(plan.length, return_counts=True)
+    rows = Rows(plan.index.shape[1], int(found.max()), plan.index.shape[2])
+    counts = setup.label_counts(data.task, train)
+    return data.task, counts, rows, dict(zip(found.tolist(), steps.tolist(), strict=True))
+
+
+def plan_pretraining(config: PretrainConfig, *, length: int | None = None) -> Planned:
+    """A pretraining step as shapes; no text is read.
+
+    Args:
+        config: The experiment.
+        length: Slots of a row; by default `config.data.max_length`, which rows are filled up to.
+
+    Raises:
+        UserError: An encoder or tokeniser that is not there or does not fit.
+    """
+    notes: tuple[str, ...] = ()
+    if length is not None:
+        config = replace(config, data=replace(config.data, max_length=length))
+    if config.model.encoder is not None:
+        folder = resolve_encoder(config.model.encoder, download=config.model.download)
+        spec = pretrain_setup.continued(folder, config)[1]
+    else:
+        words = config.data.vocabulary
+        if config.data.tokenizer is None:
+            notes = (f"a vocabulary of {words:,}: the tokeniser is trained by the run, and may find fewer words",)
+        else:
+            words = pretrain_setup.corpus_tokenizer(config.data, ())[0].vocabulary_size
+        spec = pretrain_setup.new_spec(config, vocabulary=words, pad=0)
+    masked = config.data.most_masked
+    fns = build_pretraining_model(spec, masked=masked, dtype=config.model.dtype, remat=config.model.remat)
+    params = jax.eval_shape(fns.init, jax.random.key(0))
+    order = config.data.objective != "none"
+    chosen = pretrain_setup.trainable(config, params, pooler_kept=config.model.encoder is not None)
+    return Planned(
+        spec=spec,
+        params=params,
+        chosen=chosen,
+        heads=encoder_heads(spec),
+        apply=fns.apply,
+        loss=make_pretraining_loss(order=order)[0],
+        optim=config.optim,
+        hypers=pretrain_setup.hypers_of(config),
+        dtype=config.model.dtype,
+        remat=config.model.remat,
+        batch_size=config.train.batch_size,
+        rows=Rows(config.train.batch_size, config.data.max_length, masked=masked),
+        lengths={config.data.max_length: 1},
+        float_labels=False,
+        notes=notes,
+    )
+
+
+def plan_step(config: Config | PretrainConfig, *, length: int | None = None) -> Planned:
+    """The step of an experiment of either kind; see `plan_pairs` and `plan_pretraining`."""
+    if isinstance(config, PretrainConfig):
+        return plan_pretraining(config, length=length)
+    return plan_pairs(config, length=length)
+
+
+def batch_shapes(rows: Rows, *, float_labels: bool = False) -> Batch:
+    """A batch of such rows as shapes."""
+
+    def of(size: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((rows.rows, size), dtype)
+
+    slots, pair = of(rows.length), of(rows.pairs)
+    masked = of(rows.masked) if rows.masked else None
+    return Batch(
+        input_ids=slots,
+        token_type_ids=slots,
+        position_ids=slots,
+        pair_ids=slots,
+        side_ids=slots,
+        label=of(rows.pairs, jnp.float32) if float_labels else pair,
+        weight=of(rows.pairs, jnp.float32),
+        example_id=pair,
+        masked_positions=masked,
+        masked_targets=masked,
+        masked_weights=of(rows.masked, jnp.float32) if rows.masked else None,
+    )
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What the compiled update takes, as shapes with their places.
+
+    Attributes:
+        update: The update.
+        state: Parameters that train, moments, step and key.
+        frozen: Parameters that do not.
+        batch: Of the rows.
+        notes: What the mesh does not divide.
+    """
+
+    update: Update
+    state: Any
+    frozen: Params
+    batch: Batch
+    notes: tuple[str, ...]
+
+
+def on_mesh(planned: Planned, rows: Rows, mesh: Any) -> Arguments:
+    """The step laid out over a mesh, of devices or an abstract one."""
+    placement = place_params(planned.params, mesh, heads=planned.heads)
+    update = build_update(
+        planned.params,
+        planned.chosen,
+        apply=planned.apply,
+        loss=planned.loss,
+        optim=planned.optim,
+        total_steps=STEPS,
+        mesh=mesh,
+        specs=placement.specs,
+    )
+    averaged = update.sharding.average is not None
+    shapes = jax.eval_shape(
+        lambda params, key: init_state(params, update.optimizer, key=key, averaged=averaged),
+        update.trainable,
+        jax.random.key(0),
+    )
+    state = jax.tree.map(_placed, shapes, update.sharding)
+    frozen = jax.tree.map(_placed, update.frozen, shardings(update.frozen_specs, mesh))
+    where = batch_sharding(mesh)
+    batch = jax.tree.map(lambda x: _placed(x, where), batch_shapes(rows, float_labels=planned.float_labels))
+    return Arguments(update, state, frozen, batch, placement.notes)
+
+
+def _placed(shape: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)

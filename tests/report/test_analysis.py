@@ -1,0 +1,164 @@
+"""Numbers of a report against what they are defined by."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pairjax.base.errors import UserError
+from pairjax.base.inference import holm, mcnemar
+from pairjax.base.metrics import calibration_gaps, ece, once, probabilities
+from pairjax.base.types import TaskSpec
+from pairjax.report.analysis import class_scores, compare, hardest, reliability, sharing_a_split, slices
+from pairjax.report.folder import ClaimFolder, Predictions, Run, read_curve, read_folder, read_predictions
+from tests.report.folders import CLASSES, drawn_outputs, texts, write_claim, write_pair_run, write_pretraining_run
+
+TASK = TaskSpec("classification", CLASSES)
+
+
+def run_of(path: Path) -> Run:
+    found = read_folder(path)
+    assert isinstance(found, Run)
+    return found
+
+
+def predictions(*, seed: int = 0, count: int = 90) -> Predictions:
+    first, second = texts(count)
+    label = np.random.default_rng(7).integers(0, 3, count)
+    return Predictions(first, second, label, drawn_outputs(TASK, label, seed=seed, skill=2.0).astype(np.float64))
+
+
+def test_bins_of_the_diagram_add_up_to_the_calibration_error() -> None:
+    found = predictions()
+    assert found.label is not None
+    probability = probabilities(found.outputs)
+    bins = [one for one in reliability(probability, found.label) if one is not None]
+    assert sum(one.pairs for one in bins) == 90
+    gap = sum(one.pairs * abs(one.confidence - one.right.value) for one in bins) / 90
+    assert gap == pytest.approx(float(ece(calibration_gaps(probability, found.label), once(90))[0]))
+    assert all(one.right.low <= one.right.value <= one.right.high for one in bins)
+
+
+def test_slices_part_the_pairs_and_average_to_the_whole() -> None:
+    found = predictions()
+    accuracy = float((found.outputs.argmax(axis=1) == found.label).mean())
+    for by, groups in (("overlap", 3), ("length", 3), ("negation", 2)):
+        parts = [one for one in slices(TASK, found) if one.by == by]
+        assert len(parts) == groups
+        assert sum(one.pairs for one in parts) == 90
+        assert sum(one.pairs * one.score.value for one in parts) / 90 == pytest.approx(accuracy)
+        assert all(before.high < after.low for before, after in pairwise(parts))
+
+
+def test_a_slice_of_few_pairs_is_left_out() -> None:
+    assert slices(TASK, predictions(count=12)) == []
+
+
+def test_the_worst_error_is_the_one_whose_true_class_got_least() -> None:
+    outputs = np.array([[0.0, 4.0, 0.0], [3.0, 0.0, 0.0], [0.0, 0.0, 9.0], [0.0, 1.0, 0.0]])
+    found = Predictions(("a",) * 4, ("b",) * 4, np.array([0, 0, 1, 0]), outputs)
+    assert hardest(TASK, found, count=10) == [2, 0, 3]
+    scores = TaskSpec("regression")
+    found = Predictions(("a",) * 3, ("b",) * 3, np.array([1.0, 2.0, 3.0]), np.array([[1.5], [0.0], [3.0]]))
+    assert hardest(scores, found, count=2) == [1, 0]
+
+
+def test_classes_have_intervals_around_their_values() -> None:
+    found = class_scores(TASK, predictions())
+    assert tuple(found) == CLASSES
+    for row in found.values():
+        assert all(one.low <= one.value <= one.high for one in row.values())
+
+
+def test_runs_on_the_same_pairs_are_compared_with_corrected_tests(tmp_path: Path) -> None:
+    names = ("good", "same", "bad")
+    runs = [
+        run_of(write_pair_run(tmp_path / name, seed=seed, skill=skill))
+        for name, seed, skill in zip(names, (0, 1, 2), (6.0, 5.0, 0.5), strict=True)
+    ]
+    other = run_of(write_pair_run(tmp_path / "other", count=80))
+    assert sharing_a_split([*runs, other]) == [("test", [0, 1, 2])]
+    tests = compare(runs, [0, 1, 2], split="test")
+    assert [(test.one, test.other, test.metric) for test in tests[:2]] == [(0, 1, "accuracy"), (0, 1, "nll")]
+    assert len(tests) == 6
+    assert [test.p_holm for test in tests] == list(holm([test.p for test in tests]))
+    right = [run.predictions["test"].outputs.argmax(axis=1) == run.predictions["test"].label for run in runs]
+    found = next(test for test in tests if (test.one, test.other, test.metric) == (0, 2, "accuracy"))
+    assert found.p == mcnemar(right[0], right[2]).p < 0.001
+    assert found.difference.value == pytest.approx(right[0].mean() - right[2].mean())
+    assert 0 < found.difference.low < found.difference.value < found.difference.high
+
+
+def test_scores_are_compared_by_their_absolute_errors(tmp_path: Path) -> None:
+    task = TaskSpec("regression")
+    runs = [
+        run_of(write_pair_run(tmp_path / str(s), task=task, seed=s, skill=skill)) for s, skill in ((0, 9.0), (1, 1.0))
+    ]
+    (test,) = compare(runs, [0, 1], split="test")
+    assert (test.metric, test.test) == ("mae", "permutation")
+    assert test.difference.high < 0
+    assert test.p < 0.001
+
+
+def test_many_runs_are_each_compared_with_the_first(tmp_path: Path) -> None:
+    run = run_of(write_pair_run(tmp_path / "r", count=30))
+    pairs = {(test.one, test.other) for test in compare([run] * 7, list(range(7)), split="test")}
+    assert pairs == {(0, other) for other in range(1, 7)}
+
+
+# ------------------------------------------------------------------------------------------------------------- folders
+
+
+def test_logits_are_read_and_older_rows_give_them_back_from_probabilities(tmp_path: Path) -> None:
+    run = run_of(write_pair_run(tmp_path / "r"))
+    assert run.temperature != 1.0
+    exact = run.predictions["test"]
+    file = tmp_path / "old.jsonl"
+    rows = [json.loads(line) for line in (tmp_path / "r/predictions.test.jsonl").read_text().splitlines()]
+    file.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "logits"}) + "\n" for row in rows))
+    old = read_predictions(file, CLASSES, temperature=run.temperature)
+    np.testing.assert_array_equal(old.label, exact.label)
+    # Six digits of a probability.
+    np.testing.assert_allclose(probabilities(old.outputs), probabilities(exact.outputs), atol=5e-4)
+
+
+def test_kinds_of_folders_are_told_apart(tmp_path: Path) -> None:
+    assert run_of(write_pair_run(tmp_path / "r")).kind == "pairs"
+    assert run_of(write_pretraining_run(tmp_path / "p")).kind == "pretraining"
+    claim = read_folder(write_claim(tmp_path / "claims" / "proposition_1"))
+    assert isinstance(claim, ClaimFolder)
+    assert claim.combiners is not None
+
+
+def test_a_last_line_cut_short_is_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    assert read_curve(file) == ({"step": 1, "loss": 2.0},)
+    assert read_curve(tmp_path / "none.jsonl") == ()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda run: (run / "config.json").unlink(), "not a run folder"),
+        (lambda run: (run / "config.json").write_text("{"), "config.json cannot be read"),
+        (lambda run: (run / "config.json").write_text('{"model_type": "bert"}'), "config.json is not pairjax's"),
+        (lambda run: (run / "result.json").write_text("[]"), "result.json is not pairjax's"),
+        (lambda run: (run / "predictions.test.jsonl").write_text('{"a": 1}\n'), "line 1: not a prediction"),
+    ],
+)
+def test_what_cannot_be_read_is_named(damage: object, words: str, tmp_path: Path) -> None:
+    run = write_pair_run(tmp_path / "r", count=12)
+    damage(run)  # type: ignore[operator]
+    with pytest.raises(UserError, match=words):
+        read_folder(run)
+
+
+def test_a_missing_folder_and_a_file_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        read_folder(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="not a run folder"):
+        read_folder(tmp_path / "file")
