@@ -98,6 +98,7 @@ class Claim:
         encoder: Whose representations a verdict is about.
         pooling: Likewise.
         run: Does the work; raises BudgetSpentError when its time is up.
+        decides: False for an experiment that shows its figures and gives no verdict.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Claim:
     run: Callable[["ClaimRun"], Outcome]
     encoder: str = FeatureConfig().encoder
     pooling: Literal["cls", "pooler", "mean", "max"] = "mean"
+    decides: bool = True
 
 
 @dataclass
@@ -228,6 +230,8 @@ def verdict_row(run: ClaimRun, outcome: Outcome, *, file: Path, minutes: float) 
     commit, reason = committed(file)
     if run.quick:
         reason = "a quick run gives no verdict"
+    elif not run.claim.decides:
+        reason = "an experiment, which shows its figures and decides nothing"
     elif run.seeds < run.claim.seeds:
         reason = f"{run.seeds} seeds, where the claim needs {run.claim.seeds}"
     corrected = holm([hypothesis.effect.p_value() for hypothesis in outcome.hypotheses])

@@ -1,4 +1,4 @@
-"""Target tasks of the transfer experiment, and what of their training data a run gets: few rows, noise, a skewed draw."""
+"""Target tasks of the transfer experiment, and what of their training data a run gets: few rows, noise, a skew."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
