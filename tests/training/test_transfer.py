@@ -10,33 +10,33 @@ import numpy as np
 import pytest
 
 from pairjax import UserError
+from pairjax.base.types import PairData, Pairs, TaskSpec
 from pairjax.cli.main import main
-from pairjax.training import transfer, transfer_encoders
+from pairjax.training import transfer_encoders
 from pairjax.training.claims import BudgetSpentError, Claim, ClaimRun, Outcome
-from pairjax.training.transfer import (
+from pairjax.training.distributed import StopSignal
+from pairjax.training.transfer import run_transfer
+from pairjax.training.transfer_board import Board, less
+from pairjax.training.transfer_design import (
     MLM,
     NSP,
-    QUICK,
     START,
-    Board,
     TransferDesign,
     Work,
     choose_design,
     minutes_of,
-    run_transfer,
+    quick,
 )
-from pairjax.training.transfer_encoders import PretrainDesign, lowest_layers
-from pairjax.training.transfer_tasks import Variant
+from pairjax.training.transfer_encoders import Encoders, PretrainDesign, lowest_layers, write_stories
+from pairjax.training.transfer_tasks import Target, Variant
 from pairjax.training.tuning import Tuned, Tuner
 from pairjax.weights import load_encoder, read_encoder_spec
 from tests.tiny import write_tiny_encoder
 
 NOISY = Variant(noise=0.4)
-
-
-def work(design: TransferDesign) -> list[Work]:
-    arms = (START, MLM, NSP)
-    return [Work(task, arm) for task in design.tasks for arm in arms] + [Work("sick", NSP, NOISY)]
+DESIGN = TransferDesign(
+    tasks=("sick", "coherence"), arms=(START, MLM, NSP), varied=("sick",), noises=(0.2, 0.4), skews=("length",)
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +54,22 @@ def claim_run(root: Path, *, deadline: float = 1e9, said: list[str] | None = Non
 
 @pytest.fixture(scope="module")
 def board(root: Path) -> Board:
-    return run_transfer(claim_run(root), (QUICK,), work)
+    return run_transfer(claim_run(root), (DESIGN,))
 
 
 def test_every_arm_is_run_by_every_seed_on_every_task(board: Board, root: Path) -> None:
-    assert set(board.runs) == set(work(QUICK))
+    clean = {Work(task, arm) for task in ("sick", "coherence") for arm in (START, MLM, NSP)}
+    worse = {Work("sick", arm, variant) for arm in (MLM, NSP) for variant in (NOISY, Variant(skew="length"))}
+    assert set(board.runs) == clean | worse
     assert all(len(runs) == 2 for runs in board.runs.values())
     for runs in board.runs.values():
         assert all(len(run.curve) == len(board.steps) == 2 for run in runs)
     names = sorted(path.name.split("-")[0] for path in (root / "claims/transfer/encoders").iterdir())
     assert names == ["indexes", "lowest", "none", "none", "nsp", "nsp", "start"]
     assert set(board.order_accuracy) == {"nsp"}
-    assert [row[0] for row in board.table()][1:] == [START.name, MLM.name, NSP.name, "goal"]
+    assert [row[0] for row in board.steps_table()] == ["arm", START.name, MLM.name, NSP.name, "goal on dev"]
+    for table in (board.score_table(), board.gain_table(), board.variant_table(), board.curve_table("sick")):
+        assert len({len(row) for row in table}) == 1
 
 
 def test_the_pooler_of_the_objective_is_kept_and_the_embeddings_are_the_start_s(board: Board, root: Path) -> None:
@@ -90,7 +94,7 @@ def test_the_pooler_of_the_objective_is_kept_and_the_embeddings_are_the_start_s(
 def test_a_second_time_all_is_read(board: Board, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tuner, "run", lambda *_, **__: pytest.fail("tuned again"))
     monkeypatch.setattr(transfer_encoders, "pretrain", lambda *_, **__: pytest.fail("pretrained again"))
-    again = run_transfer(claim_run(root, deadline=-1.0), (QUICK,), work)
+    again = run_transfer(claim_run(root, deadline=-1.0), (DESIGN,))
     for key, runs in board.runs.items():
         for one, other in zip(runs, again.runs[key], strict=True):
             np.testing.assert_array_equal(one.outputs, other.outputs)
@@ -105,9 +109,9 @@ def test_a_spent_budget_keeps_what_is_done_and_the_next_run_goes_on(
     before = {path: path.stat().st_mtime_ns for path in files[1:]}
     files[0].unlink()
     with pytest.raises(BudgetSpentError):
-        run_transfer(claim_run(root, deadline=-1.0), (QUICK,), work)
+        run_transfer(claim_run(root, deadline=-1.0), (DESIGN,))
     assert not files[0].exists()
-    run_transfer(claim_run(root), (QUICK,), work)
+    run_transfer(claim_run(root), (DESIGN,))
     assert files[0].exists()
     assert {path: path.stat().st_mtime_ns for path in files[1:]} == before
 
@@ -115,18 +119,16 @@ def test_a_spent_budget_keeps_what_is_done_and_the_next_run_goes_on(
 def test_a_pretraining_cut_off_is_taken_up_and_ends_alike(
     board: Board, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pairjax.training.distributed import StopSignal
-
     other = tmp_path / "other"
     other.mkdir()
     (other / "encoder").symlink_to(root / "encoder")
-    alone: Callable[[TransferDesign], Sequence[Work]] = lambda _: [Work("sick", START)]  # noqa: E731
+    alone = (dataclasses.replace(DESIGN, tasks=("sick",), arms=(START,), varied=()),)
     monkeypatch.setattr(StopSignal, "requested", lambda self, done: done == 2)
     with pytest.raises(SystemExit) as stopped:
-        run_transfer(claim_run(other), (QUICK,), alone)
+        run_transfer(claim_run(other), alone)
     assert stopped.value.code == 143
     monkeypatch.undo()
-    run_transfer(claim_run(other), (QUICK,), alone)
+    run_transfer(claim_run(other), alone)
     (one,), (two,) = ((base / "claims/transfer/encoders").glob("start-*") for base in (root, other))
     assert one.name == two.name
     first, second = (load_encoder(x / "model/encoder", read_encoder_spec(x / "model/encoder")) for x in (one, two))
@@ -136,12 +138,11 @@ def test_a_pretraining_cut_off_is_taken_up_and_ends_alike(
 
 
 def test_another_design_is_another_encoder(root: Path, board: Board) -> None:
-    from pairjax.training.transfer_encoders import Encoders, write_stories
-
+    small = quick(DESIGN).pretrain
     texts = write_stories(root / "claims/transfer/stories", documents=60)
     paths = {
         Encoders(design, texts, source=str(root / "encoder"), folder=root).path("nsp", seed)
-        for design in (QUICK.pretrain, dataclasses.replace(QUICK.pretrain, steps=5), PretrainDesign(layers=1))
+        for design in (small, dataclasses.replace(small, steps=5), PretrainDesign(layers=1))
         for seed in (0, 1)
     }
     assert len(paths) == 6
@@ -161,52 +162,96 @@ def test_noise_and_skew_fall_on_drawn_rows_alone(board: Board) -> None:
     assert len(set(skewed)) == 50
 
 
-def test_steps_to_the_goal_are_counted_to_the_first_score_that_reaches_it() -> None:
-    def runs(*curves: Sequence[float]) -> list[Tuned]:
-        return [Tuned(np.array(curve, float), np.zeros((20, 3), np.float32), 0.0) for curve in curves]
+def runs(*curves: Sequence[float], right: Sequence[int] = (0,)) -> list[Tuned]:
+    """One a curve; the first `right[i]` of the 20 test pairs of `target` are answered rightly, the others wrongly."""
+    made = []
+    for curve, good in zip(curves, [*right, *[0] * len(curves)], strict=False):
+        answer = np.where(np.arange(20) < good, LABEL, (LABEL + 1) % 3)
+        made.append(Tuned(np.array(curve, float), np.eye(3, dtype=np.float32)[answer], 5.0 * good))
+    return made
 
-    board = transfer.Board(
-        {"sick": _target()},
-        {Work("sick", MLM): runs([40, 50, 60, 70, 70, 70], [40, 45, 50, 70, 70, 70])}
-        | {Work("sick", NSP): runs([65, 70, 70, 70, 70, 70], [40, 40, 40, 40, 40, 40])},
-        np.arange(10, 70, 10),
-        {},
-    )
+
+LABEL = np.array([0] * 8 + [1] * 6 + [2] * 6, np.int32)
+
+
+def board_of(found: dict[Work, list[Tuned]], design: TransferDesign) -> Board:
+    pairs = Pairs(("a",) * 20, ("b",) * 20, LABEL)
+    data = PairData(TaskSpec("classification", ("x", "y", "z")), dict.fromkeys(("train", "dev", "test"), pairs), {})
+    targets = {task: Target(task, data, None, {}) for task in design.tasks}
+    return Board(design, targets, found, np.arange(10, 70, 10), {})
+
+
+def test_steps_to_the_goal_are_counted_to_the_first_average_that_reaches_it() -> None:
+    design = TransferDesign(tasks=("sick",), arms=(MLM, NSP))
+    slow, quickly = [40, 50, 60, 70, 70, 70], [64, 70, 70, 70, 70, 70]
+    never, lucky = [40, 40, 40, 40, 40, 40], [40, 40, 90, 40, 40, np.nan]
+    board = board_of({Work("sick", MLM): runs(slow, slow), Work("sick", NSP): runs(quickly, quickly)}, design)
     assert board.goal("sick") == 40 + 15
-    assert board.steps_to_goal(Work("sick", MLM)) == [30, 40]
-    assert board.steps_to_goal(Work("sick", NSP)) == [10, 60]
-    assert board.steps_saved(Work("sick", NSP), Work("sick", MLM)).value == pytest.approx(100 * (20 - 20) / 60 / 2)
+    assert board.steps_to_goal(Work("sick", MLM)) == [40, 40]
+    assert board.steps_to_goal(Work("sick", NSP)) == [10, 10]
+    assert board.saved("sick", NSP).value == pytest.approx(100 * 30 / 60)
+    assert board.saved("sick", NSP).interval().low == pytest.approx(50)
     assert board.unlearnt() == []
+    board = board_of({Work("sick", MLM): runs(never, lucky), Work("sick", NSP): runs(never, never)}, design)
+    assert board.goal("sick") == 42
+    assert board.steps_to_goal(Work("sick", MLM)) == [60, 30]
+    assert board.unlearnt() == [
+        "sick was not learnt: the best arm ends at 40.0 on dev, an answer without reading at 40.0"
+    ]
 
 
-def _target() -> transfer.Target:
-    from pairjax.base.types import PairData, Pairs, TaskSpec
+def test_a_gain_is_paired_over_pairs_and_seeds_and_seeds_are_drawn_alike_for_all_tasks() -> None:
+    design = TransferDesign(tasks=("sick", "mrpc"), arms=(MLM, NSP))
+    curve = [40] * 6
+    reference, treated = runs(curve, curve, right=(8, 8)), runs(curve, curve, right=(8, 20))
+    found = {Work(task, arm): made for task in design.tasks for arm, made in ((MLM, reference), (NSP, treated))}
+    board = board_of(found, design)
+    gain = board.gain("sick", NSP)
+    assert gain.value == pytest.approx((0 + 60) / 2)
+    assert board.gain("sick", MLM).samples.tolist() == [0.0] * 2000
+    # The first seed gains nothing whatever the pairs: where it alone is drawn, on every task at once, so is nought.
+    other = board.gain("mrpc", NSP)
+    np.testing.assert_array_equal(gain.samples == 0.0, other.samples == 0.0)
+    assert 0.2 < np.mean(gain.samples == 0.0) < 0.3
+    assert not np.array_equal(gain.samples, other.samples)
+    assert less(gain, gain).interval().high == 0.0
 
-    label = np.array([0] * 8 + [1] * 6 + [2] * 6, np.int32)
-    pairs = Pairs(("a",) * 20, ("b",) * 20, label)
-    data = PairData(TaskSpec("classification", ("x", "y", "z")), {name: pairs for name in ("train", "dev", "test")}, {})
-    return transfer.Target("sick", data, None, {})
+
+def test_a_run_that_diverged_is_right_nowhere() -> None:
+    design = TransferDesign(tasks=("sick",), arms=(MLM, NSP))
+    lost = runs([40] * 6, right=(20,))
+    lost[0].outputs[:] = np.nan
+    board = board_of({Work("sick", MLM): runs([40] * 6, right=(20,)), Work("sick", NSP): lost}, design)
+    assert board.gain("sick", NSP).value == -100.0
 
 
 def test_an_objective_that_taught_nothing_is_said() -> None:
     found = {"value": 0.52, "low": 0.49, "high": 0.55}
-    board = transfer.Board({}, {}, np.arange(1), {"nsp": [found, found], "sop": [found | {"low": 0.51}] * 2})
+    accuracy = {"nsp": [found, found], "sop": [found | {"low": 0.51}] * 2}
+    board = Board(DESIGN, {}, {}, np.arange(1), accuracy)
     assert "did not take" in str(board.untaken("nsp"))
     assert board.untaken("sop") is None
 
 
-def test_model_rows_and_tasks_are_cut_and_seeds_never(root: Path) -> None:
+def test_model_rows_and_tasks_are_cut_and_seeds_last() -> None:
     full = TransferDesign(PretrainDesign(layers=6, steps=4000), rows=2000)
-    small = TransferDesign(PretrainDesign(layers=2, steps=100), tasks=("sick",), rows=200)
-    assert minutes_of(full, work, seeds=5) > 10 * minutes_of(small, work, seeds=5)
-    assert minutes_of(small, work, seeds=10) > 1.5 * minutes_of(small, work, seeds=5)
-    chosen, notes = choose_design((full, small), work, seeds=5, minutes=60)
-    assert chosen == small
-    assert "layers 6 to 2" in notes[1]
-    assert "rows 2000 to 200" in notes[1]
-    assert "assin2" in notes[1]
-    assert choose_design((full, small), work, seeds=5, minutes=1e6)[0] == full
-    assert "the same command goes on" in choose_design((full, small), work, seeds=5, minutes=0.1)[1][1]
+    small = TransferDesign(PretrainDesign(layers=2, steps=100), tasks=("sick",), arms=(MLM, NSP), rows=200)
+    assert minutes_of(full, seeds=5) > 10 * minutes_of(small, seeds=5)
+    assert minutes_of(small, seeds=10) > 1.5 * minutes_of(small, seeds=5)
+    enough = minutes_of(small, seeds=5)
+    choice = choose_design((full, small), seeds=5, minutes=enough)
+    assert (choice.design, choice.seeds) == (small, 5)
+    assert "layers: 6 to 2" in choice.notes[1]
+    assert "rows: 2000 to 200" in choice.notes[1]
+    assert "assin2 to sick" in choice.notes[1]
+    assert choice.notes[1].endswith("seeds not cut")
+    assert choose_design((full, small), seeds=5, minutes=1e6).design == full
+    fewer = choose_design((full, small), seeds=5, minutes=0.7 * enough)
+    assert fewer.seeds < 5
+    assert f"seeds from 5 to {fewer.seeds}" in fewer.notes[1]
+    least = choose_design((full, small), seeds=5, minutes=0.01)
+    assert least.seeds == 2
+    assert "the same command goes on" in least.notes[2]
 
 
 def test_the_lowest_layers_are_those_of_the_encoder(root: Path, tmp_path: Path) -> None:
