@@ -1,6 +1,6 @@
 """What each objective of pretraining brings to tasks on pairs: scores, steps and curves of every arm; no verdict.
 
-Command: PAIRJAX_DATA=DIR pairjax claim experiments/transfer/transfer.py --budget MINUTES
+Command: PAIRJAX_DATA=DIR pairjax claim experiments/transfer/objectives.py --budget MINUTES
 README.md beside this file says how to rerun it within a budget, what is cut, and what comes out.
 
 Arms: the start alone; MLM, pooler fresh (the reference); MLM + NSP and MLM + SOP, pooler kept and fresh. Tasks:
@@ -41,7 +41,7 @@ def run(claim: ClaimRun) -> Outcome:
 
 
 claim = Claim(
-    id="transfer",
+    id="objectives",
     statement="What masked tokens, next sentences and sentence order, each pretrained alike, bring to tasks on pairs.",
     seeds=5,
     run=run,
