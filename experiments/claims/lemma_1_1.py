@@ -31,7 +31,8 @@ Hypotheses; a gain is NSP's test score less MLM's:
   R1 (primary, representation): gain on all rows less the mean gain over the three skews, likewise.
   D2: mean gain on SICK, MRPC and ASSIN 2 (those that the budget holds) less gain on similarity.
   D3: as D1, in steps saved (percent of a run; goals as in lemma_1.py).
-  G1: gain on coherence, clean. G2: mean gain on the other tasks, clean: what there is to depend on anything.
+  G1: gain on coherence, clean labels and all rows.
+  G2: mean gain on the other tasks, likewise: whether there is a gain to depend on anything.
 Smallest effect of interest: 1 point; for D3, 5 % of a run.
 Test: 95 % percentile bootstrap, 2,000 resamples: test pairs (for coherence whole documents) and seeds together, paired
 over arms and over the quality of data, seeds drawn alike for all tasks; for steps over seeds alone. Two-sided p from the

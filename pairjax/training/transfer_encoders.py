@@ -1,6 +1,6 @@
 """Encoders that were pretrained alike but for the objective: the start that they share, and one run of each.
 
-The start is an encoder's lowest layers (a small model that reads language already: one from scratch does not learn to
+The start is some of an encoder's layers (a small model that reads language already: one from scratch does not learn to
 tell next segments within a few million tokens), adapted to the corpus by masked tokens. From it each objective goes on
 with the same text, steps, rates and seed. Embeddings are frozen throughout. Every run is a folder of its own, named by
 a hash of all that decides it, and goes on where it was stopped.
@@ -33,7 +33,7 @@ from pairjax.training.rundir import write_json, write_text
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, save_encoder
 from pairjax.weights.source import read_json
 
-FORMAT = 1
+FORMAT = 2
 Origin = Literal["start", "none", "nsp", "sop"]
 """Not pretrained further, or the objective beside masked tokens."""
 
@@ -43,23 +43,25 @@ class PretrainDesign:
     """How encoders are made.
 
     Attributes:
-        layers: The lowest ones of the encoder that all start from.
+        layers: How many of the encoder that all start from (`spaced_layers`).
         adapt_steps: Updates of the start, masked tokens alone.
         steps: Updates of each objective.
         batch_size: Rows an update.
         length: Tokens of a row.
         adapt_rate: Peak learning rate of the start's updates.
         learning_rate: Of the objectives'.
+        head_multiplier: Rate of all above the encoder, relative to it: a fresh pooler else learns the segments late.
         examples: Held-out examples scored at the end.
     """
 
-    layers: int = 2
-    adapt_steps: int = 300
-    steps: int = 400
+    layers: int = 3
+    adapt_steps: int = 200
+    steps: int = 300
     batch_size: int = 32
     length: int = 64
     adapt_rate: float = 5e-4
-    learning_rate: float = 2e-4
+    learning_rate: float = 5e-4
+    head_multiplier: float = 3.0
     examples: int = 1000
 
 
@@ -93,8 +95,11 @@ def write_stories(folder: Path, *, documents: int) -> Texts:
     return Texts(str(folder / f"stories-{documents}.train.txt"), str(folder / f"stories-{documents // 5}.heldout.txt"))
 
 
-def lowest_layers(source: Path, layers: int, folder: Path) -> Path:
-    """An encoder's embeddings and lowest layers as a folder, without its pooler.
+def spaced_layers(source: Path, layers: int, folder: Path) -> Path:
+    """An encoder's embeddings and some of its layers as a folder, without its pooler.
+
+    The layers are evenly spaced and end with the last, as DistilBERT was begun (Sanh et al. 2019): of n layers j of
+    1..k is layer floor(j n / k).
 
     Args:
         source: A Hugging Face folder.
@@ -109,9 +114,10 @@ def lowest_layers(source: Path, layers: int, folder: Path) -> Path:
         raise UserError(f"{source}: it has no {layers} layers", got=spec.num_layers)
     if (folder / "config.json").is_file():
         return folder
-    params = dict(load_encoder(source, spec).params)
-    for index in range(layers, spec.num_layers):
-        del params[f"layer_{index}"]
+    loaded = load_encoder(source, spec).params
+    params = {name: leaf for name, leaf in loaded.items() if not name.startswith("layer_")}
+    for index in range(layers):
+        params[f"layer_{index}"] = loaded[f"layer_{(index + 1) * spec.num_layers // layers - 1}"]
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +140,7 @@ class Encoders:
         Args:
             design: How each is made.
             texts: From what.
-            source: The encoder whose lowest layers all start from.
+            source: The encoder whose layers all start from.
             folder: Where each has its own.
         """
         self.design, self.texts, self.folder = design, texts, folder
@@ -162,7 +168,7 @@ class Encoders:
         """
         if not self.made(origin, seed):
             if origin == "start":
-                lowest_layers(self._source, self.design.layers, self._layers_folder())
+                spaced_layers(self._source, self.design.layers, self._layers_folder())
                 _run(self._start_config(), self.path(origin, seed))
             else:
                 self.make("start", seed)
@@ -174,7 +180,7 @@ class Encoders:
         return read_json(self.path(origin, seed) / "result.json")
 
     def _layers_folder(self) -> Path:
-        return self.folder / f"lowest-{self.design.layers}-{self._base['source'][:12]}"
+        return self.folder / f"layers-{self.design.layers}-{self._base['source'][:12]}"
 
     def _start_config(self) -> PretrainConfig:
         design = self.design
@@ -203,7 +209,9 @@ class Encoders:
                 cache=str(self.folder / "indexes"),
             ),
             model=PretrainModelConfig(encoder=str(encoder), dropout=DropoutConfig(hidden=0.0, attention=0.0)),
-            optim=OptimConfig(learning_rate=rate, warmup=0.1, freeze="embeddings"),
+            optim=OptimConfig(
+                learning_rate=rate, warmup=0.1, freeze="embeddings", head_multiplier=design.head_multiplier
+            ),
             train=TrainConfig(max_steps=steps, batch_size=design.batch_size, seed=seed, eval_every=200, keep="last"),
             evaluation=PretrainEvalConfig(examples=design.examples, during=64, oracles=False, bootstrap=1000),
         )
