@@ -27,7 +27,7 @@ from pairjax.training.transfer_design import (
     minutes_of,
     quick,
 )
-from pairjax.training.transfer_encoders import Encoders, PretrainDesign, lowest_layers, write_stories
+from pairjax.training.transfer_encoders import Encoders, PretrainDesign, spaced_layers, write_stories
 from pairjax.training.transfer_tasks import Target, Variant
 from pairjax.training.tuning import Tuned, Tuner
 from pairjax.weights import load_encoder, read_encoder_spec
@@ -65,7 +65,7 @@ def test_every_arm_is_run_by_every_seed_on_every_task(board: Board, root: Path) 
     for runs in board.runs.values():
         assert all(len(run.curve) == len(board.steps) == 2 for run in runs)
     names = sorted(path.name.split("-")[0] for path in (root / "claims/transfer/encoders").iterdir())
-    assert names == ["indexes", "lowest", "none", "none", "nsp", "nsp", "start"]
+    assert names == ["indexes", "layers", "none", "none", "nsp", "nsp", "start"]
     assert set(board.order_accuracy) == {"nsp"}
     assert [row[0] for row in board.steps_table()] == ["arm", START.name, MLM.name, NSP.name, "goal on dev"]
     for table in (board.score_table(), board.gain_table(), board.variant_table(), board.curve_table("sick")):
@@ -254,15 +254,19 @@ def test_model_rows_and_tasks_are_cut_and_seeds_last() -> None:
     assert "the same command goes on" in least.notes[2]
 
 
-def test_the_lowest_layers_are_those_of_the_encoder(root: Path, tmp_path: Path) -> None:
-    folder = lowest_layers(root / "encoder", 1, tmp_path / "one")
-    whole, part = (load_encoder(x, read_encoder_spec(x)) for x in (root / "encoder", folder))
-    assert part.pooler is None
-    assert sorted(part.params) == ["embeddings", "layer_0"]
-    kernel = part.params["layer_0"]["mlp_in"]["kernel"]
-    np.testing.assert_array_equal(whole.params["layer_0"]["mlp_in"]["kernel"], kernel)
-    with pytest.raises(UserError, match="it has no 3 layers"):
-        lowest_layers(root / "encoder", 3, tmp_path / "three")
+def test_layers_are_spaced_evenly_and_end_with_the_last(tmp_path: Path) -> None:
+    source = write_tiny_encoder(tmp_path / "encoder", layers=6)
+    whole = load_encoder(source, read_encoder_spec(source)).params
+    for count, wanted in ((3, (1, 3, 5)), (4, (0, 2, 3, 5)), (6, range(6))):
+        folder = spaced_layers(source, count, tmp_path / f"{count}")
+        part = load_encoder(folder, read_encoder_spec(folder))
+        assert part.pooler is None
+        assert sorted(part.params) == ["embeddings", *(f"layer_{index}" for index in range(count))]
+        for index, other in enumerate(wanted):
+            one, two = part.params[f"layer_{index}"], whole[f"layer_{other}"]
+            np.testing.assert_array_equal(one["mlp_in"]["kernel"], two["mlp_in"]["kernel"])
+    with pytest.raises(UserError, match="it has no 7 layers"):
+        spaced_layers(source, 7, tmp_path / "seven")
 
 
 CLAIM = '''"""A claim of the test."""
