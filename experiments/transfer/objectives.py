@@ -17,7 +17,22 @@ from pairjax.training.transfer_design import MLM, NSP, NSP_FRESH, SOP, SOP_FRESH
 from pairjax.training.transfer_encoders import PretrainDesign
 from pairjax.training.tuning import TuneConfig
 
-LEVELS = ()
+ALL = (START, MLM, NSP, NSP_FRESH, SOP, SOP_FRESH)
+SHORT = TransferDesign(
+    PretrainDesign(layers=3, steps=280), TuneConfig(steps=100), arms=ALL, rows=800, dev=150, test=1000
+)
+LONG = replace(SHORT, pretrain=PretrainDesign(layers=3, steps=500), dev=250, test=2000)
+SIX = PretrainDesign(layers=6, steps=400, learning_rate=2e-4)
+DEEP = replace(LONG, pretrain=SIX, tune=TuneConfig(steps=150), rows=1200)
+LEVELS = (
+    replace(DEEP, pretrain=replace(SIX, steps=800)),
+    DEEP,
+    LONG,
+    SHORT,
+    replace(SHORT, tasks=("coherence", "sick", "mrpc"), arms=(MLM, NSP, NSP_FRESH, SOP)),
+    replace(SHORT, tasks=("coherence", "sick"), arms=(MLM, NSP, NSP_FRESH)),
+)
+"""From the largest."""
 POINT, PERCENT = 1.0, 5.0
 
 
@@ -26,8 +41,12 @@ def run(claim: ClaimRun) -> Outcome:
     effects = []
     for arm in board.design.arms:
         if arm != MLM:
-            score, steps = (mean_of_sampled([read(task, arm) for task in board.targets]) for read in (board.gain, board.saved))
-            effects.append(Hypothesis(f"{arm.name}: score", score, POINT, False, "test score less MLM's, mean over tasks"))
+            score, steps = (
+                mean_of_sampled([read(task, arm) for task in board.targets]) for read in (board.gain, board.saved)
+            )
+            effects.append(
+                Hypothesis(f"{arm.name}: score", score, POINT, False, "test score less MLM's, mean over tasks")
+            )
             effects.append(Hypothesis(f"{arm.name}: steps", steps, PERCENT, False, "steps saved, percent of a run"))
     tables = {
         "Held-out segments": board.order_table(),

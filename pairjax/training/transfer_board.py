@@ -190,7 +190,7 @@ def _smooth(curve: np.ndarray) -> np.ndarray:
     return (total[ends] - total[begins]) / (ends - begins)
 
 
-def _spread(values: Sequence[float], *, digits: int) -> str:
+def _spread(values: Sequence[float] | Sequence[int], *, digits: int) -> str:
     deviation = float(np.nanstd(values, ddof=1)) if len(values) > 1 else math.nan
     return f"{np.nanmean(values):.{digits}f} ± {deviation:.{digits}f}"
 
@@ -203,7 +203,7 @@ def _shown(effect: Sampled) -> str:
 def _statistic(target: Target, label: np.ndarray, outputs: np.ndarray) -> Statistic:
     if target.data.task.kind == "classification":
         # A run that diverged is right nowhere.
-        right = np.isfinite(outputs).all(axis=1) & (outputs.argmax(axis=1) == label)
+        right = (np.isfinite(outputs).all(axis=1) & (outputs.argmax(axis=1) == label)).astype(np.float64)
         return lambda counts: {"value": 100.0 * mean(right, counts)}
     score = np.nan_to_num(outputs[:, 0].astype(np.float64))
     return lambda counts: {"value": 100.0 * np.nan_to_num(spearman(score, label, counts))}

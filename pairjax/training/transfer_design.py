@@ -115,13 +115,13 @@ class Cost(NamedTuple):
         return self.fixed + self.layer * layers
 
 
-PRETRAIN = Cost(0.10e-3, 0.05e-3)
+PRETRAIN = Cost(0.06e-3, 0.045e-3)
 """A row slot, in training."""
-TUNE = Cost(0.8e-3, 1.3e-3)
+TUNE = Cost(0.5e-3, 1.7e-3)
 """A pair, in training."""
-SCORE = Cost(0.3e-3, 0.35e-3)
+SCORE = Cost(0.2e-3, 0.8e-3)
 """A pair, in evaluation."""
-STARTING, COMPILING = 15.0, 20.0
+STARTING, COMPILING = 10.0, 10.0
 """Seconds of a pretraining besides its steps, and of a task besides its runs."""
 
 

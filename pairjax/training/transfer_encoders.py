@@ -55,7 +55,7 @@ class PretrainDesign:
     """
 
     layers: int = 3
-    adapt_steps: int = 200
+    adapt_steps: int = 100
     steps: int = 300
     batch_size: int = 32
     length: int = 64

@@ -69,8 +69,8 @@ class Target:
 
     name: str
     data: PairData
-    group: Int64[np.ndarray, " pairs"] | None
-    lean: Mapping[Skew, Float64[np.ndarray, " pairs"]]
+    group: Int64[np.ndarray, " test"] | None
+    lean: Mapping[Skew, Float64[np.ndarray, " train"]]
 
     def draw(self, variant: Variant, *, rows: int, seed: int) -> tuple[Int64[np.ndarray, " rows"], np.ndarray]:
         """A run's training rows, by its seed, and the labels of all of train; noise falls on drawn rows alone."""

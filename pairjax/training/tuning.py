@@ -32,7 +32,7 @@ from pairjax.training.setup import check_fit, encode_split, standardised, target
 from pairjax.weights import LoadedEncoder, load_encoder, read_encoder_spec
 
 Pooler = Literal["keep", "fresh"]
-EVAL_BATCH = 128
+EVAL_BATCH = 32
 
 
 @dataclass(frozen=True)
