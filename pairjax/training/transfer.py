@@ -8,7 +8,7 @@ was stopped goes on.
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
@@ -18,7 +18,7 @@ from pairjax.training.claims import ClaimRun, data_folder
 from pairjax.training.population import load_chunk, save_chunk
 from pairjax.training.transfer_board import Board
 from pairjax.training.transfer_design import TransferDesign, Work, choose_design, quick
-from pairjax.training.transfer_encoders import Encoders, Texts, write_stories
+from pairjax.training.transfer_encoders import Encoders, Origin, Texts, write_stories
 from pairjax.training.transfer_tasks import Target, load_target
 from pairjax.training.tuning import Tuned, Tuner
 
@@ -47,7 +47,7 @@ def run_transfer(run: ClaimRun, levels: Sequence[TransferDesign]) -> Board:
     """
     notes: list[str] = []
     if run.quick:
-        design = quick(levels[-1])
+        design = quick(levels[0])
     else:
         choice = choose_design(levels, seeds=run.seeds, minutes=run.budget)
         design, run.seeds = choice.design, choice.seeds
@@ -58,7 +58,8 @@ def run_transfer(run: ClaimRun, levels: Sequence[TransferDesign]) -> Board:
     encoders = Encoders(design.pretrain, corpus_of(run), source=run.claim.encoder, folder=root / "encoders")
     _pretrain_all(run, design, encoders)
     like = encoders.path("start", 0) / "model" / "encoder"
-    targets, runs = {}, {}
+    targets: dict[str, Target] = {}
+    runs: dict[Work, list[Tuned]] = {}
     for name in dict.fromkeys(one.task for one in design.work()):
         target = load_target(
             name,
@@ -73,7 +74,7 @@ def run_transfer(run: ClaimRun, levels: Sequence[TransferDesign]) -> Board:
         runs |= _tune_all(run, design, encoders, tuner, target)
         targets[name] = target
         notes += [note for note in target.data.notes if note.startswith("coherence")]
-    facts = {
+    facts: dict[Origin, list[Mapping[str, float]]] = {
         origin: [encoders.result(origin, seed)["metrics"]["dev"]["order_accuracy"] for seed in range(run.seeds)]
         for origin in design.origins()
         if origin != "none"

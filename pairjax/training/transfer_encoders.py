@@ -148,7 +148,8 @@ class Encoders:
         found = texts.sources()
         self.held_out = found["held_out"]
         digests = {name: [source.digest for source in sources] for name, sources in found.items()}
-        self._base = {"format": FORMAT, "texts": digests, "source": _weights_digest(self._source)}
+        self._weights = _weights_digest(self._source)
+        self._base = {"format": FORMAT, "texts": digests, "source": self._weights}
 
     def path(self, origin: Origin, seed: int) -> Path:
         """Where an encoder lies, or will; the start is the same for every seed."""
@@ -180,7 +181,7 @@ class Encoders:
         return read_json(self.path(origin, seed) / "result.json")
 
     def _layers_folder(self) -> Path:
-        return self.folder / f"layers-{self.design.layers}-{self._base['source'][:12]}"
+        return self.folder / f"layers-{self.design.layers}-{self._weights[:12]}"
 
     def _start_config(self) -> PretrainConfig:
         design = self.design
@@ -244,7 +245,7 @@ def _run(config: PretrainConfig, folder: Path) -> None:
         resume=begun,
         keep_checkpoints=1,
         progress=False,
-        compilation_cache=jax.config.jax_compilation_cache_dir or "",
+        compilation_cache=jax.config.values["jax_compilation_cache_dir"] or "",
     )
     done = pretrain(replace(config, run=run), console=Console(quiet=True))
     if done.result is None:
