@@ -18,19 +18,16 @@ from pairjax.training.transfer_encoders import PretrainDesign
 from pairjax.training.tuning import TuneConfig
 
 ALL = (START, MLM, NSP, NSP_FRESH, SOP, SOP_FRESH)
-SHORT = TransferDesign(
-    PretrainDesign(layers=3, steps=280), TuneConfig(steps=100), arms=ALL, rows=800, dev=150, test=1000
-)
-LONG = replace(SHORT, pretrain=PretrainDesign(layers=3, steps=500), dev=250, test=2000)
-SIX = PretrainDesign(layers=6, steps=400, learning_rate=2e-4)
-DEEP = replace(LONG, pretrain=SIX, tune=TuneConfig(steps=150), rows=1200)
+THREE = PretrainDesign(layers=3, steps=340)
+SIX = PretrainDesign(layers=6, steps=600, learning_rate=2e-4, head_multiplier=5.0)
+FULL = TransferDesign(SIX, TuneConfig(steps=150), arms=ALL, rows=1200, dev=250, test=2000)
+DEEP = replace(FULL, tune=TuneConfig(steps=100), arms=(MLM, NSP, NSP_FRESH, SOP), rows=800, dev=150, test=1000)
 LEVELS = (
-    replace(DEEP, pretrain=replace(SIX, steps=800)),
+    FULL,
     DEEP,
-    LONG,
-    SHORT,
-    replace(SHORT, tasks=("coherence", "sick", "mrpc"), arms=(MLM, NSP, NSP_FRESH, SOP)),
-    replace(SHORT, tasks=("coherence", "sick"), arms=(MLM, NSP, NSP_FRESH)),
+    replace(DEEP, pretrain=THREE, arms=ALL),
+    replace(DEEP, pretrain=THREE, tasks=("coherence", "sick", "mrpc")),
+    replace(DEEP, pretrain=replace(THREE, steps=200), tasks=("coherence", "sick"), arms=(MLM, NSP, NSP_FRESH)),
 )
 """From the largest."""
 POINT, PERCENT = 1.0, 5.0
