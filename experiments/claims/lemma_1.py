@@ -5,8 +5,8 @@ Written and committed before the first full run; the verdict row carries this fi
 Command: PAIRJAX_DATA=DIR pairjax claim experiments/claims/lemma_1.py
 Compute: the budget, in minutes on two idle CPU cores, chooses among the designs LEVELS: layers, pretraining steps,
 arms, rows and tasks are cut before seeds, and what was cut is said. By arithmetic from measured speeds the four take
-about 200, 100, 52 and 37 minutes. The default of 40 holds the smallest: three layers, 340 updates of each objective, 100 of
-each fine-tuning on 800 rows; no SOP, no ASSIN 2. Stopped runs go on with the same command.
+about 200, 100, 52 and 37 minutes. The default of 40 holds the smallest: three layers, 340 updates of each objective,
+100 of each fine-tuning on 800 rows; no SOP, no ASSIN 2. Stopped runs go on with the same command.
 
 Claim: an encoder pretrained with masked tokens and next sentence prediction, fine-tuned on pairs with the pooler that
 it learnt, needs fewer updates to reach a score and ends at a better one than an encoder pretrained alike with masked

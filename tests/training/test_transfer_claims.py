@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pairjax.cli.options import load_experiment
-from pairjax.training.claims import ClaimRun, Outcome
+from pairjax.training.claims import ClaimRun, Outcome, verdict_row
 from pairjax.training.transfer_design import SOP, TransferDesign, choose_design, minutes_of
 from tests.tiny import write_tiny_encoder
 
@@ -66,3 +66,11 @@ def test_the_default_budget_holds_a_design_of_all_seeds(name: str) -> None:
 def test_both_claims_take_the_same_encoders_at_the_default_budget() -> None:
     one, other = (choose_design(module(name).LEVELS, seeds=SEEDS, minutes=BUDGET).design for name in FILES[:2])
     assert one.pretrain == other.pretrain
+
+
+def test_the_experiment_decides_nothing_however_many_seeds_it_has(tmp_path: Path) -> None:
+    found = module("transfer/objectives")
+    run = ClaimRun(found.claim, tmp_path, 20, False, time.monotonic(), [].append)
+    row = verdict_row(run, Outcome([]), file=EXPERIMENTS / "transfer" / "objectives.py", minutes=1.0)
+    assert row["verdict"] is None
+    assert "decides nothing" in row["no_verdict_because"]
