@@ -1,6 +1,7 @@
 """A small encoder with random weights as a Hugging Face folder, tokeniser included: no torch, no network."""
 
 import json
+import re
 import string
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +10,18 @@ import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from pairjax.base.types import PairData
+
 BERT_SPECIALS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROBERTA_SPECIALS = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
 WORDS = ("the", "a", "man", "woman", "dog", "is", "are", "not", "no", "some", "all", "um", "uma", "homem", "mulher")
 MAX_POSITIONS = 128
+
+
+def vocabulary_of(data: PairData) -> list[str]:
+    """All words of some pairs, so that each is one token and rows are short."""
+    texts = (text for pairs in data.splits.values() for text in (*pairs.first, *pairs.second))
+    return sorted({word for text in texts for word in re.findall(r"[a-z]+", text.lower())})
 
 
 def write_tiny_encoder(

@@ -178,4 +178,5 @@ CASES: dict[str, Case] = {
 }
 FIRST_STEP = "first_step"
 MICRO = "micro"
-NAMES = (*CASES, FIRST_STEP, MICRO)
+COST = "cost"
+NAMES = (*CASES, FIRST_STEP, MICRO, COST)

@@ -114,7 +114,8 @@ class Populations:
         return {}
 
     def _train(self) -> Trained:
-        return train_population(self.program, self.runs, evaluate={"dev": self.dev})
+        # A program of its own, or else what an earlier round traced would be found.
+        return train_population(replace(self.program), self.runs, evaluate={"dev": self.dev})
 
     def check(self) -> dict[str, Any]:
         """Losses of the first steps, of the first and the last head."""

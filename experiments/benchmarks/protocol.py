@@ -64,13 +64,13 @@ class WorkerError(RuntimeError):
 
 
 class Client:
-    """The harness's end of a worker."""
+    """The harness's end of a worker, which begins with its own environment or the one given."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], environ: dict[str, str] | None = None) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the client
         self.began = time.perf_counter()
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environ
         )
         self.opened = self._read()
         self.seconds_to_open = time.perf_counter() - self.began

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.cases import CASES, FIRST_STEP, MICRO
+from experiments.benchmarks.cases import CASES, COST, FIRST_STEP, MICRO
 
 HEAD = """# Benchmarks
 
@@ -33,7 +33,7 @@ def line_of(name: str, found: dict[str, Any]) -> str:
         return "first step ends after " + ", ".join(
             f"{key}: {_band(found[key], 1)} s" for key in ("cold", "warm", "peer")
         )
-    if name == MICRO:
+    if name in (MICRO, COST):
         return f"{len(found['rows'])} rows; matrix rate {found['matrix_rate']:.0f} GFLOP/s"
     text = f"ratio {_band(found['ratio'])}"
     if "ratio_whole" in found:
@@ -149,6 +149,30 @@ def _micro(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _cost(found: dict[str, Any]) -> list[str]:
+    """One row a point: milliseconds a pair and the share of the floor."""
+    names = {"length": "tokens a pair", "batch": "pairs a batch", "pairs": "pairs"}
+    lines = [
+        "Milliseconds a pair (share of the floor): the compiled step and the logits by length, "
+        f"{found['batch']} pairs a batch, and by batch, {found['length']} tokens a pair; whole predictions by number, "
+        "of sentences newly paired, of which a bi-encoder reads each once.",
+        "",
+        "![Milliseconds a pair by length, batch and number of pairs, and the floor](cost.svg)",
+    ]
+    for curve, name in names.items():
+        rows = [row for row in found["rows"] if row["curve"] == curve]
+        kinds, places = list(dict.fromkeys(row["kind"] for row in rows)), sorted({row["at"] for row in rows})
+        lines += ["", f"| {name} | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
+        for place in places:
+            cells = []
+            for kind in kinds:
+                match = [row for row in rows if (row["kind"], row["at"]) == (kind, place)]
+                cells += [f"{r['milliseconds']:.3f} ({r['floor_milliseconds'] / r['milliseconds']:.2f})" for r in match]
+                cells += [] if match else [""]
+            lines.append(f"| {place:,} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def write_results(folder: Path, results: dict[str, Any]) -> Path:
     """Add to the folder's results.json, and write RESULTS.md anew from all that it holds."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,6 +183,11 @@ def write_results(folder: Path, results: dict[str, Any]) -> Path:
     lines = [HEAD, *_comparisons(every), "", *_more(every)]
     if MICRO in every:
         lines += ["", "## Stages, without a peer", *_micro(every[MICRO])]
+    if COST in every:
+        from experiments.benchmarks.plot import cost_figure
+
+        (folder / "cost.svg").write_text(cost_figure(every[COST]), encoding="utf-8")
+        lines += ["", "## What a pair costs", "", *_cost(every[COST])]
     lines += ["", "## Where and with what", "", *_provenance(every)]
     target = folder / "RESULTS.md"
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")

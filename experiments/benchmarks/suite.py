@@ -19,9 +19,10 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from experiments.benchmarks.cases import CASES, FIRST_STEP, HEAD_STEPS, HEADS, MICRO, NAMES, PRETRAINING, Case
+from experiments.benchmarks.cases import CASES, COST, FIRST_STEP, HEAD_STEPS, HEADS, MICRO, NAMES, PRETRAINING, Case
 from experiments.benchmarks.protocol import Client, WorkerError
 from pairjax.base.errors import UserError
+from pairjax.cli.memory import HUGE, TUNABLES
 
 HERE = Path(__file__).resolve().parent
 PEERS = ("torch", "transformers", "sentence_transformers", "accelerate", "datasets")
@@ -97,6 +98,12 @@ def _command(side: str, worker: str, settings: dict[str, Any], python: str) -> l
     return [python, str(HERE / f"{side}.py"), worker, json.dumps(settings)]
 
 
+def peer_environment() -> dict[str, str]:
+    """Ours without what `pairjax` set for itself at its start: the peers run as they would by themselves."""
+    given = [one for one in os.environ.get(TUNABLES, "").split(":") if one and not one.startswith(HUGE)]
+    return {**os.environ, TUNABLES: ":".join(given)}
+
+
 def check_of(case: Case, ours: Client, peer: Client) -> dict[str, Any]:
     """How far the two sides are from computing the same."""
     if not case.compares:
@@ -118,7 +125,7 @@ def run_case(case: Case, work: Path, settings: Settings, say: Any) -> dict[str, 
     sides: dict[str, Client] = {}
     try:
         sides["ours"] = Client(_command("ours", case.ours, both, sys.executable))
-        sides["peer"] = Client(_command("peer", case.peer, theirs, settings.peer_python))
+        sides["peer"] = Client(_command("peer", case.peer, theirs, settings.peer_python), peer_environment())
         check = check_of(case, sides["ours"], sides["peer"])
         rounds = []
         for turn in range(settings.rounds):
@@ -191,19 +198,20 @@ def run_first_step(work: Path, settings: Settings, say: Any) -> dict[str, Any]:
         shutil.rmtree(cache, ignore_errors=True)
         for name in ("cold", "warm", "peer"):
             side, python = ("peer", settings.peer_python) if name == "peer" else ("ours", sys.executable)
-            client = Client(_command(side, FIRST_STEP, both | {"cache": str(cache)}, python))
+            environ = peer_environment() if side == "peer" else None
+            client = Client(_command(side, FIRST_STEP, both | {"cache": str(cache)}, python), environ)
             client.close()
             found[name].append(client.seconds_to_open)
         say(f"  round {turn + 1}: " + ", ".join(f"{name} {times[-1]:.1f} s" for name, times in found.items()))
     return {name: spread(times) for name, times in found.items()}
 
 
-def run_micro(settings: Settings, say: Any) -> dict[str, Any]:
-    """The microbenchmarks, in a process of their own."""
-    command = [sys.executable, str(HERE / "micro.py"), "--encoder", settings.encoder]
+def run_alone(name: str, settings: Settings, say: Any, *more: str) -> dict[str, Any]:
+    """A case without a peer, in a process of its own."""
+    command = [sys.executable, str(HERE / f"{name}.py"), "--encoder", settings.encoder, *more]
     done = subprocess.run([*command, *(["--quick"] if settings.quick else [])], stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise WorkerError("the microbenchmarks ended with an error (above)")
+        raise WorkerError(f"{name}.py ended with an error (above)")
     found = json.loads(done.stdout.splitlines()[-1])
     say(f"  {len(found['rows'])} measurements")
     return found
@@ -233,7 +241,7 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
     unknown = [name for name in settings.cases if name not in NAMES]
     if unknown:
         raise UserError("no such case", got=", ".join(unknown), expected=f"some of {', '.join(NAMES)}")
-    need_peer = any(name != MICRO for name in settings.cases)
+    need_peer = any(name not in (MICRO, COST) for name in settings.cases)
     versions = check_peers(settings.peer_python) if need_peer else {}
     from experiments.benchmarks.report import line_of, write_results
     from pairjax.training.provenance import provenance
@@ -251,7 +259,7 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
     began = time.monotonic()
     with TemporaryDirectory(prefix="pairjax-bench-") as folder:
         work = Path(folder)
-        data = write_all(work, settings) if need_peer else {"sets": {}}
+        data = write_all(work, settings) if set(settings.cases) != {MICRO} else {"sets": {}}
         about["data"] = {name: entry["source"] for name, entry in data["sets"].items()}
         if PRETRAINING in data:
             about["data"][PRETRAINING] = data[PRETRAINING]["source"]
@@ -264,16 +272,21 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
                     case "first_step":
                         found = run_first_step(work, settings, say)
                     case "micro":
-                        found = run_micro(settings, say)
+                        found = run_alone(name, settings, say)
+                    case "cost":
+                        found = run_alone(name, settings, say, "--work", str(work))
                     case _:
                         found = run_case(CASES[name], work, settings, say)
             except WorkerError as error:
                 raise UserError(f"the case {name} failed", got=str(error)) from None
             results[name] = found | {"about": about}
             say("  " + line_of(name, found))
+            if settings.output is not None:
+                # A later case that fails takes nothing with it.
+                written = write_results(settings.output, {name: results[name]})
             if found.get("matrix_spread", 0.0) > BUSY:
                 say(f"  busy machine: the matrix rate varied by {found['matrix_spread']:.0%} over the rounds")
     say(f"{time.monotonic() - began:.0f} s in all")
     if settings.output is not None:
-        say(f"written: {write_results(settings.output, results)}")
+        say(f"written: {written}")
     return results

@@ -70,6 +70,9 @@ class DataConfig:
     """Rows of a few lengths, each compiled once; all of the longest; or of one length with several pairs each."""
     buckets: int = 4
     """Most row lengths of the bucketed layout; fewer compile faster, more pad less."""
+    ladder: tuple[int, ...] = ()
+    """Row lengths of the bucketed layout, instead of those that the data choose: runs on other data of about the same
+    lengths then share their compiled programs."""
     row_length: int | None = None
     """Slots of a packed row; default: the length that costs least, at least the longest pair's."""
 
@@ -89,6 +92,13 @@ class DataConfig:
         fraction("data.dev-fraction", self.dev_fraction)
         at_least("data.max-length", self.max_length, 8)
         at_least("data.buckets", self.buckets, 1)
+        if self.ladder and (self.layout != "bucketed" or sorted(set(self.ladder)) != list(self.ladder)):
+            raise UserError(
+                "--data.ladder goes with --data.layout bucketed, from the shortest row to the longest",
+                got=f"--data.layout {self.layout} --data.ladder {' '.join(map(str, self.ladder))}",
+            )
+        for length in self.ladder:
+            at_least("data.ladder", length, 8)
         if self.row_length is not None:
             at_least("data.row-length", self.row_length, 8)
             if self.layout != "packed":

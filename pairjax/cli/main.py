@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from pairjax.base.errors import UserError
+from pairjax.cli.memory import restart_with_huge_pages
 
 COMMANDS = {
     "train": "fine-tune an encoder on pairs: pairjax train [experiments/X.py] [options]",
@@ -108,6 +109,8 @@ def _dispatch(args: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0 done, 2 bad input, 130 or 143 stopped by a signal)."""
+    if argv is None and sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        restart_with_huge_pages()
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)
     except UserError as error:

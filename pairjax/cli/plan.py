@@ -101,7 +101,7 @@ def _parse(args: Sequence[str]) -> tuple[PlanOptions, Any]:
 def _with_count(args: Sequence[str]) -> list[str]:
     """`--cpu` alone as `--cpu 1`."""
     found: list[str] = []
-    for arg, after in zip(args, [*args[1:], ""], strict=True):
+    for arg, after in zip(args, [*args[1:], ""], strict=False):
         found += [arg, "1"] if arg == "--cpu" and not after.lstrip("-").isdigit() else [arg]
     return found
 

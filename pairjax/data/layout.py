@@ -104,15 +104,23 @@ def choose_layout(config: DataConfig, lengths: Int32[np.ndarray, " pairs"]) -> L
     cost counts: cumulative pairs are lowered by N / (2 x window batches) at every rung but the last.
 
     Args:
-        config: Its `layout`, `buckets` and `row_length` are read.
+        config: Its `layout`, `buckets`, `ladder` and `row_length` are read.
         lengths: Slots that each pair needs; the training split's, so that evaluation data change nothing in training.
 
     Raises:
-        UserError: Packed rows of the length asked for cannot hold the longest pair.
+        UserError: Rows of the lengths asked for cannot hold the longest pair.
     """
     longest = _round_up(int(lengths.max(initial=1)), MULTIPLE)
     if config.layout == "padded":
         return Layout("padded", (longest,))
+    if config.ladder:
+        if config.ladder[-1] < int(lengths.max(initial=1)):
+            raise UserError(
+                "--data.ladder cannot hold every pair",
+                got=f"rows of {config.ladder[-1]} slots at most, and a pair of {lengths.max()}",
+                mend=f"use {longest} or more as the last, or a smaller --data.max-length",
+            )
+        return Layout("bucketed", config.ladder)
     ladder = _ladder(config, lengths, longest)
     return _packed(config, lengths, ladder) if config.layout == "packed" else Layout("bucketed", ladder)
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from pairjax.base.config import DataConfig, FeatureConfig
 from pairjax.base.errors import UserError
 from pairjax.base.inference import holm, smallest_difference
@@ -23,10 +25,12 @@ from pairjax.base.stats import Interval, Sampled
 from pairjax.base.types import PairData
 from pairjax.data.sources import load_pairs
 from pairjax.training.cells import Cell, CellDesign, CellResult, run_cell
-from pairjax.training.features import cached_features
+from pairjax.training.features import Features, cached_features
 from pairjax.training.heads import HeadTask, head_task
+from pairjax.training.nested import NestedDesign, Setting, SettingResult, run_setting, setting_flops
 from pairjax.training.provenance import provenance
 from pairjax.training.rundir import write_json, write_text
+from pairjax.training.tokens import TokenTask
 
 Verdict = Literal["supported", "refuted", "undecided"]
 
@@ -141,6 +145,13 @@ class ClaimRun:
             return CellDesign(rates=(1e-2,), decays=(0.01,), tuning_seeds=(1000,), seeds=(0, 1), steps=60)
         return CellDesign(seeds=tuple(range(self.seeds)))
 
+    @property
+    def nested(self) -> NestedDesign:
+        """The design of nested cross-validations with the seeds of this run."""
+        if self.quick:
+            return NestedDesign(folds=3, seeds=(0, 1), token_rates=(3e-3,), pooled_rates=(3e-3,), steps=20)
+        return NestedDesign(seeds=tuple(range(self.seeds)))
+
     def check_time(self) -> None:
         """Raises BudgetSpentError past the deadline."""
         if time.monotonic() > self.deadline:
@@ -149,14 +160,18 @@ class ClaimRun:
     def task(self, name: str, data: Callable[[], PairData]) -> HeadTask:
         """A task's pairs with their cached features."""
         pairs = data()
+        return head_task(pairs, self.features(name, pairs))
+
+    def features(self, name: str, pairs: PairData, *, tokens: bool = False) -> Features:
+        """Cached features of a task's texts under a name of their own."""
         features = cached_features(
             pairs.splits.values(),
             self.root / "features" / name,
-            FeatureConfig(encoder=self.claim.encoder, pooling=self.claim.pooling),
+            FeatureConfig(encoder=self.claim.encoder, pooling=self.claim.pooling, tokens=tokens),
         )
         for note in features.notes:
             self.say(f"{name}: {note}")
-        return head_task(pairs, features)
+        return features
 
     def cell(self, task: str, source: HeadTask, cell: Cell) -> CellResult:
         """A cell, run now or read; says its score."""
@@ -171,6 +186,23 @@ class ClaimRun:
         self.say(
             f"{self.cells_run:4d} {task:14s} {cell.name:28s} {head:10s}{noise} "
             f"rate {found.rate:g} decay {found.decay:g} {scores} ({seconds:.0f} s)"
+        )
+        return found
+
+    def setting(self, task: str, source: TokenTask, fold: np.ndarray, setting: Setting) -> SettingResult:
+        """A setting of a nested cross-validation, run now or read; says its score and its speed."""
+        self.check_time()
+        began, design = time.monotonic(), self.nested
+        found = run_setting(source, fold, setting, design, folder=self.root / "settings")
+        seconds = time.monotonic() - began
+        self.cells_run += 1
+        score = 100 * (found.predicted == source.heads.label("train")).mean()
+        work = setting_flops(source, setting, design)
+        speed = f"{work / 1e12:.2f} TFLOP, {seconds:.0f} s, {work / seconds / 1e9:.0f} GFLOP/s"
+        self.say(
+            f"{self.cells_run:4d} {task:10s} {setting.name:12s} {found.parameters:7,d} parameters, "
+            f"inner {100 * found.judged.mean():6.2f} outer {score:6.2f} "
+            f"({'run before' if found.read else speed})"
         )
         return found
 

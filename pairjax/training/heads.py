@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,8 +19,10 @@ from pairjax.base.metrics import LOWER_IS_BETTER, quick_scores
 from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.types import Batch, EncoderSpec, Hypers, PairData, Pairs, Params, TaskSpec
 from pairjax.data.layout import Layout, plan_epoch, steps_per_epoch
-from pairjax.models.build import build_pair_model
+from pairjax.models.build import PairModelFns, build_pair_model
+from pairjax.models.pool import Pooling
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers
+from pairjax.step.step import Apply
 from pairjax.training.features import Features
 from pairjax.training.population import Program, Runs, Score
 from pairjax.training.setup import standardised, targets_of
@@ -52,7 +54,7 @@ class HeadTask:
     rows: Mapping[str, Int32[np.ndarray, " pairs"]]
     sides: Int32[np.ndarray, "all 2"]
     target: np.ndarray
-    pooling: str
+    pooling: Pooling
     key: str
 
     def label(self, split: str) -> np.ndarray:
@@ -155,21 +157,9 @@ def head_program(
         raise UserError(
             "heads on pooled vectors have no interaction", got=f"--model.interact.kind {model.interact.kind}"
         )
-    plain = replace(optim, reinit_layers=0, gradual=0.0, decay_to="zero", lora=LoraConfig(), average=AverageConfig())
-    if plain != optim or (loss is not None and loss.r_drop):
-        raise UserError(
-            "heads on cached vectors train without --loss.r-drop and --optim.gradual, .decay-to, .reinit-layers, "
-            ".lora and .average",
-            mend="leave them out, or fine-tune with pairjax train",
-        )
-    task, target = source.task, source.target if target is None else target
+    target = source.target if target is None else target
     config = replace(model, kind="bi", pooling="mean", pooler=None)
-    fns = build_pair_model(config, source.spec, task.outputs, freeze_encoder=True)
-    shapes = jax.eval_shape(fns.init_above, jax.random.key(0))
-    counts = np.bincount(target[source.rows["train"]], minlength=task.outputs) if task.kind != "regression" else None
-    optimizer = build_optimizer(
-        optim, total_steps=steps, decay=decay_mask(shapes), multiplier=rate_multipliers(optim, shapes)
-    )
+    fns = build_pair_model(config, source.spec, source.task.outputs, freeze_encoder=True)
 
     def gather(data: Any, index: Array) -> Batch:
         vectors, sides, labels = data
@@ -185,6 +175,68 @@ def head_program(
             key = rates = None
         return fns.head_pooled(params, batch.cached, key=key, rates=rates)
 
+    return assemble(
+        source,
+        fns,
+        key=source.key,
+        apply=apply,
+        gather=gather,
+        data=(source.vectors, source.sides, target),
+        optim=optim,
+        loss=loss,
+        steps=steps,
+        dropout=dropout,
+        target=target,
+    )
+
+
+def assemble(
+    source: HeadTask,
+    fns: PairModelFns,
+    *,
+    key: str,
+    apply: Apply,
+    gather: Callable[[Any, Array], Batch],
+    data: Sequence[np.ndarray],
+    optim: OptimConfig,
+    loss: LossConfig | None,
+    steps: int,
+    dropout: bool,
+    target: np.ndarray,
+    **sizes: int,
+) -> Program:
+    """A program of what stands above the encoder, with its loss and optimiser.
+
+    Args:
+        source: The task.
+        fns: The model.
+        key: Of the data, and of what of the model is none of combiner and head.
+        apply: From a gathered batch to logits.
+        gather: As `Program.gather`.
+        data: Its arrays.
+        optim: Moments, clipping and schedule.
+        loss: Cross-entropy or squared error, with class weights.
+        steps: Of a run.
+        dropout: Whether any bits are drawn.
+        target: What is learnt, for all rows.
+        **sizes: `eval_rows` and `row_bytes` of the program.
+
+    Raises:
+        UserError: What only fine-tuning does.
+    """
+    plain = replace(optim, reinit_layers=0, gradual=0.0, decay_to="zero", lora=LoraConfig(), average=AverageConfig())
+    if plain != optim or (loss is not None and loss.r_drop):
+        raise UserError(
+            "heads on cached vectors train without --loss.r-drop and --optim.gradual, .decay-to, .reinit-layers, "
+            ".lora and .average",
+            mend="leave them out, or fine-tune with pairjax train",
+        )
+    task, config = source.task, fns.config
+    shapes = jax.eval_shape(fns.init_above, jax.random.key(0))
+    counts = np.bincount(target[source.rows["train"]], minlength=task.outputs) if task.kind != "regression" else None
+    optimizer = build_optimizer(
+        optim, total_steps=steps, decay=decay_mask(shapes), multiplier=rate_multipliers(optim, shapes)
+    )
     described: list[Any] = [asdict(config.combine), asdict(config.head), repr(config.combiner), asdict(optim)]
     described += [asdict(loss or LossConfig()), steps, dropout, hashlib.sha256(target.tobytes()).hexdigest()]
     return Program(
@@ -193,9 +245,10 @@ def head_program(
         loss=make_loss(loss or LossConfig(), task, counts),
         optimizer=optimizer,
         gather=gather,
-        data=tuple(_padded(array) for array in (source.vectors, source.sides, target)),
+        data=tuple(_padded(array) for array in data),
         frozen={},
-        identity=f"{source.key} {json.dumps(described, sort_keys=True)}",
+        identity=f"{key} {json.dumps(described, sort_keys=True)}",
+        **sizes,
     )
 
 

@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,15 @@ from pairjax.step.step import Apply, Loss, make_train_step
 from pairjax.training.rundir import storage_error
 
 EVAL_ROWS = 1024
-"""Rows evaluated at once."""
+"""Rows of vectors evaluated at once."""
+
+
+def trainer_options() -> dict[str, str] | None:
+    """Compiler options of a population's training: on a CPU XLA's own reductions, since those of the library that it
+    calls by default are made for long rows, and a head's rows are as long as it has classes."""
+    return (
+        {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"} if jax.default_backend() == "cpu" else None
+    )
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Runs:
     Attributes:
         seeds: int64 [G], of the initial parameters and of dropout.
         order: int32 [G, steps, B]; train rows of each step, -1 for an empty slot.
-        hypers: Leaves float32 [V].
+        hypers: Leaves float32 [V], the same variants in every group, or [G, V], where each group has its own.
     """
 
     seeds: Int64[np.ndarray, " groups"]
@@ -52,6 +61,9 @@ class Runs:
     def __post_init__(self) -> None:
         if len(self.seeds) != len(self.order):
             raise ValueError(f"{len(self.seeds)} seeds for {len(self.order)} orders")
+        rate = np.asarray(self.hypers.learning_rate)
+        if rate.ndim == 2 and len(rate) != len(self.seeds):
+            raise ValueError(f"hypers of {len(rate)} groups for {len(self.seeds)} seeds")
 
     @property
     def groups(self) -> int:
@@ -59,7 +71,16 @@ class Runs:
 
     @property
     def variants(self) -> int:
-        return len(np.atleast_1d(self.hypers.learning_rate))
+        return np.atleast_1d(self.hypers.learning_rate).shape[-1]
+
+    def hypers_of(self, groups: np.ndarray) -> Hypers:
+        """Hypers of some groups, leaves [groups, V]."""
+
+        def one(leaf: Any) -> np.ndarray:
+            leaf = np.atleast_1d(leaf)
+            return leaf[groups] if leaf.ndim == 2 else np.broadcast_to(leaf, (len(groups), *leaf.shape)).copy()
+
+        return jax.tree.map(one, self.hypers)
 
     @property
     def steps(self) -> int:
@@ -86,6 +107,8 @@ class Program:
         data: Its arrays, which every member reads; train rows first if there are several splits.
         frozen: Parameters that do not train.
         identity: Of model, data and settings, for resuming; with `Runs.identity` it decides every result.
+        eval_rows: Rows evaluated at once.
+        row_bytes: What a row takes in one member while it trains, forward and back.
     """
 
     init: Callable[[Array], Params]
@@ -96,6 +119,41 @@ class Program:
     data: Any
     frozen: Params
     identity: str
+    eval_rows: int = EVAL_ROWS
+    row_bytes: int = 256
+
+    @cached_property
+    def trainer(self) -> Callable[..., tuple[TrainState, Array]]:
+        """`train(states [G, V], order [G, n, B], hypers [G, V], data, frozen) -> (states, losses [G, V, n])`, jitted.
+
+        Kept with the program, so that populations of one shape share what was compiled.
+        """
+        step = make_train_step(self.apply, self.loss, self.optimizer)
+
+        def run(state: TrainState, order: Array, hypers: Hypers, data: Any, frozen: Params) -> tuple[TrainState, Array]:
+            def update(state: TrainState, index: Array) -> tuple[TrainState, Array]:
+                state, metrics = step(state, frozen, self.gather(data, index), hypers)
+                return state, metrics["loss_sum"] / jnp.maximum(metrics["weight_sum"], 1e-9)
+
+            return jax.lax.scan(update, state, order)
+
+        over_variants = jax.vmap(run, in_axes=(0, None, 0, None, None))
+        members = jax.vmap(over_variants, in_axes=(0, 0, 0, None, None))
+        return jax.jit(members, donate_argnums=0, compiler_options=trainer_options())
+
+    @cached_property
+    def evaluator(self) -> Callable[..., Array]:
+        """`evaluate(params [G, V], index [N] or [G, N], data, frozen) -> outputs [G, V, N, C]`, without dropout."""
+
+        def one(params: Params, batch: Batch, frozen: Params) -> Array:
+            return self.apply({**params, **frozen}, batch)[:, 0].astype(jnp.float32)
+
+        def run(params: Params, index: Array, data: Any, frozen: Params) -> Array:
+            own = index.ndim == 2
+            batch = jax.vmap(self.gather, (None, 0))(data, index) if own else self.gather(data, index)
+            return jax.vmap(jax.vmap(one, (0, None, None)), (0, 0 if own else None, None))(params, batch, frozen)
+
+        return jax.jit(run)
 
 
 @dataclass(frozen=True)
@@ -160,10 +218,11 @@ def groups_at_once(program: Program, runs: Runs, *, memory: int) -> int:
     """Groups of a chunk: as many as keep parameters, moments, gradients and a batch within `memory` bytes."""
     params = jax.eval_shape(program.init, jax.random.key(0))
     numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-    batch = jax.eval_shape(program.gather, program.data, jax.ShapeDtypeStruct((EVAL_ROWS,), np.int32))
+    batch = jax.eval_shape(program.gather, program.data, jax.ShapeDtypeStruct((program.eval_rows,), np.int32))
     read = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch))
     # Parameters, two moments, gradient, update and the best so far; a batch with its products, forward and back.
-    each = runs.variants * (6 * 4 * numbers + 4 * EVAL_ROWS * 64) + 8 * read
+    rows = max(program.eval_rows, runs.order.shape[2])
+    each = runs.variants * (6 * 4 * numbers + rows * program.row_bytes) + 8 * read
     return max(1, min(runs.groups, memory // each))
 
 
@@ -172,21 +231,6 @@ def _segments(steps: int, every: int | None) -> list[int]:
     every = min(every or steps, steps)
     ends = list(range(every, steps + 1, every))
     return ends if ends[-1] == steps else [*ends, steps]
-
-
-def _make_trainer(program: Program) -> Callable[..., tuple[TrainState, Array]]:
-    """`train(states [G, V], order [G, n, B], hypers [V], data, frozen) -> (states, losses [G, V, n])`, jitted."""
-    step = make_train_step(program.apply, program.loss, program.optimizer)
-
-    def run(state: TrainState, order: Array, hypers: Hypers, data: Any, frozen: Params) -> tuple[TrainState, Array]:
-        def update(state: TrainState, index: Array) -> tuple[TrainState, Array]:
-            state, metrics = step(state, frozen, program.gather(data, index), hypers)
-            return state, metrics["loss_sum"] / jnp.maximum(metrics["weight_sum"], 1e-9)
-
-        return jax.lax.scan(update, state, order)
-
-    over_variants = jax.vmap(run, in_axes=(0, None, 0, None, None))
-    return jax.jit(jax.vmap(over_variants, in_axes=(0, 0, None, None, None)), donate_argnums=0)
 
 
 def _make_init(program: Program, variants: int) -> Callable[[Array], TrainState]:
@@ -203,20 +247,6 @@ def _make_init(program: Program, variants: int) -> Callable[[Array], TrainState]
     return jax.jit(lambda seeds: jax.tree.map(spread, jax.vmap(one)(seeds)))
 
 
-def _make_evaluate(program: Program) -> Callable[..., Array]:
-    """`evaluate(params [G, V], index [N] or [G, N], data, frozen) -> outputs [G, V, N, C]`, jitted, without dropout."""
-
-    def one(params: Params, batch: Batch, frozen: Params) -> Array:
-        return program.apply({**params, **frozen}, batch)[:, 0].astype(jnp.float32)
-
-    def run(params: Params, index: Array, data: Any, frozen: Params) -> Array:
-        own = index.ndim == 2
-        batch = jax.vmap(program.gather, (None, 0))(data, index) if own else program.gather(data, index)
-        return jax.vmap(jax.vmap(one, (0, None, None)), (0, 0 if own else None, None))(params, batch, frozen)
-
-    return jax.jit(run)
-
-
 Score = Callable[[np.ndarray], np.ndarray]
 """From dev outputs [G, V, N, C] to scores [G, V], more is better, NaN where undefined."""
 
@@ -227,7 +257,6 @@ class _Chunks:
     def __init__(self, program: Program, runs: Runs, *, evaluate: Mapping[str, np.ndarray]) -> None:
         self.program, self.runs, self.index = program, runs, evaluate
         self.mesh = build_mesh()
-        self.train, self.apply = _make_trainer(program), _make_evaluate(program)
         self.init = _make_init(program, runs.variants)
         self.data, self.frozen = self.whole(program.data), self.whole(program.frozen)
 
@@ -242,11 +271,13 @@ class _Chunks:
         index, parts = self.index[split], []
         index = index[groups] if index.ndim == 2 else index
         total = index.shape[-1]
-        block = min(EVAL_ROWS, 1 << max(total - 1, 0).bit_length())
+        block = min(self.program.eval_rows, 1 << max(total - 1, 0).bit_length())
         for start in range(0, total, block):
             places = np.minimum(np.arange(start, start + block), total - 1)
             rows = self.by_group(index[:, places]) if index.ndim == 2 else index[places]
-            parts.append(np.asarray(self.apply(params, rows, self.data, self.frozen))[:, :, : total - start])
+            parts.append(
+                np.asarray(self.program.evaluator(params, rows, self.data, self.frozen))[:, :, : total - start]
+            )
         return np.concatenate(parts, axis=2)
 
     def run(self, groups: np.ndarray, *, ends: list[int], score: Score | None, keep: str) -> dict[str, np.ndarray]:
@@ -255,12 +286,12 @@ class _Chunks:
         shape = (len(groups), self.runs.variants)
         losses, curve = [], np.full((*shape, len(ends)), np.nan)
         best, best_step = np.full(shape, -np.inf), np.full(shape, ends[-1], np.int64)
-        hypers = self.whole(self.runs.hypers)
+        hypers = jax.tree.map(self.by_group, self.runs.hypers_of(groups))
         # The trainer donates its state, and what is kept must outlive it.
         kept = jax.tree.map(jnp.copy, state.params) if keep == "best" else None
         for place, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
             part = self.by_group(self.runs.order[groups, start:end])
-            state, loss = self.train(state, part, hypers, self.data, self.frozen)
+            state, loss = self.program.trainer(state, part, hypers, self.data, self.frozen)
             losses.append(np.asarray(loss))
             if score is not None:
                 curve[:, :, place] = score(self.outputs(state.params, "dev", groups))
@@ -330,6 +361,7 @@ def train_population(
     keep_params: bool = False,
     folder: Path | None = None,
     memory: int = 2 << 30,
+    at_once: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Trained:
     """Train every member.
@@ -345,6 +377,7 @@ def train_population(
         keep_params: Whether parameters are returned.
         folder: Where finished chunks are kept and found again; None keeps none.
         memory: Bytes that a chunk may take.
+        at_once: Groups of a chunk, where memory allows; populations of one program with equal chunks compile once.
         progress: Called with the number of runs of each chunk that is done.
 
     Returns:
@@ -356,6 +389,7 @@ def train_population(
     chunks = _Chunks(program, runs, evaluate=evaluate)
     devices = chunks.mesh.devices.size
     size = groups_at_once(program, runs, memory=memory)
+    size = size if at_once is None else min(size, at_once)
     size = max(1, size // devices) * devices
     settings = hashlib.sha256(f"{program.identity} {runs.identity()} {ends} {keep} {size}".encode())
     for split in sorted(evaluate):

@@ -5,6 +5,7 @@ whose B betrays the label is unfair); and overlap of words, with negations count
 """
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -43,14 +44,15 @@ WORD = re.compile(r"n't|\w+(?=n't)|\w+", re.UNICODE)
 RESAMPLES = 1000
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """Lower-cased words; n't is one of its own."""
     return WORD.findall(text.lower().replace("’", "'"))
 
 
 def length_features(pairs: Pairs) -> Float[np.ndarray, "pairs features"]:
     """Words and characters of A and of B, and their differences."""
     counts = np.array(
-        [(len(_words(a)), len(_words(b)), len(a), len(b)) for a, b in zip(pairs.first, pairs.second, strict=True)],
+        [(len(words_of(a)), len(words_of(b)), len(a), len(b)) for a, b in zip(pairs.first, pairs.second, strict=True)],
         dtype=np.float64,
     ).reshape(len(pairs), 4)
     return np.column_stack([counts, counts[:, 0] - counts[:, 1], counts[:, 2] - counts[:, 3]])
@@ -60,7 +62,7 @@ def overlap_features(pairs: Pairs) -> Float[np.ndarray, "pairs features"]:
     """Jaccard index, shares of A's words in B and of B's in A, lengths, and negations (each, difference, absolute)."""
     rows = []
     for one, two in zip(pairs.first, pairs.second, strict=True):
-        a, b = _words(one), _words(two)
+        a, b = words_of(one), words_of(two)
         first, second = set(a), set(b)
         shared = len(first & second)
         negated = sum(word in NEGATIONS for word in a), sum(word in NEGATIONS for word in b)
@@ -164,3 +166,37 @@ def _classify(inputs: object, label: Shaped[np.ndarray, " pairs"], scored: objec
     if len(np.unique(label)) < 2:
         return np.full(scored.shape[0], label[0])  # type: ignore[attr-defined]
     return LogisticRegression(max_iter=1000, tol=1e-6).fit(inputs, label).predict(scored)
+
+
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+"""Inverse strengths of the penalty that a linear probe chooses among."""
+
+
+def linear_probe(
+    data: PairData, inputs: Mapping[str, Float[np.ndarray, "pairs features"]]
+) -> Float[np.ndarray, " scored"]:
+    """What a linear model of given features says of the test pairs: class indices, or scores.
+
+    Features are standardised on train; the penalty is the one of `STRENGTHS` that is best on dev (accuracy, or
+    Spearman's correlation), the strongest of equals.
+
+    Args:
+        data: Labels of train and dev.
+        inputs: Features of train, dev and test.
+    """
+    train, dev = data.splits["train"].label, data.splits["dev"].label
+    assert train is not None
+    assert dev is not None
+    scaler = StandardScaler().fit(inputs["train"])
+    scaled = {split: scaler.transform(values) for split, values in inputs.items()}
+    best, chosen = -np.inf, np.zeros(len(inputs["test"]))
+    for strength in STRENGTHS:
+        if data.task.kind == "regression":
+            model = Ridge(alpha=1.0 / strength).fit(scaled["train"], train)
+            found = float(np.corrcoef(rankdata(model.predict(scaled["dev"])), rankdata(dev))[0, 1])
+        else:
+            model = LogisticRegression(C=strength, max_iter=1000).fit(scaled["train"], train)
+            found = float(np.mean(model.predict(scaled["dev"]) == dev))
+        if found > best:
+            best, chosen = found, model.predict(scaled["test"])
+    return chosen.astype(np.float64)

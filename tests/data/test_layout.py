@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairjax.base.config import DataConfig
+from pairjax.base.errors import UserError
 from pairjax.data import layout as module
 from pairjax.data.layout import (
     Layout,
@@ -213,3 +214,13 @@ def test_a_pair_beyond_the_last_row_is_an_error() -> None:
 def test_a_ladder_that_does_not_ascend_is_an_error(kind: str, ladder: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"ladder|one row length"):
         Layout(kind, ladder)
+
+
+def test_a_ladder_of_ones_own_is_taken_as_it_is() -> None:
+    lengths = np.array([5, 9, 30, 41], np.int32)
+    assert choose_layout(DataConfig(ladder=(16, 48)), lengths).ladder == (16, 48)
+    with pytest.raises(UserError, match=r"--data.ladder cannot hold every pair; got rows of 40 .* a pair of 41; .*48"):
+        choose_layout(DataConfig(ladder=(16, 40)), lengths)
+    for fields in ({"ladder": (48, 16)}, {"ladder": (16, 16)}, {"ladder": (16,), "layout": "padded"}):
+        with pytest.raises(UserError, match=r"--data.ladder goes with"):
+            DataConfig(**fields)

@@ -11,7 +11,7 @@ from pairjax.base.config import Config, DataConfig, MeshConfig, ModelConfig, Opt
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig
 from pairjax.training.plan import advise, fits, largest_batch, make_plan
-from pairjax.training.plan_compiled import Figures, compile_step, cpu_devices, figures_of, group_size, traffic
+from pairjax.training.plan_compiled import Figures, Traffic, compile_step, cpu_devices, figures_of, group_size, traffic
 from pairjax.training.plan_cost import Estimator, work_of
 from pairjax.training.plan_devices import DEVICES, factorisations, gpu_target, named_mesh, tpu_target
 from pairjax.training.plan_step import Planned, batch_shapes, plan_step
@@ -72,13 +72,20 @@ def test_data_parallelism_sums_the_gradients_and_moves_nothing_else(planned: Pla
     assert guess.parameters + guess.moments + guess.batch == pytest.approx(found.arguments, abs=64)
 
 
-def test_fsdp_gathers_each_parameter_and_no_activation(planned: Planned, estimator: Estimator) -> None:
+def test_fsdp_gathers_each_parameter_and_moves_no_activation_but_the_embedded_rows(
+    planned: Planned, estimator: Estimator
+) -> None:
     mesh = mesh_of(1, 8, 1)
     found, guess = compiled(planned, mesh), estimator(mesh, ROWS)
     shapes = {4.0 * leaf.size for leaf in jax.tree.leaves(planned.params)}
     assert found.gathered
-    assert set(found.gathered) <= shapes
-    assert "all-to-all" not in found.collectives
+    # The gradient of the words is scattered where its columns lie: all ids go there, and each device's share of the
+    # embedded rows, once.
+    ids = 4.0 * ROWS * LENGTH
+    assert set(found.gathered) <= shapes | {ids}
+    exchanged = found.collectives.get("all-to-all", Traffic())
+    assert exchanged.count <= 1
+    assert exchanged.bytes <= ids * planned.spec.hidden_size / 8
     assert guess.parameters + guess.moments + guess.batch == pytest.approx(found.arguments, abs=64)
     # Each device computes its own rows alone.
     whole = estimator(mesh_of(1, 1, 1), ROWS)

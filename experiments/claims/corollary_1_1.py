@@ -1,0 +1,221 @@
+"""Corollary 1.1: tuning the encoder on little data overfits; a frozen or slowly tuned one does not.
+
+Written and committed before the first full run; the verdict row carries this file's commit.
+
+Command: PAIRJAX_DATA=DIR pairjax claim experiments/claims/corollary_1_1.py
+Compute: about 40 minutes on two idle CPU cores; stopped runs go on with the same command, finished ones are kept.
+
+Claim: with few training pairs a fine-tuned encoder fits them and not the task, so that its accuracy on its own pairs
+stands far above that on new ones and its loss on new ones is the higher; with the encoder frozen, or tuned at a low
+rate, that does not happen (or less).
+
+Model: all-MiniLM-L6-v2 as a bi-encoder, mean pooling, [u; v; |u-v|; u*v], a linear classifier. Four arms that differ in
+the encoder's learning rate alone: frozen 0, low 5e-6, full 5e-5, gradual 5e-5 with layers that join from the top down
+over the first half of the run. In all of them: the classifier's rate 3e-3, dropout 0.1, weight decay 0.01, linear
+schedule, 32 pairs a step, the last parameters (early stopping would hide what is asked). The frozen arm trains on
+cached features, which is the same model; as everywhere in pairjax, a frozen encoder itself runs without dropout.
+
+Data: SICK, 3 classes. Train: 50, 100, 250, 1,000 and all 4,500 rows, drawn by seed with each class's share. Test: a
+fixed 1,000 of the 4,927 test rows. Steps: 60, 60, 80, 125 and 423 (38, 19, 10, 4 and 3 epochs), the same in every arm.
+
+Runs: 50, 100 and 250 rows with 5 seeds; 1,000 with 3; all with 1. What was cut, and in this order: the model (a small
+encoder; no cross-encoder), the test rows, other target tasks, then seeds at the sizes that no primary hypothesis reads.
+
+Hypotheses; "little" is the mean over 50, 100 and 250 rows. Loss: mean cross-entropy on test, in hundredths of a nat.
+Gap: accuracy on the rows that were trained on (1,000 of them at most, without dropout) less that on test, in points.
+  H1 (primary): gap, full less frozen, little data.
+  H2 (primary): loss, full less frozen, little data.
+  H3 (primary): loss, full less low, little data.
+  H4: gap, full less low, little data.
+  H5: accuracy, frozen less full, little data: whether the overfitting costs more than the tuning gains.
+  H6: H2's effect less the same at 1,000 rows ("on little data").
+  H7: loss, full less gradual, little data.
+  H8: generality lost: a linear probe on MRPC (accuracy) and STS-B (Spearman), mean of both, before tuning less after
+      the full rate on 250 rows (3 seeds). Probes: logistic or ridge regression on [u; v; |u-v|; u*v] of the encoder's
+      frozen vectors, penalty by dev, 600 / 300 / 1,000 pairs of each task.
+  H9: the same probes, low less full, after tuning on 250 rows.
+Test: 95 % percentile bootstrap over test pairs and seeds together, 2,000 resamples, paired by seed and subset;
+two-sided p from the same resamples, Holm over the nine. Smallest effect of interest: 2 points for H1 and H4, 5
+hundredths of a nat for H2, H3, H6 and H7, 1 point for H5, H8 and H9.
+Supported: the intervals of H1, H2 and H3 all lie above theirs. Refuted: all lie below. Else undecided, with the
+smallest difference that the design sees with 80 % power. H4-H9 are reported beside and decide nothing.
+
+Expected, said beforehand: the gap can be large in every arm, the frozen one too, since 1,536 features separate 50 rows;
+and an encoder that was itself trained on pairs may gain so much by tuning that its loss falls in spite of the gap. Then
+H1 and H2 disagree, and the claim is undecided as it stands: fitting the training rows is not yet harm.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pairjax.base.config import DataConfig
+from pairjax.base.stats import Sampled, mean_of_sampled
+from pairjax.base.types import PairData
+from pairjax.data.sources import load_pairs
+from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome, data_folder, real_pairs
+from pairjax.training.generality import cut, make_probe_look, probe_difference, probe_kept, probe_score, probes_key
+from pairjax.training.small_data import (
+    READINGS,
+    Arm,
+    Measured,
+    Read,
+    Setting,
+    accuracy_of,
+    cut_test,
+    difference,
+    gap_of,
+    loss_of,
+    run_frozen,
+    run_tuned,
+    told,
+)
+
+TUNED: tuple[Arm, ...] = ("low", "full", "gradual")
+STEPS = {50: 60, 100: 60, 250: 80, 1000: 125, 4500: 423}
+LITTLE, PROBED, MORE, ALL = (50, 100, 250), 250, 1000, 4500
+QUICK_STEPS = {16: 4, 24: 4, 40: 4}
+Table = dict[tuple[Arm, int, int], Measured]
+Tasks = Mapping[str, PairData]
+Probed = Mapping[str, np.ndarray]
+
+
+def plan(claim: ClaimRun) -> list[tuple[int, int, tuple[int, ...]]]:
+    """Rows, steps and seeds, those that primary hypotheses read first."""
+    if claim.quick:
+        return [(size, steps, (0, 1)[: 2 if size == 16 else 1]) for size, steps in QUICK_STEPS.items()]
+    seeds = {MORE: range(min(3, claim.seeds)), ALL: range(1)}
+    return [(size, steps, tuple(seeds.get(size, range(claim.seeds)))) for size, steps in STEPS.items()]
+
+
+def read_data(quick: bool) -> tuple[PairData, dict[str, PairData]]:
+    """The task, and those that are probed."""
+    if not quick:
+        data_folder()
+        return cut_test(real_pairs("sick"), 1000), {name: cut(real_pairs(name)) for name in ("mrpc", "stsb")}
+    sizes = (40, 30, 30)
+    probes = {task: load_pairs(DataConfig(rules=task, sizes=sizes)) for task in ("paraphrase", "similarity")}
+    return load_pairs(DataConfig(rules="entailment", sizes=sizes)), probes
+
+
+def run_all(claim: ClaimRun, data: PairData, probes: Tasks) -> Table:
+    """Every arm, size and seed; the probed ones carry their probes."""
+    source = claim.task("overfitting", lambda: data)
+    found: Table = {}
+    for size, steps, seeds in plan(claim):
+        batch = 8 if claim.quick else 32
+        frozen = Setting("frozen", size, steps, batch_size=batch)
+        for (_, seed), run in run_frozen([frozen], source, data, seeds=seeds).items():
+            found["frozen", size, seed] = run
+        for seed in seeds:
+            for arm in TUNED:
+                claim.check_time()
+                probed = size in (PROBED, ALL, 16) and seed < 3 and (arm != "gradual" or size == ALL)
+                look = {"more": make_probe_look(probes), "what": probes_key(probes)} if probed else {}
+                run = run_tuned(
+                    Setting(arm, size, steps, batch_size=batch),
+                    data,
+                    encoder=claim.claim.encoder,
+                    seed=seed,
+                    folder=claim.root,
+                    **look,
+                )
+                found[arm, size, seed] = run
+                claim.cells_run += 1
+                claim.say(f"{claim.cells_run:4d} {arm:8s} {size:5d} rows seed {seed}: {told(run)}")
+    return found
+
+
+def generality(found: Table, before: Probed, probes: Tasks, arms: tuple[Arm | None, Arm], *, size: int) -> Sampled:
+    """Mean over probes of one arm's score less another's; None stands for the encoder before tuning."""
+    seeds = sorted({seed for (_, rows, seed), run in found.items() if rows == size and run.more})
+    parts = []
+    for index, (name, data) in enumerate(probes.items()):
+        one, other = (
+            [before[name] if arm is None else found[arm, size, seed].more[name] for seed in seeds] for arm in arms
+        )
+        parts.append(probe_difference(data, one, other, seed=index))
+    return mean_of_sampled(parts)
+
+
+def tables(found: Table, before: Probed, probes: Tasks) -> dict[str, list[list[str]]]:
+    """Scores of every arm and size, and probes."""
+    sizes = sorted({size for _, size, _ in found})
+    made = {}
+    for title, read in READINGS.items():
+        rows = [["arm", *(f"{size:,} rows" for size in sizes)]]
+        for arm in ("frozen", *TUNED):
+            cells = [[read(run) for (a, s, _), run in found.items() if (a, s) == (arm, size)] for size in sizes]
+            rows.append([arm, *(f"{np.mean(values):.2f}" for values in cells)])
+        made[title] = rows
+    said = {f"{arm}, {size:,} rows, seed {seed}": run.more for (arm, size, seed), run in found.items() if run.more}
+    rows = [["encoder", *probes]]
+    for label, predicted in {"before tuning": before, **said}.items():
+        rows.append([label, *(f"{probe_score(data, predicted[name]):.2f}" for name, data in probes.items())])
+    return made | {"Linear probes on other tasks, points": rows}
+
+
+def run(claim: ClaimRun) -> Outcome:
+    data, probes = read_data(claim.quick)
+    before = probe_kept(claim.claim.encoder, probes, folder=claim.root / "probes")
+    found = run_all(claim, data, probes)
+    little, more, probed = (LITTLE, MORE, PROBED) if not claim.quick else ((16,), 24, 16)
+
+    def effect(one: Arm, other: Arm, read: Read, sizes: tuple[int, ...], *, seed: int) -> Sampled:
+        seeds = sorted({s for _, size, s in found if size == sizes[0]})
+        pairs = [[(found[one, size, s], found[other, size, s]) for size in sizes] for s in seeds]
+        return difference(pairs, read, seed=seed)
+
+    loss = effect("full", "frozen", loss_of, little, seed=1)
+    later = effect("full", "frozen", loss_of, (more,), seed=2)
+    only = Sampled(loss.value - later.value, loss.samples - later.samples)
+    hypotheses = [
+        Hypothesis("H1 gap", effect("full", "frozen", gap_of, little, seed=0), 2.0, True, "full less frozen"),
+        Hypothesis("H2 loss, frozen", loss, 5.0, True, "full less frozen, hundredths of a nat"),
+        Hypothesis(
+            "H3 loss, low rate",
+            effect("full", "low", loss_of, little, seed=3),
+            5.0,
+            True,
+            "full less low, hundredths of a nat",
+        ),
+        Hypothesis("H4 gap, low rate", effect("full", "low", gap_of, little, seed=4), 2.0, False, "full less low"),
+        Hypothesis(
+            "H5 accuracy", effect("frozen", "full", accuracy_of, little, seed=5), 1.0, False, "frozen less full"
+        ),
+        Hypothesis("H6 little data", only, 5.0, False, f"H2's effect less that at {more:,} rows"),
+        Hypothesis(
+            "H7 loss, gradual",
+            effect("full", "gradual", loss_of, little, seed=6),
+            5.0,
+            False,
+            "full less gradual, hundredths of a nat",
+        ),
+        Hypothesis(
+            "H8 generality lost",
+            generality(found, before, probes, (None, "full"), size=probed),
+            1.0,
+            False,
+            "probes before less after the full rate",
+        ),
+        Hypothesis(
+            "H9 generality kept",
+            generality(found, before, probes, ("low", "full"), size=probed),
+            1.0,
+            False,
+            "probes after the low rate less after the full one",
+        ),
+    ]
+    notes = [
+        "cut: one encoder and one task, 1,000 test rows; 3 seeds at 1,000 rows and 1 at all; probes of 3 seeds",
+        "rates were fixed beforehand, not tuned by arm",
+    ]
+    return Outcome(hypotheses, tables(found, before, probes), notes)
+
+
+claim = Claim(
+    id="corollary_1_1",
+    statement="Tuning the encoder on little data overfits; a frozen or slowly tuned one does not.",
+    seeds=5,
+    run=run,
+)

@@ -1,0 +1,115 @@
+"""What an encoder still knows of other tasks: linear probes on its frozen vectors, before and after it was tuned."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from pairjax.base import metrics
+from pairjax.base.config import FeatureConfig
+from pairjax.base.metrics import Statistic
+from pairjax.base.stats import Sampled, two_way_bootstrap
+from pairjax.base.types import PairData
+from pairjax.training.features import cached_features
+from pairjax.training.population import load_chunk, save_chunk
+from pairjax.training.probes import linear_probe
+from pairjax.training.small_data import RESAMPLES, take
+
+CUT = {"train": 600, "dev": 300, "test": 1000}
+"""Most pairs of each split that a probe reads; encoding them is what costs."""
+
+
+def cut(data: PairData, sizes: Mapping[str, int] = CUT) -> PairData:
+    """The task with a fixed sample of each split."""
+    splits = {}
+    for split, size in sizes.items():
+        pairs = data.splits[split]
+        splits[split] = take(pairs, np.sort(np.random.default_rng(0).permutation(len(pairs))[:size]))
+    return replace(data, splits=splits)
+
+
+def probe_encoder(encoder: str, tasks: Mapping[str, PairData]) -> dict[str, np.ndarray]:
+    """Each task's test predictions by a linear probe on [u; v; |u-v|; u*v] of the encoder's mean-pooled vectors.
+
+    Args:
+        encoder: As --model.encoder.
+        tasks: By name, cut to size.
+    """
+    place = Path(tempfile.mkdtemp(prefix="pairjax-probe-"))
+    found = {}
+    try:
+        for name, data in tasks.items():
+            features = cached_features(data.splits.values(), place / name, FeatureConfig(encoder=encoder))
+            inputs = {}
+            for split, pairs in data.splits.items():
+                u, v = (np.asarray(features.pooled, np.float32)[side] for side in features.sides(pairs).T)
+                inputs[split] = np.concatenate([u, v, np.abs(u - v), u * v], axis=1)
+            found[name] = linear_probe(data, inputs)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return found
+
+
+def probes_key(tasks: Mapping[str, PairData]) -> str:
+    """Names what `probe_encoder` measures on these tasks."""
+    digest = hashlib.sha256(b"linear probes 1")
+    for name, data in tasks.items():
+        digest.update(f"{name} {asdict(data.task)}".encode())
+        for split, pairs in data.splits.items():
+            label = np.asarray(pairs.label)
+            digest.update(f"{split} {pairs.first} {pairs.second}".encode() + label.tobytes())
+    return digest.hexdigest()[:20]
+
+
+def probe_kept(encoder: str, tasks: Mapping[str, PairData], *, folder: Path) -> dict[str, np.ndarray]:
+    """As `probe_encoder`, of an encoder that is not tuned; read where it was measured before."""
+    identity = f"{encoder} {probes_key(tasks)}"
+    path = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.npz"
+    found = load_chunk(path, identity)
+    if found is None:
+        found = probe_encoder(encoder, tasks)
+        save_chunk(path, identity, found)
+    return found
+
+
+def make_probe_look(tasks: Mapping[str, PairData]) -> Callable[[Path], dict[str, np.ndarray]]:
+    """Measures a finished run's encoder, for `run_tuned`."""
+    return lambda folder: probe_encoder(str(folder / "model" / "encoder"), tasks)
+
+
+def _statistic(data: PairData, predicted: np.ndarray) -> Statistic:
+    """Accuracy of classes or Spearman's correlation of scores over test pairs, in points, as `value`."""
+    label = data.splits["test"].label
+    assert label is not None
+    if data.task.kind == "classification":
+        right = (predicted == label).astype(np.float64)
+        return lambda counts: {"value": 100.0 * metrics.mean(right, counts)}
+    return lambda counts: {"value": 100.0 * metrics.spearman(predicted, label, counts)}
+
+
+def probe_score(data: PairData, predicted: np.ndarray) -> float:
+    """A probe's score on test, in points."""
+    return float(_statistic(data, predicted)(metrics.once(len(predicted)))["value"][0])
+
+
+def probe_difference(
+    data: PairData, one: Sequence[np.ndarray], other: Sequence[np.ndarray], *, seed: int = 0
+) -> Sampled:
+    """Mean of one probe's score less the other's, run by run, over test pairs and runs.
+
+    Args:
+        data: The probed task.
+        one: Test predictions of each run.
+        other: Likewise; the same runs in the same order.
+        seed: Of the bootstrap.
+    """
+
+    def less(a: Statistic, b: Statistic) -> Statistic:
+        return lambda counts: {"value": a(counts)["value"] - b(counts)["value"]}
+
+    runs = [less(_statistic(data, a), _statistic(data, b)) for a, b in zip(one, other, strict=True)]
+    return two_way_bootstrap(runs, len(data.splits["test"]), resamples=RESAMPLES, seed=seed)["value"]
