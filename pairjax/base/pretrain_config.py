@@ -106,8 +106,8 @@ class PretrainModelConfig:
     Default: a new one of --model.size."""
     download: bool = False
     """Fetch the hub encoder where the cache lacks it (needs the network)."""
-    size: Literal["mini", "small", "base"] = "mini"
-    """mini: 4 layers of width 256; small: 4 of 512; base: 12 of 768."""
+    size: Literal["tiny", "mini", "small", "base"] = "mini"
+    """tiny: 2 layers of width 128; mini: 4 of 256; small: 4 of 512; base: 12 of 768 (Turc et al. 2019)."""
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
     """Its hidden and attention rates are read."""
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -175,6 +175,7 @@ def two_way_bootstrap(
     resamples: int,
     seed: int,
     group: Int[np.ndarray, " size"] | None = None,
+    runs_seed: int | None = None,
     over_runs: bool = True,
     over_examples: bool = True,
 ) -> dict[str, Sampled]:
@@ -190,6 +191,8 @@ def two_way_bootstrap(
         resamples: How many are drawn.
         seed: Of the draws.
         group: Where given, whole groups of examples are drawn (`draw_group_counts`).
+        runs_seed: Of the draws of runs alone: where the same runs are read on several sets of examples, they are drawn
+            alike for all of them.
         over_runs: Whether runs are resampled.
         over_examples: Whether examples are.
 
@@ -203,7 +206,8 @@ def two_way_bootstrap(
         raise ValueError("no runs to take the mean of")
     plain = [run(once(size)) for run in runs]
     values = {name: float(np.mean([found[name][0] for found in plain])) for name in plain[0]}
-    examples_seed, runs_seed = (int(word) for word in np.random.SeedSequence(seed).generate_state(2))
+    examples_seed, own = (int(word) for word in np.random.SeedSequence(seed).generate_state(2))
+    runs_seed = own if runs_seed is None else runs_seed
     shares = np.full((resamples, len(runs)), 1.0 / len(runs))
     if over_runs:
         shares = np.concatenate(list(draw_counts(len(runs), resamples=resamples, seed=runs_seed))) / len(runs)

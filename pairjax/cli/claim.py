@@ -20,7 +20,7 @@ class ClaimOptions:
     file: Annotated[str, tyro.conf.Positional]
     """Python file that defines `claim`; its docstring says beforehand what is tested and how."""
     budget: float = 40.0
-    """Minutes after which the run stops, to be taken up again."""
+    """Minutes after which the run stops, to be taken up again; some claims also take their size from it."""
     seeds: int | None = None
     """Runs of each cell; fewer than the claim needs give no verdict."""
     quick: bool = False
@@ -61,6 +61,7 @@ def main(args: Sequence[str]) -> int:
         seeds=2 if options.quick else options.seeds or claim.seeds,
         quick=options.quick,
         deadline=began + 60.0 * options.budget,
+        budget=options.budget,
         say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
     )
     try:
@@ -80,7 +81,7 @@ def main(args: Sequence[str]) -> int:
         for line in rows[1:]:
             table.add_row(*map(escape, line))
         console.print(table)
-    for note in outcome.notes:
+    for note in row["notes"]:
         run.say(f"- {note}")
     verdict = row["verdict"] or f"no verdict: {row['no_verdict_because']}"
     print(f"{claim.id}: {verdict} ({row['seeds']} seeds, {row['minutes']} minutes; {root / claim.id}/table.md)")

@@ -82,11 +82,13 @@ class Outcome:
         hypotheses: Primary ones first.
         tables: By title, rows of text cells, the first being the header.
         notes: What was cut, what diverged, what limits the conclusion.
+        undecided_because: Why the run cannot decide the claim, whatever its intervals (a treatment that did not take).
     """
 
     hypotheses: Sequence[Hypothesis]
     tables: dict[str, list[list[str]]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    undecided_because: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class Claim:
         encoder: Whose representations a verdict is about.
         pooling: Likewise.
         run: Does the work; raises BudgetSpentError when its time is up.
+        decides: False for an experiment that shows its figures and gives no verdict.
     """
 
     id: str
@@ -108,6 +111,7 @@ class Claim:
     run: Callable[["ClaimRun"], Outcome]
     encoder: str = FeatureConfig().encoder
     pooling: Literal["cls", "pooler", "mean", "max"] = "mean"
+    decides: bool = True
 
 
 @dataclass
@@ -121,6 +125,8 @@ class ClaimRun:
         quick: A smoke run: few steps, few seeds, no verdict.
         deadline: On the clock of `time.monotonic`.
         say: Shows a line.
+        budget: Minutes, from which a design may take its size.
+        cells_run: Units done by this command.
     """
 
     claim: Claim
@@ -129,6 +135,7 @@ class ClaimRun:
     quick: bool
     deadline: float
     say: Callable[[str], None]
+    budget: float = 40.0
     cells_run: int = 0
 
     @property
@@ -255,6 +262,8 @@ def verdict_row(run: ClaimRun, outcome: Outcome, *, file: Path, minutes: float) 
     commit, reason = committed(file)
     if run.quick:
         reason = "a quick run gives no verdict"
+    elif not run.claim.decides:
+        reason = "an experiment, which shows its figures and decides nothing"
     elif run.seeds < run.claim.seeds:
         reason = f"{run.seeds} seeds, where the claim needs {run.claim.seeds}"
     corrected = holm([hypothesis.effect.p_value() for hypothesis in outcome.hypotheses])
@@ -271,14 +280,16 @@ def verdict_row(run: ClaimRun, outcome: Outcome, *, file: Path, minutes: float) 
                 "p": hypothesis.effect.p_value(),
                 "p_holm": p,
                 "smallest_detectable": smallest_difference(hypothesis.effect.error),
-                "verdict": hypothesis.verdict if reason is None else None,
+                "verdict": hypothesis.verdict if reason is None and outcome.undecided_because is None else None,
             }
         )
     primary = [hypothesis.verdict for hypothesis in outcome.hypotheses if hypothesis.primary]
+    verdict = overall(primary) if outcome.undecided_because is None else "undecided"
+    notes = [*([outcome.undecided_because] if outcome.undecided_because else []), *outcome.notes]
     return {
         "id": run.claim.id,
         "statement": run.claim.statement,
-        "verdict": overall(primary) if reason is None else None,
+        "verdict": verdict if reason is None else None,
         "no_verdict_because": reason,
         "hypotheses": rows,
         "seeds": run.seeds,
@@ -287,7 +298,7 @@ def verdict_row(run: ClaimRun, outcome: Outcome, *, file: Path, minutes: float) 
         "commit": commit,
         "command": "pairjax " + shlex.join(sys.argv[1:]),
         "minutes": round(minutes, 1),
-        "notes": list(outcome.notes),
+        "notes": notes,
         "provenance": provenance(device_kind="cpu", device_count=1) | _device(),
     }
 

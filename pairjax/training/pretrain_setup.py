@@ -22,7 +22,7 @@ from pairjax.training.setup import check_fit
 from pairjax.weights import bert_config, copy_tokeniser, load_pretraining, read_encoder_spec, resolve_encoder
 from pairjax.weights.source import read_json
 
-SIZES = {"mini": (4, 256, 4), "small": (4, 512, 8), "base": (12, 768, 12)}
+SIZES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (4, 512, 8), "base": (12, 768, 12)}
 """Layers, width, heads; the feed-forward sublayer is four times as wide."""
 POSITIONS = 512
 HELD_OUT_SEED = 1

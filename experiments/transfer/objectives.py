@@ -1,0 +1,66 @@
+"""What each objective of pretraining brings to tasks on pairs: scores, steps and curves of every arm; no verdict.
+
+Command: PAIRJAX_DATA=DIR pairjax claim experiments/transfer/objectives.py --budget MINUTES
+README.md beside this file says how to rerun it within a budget, what is cut, and what comes out.
+
+Arms: the start alone; MLM, pooler fresh (the reference); MLM + NSP and MLM + SOP, pooler kept and fresh. Tasks:
+coherence, SICK, MRPC, ASSIN 2. Everything else is as in experiments/claims/lemma_1.py, whose encoders and runs are
+shared where the design is the same.
+"""
+
+from dataclasses import replace
+
+from pairjax.base.stats import mean_of_sampled
+from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
+from pairjax.training.transfer import run_transfer
+from pairjax.training.transfer_design import MLM, NSP, NSP_FRESH, SOP, SOP_FRESH, START, TransferDesign
+from pairjax.training.transfer_encoders import PretrainDesign
+from pairjax.training.tuning import TuneConfig
+
+ALL = (START, MLM, NSP, NSP_FRESH, SOP, SOP_FRESH)
+THREE = PretrainDesign(layers=3, steps=340)
+SIX = PretrainDesign(layers=6, steps=600, learning_rate=2e-4, head_multiplier=5.0)
+FULL = TransferDesign(SIX, TuneConfig(steps=150), arms=ALL, rows=1200, dev=250, test=2000)
+DEEP = replace(FULL, tune=TuneConfig(steps=100), arms=(MLM, NSP, NSP_FRESH, SOP), rows=800, dev=150, test=1000)
+LEVELS = (
+    FULL,
+    DEEP,
+    replace(DEEP, pretrain=THREE, arms=ALL),
+    replace(DEEP, pretrain=THREE, tasks=("coherence", "sick", "mrpc")),
+    replace(DEEP, pretrain=replace(THREE, steps=200), tasks=("coherence", "sick"), arms=(MLM, NSP, NSP_FRESH)),
+)
+"""From the largest."""
+POINT, PERCENT = 1.0, 5.0
+
+
+def run(claim: ClaimRun) -> Outcome:
+    board = run_transfer(claim, LEVELS)
+    effects = []
+    for arm in board.design.arms:
+        if arm != MLM:
+            score, steps = (
+                mean_of_sampled([read(task, arm) for task in board.targets]) for read in (board.gain, board.saved)
+            )
+            effects.append(
+                Hypothesis(f"{arm.name}: score", score, POINT, False, "test score less MLM's, mean over tasks")
+            )
+            effects.append(Hypothesis(f"{arm.name}: steps", steps, PERCENT, False, "steps saved, percent of a run"))
+    tables = {
+        "Held-out segments": board.order_table(),
+        "Test score, mean over seeds ± deviation": board.score_table(),
+        "Updates to the goal, mean over seeds ± deviation": board.steps_table(),
+        "Gain over MLM with 95 % intervals": board.gain_table(),
+    }
+    tables |= {f"{task}: dev score by updates done, mean over seeds": board.curve_table(task) for task in board.targets}
+    untaken = [found for origin in board.order_accuracy if (found := board.untaken(origin))]
+    return Outcome(effects, tables, [*board.notes, *board.unlearnt(), *untaken])
+
+
+claim = Claim(
+    id="objectives",
+    statement="What masked tokens, next sentences and sentence order, each pretrained alike, bring to tasks on pairs.",
+    seeds=5,
+    run=run,
+    pooling="pooler",
+    decides=False,
+)
