@@ -4,6 +4,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from pairjax.report.draw import MARKERS, SERIES, SOFT, style, themed, to_svg
 from pairjax.report.figures import standalone
@@ -34,9 +35,10 @@ def cost_figure(found: dict[str, Any]) -> str:
                 axes.plot(at, [row["floor_milliseconds"] for row in rows], "--", color=colour, linewidth=1.0)
             axes.set_xscale("log", base=10 if curve == "pairs" else 2)
             axes.set_yscale("log")
-            if curve != "pairs":
-                axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if curve == "batch" else (1.0,)))
+            for one in (axes.xaxis, axes.yaxis):
+                one.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+                one.set_minor_formatter(NullFormatter())
             axes.set_xlabel(name)
             axes.grid(axis="y")
         panels[0].set_ylabel("milliseconds a pair")
