@@ -66,7 +66,7 @@ from dataclasses import replace
 from pairjax.base.stats import Sampled, mean_of_sampled
 from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
 from pairjax.training.transfer import run_transfer
-from pairjax.training.transfer_board import Board, less
+from pairjax.training.transfer_board import Board
 from pairjax.training.transfer_design import MLM, NSP, TransferDesign
 from pairjax.training.transfer_encoders import PretrainDesign
 from pairjax.training.transfer_tasks import Variant
@@ -106,7 +106,7 @@ def lost(board: Board, variants: list[Variant]) -> Sampled:
     parts = []
     for task in board.design.varied:
         worse = mean_of_sampled([board.gain(task, NSP, variant=variant) for variant in variants])
-        parts.append(less(board.gain(task, NSP), worse))
+        parts.append(board.gain(task, NSP) - worse)
     return mean_of_sampled(parts)
 
 
@@ -121,12 +121,12 @@ def run(claim: ClaimRun) -> Outcome:
     worst = Variant(noise=max(board.design.noises))
     skews = [Variant(skew=skew) for skew in board.design.skews]
     hypotheses = [
-        Hypothesis("D1 distance", less(gains[COHERENCE], others), POINT, True, "gain on coherence less that elsewhere"),
+        Hypothesis("D1 distance", gains[COHERENCE] - others, POINT, True, "gain on coherence less that elsewhere"),
         Hypothesis("N1 noise", lost(board, [worst]), POINT, True, f"gain on clean labels less that at {worst.name}"),
         Hypothesis("R1 representation", lost(board, skews), POINT, True, "gain on all rows less that on skewed ones"),
-        Hypothesis("D2 relations", less(relations, gains[SIMILARITY]), POINT, False, "gain there less on similarity"),
+        Hypothesis("D2 relations", relations - gains[SIMILARITY], POINT, False, "gain there less on similarity"),
         Hypothesis(
-            "D3 steps", less(board.saved(COHERENCE, NSP), steps), PERCENT, False, "D1 in steps saved, percent of a run"
+            "D3 steps", board.saved(COHERENCE, NSP) - steps, PERCENT, False, "D1 in steps saved, percent of a run"
         ),
         Hypothesis("G1 coherence", gains[COHERENCE], POINT, False, "gain on coherence"),
         Hypothesis("G2 elsewhere", others, POINT, False, "mean gain on the other tasks"),

@@ -104,7 +104,7 @@ def run(claim: ClaimRun) -> Outcome:
     rest = mean_of_sampled([over_size(search, task, ("rest",)) for task in tasks])
     pooled = mean_of_sampled([pooled_gain(search, task) for task in tasks])
     # Slices are disjoint and drawn together: resample i of the one goes with resample i of the other.
-    above = Sampled(size.value - rest.value, size.samples - rest.samples)
+    above = size - rest
     found = [
         Hypothesis("A1 over equal size", size, SMALLEST, True, "token attention less a hidden layer of its size"),
         Hypothesis("A2 over none", none, SMALLEST, False, "token attention less a linear head, complex slices"),

@@ -23,6 +23,12 @@ Scores = dict[str, Float64[np.ndarray, " resamples"]]
 Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
 """From counts [resamples, pairs] to each metric's values [resamples]."""
 
+
+def difference_of(one: Statistic, other: Statistic) -> Statistic:
+    """The metric `value` of one less that of the other, on the same resamples."""
+    return lambda counts: {"value": one(counts)["value"] - other(counts)["value"]}
+
+
 ECE_BINS = 15
 LOWER_IS_BETTER = ("nll", "brier", "ece", "mse", "mae")
 
@@ -217,6 +223,14 @@ def spearman(
 
 
 # ---------------------------------------------------------------------------------------------------------------- task
+
+
+def points_of(task: TaskSpec, predicted: Num[np.ndarray, " pairs"], label: Num[np.ndarray, " pairs"]) -> Statistic:
+    """Accuracy of class indices or Spearman's correlation of scores, in points (percent), as the metric `value`."""
+    if task.kind == "classification":
+        right = (predicted == label).astype(np.float64)
+        return lambda counts: {"value": 100.0 * mean(right, counts)}
+    return lambda counts: {"value": 100.0 * spearman(predicted, label, counts)}
 
 
 def check_outputs(task: TaskSpec, outputs: np.ndarray, label: np.ndarray) -> None:

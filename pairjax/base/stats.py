@@ -149,6 +149,10 @@ class Sampled:
     value: float
     samples: Float64[np.ndarray, " resamples"]
 
+    def __sub__(self, other: "Sampled") -> "Sampled":
+        """The difference, resample i with resample i: of two effects whose examples and runs were drawn together."""
+        return Sampled(self.value - other.value, self.samples - other.samples)
+
     def interval(self, *, level: float = LEVEL) -> Interval:
         """Percentile interval."""
         return interval_of(self.value, self.samples, level=level)

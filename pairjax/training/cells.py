@@ -200,11 +200,7 @@ Measure = Callable[[HeadTask, np.ndarray], Statistic]
 
 def main_metric(source: HeadTask, predicted: Float[np.ndarray, " pairs"] | np.ndarray) -> Statistic:
     """Accuracy or Spearman's correlation, in points (percent)."""
-    label = source.label("test")
-    if source.task.kind == "classification":
-        right = (predicted == label).astype(np.float64)
-        return lambda counts: {"value": 100.0 * metrics.mean(right, counts)}
-    return lambda counts: {"value": 100.0 * metrics.spearman(predicted, label, counts)}
+    return metrics.points_of(source.task, predicted, source.label("test"))
 
 
 def class_f1(name: str) -> Measure:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pairjax.base.config import DataConfig, Feature
-from pairjax.base.metrics import Statistic
+from pairjax.base.metrics import Statistic, difference_of
 from pairjax.base.stats import Sampled, two_way_bootstrap
 from pairjax.base.types import PairData, TaskSpec, default_positive
 from pairjax.data.sources import load_pairs
@@ -109,7 +109,7 @@ class Board:
         """One cell's metric less another's, over test pairs and seeds; the same pairs and seeds for both."""
         left = self.statistics(task, one, hidden=hidden, measure=measure)
         right = self.statistics(task, other, hidden=hidden, measure=measure)
-        runs = [_less(a, b) for a, b in zip(left, right, strict=True)]
+        runs = [difference_of(a, b) for a, b in zip(left, right, strict=True)]
         size = len(self.sources[task].rows["test"])
         return two_way_bootstrap(runs, size, resamples=RESAMPLES, seed=seed)["value"]
 
@@ -137,10 +137,6 @@ class Board:
             ]
             lines.append([Cell(features, hidden).name, *cells, f"{mean.mean():.2f}"])
         return lines
-
-
-def _less(one: Statistic, other: Statistic) -> Statistic:
-    return lambda counts: {"value": one(counts)["value"] - other(counts)["value"]}
 
 
 def run_board(run: ClaimRun, wanted: Sequence[Cell]) -> Board:
@@ -197,7 +193,7 @@ def write_gains(board: Board, path: Path) -> None:
         }
         for cell, found in drawn.items():
             base = drawn[Cell(CONCATENATION, cell.hidden)]
-            gain = Sampled(found.value - base.value, found.samples - base.samples)
+            gain = found - base
             row = {"task": task, "combiner": cell.name, "hidden": cell.hidden}
             rows.append(row | {"score": found.interval().to_json(), "gain": gain.interval().to_json()})
     tasks = [

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pairjax.base import metrics
 from pairjax.base.config import FeatureConfig
-from pairjax.base.metrics import Statistic
+from pairjax.base.metrics import difference_of, once, points_of
 from pairjax.base.stats import Sampled, two_way_bootstrap
 from pairjax.base.types import PairData
 from pairjax.training.features import cached_features
@@ -81,19 +80,11 @@ def make_probe_look(tasks: Mapping[str, PairData]) -> Callable[[Path], dict[str,
     return lambda folder: probe_encoder(str(folder / "model" / "encoder"), tasks)
 
 
-def _statistic(data: PairData, predicted: np.ndarray) -> Statistic:
-    """Accuracy of classes or Spearman's correlation of scores over test pairs, in points, as `value`."""
-    label = data.splits["test"].label
-    assert label is not None
-    if data.task.kind == "classification":
-        right = (predicted == label).astype(np.float64)
-        return lambda counts: {"value": 100.0 * metrics.mean(right, counts)}
-    return lambda counts: {"value": 100.0 * metrics.spearman(predicted, label, counts)}
-
-
 def probe_score(data: PairData, predicted: np.ndarray) -> float:
     """A probe's score on test, in points."""
-    return float(_statistic(data, predicted)(metrics.once(len(predicted)))["value"][0])
+    label = data.splits["test"].label
+    assert label is not None
+    return float(points_of(data.task, predicted, label)(once(len(predicted)))["value"][0])
 
 
 def probe_difference(
@@ -107,9 +98,10 @@ def probe_difference(
         other: Likewise; the same runs in the same order.
         seed: Of the bootstrap.
     """
-
-    def less(a: Statistic, b: Statistic) -> Statistic:
-        return lambda counts: {"value": a(counts)["value"] - b(counts)["value"]}
-
-    runs = [less(_statistic(data, a), _statistic(data, b)) for a, b in zip(one, other, strict=True)]
+    label = data.splits["test"].label
+    assert label is not None
+    runs = [
+        difference_of(points_of(data.task, a, label), points_of(data.task, b, label))
+        for a, b in zip(one, other, strict=True)
+    ]
     return two_way_bootstrap(runs, len(data.splits["test"]), resamples=RESAMPLES, seed=seed)["value"]

@@ -28,7 +28,7 @@ from pairjax.base.config import (
     OptimConfig,
     TrainConfig,
 )
-from pairjax.base.metrics import Statistic
+from pairjax.base.metrics import Statistic, difference_of
 from pairjax.base.stats import Sampled, two_way_bootstrap
 from pairjax.base.types import Hypers, PairData, Pairs, Rates
 from pairjax.training.heads import HeadTask, head_program, make_runs
@@ -312,8 +312,8 @@ def difference(pairs: Sequence[Sequence[tuple[Measured, Measured]]], read: Read,
     """
 
     def of_seed(both: Sequence[tuple[Measured, Measured]]) -> Statistic:
-        made = [(read(one), read(other)) for one, other in both]
-        return lambda counts: {"value": np.mean([a(counts)["value"] - b(counts)["value"] for a, b in made], axis=0)}
+        made = [difference_of(read(one), read(other)) for one, other in both]
+        return lambda counts: {"value": np.mean([found(counts)["value"] for found in made], axis=0)}
 
     size = len(pairs[0][0][0].loss)
     return two_way_bootstrap([of_seed(both) for both in pairs], size, resamples=RESAMPLES, seed=seed)["value"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pairjax.base.metrics import Statistic, mean, spearman
+from pairjax.base.metrics import Statistic, difference_of, points_of
 from pairjax.base.stats import Sampled, two_way_bootstrap
 from pairjax.training.transfer_design import MLM, NSP, Arm, TransferDesign, Work
 from pairjax.training.transfer_encoders import Origin
@@ -54,7 +54,7 @@ class Board:
         assert label is not None
         ours, theirs = (self.runs[Work(task, arm, variant)] for arm in (one, other))
         differences = [
-            _less(_statistic(target, label, a.outputs), _statistic(target, label, b.outputs))
+            difference_of(_statistic(target, label, a.outputs), _statistic(target, label, b.outputs))
             for a, b in zip(ours, theirs, strict=True)
         ]
         place = list(self.targets).index(task)
@@ -177,11 +177,6 @@ class Board:
         return table
 
 
-def less(one: Sampled, other: Sampled) -> Sampled:
-    """An effect less another of the same board."""
-    return Sampled(one.value - other.value, one.samples - other.samples)
-
-
 def _smooth(curve: np.ndarray) -> np.ndarray:
     """Means of the last WINDOW scores so far; an undefined one (a run that answers all alike, or diverged) is 0."""
     total = np.concatenate([[0.0], np.cumsum(np.nan_to_num(curve))])
@@ -203,14 +198,11 @@ def _shown(effect: Sampled) -> str:
 def _statistic(target: Target, label: np.ndarray, outputs: np.ndarray) -> Statistic:
     if target.data.task.kind == "classification":
         # A run that diverged is right nowhere.
-        right = (np.isfinite(outputs).all(axis=1) & (outputs.argmax(axis=1) == label)).astype(np.float64)
-        return lambda counts: {"value": 100.0 * mean(right, counts)}
-    score = np.nan_to_num(outputs[:, 0].astype(np.float64))
-    return lambda counts: {"value": 100.0 * np.nan_to_num(spearman(score, label, counts))}
-
-
-def _less(one: Statistic, other: Statistic) -> Statistic:
-    return lambda counts: {"value": one(counts)["value"] - other(counts)["value"]}
+        predicted = np.where(np.isfinite(outputs).all(axis=1), outputs.argmax(axis=1), -1)
+    else:
+        predicted = np.nan_to_num(outputs[:, 0].astype(np.float64))
+    found = points_of(target.data.task, predicted, label)
+    return lambda counts: {"value": np.nan_to_num(found(counts)["value"])}
 
 
 def _constant(value: float) -> Statistic:
