@@ -60,13 +60,10 @@ from dataclasses import replace
 from pairjax.base.stats import Sampled, mean_of_sampled
 from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
 from pairjax.training.transfer import run_transfer
-from pairjax.training.transfer_design import MLM, NSP, NSP_FRESH, SOP, SOP_FRESH, TransferDesign
-from pairjax.training.transfer_encoders import PretrainDesign
+from pairjax.training.transfer_design import MLM, NSP, NSP_FRESH, SIX, SOP, SOP_FRESH, THREE, TransferDesign
 from pairjax.training.tuning import TuneConfig
 
 ALL, FEW = (MLM, NSP, NSP_FRESH, SOP, SOP_FRESH), (MLM, NSP, NSP_FRESH)
-THREE = PretrainDesign(layers=3, steps=340)
-SIX = PretrainDesign(layers=6, steps=600, learning_rate=2e-4, head_multiplier=5.0)
 FULL = TransferDesign(SIX, TuneConfig(steps=150), arms=ALL, rows=1200, dev=250, test=2000)
 DEEP = replace(FULL, tune=TuneConfig(steps=100), arms=FEW, rows=800, dev=150, test=1000)
 SHORT = replace(DEEP, pretrain=THREE, tasks=("coherence", "sick", "mrpc"))
@@ -107,13 +104,7 @@ def run(claim: ClaimRun) -> Outcome:
     notes = [*board.notes, *board.unlearnt()]
     if hypotheses[0].verdict == "supported" and hypotheses[2].verdict != "supported":
         notes.append("the gain is carried by coherence, which is the pretraining task itself")
-    tables = {
-        "Held-out segments": board.order_table(),
-        "Test score, mean over seeds ± deviation": board.score_table(),
-        "Updates to the goal, mean over seeds ± deviation": board.steps_table(),
-        "Gain over MLM with 95 % intervals": board.gain_table(),
-    }
-    return Outcome(hypotheses, tables, notes, undecided_because=board.untaken("nsp"))
+    return Outcome(hypotheses, board.tables(), notes, undecided_because=board.untaken("nsp"))
 
 
 claim = Claim(

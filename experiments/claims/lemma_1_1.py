@@ -67,13 +67,10 @@ from pairjax.base.stats import Sampled, mean_of_sampled
 from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
 from pairjax.training.transfer import run_transfer
 from pairjax.training.transfer_board import Board
-from pairjax.training.transfer_design import MLM, NSP, TransferDesign
-from pairjax.training.transfer_encoders import PretrainDesign
+from pairjax.training.transfer_design import MLM, NSP, SIX, THREE, TransferDesign
 from pairjax.training.transfer_tasks import Variant
 from pairjax.training.tuning import TuneConfig
 
-THREE = PretrainDesign(layers=3, steps=340)
-SIX = PretrainDesign(layers=6, steps=600, learning_rate=2e-4, head_multiplier=5.0)
 FULL = TransferDesign(
     SIX,
     TuneConfig(steps=100),

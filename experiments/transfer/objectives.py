@@ -13,13 +13,10 @@ from dataclasses import replace
 from pairjax.base.stats import mean_of_sampled
 from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
 from pairjax.training.transfer import run_transfer
-from pairjax.training.transfer_design import MLM, NSP, NSP_FRESH, SOP, SOP_FRESH, START, TransferDesign
-from pairjax.training.transfer_encoders import PretrainDesign
+from pairjax.training.transfer_design import MLM, NSP, NSP_FRESH, SIX, SOP, SOP_FRESH, START, THREE, TransferDesign
 from pairjax.training.tuning import TuneConfig
 
 ALL = (START, MLM, NSP, NSP_FRESH, SOP, SOP_FRESH)
-THREE = PretrainDesign(layers=3, steps=340)
-SIX = PretrainDesign(layers=6, steps=600, learning_rate=2e-4, head_multiplier=5.0)
 FULL = TransferDesign(SIX, TuneConfig(steps=150), arms=ALL, rows=1200, dev=250, test=2000)
 DEEP = replace(FULL, tune=TuneConfig(steps=100), arms=(MLM, NSP, NSP_FRESH, SOP), rows=800, dev=150, test=1000)
 LEVELS = (
@@ -45,13 +42,9 @@ def run(claim: ClaimRun) -> Outcome:
                 Hypothesis(f"{arm.name}: score", score, POINT, False, "test score less MLM's, mean over tasks")
             )
             effects.append(Hypothesis(f"{arm.name}: steps", steps, PERCENT, False, "steps saved, percent of a run"))
-    tables = {
-        "Held-out segments": board.order_table(),
-        "Test score, mean over seeds ± deviation": board.score_table(),
-        "Updates to the goal, mean over seeds ± deviation": board.steps_table(),
-        "Gain over MLM with 95 % intervals": board.gain_table(),
+    tables = board.tables() | {
+        f"{task}: dev score by updates done, mean over seeds": board.curve_table(task) for task in board.targets
     }
-    tables |= {f"{task}: dev score by updates done, mean over seeds": board.curve_table(task) for task in board.targets}
     untaken = [found for origin in board.order_accuracy if (found := board.untaken(origin))]
     return Outcome(effects, tables, [*board.notes, *board.unlearnt(), *untaken])
 

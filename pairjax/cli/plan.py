@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,7 +102,7 @@ def _parse(args: Sequence[str]) -> tuple[PlanOptions, Any]:
 def _with_count(args: Sequence[str]) -> list[str]:
     """`--cpu` alone as `--cpu 1`."""
     found: list[str] = []
-    for arg, after in zip(args, [*args[1:], ""], strict=False):
+    for arg, after in pairwise([*args, ""]):
         found += [arg, "1"] if arg == "--cpu" and not after.lstrip("-").isdigit() else [arg]
     return found
 

@@ -47,10 +47,9 @@ def _documents(source: Source) -> list[list[str]]:
     return [document for document in found if len(document) > 1]
 
 
-def _chosen(source: Source, numbers: Sequence[int]) -> Iterator[str | None]:
-    documents = _documents(source)
-    for number in numbers:
-        yield from documents[number]
+def _sentences(documents: Sequence[Sequence[str]]) -> Iterator[str | None]:
+    for document in documents:
+        yield from document
         yield None
 
 
@@ -61,7 +60,8 @@ def deal_documents(source: Source, *, seed: Sequence[int]) -> dict[str, Source]:
         source: At least three times FEWEST documents.
         seed: Of the deal.
     """
-    count = len(_documents(source))
+    documents = _documents(source)
+    count = len(documents)
     if count < 3 * FEWEST:
         return {}
     order = np.random.default_rng(seed).permutation(count).tolist()
@@ -71,7 +71,7 @@ def deal_documents(source: Source, *, seed: Sequence[int]) -> dict[str, Source]:
         split: Source(
             f"{source.name} ({split})",
             source.digest,
-            partial(_chosen, source, sorted(numbers)),
+            partial(_sentences, [documents[number] for number in sorted(numbers)]),
             f"{source.reading}, documents {sorted(numbers)}",
         )
         for split, numbers in parts.items()

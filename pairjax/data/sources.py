@@ -8,6 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from pairjax.base.config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import PairData, Pairs, TaskSpec
@@ -265,6 +267,13 @@ def take_rows(pairs: Pairs, rows: Any) -> Pairs:
         label=None if pairs.label is None else pairs.label[chosen],
         where=tuple(pairs.where[row] for row in chosen) if pairs.where else (),
     )
+
+
+def sample_rows(pairs: Pairs, most: int) -> Pairs:
+    """At most so many pairs, a fixed sample in their order; the pairs themselves where there are no more."""
+    if len(pairs) <= most:
+        return pairs
+    return take_rows(pairs, np.sort(np.random.default_rng(0).permutation(len(pairs))[:most]))
 
 
 def _with_dev_cut(splits: Mapping[str, Pairs], task: TaskSpec, config: DataConfig) -> tuple[dict[str, Pairs], str]:

@@ -17,7 +17,7 @@ from jaxtyping import Float, Float64
 from pairjax.base import metrics
 from pairjax.base.config import CombineConfig, Feature, HeadConfig, ModelConfig, OptimConfig
 from pairjax.base.metrics import Statistic
-from pairjax.base.types import Hypers, Rates
+from pairjax.base.types import Hypers, Rates, TaskSpec
 from pairjax.training.heads import HeadTask, head_program, make_runs, scores_of
 from pairjax.training.population import Trained, load_chunk, make_hypers, save_chunk, train_population
 
@@ -105,17 +105,21 @@ def hidden_width(source: HeadTask, cell: Cell, design: CellDesign) -> int:
     return max(1, round((design.hidden_parameters - source.task.outputs) / (inputs + 1 + source.task.outputs)))
 
 
-def noisy_target(source: HeadTask, noise: float, *, seed: int = 0) -> np.ndarray:
-    """Targets of all rows with a share of train's made wrong: another class by lot, or scores dealt out anew."""
-    target, generator = source.target.copy(), np.random.default_rng(seed)
-    rows = source.rows["train"]
-    chosen = generator.permutation(rows)[: round(noise * len(rows))]
-    if source.task.kind == "regression":
-        target[chosen] = target[generator.permutation(chosen)]
+def make_wrong(label: np.ndarray, rows: np.ndarray, task: TaskSpec, generator: np.random.Generator) -> np.ndarray:
+    """Labels with those of some rows made wrong: another class by lot, or scores dealt out anew among the rows."""
+    label = label.copy()
+    if task.kind == "regression":
+        label[rows] = label[generator.permutation(rows)]
     else:
-        shift = generator.integers(1, source.task.outputs, len(chosen))
-        target[chosen] = (target[chosen] + shift) % source.task.outputs
-    return target
+        label[rows] = (label[rows] + generator.integers(1, task.outputs, len(rows))) % task.outputs
+    return label
+
+
+def noisy_target(source: HeadTask, noise: float, *, seed: int = 0) -> np.ndarray:
+    """Targets of all rows with a share of train's made wrong (`make_wrong`)."""
+    generator, rows = np.random.default_rng(seed), source.rows["train"]
+    chosen = generator.permutation(rows)[: round(noise * len(rows))]
+    return make_wrong(source.target, chosen, source.task, generator)
 
 
 def cell_identity(source: HeadTask, cell: Cell, design: CellDesign) -> str:

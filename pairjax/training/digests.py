@@ -1,4 +1,4 @@
-"""Digests of a checkpoint's files: what `digests/STEP.json` says, how it is written, read and compared.
+"""SHA-256 of a task's pairs and of a checkpoint's files: what `digests/STEP.json` says, how it is written and compared.
 
 {"format": 1, "step": 30, "metric": 0.91, "identity": "...", "files": {"state/d/0a...": [bytes, SHA-256], ...},
  "seal": SHA-256 of all that}
@@ -7,10 +7,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pairjax.base.types import PairData
 from pairjax.training.rundir import to_json
 
 FORMAT = 1
@@ -24,6 +25,16 @@ class Digest:
     metric: int | float | None
     identity: str
     files: Mapping[str, tuple[int, str]]
+
+
+def hash_pairs(data: PairData) -> "hashlib._Hash":
+    """SHA-256 of a task, its texts and its labels, to which more may be added."""
+    digest = hashlib.sha256(json.dumps(asdict(data.task)).encode())
+    for name in sorted(data.splits):
+        pairs = data.splits[name]
+        digest.update(to_json([name, pairs.first, pairs.second]).encode("utf-8", "surrogatepass"))
+        digest.update(b"" if pairs.label is None else pairs.label.tobytes())
+    return digest
 
 
 def _hash_file(path: Path) -> tuple[int, str]:

@@ -111,7 +111,8 @@ def _hash(*parts: bytes) -> str:
     return digest.hexdigest()
 
 
-def _weights_hash(folder: Path) -> str:
+def weights_hash(folder: Path) -> str:
+    """Of an encoder's config.json and safetensors files."""
     names = sorted(path.name for path in folder.glob("*.safetensors*"))
     parts = [(folder / "config.json").read_bytes()]
     for name in names:
@@ -243,7 +244,7 @@ def cached_features(
     identity = {
         "format": FORMAT,
         "encoder": config.encoder,
-        "weights": _weights_hash(source),
+        "weights": weights_hash(source),
         "tokenizer": _tokenizer_hash(tokenizer),
         "texts": _hash(*(text.encode("utf-8", "surrogatepass") for text in texts)),
         "pooling": config.pooling,

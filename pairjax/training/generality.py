@@ -4,7 +4,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,12 @@ from pairjax.base.config import FeatureConfig
 from pairjax.base.metrics import difference_of, once, points_of
 from pairjax.base.stats import Sampled, two_way_bootstrap
 from pairjax.base.types import PairData
+from pairjax.data.sources import sample_rows
+from pairjax.training.digests import hash_pairs
 from pairjax.training.features import cached_features
 from pairjax.training.population import load_chunk, save_chunk
 from pairjax.training.probes import linear_probe
-from pairjax.training.small_data import RESAMPLES, take
+from pairjax.training.small_data import RESAMPLES
 
 CUT = {"train": 600, "dev": 300, "test": 1000}
 """Most pairs of each split that a probe reads; encoding them is what costs."""
@@ -24,11 +26,7 @@ CUT = {"train": 600, "dev": 300, "test": 1000}
 
 def cut(data: PairData, sizes: Mapping[str, int] = CUT) -> PairData:
     """The task with a fixed sample of each split."""
-    splits = {}
-    for split, size in sizes.items():
-        pairs = data.splits[split]
-        splits[split] = take(pairs, np.sort(np.random.default_rng(0).permutation(len(pairs))[:size]))
-    return replace(data, splits=splits)
+    return replace(data, splits={split: sample_rows(data.splits[split], size) for split, size in sizes.items()})
 
 
 def probe_encoder(encoder: str, tasks: Mapping[str, PairData]) -> dict[str, np.ndarray]:
@@ -57,10 +55,7 @@ def probes_key(tasks: Mapping[str, PairData]) -> str:
     """Names what `probe_encoder` measures on these tasks."""
     digest = hashlib.sha256(b"linear probes 1")
     for name, data in tasks.items():
-        digest.update(f"{name} {asdict(data.task)}".encode())
-        for split, pairs in data.splits.items():
-            label = np.asarray(pairs.label)
-            digest.update(f"{split} {pairs.first} {pairs.second}".encode() + label.tobytes())
+        digest.update(name.encode() + hash_pairs(data).digest())
     return digest.hexdigest()[:20]
 
 

@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from pairjax.base.errors import UserError
+from pairjax.base.metrics import once, points_of
 from pairjax.base.types import PairData, Pairs
 
 NEGATIONS = frozenset(
@@ -191,12 +192,10 @@ def linear_probe(
     scaled = {split: scaler.transform(values) for split, values in inputs.items()}
     best, chosen = -np.inf, np.zeros(len(inputs["test"]))
     for strength in STRENGTHS:
-        if data.task.kind == "regression":
-            model = Ridge(alpha=1.0 / strength).fit(scaled["train"], train)
-            found = float(np.corrcoef(rankdata(model.predict(scaled["dev"])), rankdata(dev))[0, 1])
-        else:
-            model = LogisticRegression(C=strength, max_iter=1000).fit(scaled["train"], train)
-            found = float(np.mean(model.predict(scaled["dev"]) == dev))
+        regression = data.task.kind == "regression"
+        model = Ridge(alpha=1.0 / strength) if regression else LogisticRegression(C=strength, max_iter=1000)
+        model.fit(scaled["train"], train)
+        found = points_of(data.task, model.predict(scaled["dev"]), dev)(once(len(dev)))["value"][0]
         if found > best:
             best, chosen = found, model.predict(scaled["test"])
     return chosen.astype(np.float64)

@@ -72,6 +72,11 @@ def use_compilation_cache(folder: str | None) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def compilation_cache() -> str:
+    """The folder that `use_compilation_cache` named in this process; '' for none."""
+    return jax.config.values["jax_compilation_cache_dir"] or ""
+
+
 def plain_config(config: Config, *, pooling: str | None = None) -> dict[str, Any]:
     """The config as plain data, for JSON; a combiner of one's own by its name.
 

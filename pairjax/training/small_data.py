@@ -30,7 +30,8 @@ from pairjax.base.config import (
 )
 from pairjax.base.metrics import Statistic, difference_of
 from pairjax.base.stats import Sampled, two_way_bootstrap
-from pairjax.base.types import Hypers, PairData, Pairs, Rates
+from pairjax.base.types import Hypers, PairData, Rates
+from pairjax.data.sources import sample_rows, take_rows
 from pairjax.training.heads import HeadTask, head_program, make_runs
 from pairjax.training.population import make_hypers, train_population
 from pairjax.training.predict import load
@@ -109,16 +110,10 @@ def subset(data: PairData, size: int, *, seed: int) -> Int[np.ndarray, " size"]:
     return np.sort(rows)
 
 
-def take(pairs: Pairs, rows: Int[np.ndarray, " _"]) -> Pairs:
-    """Some rows of a split."""
-    assert pairs.label is not None
-    return Pairs(tuple(pairs.first[i] for i in rows), tuple(pairs.second[i] for i in rows), pairs.label[rows])
-
-
 def write_pairs(data: PairData, rows: Int[np.ndarray, " _"], folder: Path) -> Path:
     """A data folder of these rows of train, and dev, named by its content."""
     texts = {}
-    for split, pairs in {"train": take(data.splits["train"], rows), "dev": data.splits["dev"]}.items():
+    for split, pairs in {"train": take_rows(data.splits["train"], rows), "dev": data.splits["dev"]}.items():
         assert pairs.label is not None
         lines = [
             to_json({"sentence1": a, "sentence2": b, "label": data.task.labels[int(label)]}) + "\n"
@@ -171,7 +166,7 @@ def losses_and_hits(
 
 def make_look(data: PairData, rows: Int[np.ndarray, " _"], more: Look) -> Look:
     """What is kept of a tuned run: losses and hits by split, and `more` under its own names."""
-    splits = {"train": take(data.splits["train"], rows[:SCORED_TRAIN]), "dev": data.splits["dev"]}
+    splits = {"train": take_rows(data.splits["train"], rows[:SCORED_TRAIN]), "dev": data.splits["dev"]}
     splits["test"] = data.splits["test"]
 
     def look(folder: Path) -> dict[str, np.ndarray]:
@@ -321,8 +316,5 @@ def difference(pairs: Sequence[Sequence[tuple[Measured, Measured]]], read: Read,
 
 def cut_test(data: PairData, rows: int) -> PairData:
     """The task with a fixed sample of its test pairs, where it has more."""
-    test = data.splits["test"]
-    if len(test) <= rows:
-        return data
-    chosen = np.sort(np.random.default_rng(0).permutation(len(test))[:rows])
-    return replace(data, splits={**data.splits, "test": take(test, chosen)})
+    test = sample_rows(data.splits["test"], rows)
+    return data if test is data.splits["test"] else replace(data, splits={**data.splits, "test": test})

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from pairjax.training.claims import ClaimRun, data_folder
+from pairjax.training.digests import hash_pairs
 from pairjax.training.population import load_chunk, save_chunk
 from pairjax.training.transfer_board import Board
 from pairjax.training.transfer_design import TransferDesign, Work, choose_design, quick
@@ -100,7 +101,7 @@ def _tune_all(
     """All runs of a task; those from one encoder follow one another, so that it is read once."""
     todo = [one for one in design.work() if one.task == target.name]
     found: dict[Work, list[Tuned]] = {one: [] for one in todo}
-    content = _digest(target)
+    content = hash_pairs(target.data).hexdigest()
     read = lru_cache(maxsize=1)(lambda folder: tuner.read(folder / "model" / "encoder"))
     for seed in range(run.seeds):
         for one in sorted(todo, key=lambda one: one.arm.origin):
@@ -123,12 +124,3 @@ def _tune_all(
                 )
             found[one].append(Tuned(kept["curve"], kept["outputs"], float(kept["score"])))
     return found
-
-
-def _digest(target: Target) -> str:
-    """SHA-256 of a task's texts and labels."""
-    running = hashlib.sha256()
-    for split, pairs in sorted(target.data.splits.items()):
-        running.update(json.dumps([split, pairs.first, pairs.second]).encode())
-        running.update(np.ascontiguousarray(pairs.label).tobytes())
-    return running.hexdigest()

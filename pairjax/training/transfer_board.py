@@ -124,6 +124,15 @@ class Board:
             f"of its intervals over documents, {low:.3f}, is not above 0.5"
         )
 
+    def tables(self) -> dict[str, list[list[str]]]:
+        """What every experiment shows, by title."""
+        return {
+            "Held-out segments": self.order_table(),
+            "Test score, mean over seeds ± deviation": self.score_table(),
+            "Updates to the goal, mean over seeds ± deviation": self.steps_table(),
+            "Gain over MLM with 95 % intervals": self.gain_table(),
+        }
+
     def score_table(self) -> list[list[str]]:
         """Test scores, mean over seeds ± deviation, one row an arm."""
         return self._by_arm(lambda work: _spread([run.score for run in self.runs[work]], digits=2))

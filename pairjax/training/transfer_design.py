@@ -10,6 +10,10 @@ from pairjax.training.transfer_tasks import CLEAN, Skew, Variant
 from pairjax.training.tuning import Pooler, TuneConfig
 
 FEWEST_SEEDS = 2
+THREE = PretrainDesign(layers=3, steps=340)
+SIX = PretrainDesign(layers=6, steps=600, learning_rate=2e-4, head_multiplier=5.0)
+"""How encoders are pretrained where the budget is small, and where it is large: the same in all experiments, which so
+share them."""
 
 
 class Arm(NamedTuple):

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 from rich.console import Console
 
 from pairjax.base.config import DropoutConfig, OptimConfig, RunConfig, TrainConfig
@@ -28,8 +27,10 @@ from pairjax.base.pretrain_config import (
     PretrainModelConfig,
 )
 from pairjax.data.corpus_sources import Source, rule_source, text_sources
+from pairjax.training.features import weights_hash
 from pairjax.training.pretrain import pretrain
 from pairjax.training.rundir import write_json, write_text
+from pairjax.training.setup import compilation_cache
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, save_encoder
 from pairjax.weights.source import read_json
 
@@ -148,7 +149,7 @@ class Encoders:
         found = texts.sources()
         self.held_out = found["held_out"]
         digests = {name: [source.digest for source in sources] for name, sources in found.items()}
-        self._weights = _weights_digest(self._source)
+        self._weights = weights_hash(self._source)
         self._base = {"format": FORMAT, "texts": digests, "source": self._weights}
 
     def path(self, origin: Origin, seed: int) -> Path:
@@ -227,14 +228,6 @@ class Encoders:
         return hashlib.sha256(json.dumps([self._base, plain], sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _weights_digest(folder: Path) -> str:
-    running = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            running.update(hashlib.file_digest(file, "sha256").digest())
-    return running.hexdigest()
-
-
 def _run(config: PretrainConfig, folder: Path) -> None:
     """A pretraining run, begun or gone on with; its checkpoints go when it is done."""
     begun = (folder / "config.json").is_file()
@@ -245,7 +238,7 @@ def _run(config: PretrainConfig, folder: Path) -> None:
         resume=begun,
         keep_checkpoints=1,
         progress=False,
-        compilation_cache=jax.config.values["jax_compilation_cache_dir"] or "",
+        compilation_cache=compilation_cache(),
     )
     done = pretrain(replace(config, run=run), console=Console(quiet=True))
     if done.result is None:

@@ -1,7 +1,7 @@
 """Target tasks of the transfer experiment, and what of their training data a run gets: few rows, noise, a skew."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,8 @@ from pairjax.base.types import PairData, Pairs
 from pairjax.data.coherence import coherence_pairs
 from pairjax.data.corpus_sources import Source
 from pairjax.data.encode import load_tokenizer
-from pairjax.data.sources import load_pairs
+from pairjax.data.sources import load_pairs, sample_rows
+from pairjax.training.cells import make_wrong
 from pairjax.training.claims import real_pairs
 from pairjax.weights import read_encoder_spec
 
@@ -81,23 +82,9 @@ class Target:
         if variant.skew != "none":
             pool = np.sort(np.argsort(self.lean[variant.skew], kind="stable")[: len(train) // 2])
         drawn = generator.permutation(pool)[:rows].astype(np.int64)
-        label = train.label.copy()
         # As many rows of each noise level are changed as the level says, and a higher level changes those of a lower.
         wrong = drawn[: round(variant.noise * len(drawn))]
-        if self.data.task.kind == "regression":
-            label[wrong] = label[generator.permutation(wrong)]
-        else:
-            classes = self.data.task.outputs
-            label[wrong] = (label[wrong] + generator.integers(1, classes, len(wrong))) % classes
-        return drawn, label
-
-
-def _cut(pairs: Pairs, size: int) -> Pairs:
-    """The first rows of a fixed shuffle."""
-    if len(pairs) <= size or pairs.label is None:
-        return pairs
-    rows = np.random.default_rng(0).permutation(len(pairs))[:size]
-    return Pairs(tuple(pairs.first[i] for i in rows), tuple(pairs.second[i] for i in rows), pairs.label[rows])
+        return drawn, make_wrong(train.label, wrong, self.data.task, generator)
 
 
 def _leanings(train: Pairs) -> dict[Skew, np.ndarray]:
@@ -145,11 +132,7 @@ def load_target(
         )
         data, group = made.data, made.document["test"]
     else:
-        loaders: dict[bool, Callable[[], PairData]] = {
-            True: lambda: load_pairs(RULES[name]),
-            False: lambda: real_pairs(name),
-        }
-        data = loaders[rules]()
-        cut = {split: _cut(data.splits[split], size) for split, size in zip(("dev", "test"), sizes, strict=True)}
+        data = load_pairs(RULES[name]) if rules else real_pairs(name)
+        cut = {split: sample_rows(data.splits[split], size) for split, size in zip(("dev", "test"), sizes, strict=True)}
         data = replace(data, splits={"train": data.splits["train"], **cut})
     return Target(name, data, group, _leanings(data.splits["train"]) if lean else {})

@@ -16,6 +16,7 @@ from jaxtyping import Int64
 from pairjax.base.config import Config
 from pairjax.base.types import PairData
 from pairjax.data.sources import take_rows
+from pairjax.training.digests import hash_pairs
 from pairjax.training.rundir import storage_error, to_json, write_json
 from pairjax.training.search import DEV
 from pairjax.training.setup import plain_config
@@ -110,11 +111,7 @@ class SweepData:
 
     def key(self) -> str:
         """SHA-256 of pairs, labels and folds."""
-        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self.data.task)).encode())
-        for name in sorted(self.data.splits):
-            pairs = self.data.splits[name]
-            digest.update(to_json([name, pairs.first, pairs.second]).encode("utf-8", "surrogatepass"))
-            digest.update(b"" if pairs.label is None else pairs.label.tobytes())
+        digest = hash_pairs(self.data)
         digest.update(self.fold.tobytes())
         return digest.hexdigest()
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import jax
 import numpy as np
 from rich.console import Console
 
@@ -15,7 +14,7 @@ from pairjax.base.config import Config, RunConfig
 from pairjax.training.claims import BudgetSpentError
 from pairjax.training.finetune import train
 from pairjax.training.population import load_chunk, save_chunk
-from pairjax.training.setup import plain_config
+from pairjax.training.setup import compilation_cache, plain_config
 
 FORMAT = 1
 MEASURED = "measured.npz"
@@ -59,14 +58,13 @@ def run_unit(config: Config, folder: Path, *, look: Look, what: str) -> dict[str
         return found
     if not ((place / "result.json").is_file() and (place / "model").is_dir()):
         begun = any((place / "checkpoints" / "digests").glob("*.json"))
-        cache = str(getattr(jax.config, "jax_compilation_cache_dir", None) or "")
         run = RunConfig(
             dir=str(place),
             resume=begun,
             overwrite=not begun,
             keep_checkpoints=1,
             progress=False,
-            compilation_cache=cache,
+            compilation_cache=compilation_cache(),
         )
         if train(replace(config, run=run), console=Console(quiet=True)).result is None:
             raise BudgetSpentError
