@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
-from scipy.optimize import minimize_scalar
 
 from pairjax.base.metrics import nll_each
 
@@ -23,6 +22,8 @@ def fit_temperature(logits: Float[np.ndarray, "pairs classes"], label: Int[np.nd
         logits: On dev.
         label: Class indices.
     """
+    from scipy.optimize import minimize_scalar
+
     best = logits.max(axis=1)
     right = (np.take_along_axis(logits, label[:, None].astype(np.int64), axis=1)[:, 0] >= best).all()
     if len(label) == 0 or right or np.ptp(logits, axis=1).max() == 0:

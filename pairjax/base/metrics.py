@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64, Int, Int64, Num
-from scipy.special import log_softmax, softmax
 
 from pairjax.base.errors import DivergedError, UserError
 from pairjax.base.types import TaskSpec
@@ -138,6 +137,8 @@ def probabilities(
     logits: Float[np.ndarray, "pairs classes"], *, temperature: float = 1.0
 ) -> Float64[np.ndarray, "pairs classes"]:
     """softmax(logits / temperature), in float64."""
+    from scipy.special import softmax
+
     return softmax(logits.astype(np.float64) / temperature, axis=-1)
 
 
@@ -145,6 +146,8 @@ def nll_each(
     logits: Float[np.ndarray, "pairs classes"], label: Int[np.ndarray, " pairs"], *, temperature: float = 1.0
 ) -> Float64[np.ndarray, " pairs"]:
     """Negative log-likelihood of each pair's class, in nats."""
+    from scipy.special import log_softmax
+
     log_probability = log_softmax(logits.astype(np.float64) / temperature, axis=-1)
     return -np.take_along_axis(log_probability, label[:, None].astype(np.int64), axis=-1)[:, 0]
 

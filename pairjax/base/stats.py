@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int
-from scipy.stats import t as student
 
 from pairjax.base.metrics import Statistic, once
 
@@ -276,6 +275,8 @@ def mean_and_spread(values: Sequence[float], *, overlap: float = 0.0) -> Spread:
     Raises:
         ValueError: There are no runs.
     """
+    from scipy.stats import t as student
+
     if not values:
         raise ValueError("no runs to take the mean of")
     runs, mean = len(values), float(np.mean(values))

@@ -41,17 +41,17 @@ def main(args: Sequence[str]) -> int:
     options = parse(ClaimOptions, args, prog="pairjax claim", description=ClaimOptions.__doc__ or "")
     module = load_experiment(options.file, defines="claim")
 
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from pairjax.training.claims import BudgetSpentError, Claim, ClaimRun, hypothesis_table, verdict_row, write_outcome
+    from pairjax.training.present import table_console
     from pairjax.training.setup import use_compilation_cache
 
     claim = module.claim
     if not isinstance(claim, Claim):
         raise UserError(f"{options.file}: claim is no Claim", got=type(claim).__name__, expected="claim = Claim(...)")
-    console = Console(stderr=True)
+    console = table_console()
     use_compilation_cache(options.compilation_cache)
     root = Path(options.dir) / "quick" if options.quick else Path(options.dir)
     began = time.monotonic()

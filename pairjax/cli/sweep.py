@@ -109,14 +109,13 @@ def main(args: Sequence[str]) -> int:
     folder = Path(options.dir or f"runs/sweep_{name}")
     _check_folder(folder)
 
-    from rich.console import Console
-
+    from pairjax.training.present import table_console
     from pairjax.training.setup import use_compilation_cache
     from pairjax.training.sweep import Sweep, SweepDesign, without_choice
     from pairjax.training.sweep_runs import StoppedError
     from pairjax.training.trials import Trial
 
-    console = Console(stderr=True)
+    console = table_console()
 
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -4,11 +4,13 @@ Orbax commits a step's folder whole, but its array data carries no checksum, so 
 Beside the steps stands `digests/STEP.json`, written once the step is committed: SHA-256 of every file, the step's
 metric and the run it belongs to, and a SHA-256 of all that. A step counts as finished when its digest is there;
 `restore` reads every file again before it believes it. Retention is ours for the same reason: an old checkpoint goes
-only after a newer one has its digest, whatever is killed in between.
+only after a newer one has its digest, whatever is killed in between. Orbax takes a second to import, so that it is
+asked for at the first save or restore and not before a run's first step.
 
     checkpoints/20/...  checkpoints/30/...  checkpoints/digests/20.json  checkpoints/digests/30.json
 """
 
+import functools
 import json
 import logging
 import math
@@ -23,7 +25,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from pairjax.base.errors import UserError
@@ -80,10 +81,15 @@ class Checkpointer:
         try:
             if is_main():
                 (self._folder / "digests").mkdir(parents=True, exist_ok=True)
-            options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True, prevent_write_metrics=True)
-            self._manager = ocp.CheckpointManager(self._folder, options=options)
         except OSError as error:
             raise storage_error(f"{folder}: checkpoints cannot be written", error) or error from error
+
+    @functools.cached_property
+    def _manager(self) -> Any:
+        import orbax.checkpoint as ocp
+
+        options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True, prevent_write_metrics=True)
+        return ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, step: int, state: Any, *, host: Mapping[str, Any], metric: int | float | None = None) -> bool:
         """Begins to save; the state may be donated or changed as soon as this returns.
@@ -103,6 +109,8 @@ class Checkpointer:
         Raises:
             UserError: This save, or the one before, could not be written (the disk is full): says what is kept.
         """
+        import orbax.checkpoint as ocp
+
         self.wait()
         if step in self._finished():
             return False
@@ -175,6 +183,8 @@ class Checkpointer:
             UserError: No checkpoint is whole, or that of `step` is not: names the step and the file. Or it fits
                 another model: names the path, shapes and dtypes.
         """
+        import orbax.checkpoint as ocp
+
         self.wait()
         chosen, notes = self._choose(step)
         place = f"{self._shown}/{chosen}"
@@ -206,7 +216,8 @@ class Checkpointer:
             self.wait()
         finally:
             try:
-                self._manager.close()
+                if "_manager" in vars(self):
+                    self._manager.close()
             except Exception as error:
                 # Orbax tells again of a save that failed, perhaps of another of its files.
                 if not self._failed:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import softmax
 
 from pairjax.base.config import MeshConfig
 from pairjax.base.errors import UserError
+from pairjax.base.metrics import probabilities
 from pairjax.base.types import TaskSpec
 from pairjax.data.encode import EncodedPairs, encode_pairs, load_tokenizer
 from pairjax.data.layout import Layout
@@ -63,11 +63,11 @@ def predictions_from(
     """Outputs (logits, or scores in the data's units) to answers."""
     if task.kind == "regression":
         return [Prediction(None, {}, score=float(value)) for value in outputs[:, 0]]
-    probabilities = softmax(outputs.astype(np.float64) / temperature, axis=-1)
+    rows = probabilities(outputs, temperature=temperature)
     chosen = outputs.argmax(axis=-1)
     positive = task.positive_index
     found = []
-    for row, best in zip(probabilities, chosen, strict=True):
+    for row, best in zip(rows, chosen, strict=True):
         at_threshold = None
         if positive is not None and threshold is not None:
             at_threshold = task.labels[positive if row[positive] >= threshold else 1 - positive]

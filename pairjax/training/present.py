@@ -44,6 +44,13 @@ BASELINE_NAMES = {
 }
 LABEL_WIDTH = 20
 WIDTH = 78
+LOG_WIDTH = 160
+
+
+def table_console() -> Console:
+    """Standard error for wide tables: as wide as the terminal; in a log, which wraps nothing, wide enough for them."""
+    console = Console(stderr=True)
+    return console if console.is_terminal else Console(stderr=True, width=LOG_WIDTH)
 
 
 def format_score(score: Score | None) -> str:
