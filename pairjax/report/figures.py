@@ -91,7 +91,7 @@ def draw_combiners(axes: Axes, board: Mapping[str, Any], task: str, *, language:
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y")
     axes.set_axisbelow(True)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=(1, 2, 5, 10)))
     axes.xaxis.set_major_formatter(lambda value, _: language.signed(value, 0) if value else "0")
     facts = next(one for one in board["tasks"] if one["task"] == task)
     axes.set_title(f"{task}: {language.name('metric', facts['metric'])}")

@@ -22,6 +22,7 @@ from pairjax.training.heads import HeadTask, head_program, make_runs, scores_of
 from pairjax.training.population import Trained, load_chunk, make_hypers, save_chunk, train_population
 
 FORMAT = 1
+AT_EDGE = "at the edge of the grid"
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _run(source: HeadTask, cell: Cell, design: CellDesign) -> dict[str, np.ndarr
     final = train(design.seeds, [rate], [decay], ["dev", "test"])
     notes = [*final.notes()]
     if len(design.rates) > 1 and rate in (min(design.rates), max(design.rates)):
-        notes.append(f"the chosen rate {rate:g} is at the edge of the grid")
+        notes.append(f"the chosen rate {rate:g} is {AT_EDGE}")
     outputs = final.outputs["test"][:, 0]
     lost = ~np.isfinite(outputs).all(axis=(1, 2))
     classes = source.task.kind == "classification"

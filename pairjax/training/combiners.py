@@ -14,7 +14,7 @@ from pairjax.base.metrics import Statistic, difference_of
 from pairjax.base.stats import Sampled, two_way_bootstrap
 from pairjax.base.types import PairData, TaskSpec, default_positive
 from pairjax.data.sources import load_pairs
-from pairjax.training.cells import Cell, CellResult, Measure, main_metric, metric_of
+from pairjax.training.cells import AT_EDGE, Cell, CellResult, Measure, main_metric, metric_of
 from pairjax.training.claims import ClaimRun, data_folder, real_pairs
 from pairjax.training.heads import HeadTask
 from pairjax.training.rundir import write_json
@@ -115,12 +115,13 @@ class Board:
 
     def notes(self) -> list[str]:
         """What a reader should know of the cells: grid edges, diverged runs."""
-        lines = [
-            f"{task} {cell.name} {'hidden' if cell.hidden else 'linear'}: {note}"
-            for (task, cell), found in self.cells.items()
-            for note in found.notes
-        ]
-        return lines if len(lines) <= 12 else [*lines[:12], f"and {len(lines) - 12} more such notes"]
+        edge = sum(AT_EDGE in note for found in self.cells.values() for note in found.notes)
+        lines = [f"{edge} of {len(self.cells)} cells chose a rate {AT_EDGE}"] if edge else []
+        for (task, cell), found in self.cells.items():
+            name = f"{task} {cell.name} {'hidden' if cell.hidden else 'linear'}"
+            name += f" with {cell.noise:.0%} noise" if cell.noise else ""
+            lines += [f"{name}: {note}" for note in found.notes if AT_EDGE not in note]
+        return lines
 
     def table(self, tasks: Sequence[str], *, hidden: bool, noise: float = 0.0) -> list[list[str]]:
         """Mean test score and its deviation over seeds, one row a combiner; the best of a task in bold."""

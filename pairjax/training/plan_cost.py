@@ -41,6 +41,8 @@ NOT_ARITHMETIC = frozenset(
 )
 """Primitives that XLA's cost analysis counts no operation for; transcendental functions it counts apart."""
 LAYER = "layer_"
+CENTRED_FROM = 768
+"""Width from which XLA keeps a sublayer's output only centred."""
 
 
 @dataclass(frozen=True)
@@ -154,17 +156,18 @@ def activation_bytes(layers: Layers, rows: Rows, *, dtype: str, remat: bool, nar
     """What the backward pass needs of the forward one, on one device, when it begins.
 
     XLA keeps of each layer, in units of a token's D numbers: the output of the attention and of the feed-forward
-    sublayer, each also centred for its LayerNorm (4, not split), queries, keys, values and their mixture (4, split by
-    heads), the feed-forward sublayer's input to the activation (inner / D) and the softmax's exponentials
-    (heads x L / D). Where operands of products are narrowed to bfloat16 (`narrow`, a TPU), the second group takes two
-    bytes a number. Found by reading the buffers that live at that point in programs of libtpu 0.0.52.
+    sublayer, centred for its LayerNorm and, in narrow layers, also as it was (2 or 4, not split), queries, keys, values
+    and their mixture (4, split by heads), the feed-forward sublayer's input to the activation (inner / D) and the
+    softmax's exponentials (heads x L / D). Where operands of products are narrowed to bfloat16 (`narrow`, a TPU), the
+    second group takes two bytes a number. Found by reading the buffers that live at that point in programs of libtpu
+    0.0.52, of widths 256 to 512 and of 768 and 1,024.
     """
     tokens = rows.rows * rows.length
     wide = 2 if dtype == "bfloat16" else 4
     heads, units = layers.split
     fed = 2 if narrow else wide
     layer = tokens * (
-        layers.width * 4 * wide
+        layers.width * (2 if layers.width >= CENTRED_FROM else 4) * wide
         + layers.width * 4 * fed / heads
         + layers.inner * wide / units
         + layers.heads * rows.length * wide / heads
@@ -277,9 +280,14 @@ class Estimator:
         return 2 * 4.0 * rows.rows * rows.masked * words / _share(words, tensor)
 
     def _temporaries(self, activations: float, gradients: float, gathered: float, rows: Rows, layers: Layers) -> float:
-        """The worse of two moments: the backward pass begins, or all gradients are there."""
+        """The worse of two moments: the backward pass begins, or all gradients are there.
+
+        Where devices share layers, XLA puts off a layer's weight gradients to work while the next one's sums travel:
+        what passes between layers is there twice.
+        """
         wide = 2 if self.planned.dtype == "bfloat16" else 4
         passing = rows.rows * rows.length * (layers.inner / layers.split[1] + layers.width) * wide
+        passing *= 2 if max(layers.split) > 1 else 1
         summed = gradients if self.planned.optim.accumulate > 1 else 0.0
         worst = max(activations + passing + summed, gradients) + gathered
         return max(0.0, worst - self.device.scratch)
