@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +25,9 @@ class ClaimOptions:
     """Runs of each cell; fewer than the claim needs give no verdict."""
     quick: bool = False
     """A smoke run of a minute on rule-made pairs; it never gives a verdict."""
+    encoder: str | None = None
+    """Another encoder than the claim names, as --model.encoder: the verdict is about it, and everything lies below a
+    folder of its name in --dir."""
     dir: str = "runs/claims"
     """Where results, cells and features of all claims are kept."""
     compilation_cache: str | None = None
@@ -53,7 +56,12 @@ def main(args: Sequence[str]) -> int:
         raise UserError(f"{options.file}: claim is no Claim", got=type(claim).__name__, expected="claim = Claim(...)")
     console = table_console()
     use_compilation_cache(options.compilation_cache)
-    root = Path(options.dir) / "quick" if options.quick else Path(options.dir)
+    root = Path(options.dir)
+    if options.encoder is not None:
+        claim = replace(claim, encoder=options.encoder)
+        root /= Path(options.encoder).name
+    if options.quick:
+        root /= "quick"
     began = time.monotonic()
     run = ClaimRun(
         claim=claim,

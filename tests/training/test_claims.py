@@ -161,6 +161,10 @@ def test_no_verdict_from_a_quick_run_too_few_seeds_or_a_file_without_commit(
     assert row()["verdict"] == "supported"
     assert row()["hypotheses"][0]["effect"]["low"] == pytest.approx(2.05, abs=0.02)
     assert "toy | supported" in (tmp_path / "claims" / "verdicts.md").read_text()
+    assert main([*base, "--encoder", "runs/mini"]) == 0
+    assert row("claims/mini")["encoder"] == "runs/mini"
+    assert row()["encoder"].startswith("package:")
+    assert "runs/mini" not in (tmp_path / "claims" / "verdicts.md").read_text()
 
 
 def test_a_spent_budget_stops_without_a_verdict_and_bad_input_is_one_line(
