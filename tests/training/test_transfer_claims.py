@@ -52,6 +52,16 @@ def test_a_small_run_gives_every_effect_that_the_file_names(name: str, root: Pat
         assert "did not take" in outcome.undecided_because
 
 
+def test_the_leading_combiners_are_tuned_beside_the_reference(root: Path) -> None:
+    outcome, run = run_small(root, module("transfer/combiners"))
+    (rows,) = outcome.tables.values()
+    (effect,) = outcome.hypotheses
+    assert [row[0] for row in rows] == ["combiner, encoder tuned", effect.name, "[u; v]"]
+    assert not effect.primary
+    assert np.isfinite(effect.effect.value)
+    assert len(list((run.root / "units").iterdir())) == 2 * run.seeds
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_the_default_budget_holds_a_design_of_all_seeds(name: str) -> None:
     levels: tuple[TransferDesign, ...] = module(name).LEVELS
