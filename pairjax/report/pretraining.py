@@ -1,16 +1,16 @@
 """The section of a pretraining run, and the one of several: held-out text, curves, oracles."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pairjax.report.blocks import Block, Cell, Drawing, Paragraph, Section, Table, cells
 from pairjax.report.draw import Bar, Line, binned, curves, forest
 from pairjax.report.figures import curve_lines, evaluations, oracle_levels
 from pairjax.report.folder import Run
-from pairjax.report.language import Language
+from pairjax.report.language import Language, Score
 from pairjax.report.pairs import loss_note, score_cell
 from pairjax.report.provenance import provenance_block
 
-FIGURES = ("mlm_perplexity", "mlm_loss", "mlm_accuracy", "order_accuracy", "order_loss")
+FIGURES = ("mlm_perplexity", "mlm_loss", "mlm_accuracy", "order_accuracy", "order_accuracy_whole", "order_loss")
 
 
 def pretraining_section(run: Run, *, id: str, language: Language) -> Section:
@@ -49,6 +49,11 @@ def described(run: Run, *, language: Language) -> str:
     return say("pretraining.described", start=start, objective=say(f"objective.{run.config['data']['objective']}"))
 
 
+def whole_segments(metrics: Mapping[str, Score]) -> Score:
+    """Accuracy on segments with nothing masked, which is what oracles read; of older runs, with masked tokens."""
+    return metrics.get("order_accuracy_whole", metrics["order_accuracy"])
+
+
 def first_sentence(run: Run, *, language: Language) -> str:
     """What was trained on how much text, and the held-out figures with intervals."""
     say, result, split = language.say, run.result, run.main_split
@@ -72,7 +77,7 @@ def first_sentence(run: Run, *, language: Language) -> str:
     )
     if "order_accuracy" not in metrics:
         return told + "."
-    told = say("pretraining.order", told=told, score=language.score(metrics["order_accuracy"]))
+    told = say("pretraining.order", told=told, score=language.score(whole_segments(metrics)))
     levels = sorted(oracle_levels(run, split, language=language), key=lambda level: -level[1])
     if not levels:
         return told + "."
@@ -123,7 +128,7 @@ def _train_loss(run: Run, *, language: Language) -> list[Block]:
 def _oracles(run: Run, split: str, *, language: Language) -> list[Block]:
     result = run.result or {}
     oracles = (result.get("oracles") or {}).get(split, {})
-    bars = [Bar(language.say("baselines.model"), result["metrics"][split]["order_accuracy"], 0)]
+    bars = [Bar(language.say("baselines.model"), whole_segments(result["metrics"][split]), 0)]
     order = sorted(oracles, key=lambda name: -(oracles[name]["value"] or 0.0))
     bars += [Bar(language.name("oracle", name), oracles[name], 5) for name in order]
     metric = language.name("metric", "order_accuracy")

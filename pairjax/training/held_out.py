@@ -31,6 +31,7 @@ class HeldOut:
         label: 0 or 1.
         probability: Of label 1; 0.5 where segments are not told.
         order_loss: In nats.
+        whole: As `probability`, with nothing masked: what oracles read. None where it was not asked for.
         masked: Masked tokens.
         masked_loss: Sum over them, in nats.
         masked_right: How many of them were the likeliest.
@@ -43,13 +44,27 @@ class HeldOut:
     masked: np.ndarray
     masked_loss: np.ndarray
     masked_right: np.ndarray
+    whole: np.ndarray | None = None
+
+
+def unmasked(batch: Batch) -> Batch:
+    """The rows with their masked tokens put back."""
+    ids, positions = jnp.asarray(batch.input_ids), jnp.asarray(batch.masked_positions)
+    rows = jnp.arange(ids.shape[0])[:, None]
+    # Unused places point at [CLS], which stays.
+    tokens = jnp.where(jnp.asarray(batch.masked_weights) > 0, jnp.asarray(batch.masked_targets), ids[rows, positions])
+    return batch._replace(input_ids=ids.at[rows, positions].set(tokens))
 
 
 def make_held_out(fns: PretrainingFns, *, mesh: jax.sharding.Mesh) -> Callable[..., HeldOut]:
-    """`held_out(params, maker, examples, batch_size=) -> HeldOut` of examples 0 to `examples - 1`.
+    """`held_out(params, maker, examples, batch_size=, whole=) -> HeldOut` of examples 0 to `examples - 1`.
 
+    `whole` asks for the segments of rows with nothing masked too, by a second pass.
     Of several processes each makes its own rows and gets the figures of all; all must call it alike.
     """
+
+    def told(logits: PretrainingLogits) -> Float[Array, " rows"]:
+        return jax.nn.softmax(logits.order)[:, 0, 1]
 
     def figures(params: Params, batch: Batch) -> dict[str, Float[Array, " rows"]]:
         logits: PretrainingLogits = fns.apply(params, batch)
@@ -59,27 +74,31 @@ def make_held_out(fns: PretrainingFns, *, mesh: jax.sharding.Mesh) -> Callable[.
         return {
             "real": jnp.asarray(batch.weight)[:, 0],
             "label": jnp.asarray(batch.label)[:, 0].astype(jnp.float32),
-            "probability": jax.nn.softmax(logits.order)[:, 0, 1],
+            "probability": told(logits),
             "order_loss": cross_entropy(logits.order, jnp.asarray(batch.label))[:, 0],
             "masked": jnp.sum(weight, axis=1),
             "masked_loss": jnp.sum(masked_cross_entropy(logits.masked, target) * weight, axis=1),
             "masked_right": jnp.sum(right * weight, axis=1),
         }
 
-    step = make_eval_step(figures, mesh=mesh)
+    def figures_and_whole(params: Params, batch: Batch) -> dict[str, Float[Array, " rows"]]:
+        return figures(params, batch) | {"whole": told(fns.apply(params, unmasked(batch)))}
+
+    masked_step, whole_step = (make_eval_step(read, mesh=mesh) for read in (figures, figures_and_whole))
     index, count = row_share(mesh)
 
-    def held_out(params: Params, maker: RowMaker, examples: int, *, batch_size: int) -> HeldOut:
+    def held_out(params: Params, maker: RowMaker, examples: int, *, batch_size: int, whole: bool = False) -> HeldOut:
+        step = whole_step if whole else masked_step
         parts: list[dict[str, np.ndarray]] = []
         share = {"process_index": index, "process_count": count, "multiple": row_shards(mesh)}
         for batch in ordered_rows(maker, examples, batch_size=batch_size, **share):
             made = {name: np.asarray(value, np.float64) for name, value in step(params, put_batch(batch, mesh)).items()}
             real = made.pop("real") > 0
             parts.append({name: value[real] for name, value in made.items()})
-        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        whole["label"] = whole["label"].astype(np.int64)
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        joined["label"] = joined["label"].astype(np.int64)
         document = np.array([maker.sampler.document_of(index) for index in range(examples)])
-        return HeldOut(document=document, **whole)
+        return HeldOut(document=document, **joined)
 
     return held_out
 
@@ -115,7 +134,10 @@ def quick_figures(found: HeldOut, *, order: bool) -> dict[str, float]:
 
 
 def figures_with_intervals(found: HeldOut, *, order: bool, bootstrap: int) -> dict[str, Any]:
-    """The same with 95 % intervals that resample documents, as result.json has them."""
+    """The same with 95 % intervals that resample documents, as result.json has them.
+
+    Where segments were also read with nothing masked, `order_accuracy_whole` is their accuracy.
+    """
     _, place = np.unique(found.document, return_inverse=True)
     sums = {
         name: np.bincount(place, weights=values)
@@ -128,6 +150,8 @@ def figures_with_intervals(found: HeldOut, *, order: bool, bootstrap: int) -> di
             ("order_right", ((found.probability > 0.5) == found.label).astype(np.float64)),
         )
     }
+    if found.whole is not None:
+        sums["whole_right"] = np.bincount(place, weights=((found.whole > 0.5) == found.label).astype(np.float64))
 
     def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
         total = {name: counts @ values for name, values in sums.items()}
@@ -140,6 +164,8 @@ def figures_with_intervals(found: HeldOut, *, order: bool, bootstrap: int) -> di
         if order:
             made["order_accuracy"] = total["order_right"] / total["examples"]
             made["order_loss"] = total["order_loss"] / total["examples"]
+            if found.whole is not None:
+                made["order_accuracy_whole"] = total["whole_right"] / total["examples"]
         return made
 
     intervals = bootstrap_intervals(statistic, len(sums["tokens"]), resamples=bootstrap, seed=0)

@@ -88,12 +88,13 @@ def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> 
             multiple=row_shards(mesh) * config.optim.accumulate,
         )
 
-    def score(params: Params, split: str, wanted: int) -> HeldOut:
+    def score(params: Params, split: str, wanted: int, *, whole: bool) -> HeldOut:
         rows = prepared.makers[split]
-        return held_out(params, rows, held_out_size(rows, wanted), batch_size=config.evaluation.batch_size)
+        size = held_out_size(rows, wanted)
+        return held_out(params, rows, size, batch_size=config.evaluation.batch_size, whole=whole and order)
 
     def evaluate(state: TrainState) -> dict[str, float]:
-        return quick_figures(score(programs.params(state), "dev", config.evaluation.during), order=order)
+        return quick_figures(score(programs.params(state), "dev", config.evaluation.during, whole=False), order=order)
 
     job = Job(
         batches=batches,

@@ -28,6 +28,7 @@ NAMES = {
     "mlm_accuracy": "their accuracy",
     "order_accuracy": "segments: accuracy",
     "order_loss": "segments: loss (nats)",
+    "order_accuracy_whole": "segments: accuracy, nothing masked",
 }
 ORACLE_NAMES = {
     "majority": "majority class",
@@ -46,14 +47,14 @@ class PretrainEnd:
         prepared: Corpora and model.
         programs: The compiled update.
         job: Of the loop.
-        score: `score(params, split, examples) -> HeldOut`; all processes call it alike.
+        score: `score(params, split, examples, whole=) -> HeldOut`; all processes call it alike.
         notes: What the mesh does not divide, a line each.
     """
 
     prepared: PreparedPretraining
     programs: Programs
     job: Job
-    score: Callable[[Params, str, int], HeldOut]
+    score: Callable[..., HeldOut]
     notes: tuple[str, ...]
 
 
@@ -71,7 +72,7 @@ def finish_pretraining(
     prepared, progress = end.prepared, done.progress
     order = config.data.objective != "none"
     splits = [split for split in ("dev", "test") if split in prepared.makers]
-    found = {split: end.score(params, split, config.evaluation.examples) for split in splits}
+    found = {split: end.score(params, split, config.evaluation.examples, whole=True) for split in splits}
     result: dict[str, Any] = {
         "metrics": {
             split: figures_with_intervals(one, order=order, bootstrap=config.evaluation.bootstrap)
@@ -146,9 +147,9 @@ def show(console: Console, result: Mapping[str, Any], run: RunFolder) -> None:
         for name in next(iter(result["oracles"].values())):
             table.add_row(Text(ORACLE_NAMES[name]), *(format_score(rows[name]) for rows in result["oracles"].values()))
         table.add_section()
-        table.add_row(
-            Text("this model", style="bold"), *(format_score(rows["order_accuracy"]) for rows in metrics.values())
-        )
+        for name, shown in (("order_accuracy_whole", "this model"), ("order_accuracy", "with masked tokens")):
+            style = "bold" if shown == "this model" else ""
+            table.add_row(Text(shown, style=style), *(format_score(rows[name]) for rows in metrics.values()))
         console.print()
         console.print(table, highlight=False)
     for note in result["notes"]:

@@ -13,6 +13,7 @@ from pairjax.data.encode import PairTokenizer
 from pairjax.data.masking import Masking, RowMaker, build_masking, ordered_rows, train_rows
 from pairjax.data.nsp import Stream, build_sampler
 from pairjax.data.train_tokenizer import trained_tokenizer
+from pairjax.training.held_out import unmasked
 from tests.data.texts import index, tiny_tokenizer, write_documents
 
 
@@ -169,3 +170,18 @@ def test_evaluation_reads_each_example_once_in_one_shape(tmp_path: Path, tokeniz
     assert {batch.input_ids.shape for batch in batches} == {(4, 48)}
     ids = np.concatenate([batch.example_id[:, 0] for batch in batches])
     assert ids[ids >= 0].tolist() == list(range(10))
+
+
+def test_masked_tokens_can_be_put_back(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    rows = maker(tmp_path, tokenizer)
+    index = np.array([3, 0, -1, 8])
+    batch = rows.batch(index)
+    whole = np.asarray(unmasked(batch).input_ids)
+    assert not np.array_equal(whole, batch.input_ids)
+    for row, example in enumerate(index):
+        if example < 0:
+            assert np.array_equal(whole[row], batch.input_ids[row])
+            continue
+        drawn = rows.sampler.draw(int(example))
+        joined = [tokenizer.cls_id, *drawn.first, tokenizer.sep_id, *drawn.second, tokenizer.sep_id]
+        assert whole[row].tolist() == joined + [tokenizer.pad_id] * (48 - len(joined))

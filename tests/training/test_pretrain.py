@@ -164,6 +164,7 @@ def test_rules_alone_pretrain_a_new_model_with_oracles(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "r" / "result.json").read_text())
     assert set(result["metrics"]) == set(result["oracles"]) == {"dev", "test"}
     assert {"majority", "second_alone", "lengths", "tfidf_overlap"} <= set(result["oracles"]["dev"])
+    assert {"order_accuracy", "order_accuracy_whole"} <= set(result["metrics"]["dev"])
     assert read_encoder_spec(tmp_path / "r" / "model" / "encoder").num_layers == 4
 
 
