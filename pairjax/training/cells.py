@@ -19,7 +19,8 @@ from pairjax.base.config import CombineConfig, Feature, HeadConfig, ModelConfig,
 from pairjax.base.metrics import Statistic
 from pairjax.base.types import Hypers, Rates, TaskSpec
 from pairjax.training.heads import HeadTask, head_program, make_runs, scores_of
-from pairjax.training.population import Trained, load_chunk, make_hypers, save_chunk, train_population
+from pairjax.training.kept import made_or_kept
+from pairjax.training.population import Trained, make_hypers, train_population
 
 FORMAT = 1
 AT_EDGE = "at the edge of the grid"
@@ -139,11 +140,7 @@ def run_cell(source: HeadTask, cell: Cell, design: CellDesign, *, folder: Path) 
         folder: Of finished cells, by identity.
     """
     identity = cell_identity(source, cell, design)
-    path = folder / f"{identity[:20]}.npz"
-    found = load_chunk(path, identity)
-    if found is None:
-        found = _run(source, cell, design)
-        save_chunk(path, identity, found)
+    found, _ = made_or_kept(folder, identity, lambda: _run(source, cell, design))
     notes = tuple(str(note) for note in found["notes"])
     rate, decay = (float(value) for value in found["chosen"])
     return CellResult(

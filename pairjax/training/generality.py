@@ -16,7 +16,7 @@ from pairjax.base.types import PairData
 from pairjax.data.sources import sample_rows
 from pairjax.training.digests import hash_pairs
 from pairjax.training.features import cached_features
-from pairjax.training.population import load_chunk, save_chunk
+from pairjax.training.kept import made_or_kept
 from pairjax.training.probes import linear_probe
 from pairjax.training.small_data import RESAMPLES
 
@@ -61,13 +61,9 @@ def probes_key(tasks: Mapping[str, PairData]) -> str:
 
 def probe_kept(encoder: str, tasks: Mapping[str, PairData], *, folder: Path) -> dict[str, np.ndarray]:
     """As `probe_encoder`, of an encoder that is not tuned; read where it was measured before."""
-    identity = f"{encoder} {probes_key(tasks)}"
-    path = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.npz"
-    found = load_chunk(path, identity)
-    if found is None:
-        found = probe_encoder(encoder, tasks)
-        save_chunk(path, identity, found)
-    return found
+    identity = hashlib.sha256(f"{encoder} {probes_key(tasks)}".encode()).hexdigest()
+    found, _ = made_or_kept(folder, identity, lambda: probe_encoder(encoder, tasks))
+    return dict(found)
 
 
 def make_probe_look(tasks: Mapping[str, PairData]) -> Callable[[Path], dict[str, np.ndarray]]:

@@ -23,7 +23,8 @@ from pairjax.base.config import CombineConfig, Feature, HeadConfig, InteractConf
 from pairjax.base.errors import UserError
 from pairjax.base.types import Hypers, Rates
 from pairjax.training.heads import make_runs
-from pairjax.training.population import Program, Trained, load_chunk, make_hypers, save_chunk, train_population
+from pairjax.training.kept import made_or_kept
+from pairjax.training.population import Program, Trained, make_hypers, train_population
 from pairjax.training.tokens import TokenTask, parameter_count, step_flops, token_program
 
 FORMAT = 1
@@ -166,15 +167,9 @@ def run_setting(
     parts: list[Any] = [FORMAT, source.key, asdict(setting), asdict(design)]
     described = json.dumps(parts, sort_keys=True).encode() + fold.astype(np.int64).tobytes()
     identity = hashlib.sha256(described).hexdigest()
-    path = folder / f"{identity[:20]}.npz"
-    kept = load_chunk(path, identity)
-    found = _run(source, fold, setting, design) if kept is None else kept
-    if kept is None:
-        save_chunk(path, identity, found)
+    found, read = made_or_kept(folder, identity, lambda: _run(source, fold, setting, design))
     notes = tuple(str(note) for note in found["notes"])
-    return SettingResult(
-        found["inner"], found["rates"], found["predicted"], int(found["parameters"]), notes, read=kept is not None
-    )
+    return SettingResult(found["inner"], found["rates"], found["predicted"], int(found["parameters"]), notes, read=read)
 
 
 def _run(source: TokenTask, fold: np.ndarray, setting: Setting, design: NestedDesign) -> dict[str, np.ndarray]:

@@ -11,7 +11,6 @@ and a population that was stopped goes on with the next one. A member whose loss
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +29,7 @@ from pairjax.step.optim import Optimizer
 from pairjax.step.sharding import build_mesh
 from pairjax.step.state import TrainState
 from pairjax.step.step import Apply, Loss, make_train_step
-from pairjax.training.rundir import storage_error
+from pairjax.training.kept import read_kept, write_kept
 
 EVAL_ROWS = 1024
 """Rows of vectors evaluated at once."""
@@ -322,34 +321,6 @@ def _choose(better: Array, new: Params, old: Params) -> Params:
     return jax.tree.map(one, new, old)
 
 
-def load_chunk(path: Path, identity: str) -> dict[str, np.ndarray] | None:
-    """A finished chunk, or None where there is none that is whole and of this population."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError):
-        return None
-    except Exception as error:  # zipfile and zlib raise their own for a file cut short
-        if type(error).__module__ not in ("zipfile", "zlib"):
-            raise
-        return None
-    return found if str(found.pop("identity", "")) == identity else None
-
-
-def save_chunk(path: Path, identity: str, found: Mapping[str, np.ndarray]) -> None:
-    """A chunk's arrays, whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            np.savez(file, identity=np.asarray(identity), **found)  # type: ignore[arg-type]
-        os.replace(beside, path)
-    except OSError as error:
-        raise storage_error(f"{path} cannot be written", error) or error from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def train_population(
     program: Program,
     runs: Runs,
@@ -398,7 +369,7 @@ def train_population(
     for number, start in enumerate(range(0, runs.groups, size)):
         identity = f"{settings.hexdigest()}-{number}"
         path = None if folder is None else folder / f"chunk-{number:04d}.npz"
-        found = None if path is None else load_chunk(path, identity)
+        found = None if path is None else read_kept(path, identity)
         resumed += found is not None
         if found is None:
             # The last chunk repeats a group, so that it needs no program of its own.
@@ -408,7 +379,7 @@ def train_population(
             if not keep_params:
                 found = {name: array for name, array in found.items() if not name.startswith("params/")}
             if path is not None:
-                save_chunk(path, identity, found)
+                write_kept(path, identity, found)
         parts.append(found)
         progress(len(found["best_step"]) * runs.variants)
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

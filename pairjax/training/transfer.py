@@ -16,7 +16,7 @@ import numpy as np
 
 from pairjax.training.claims import ClaimRun, data_folder
 from pairjax.training.digests import hash_pairs
-from pairjax.training.population import load_chunk, save_chunk
+from pairjax.training.kept import read_kept, write_kept
 from pairjax.training.transfer_board import Board
 from pairjax.training.transfer_design import TransferDesign, Work, choose_design, quick
 from pairjax.training.transfer_encoders import Encoders, Origin, Texts, write_stories
@@ -109,14 +109,14 @@ def _tune_all(
             described = [FORMAT, folder.name, content, one.arm.pooler, asdict(one.variant), design.rows, seed]
             identity = hashlib.sha256(json.dumps([described, asdict(design.tune)]).encode()).hexdigest()
             path = run.root / "transfer" / "runs" / f"{identity[:20]}.npz"
-            kept = load_chunk(path, identity)
+            kept = read_kept(path, identity)
             if kept is None:
                 run.check_time()
                 began = time.monotonic()
                 rows, label = target.draw(one.variant, rows=design.rows, seed=seed)
                 made = tuner.run(read(folder), pooler=one.arm.pooler, seed=seed, rows=rows, label=label)
                 kept = {"curve": made.curve, "outputs": made.outputs, "score": np.asarray(made.score)}
-                save_chunk(path, identity, kept)
+                write_kept(path, identity, kept)
                 run.cells_run += 1
                 run.say(
                     f"{run.cells_run:4d} {target.name:10s} {one.variant.name:18s} {one.arm.name:24s} seed {seed}: "

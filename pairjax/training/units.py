@@ -13,7 +13,7 @@ from rich.console import Console
 from pairjax.base.config import Config, RunConfig
 from pairjax.training.claims import BudgetSpentError
 from pairjax.training.finetune import train
-from pairjax.training.population import load_chunk, save_chunk
+from pairjax.training.kept import read_kept, write_kept
 from pairjax.training.setup import compilation_cache, plain_config
 
 FORMAT = 1
@@ -53,7 +53,7 @@ def run_unit(config: Config, folder: Path, *, look: Look, what: str) -> dict[str
     """
     identity = unit_identity(config, what)
     place = folder / identity[:20]
-    found = load_chunk(place / MEASURED, identity)
+    found = read_kept(place / MEASURED, identity)
     if found is not None:
         return found
     if not ((place / "result.json").is_file() and (place / "model").is_dir()):
@@ -69,7 +69,7 @@ def run_unit(config: Config, folder: Path, *, look: Look, what: str) -> dict[str
         if train(replace(config, run=run), console=Console(quiet=True)).result is None:
             raise BudgetSpentError
     measured = {name: np.asarray(value) for name, value in look(place).items()}
-    save_chunk(place / MEASURED, identity, measured)
+    write_kept(place / MEASURED, identity, measured)
     for name in ("checkpoints", "model"):
         shutil.rmtree(place / name, ignore_errors=True)
     return measured
