@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pairjax"
-LAYERS = ("base", "data", "weights", "models", "step", "training", "report", "cli")
+LAYERS = ("base", "data", "weights", "models", "step", "training", "plan", "report", "cli")
 """From the bottom up: each imports itself and those before it."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

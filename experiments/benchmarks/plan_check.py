@@ -17,10 +17,10 @@ from pathlib import Path
 os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
 
 from pairjax.base.config import Config, DataConfig, ModelConfig, TrainConfig
-from pairjax.training.plan import compile_for
-from pairjax.training.plan_cost import Estimator
-from pairjax.training.plan_devices import tpu_target
-from pairjax.training.plan_step import Planned, plan_step
+from pairjax.plan.advise import compile_for
+from pairjax.plan.cost import Estimator
+from pairjax.plan.devices import tpu_target
+from pairjax.plan.step import Planned, plan_step
 
 MODELS = {"mini": (4, 256, 4), "minilm": (6, 384, 12), "base": (12, 768, 12), "large": (24, 1024, 16)}
 """Layers, width, heads."""

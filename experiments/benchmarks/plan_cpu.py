@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from plan_check import step_of
 
+from pairjax.plan.advise import measured_cpu
+from pairjax.plan.cost import Estimator
+from pairjax.plan.step import Planned, on_mesh
 from pairjax.step.sharding import build_mesh
-from pairjax.training.plan import measured_cpu
-from pairjax.training.plan_cost import Estimator
-from pairjax.training.plan_step import Planned, on_mesh
 
 BATCH, STEPS = 32, 7
 MESH = {"data": 1, "fsdp": 1, "tensor": 1}

@@ -59,8 +59,8 @@ def main(args: Sequence[str]) -> int:
         flags = f"--xla_force_host_platform_device_count={target.count}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
 
-    from pairjax.training.plan import make_plan
-    from pairjax.training.plan_shown import shown
+    from pairjax.plan.advise import make_plan
+    from pairjax.plan.shown import shown
 
     compiler = options.compile and (target.kind == "cpu" or COMPILES in os.environ)
     plan = make_plan(config, target, length=options.length, compiler=compiler)
@@ -113,7 +113,7 @@ def _target(options: PlanOptions) -> Any:
     Raises:
         UserError: Not exactly one is named, or one that is unknown.
     """
-    from pairjax.training.plan_devices import cpu_target, gpu_target, tpu_target
+    from pairjax.plan.devices import cpu_target, gpu_target, tpu_target
 
     named = [name for name in ("tpu", "gpu", "cpu") if getattr(options, name) is not None]
     if len(named) != 1:

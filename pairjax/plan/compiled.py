@@ -9,8 +9,8 @@ from typing import Any
 import jax
 
 from pairjax.base.errors import UserError
+from pairjax.plan.step import Planned, Rows, on_mesh
 from pairjax.step.sharding import build_mesh
-from pairjax.training.plan_step import Planned, Rows, on_mesh
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4}

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
+from pairjax.plan.advise import USABLE, Plan
+from pairjax.plan.compiled import Traffic
 from pairjax.step.sharding import AXES
-from pairjax.training.plan import USABLE, Plan
-from pairjax.training.plan_compiled import Traffic
 
 
 def mesh_name(mesh: Mapping[str, int]) -> str:

@@ -15,10 +15,10 @@ import jax
 from jax.sharding import AbstractMesh, AxisType
 
 from pairjax.base.params import flatten
+from pairjax.plan.compiled import Traffic
+from pairjax.plan.devices import Device
+from pairjax.plan.step import Planned, Rows, on_mesh
 from pairjax.step.sharding import AXES, build_mesh
-from pairjax.training.plan_compiled import Traffic
-from pairjax.training.plan_devices import Device
-from pairjax.training.plan_step import Planned, Rows, on_mesh
 
 NOT_ARITHMETIC = frozenset(
     (

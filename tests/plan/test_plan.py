@@ -10,11 +10,11 @@ import pytest
 from pairjax.base.config import Config, DataConfig, MeshConfig, ModelConfig, OptimConfig, TrainConfig
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig
-from pairjax.training.plan import advise, fits, largest_batch, make_plan
-from pairjax.training.plan_compiled import Figures, Traffic, compile_step, cpu_devices, figures_of, group_size, traffic
-from pairjax.training.plan_cost import Estimator, work_of
-from pairjax.training.plan_devices import DEVICES, factorisations, gpu_target, named_mesh, tpu_target
-from pairjax.training.plan_step import Planned, batch_shapes, plan_step
+from pairjax.plan.advise import advise, fits, largest_batch, make_plan
+from pairjax.plan.compiled import Figures, Traffic, compile_step, cpu_devices, figures_of, group_size, traffic
+from pairjax.plan.cost import Estimator, work_of
+from pairjax.plan.devices import DEVICES, factorisations, gpu_target, named_mesh, tpu_target
+from pairjax.plan.step import Planned, batch_shapes, plan_step
 
 ROWS, LENGTH = 16, 32
 

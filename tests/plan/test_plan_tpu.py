@@ -26,9 +26,9 @@ import dataclasses, json, sys, tempfile
 import jax
 from pathlib import Path
 from pairjax.base.config import Config, DataConfig, ModelConfig, TrainConfig
-from pairjax.training.plan import compile_for
-from pairjax.training.plan_devices import tpu_target
-from pairjax.training.plan_step import plan_step
+from pairjax.plan.advise import compile_for
+from pairjax.plan.devices import tpu_target
+from pairjax.plan.step import plan_step
 from tests.training.test_plan import write_config
 
 layers, width, rows, length, *mesh = map(int, sys.argv[1:])

@@ -1,7 +1,7 @@
 """What a run would need on devices that nobody has rented yet: `pairjax plan`.
 
-An estimate (`plan_cost`) stands in for every mesh and batch; where a compiler for the devices is at hand, the step is
-compiled ahead of time for the mesh of the config (`plan_compiled`), and its own figures stand beside the estimate.
+An estimate (`cost`) stands in for every mesh and batch; where a compiler for the devices is at hand, the step is
+compiled ahead of time for the mesh of the config (`compiled`), and its own figures stand beside the estimate.
 """
 
 import time
@@ -15,16 +15,16 @@ import jax.numpy as jnp
 from pairjax.base.config import Config
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import PretrainConfig
-from pairjax.training.plan_compiled import (
+from pairjax.plan.compiled import (
     Figures,
     compile_step,
     cpu_devices,
     figures_of,
     topology_devices,
 )
-from pairjax.training.plan_cost import Estimate, Estimator
-from pairjax.training.plan_devices import Device, Target, factorisations, named_mesh
-from pairjax.training.plan_step import Planned, plan_step
+from pairjax.plan.cost import Estimate, Estimator
+from pairjax.plan.devices import Device, Target, factorisations, named_mesh
+from pairjax.plan.step import Planned, plan_step
 
 USABLE = 0.95
 """Share of the memory that a plan fills: the runtime and the program itself take the rest."""
