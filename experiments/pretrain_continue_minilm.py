@@ -7,13 +7,21 @@ Data: English text files, one sentence a line with blank lines between documents
 by rules.
 """
 
-from pairjax import CorpusConfig, OptimConfig, PretrainConfig, PretrainModelConfig, RunConfig, TrainConfig
+from pairjax import (
+    CorpusConfig,
+    DropoutConfig,
+    OptimConfig,
+    PretrainConfig,
+    PretrainModelConfig,
+    RunConfig,
+    TrainConfig,
+)
 from pairjax.base.config import MINILM
 
 config = PretrainConfig(
-    data=CorpusConfig(objective="nsp"),
-    model=PretrainModelConfig(encoder=MINILM),
-    optim=OptimConfig(learning_rate=2e-4, warmup=0.1, head_multiplier=5.0),
-    train=TrainConfig(max_steps=400, batch_size=32, eval_every=100, keep="last"),
+    data=CorpusConfig(objective="nsp", max_length=64),
+    model=PretrainModelConfig(encoder=MINILM, dropout=DropoutConfig(hidden=0.0, attention=0.0)),
+    optim=OptimConfig(learning_rate=3e-4, warmup=0.1),
+    train=TrainConfig(max_steps=2800, batch_size=32, eval_every=400, keep="last"),
     run=RunConfig(dir="runs/pretrain_continue_minilm"),
 )
