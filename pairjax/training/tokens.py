@@ -61,12 +61,15 @@ class Projection:
         axes: float32 [D, width], their leading principal components.
         scale: So that the mapped tokens have variance 1 on average over the axes.
         kept: Share of the tokens' variance.
+        fitted: SHA-256 of the tokens that they are of, and of their number. The components' own last bits differ with
+            the threads of the linear algebra, and what is kept under a key must not.
     """
 
     center: Float[np.ndarray, " dim"]
     axes: Float[np.ndarray, "dim width"]
     scale: float
     kept: float
+    fitted: str
 
     def __call__(self, vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows width"]:
         return (self.scale * (vectors.astype(np.float32) - self.center) @ self.axes).astype(np.float32)
@@ -89,7 +92,8 @@ def fit_projection(tokens: Float[np.ndarray, "tokens dim"], width: int) -> Proje
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(width)])
     scale = 1.0 / math.sqrt(max(float(variance.mean()), 1e-12))
     kept = float(variance.sum() / max(values.sum(), 1e-12))
-    return Projection(center.astype(np.float32), axes.astype(np.float32), scale, kept)
+    fitted = hashlib.sha256(np.ascontiguousarray(tokens).tobytes() + str(width).encode()).hexdigest()
+    return Projection(center.astype(np.float32), axes.astype(np.float32), scale, kept, fitted)
 
 
 def token_counts(features: Features, pairs: Pairs) -> Int32[np.ndarray, "pairs 2"]:
@@ -138,12 +142,11 @@ def token_task(
     positions = np.where(in_pair, slot - sides * counts[:, :1], 0).astype(np.int32)
     begin = offsets[np.take_along_axis(heads.sides, sides, axis=1)]
     place = np.where(in_pair, begin + positions, -1).astype(np.int32)
-    tokens, described = np.asarray(flat).astype(np.float32), b""
+    tokens = np.asarray(flat).astype(np.float32)
     if projection is not None:
         tokens = projection(tokens)
-        described = projection.center.tobytes() + projection.axes.tobytes() + str(projection.scale).encode()
         spec = _narrow(heads.spec, projection.axes.shape[1])
-        key = hashlib.sha256(heads.key.encode() + described).hexdigest()
+        key = hashlib.sha256(f"{heads.key} {projection.fitted}".encode()).hexdigest()
         heads = replace(heads, vectors=projection(heads.vectors), spec=spec, key=key)
     key = hashlib.sha256(f"{heads.key} tokens {length}".encode()).hexdigest()
     return TokenTask(heads, tokens, place, sides, positions, key)

@@ -178,6 +178,17 @@ def test_a_projection_keeps_what_varies_most_and_commutes_with_the_mean(
         fit_projection(features.tokens, 33)
 
 
+def test_a_key_names_what_a_projection_was_fitted_on_and_not_its_last_bits(
+    data: PairData, features: Features, narrow: TokenTask
+) -> None:
+    assert features.tokens is not None
+    fitted = fit_projection(features.tokens, WIDTH)
+    other_bits = dataclasses.replace(fitted, axes=np.nextafter(fitted.axes, np.float32(1)))
+    assert token_task(data, features, projection=other_bits).key == narrow.key
+    for projection in (fit_projection(features.tokens, WIDTH // 2), fit_projection(features.tokens[1:], WIDTH)):
+        assert token_task(data, features, projection=projection).key != narrow.key
+
+
 def test_rows_too_short_and_caches_without_tokens_are_refused(
     data: PairData, features: Features, tmp_path: Path
 ) -> None:
