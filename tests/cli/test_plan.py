@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pairjax.cli.main import main
-from tests.training.test_plan import write_config
+from tests.plan.test_plan import write_config
 
 EXPERIMENT = """from pairjax import Config, DataConfig, ModelConfig, TrainConfig
 

@@ -29,7 +29,7 @@ from pairjax.base.config import Config, DataConfig, ModelConfig, TrainConfig
 from pairjax.plan.advise import compile_for
 from pairjax.plan.devices import tpu_target
 from pairjax.plan.step import plan_step
-from tests.training.test_plan import write_config
+from tests.plan.test_plan import write_config
 
 layers, width, rows, length, *mesh = map(int, sys.argv[1:])
 with tempfile.TemporaryDirectory() as folder:
