@@ -21,11 +21,11 @@ import numpy as np
 
 from pairjax import CombineConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, TrainConfig
 from pairjax.base.config import Feature
-from pairjax.base.metrics import Statistic, difference_of, once
-from pairjax.base.stats import Sampled, mean_of_sampled, two_way_bootstrap
+from pairjax.base.metrics import Statistic, once
+from pairjax.base.stats import Sampled, mean_of_sampled
 from pairjax.training.cells import Cell, main_metric
 from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome, data_folder
-from pairjax.training.combiners import CONCATENATION, RESAMPLES, Board, all_cells, run_board
+from pairjax.training.combiners import CONCATENATION, Board, all_cells, paired_difference, run_board
 from pairjax.training.predict import load
 from pairjax.training.units import Look, run_unit
 
@@ -93,9 +93,8 @@ def run(claim: ClaimRun) -> Outcome:
                 claim.say(f"{task:10s} {name:28s} seed {seed} test {score(once(size[task]))['value'][0]:6.2f}")
 
     def gain(features: tuple[Feature, ...], task: str) -> Sampled:
-        pairs = zip(scores[task, features], scores[task, CONCATENATION], strict=True)
-        runs = [difference_of(one, other) for one, other in pairs]
-        return two_way_bootstrap(runs, size[task], resamples=RESAMPLES, seed=tasks.index(task))["value"]
+        left, right = scores[task, features], scores[task, CONCATENATION]
+        return paired_difference(left, right, size[task], seed=tasks.index(task))
 
     effects = [
         Hypothesis(

@@ -73,6 +73,12 @@ TASKS: Mapping[str, Callable[[], PairData]] = {
 RULE_MADE = ("contradiction", "coherence")
 
 
+def paired_difference(left: Sequence[Statistic], right: Sequence[Statistic], size: int, *, seed: int) -> Sampled:
+    """The metric `value` of one less that of the other, one statistic a seed, over `size` test pairs and seeds."""
+    runs = [difference_of(one, other) for one, other in zip(left, right, strict=True)]
+    return two_way_bootstrap(runs, size, resamples=RESAMPLES, seed=seed)["value"]
+
+
 @dataclass(frozen=True)
 class Board:
     """Finished cells and the tasks that they are of."""
@@ -109,9 +115,7 @@ class Board:
         """One cell's metric less another's, over test pairs and seeds; the same pairs and seeds for both."""
         left = self.statistics(task, one, hidden=hidden, measure=measure)
         right = self.statistics(task, other, hidden=hidden, measure=measure)
-        runs = [difference_of(a, b) for a, b in zip(left, right, strict=True)]
-        size = len(self.sources[task].rows["test"])
-        return two_way_bootstrap(runs, size, resamples=RESAMPLES, seed=seed)["value"]
+        return paired_difference(left, right, len(self.sources[task].rows["test"]), seed=seed)
 
     def notes(self) -> list[str]:
         """What a reader should know of the cells: grid edges, diverged runs."""

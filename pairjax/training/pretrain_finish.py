@@ -147,9 +147,11 @@ def show(console: Console, result: Mapping[str, Any], run: RunFolder) -> None:
         for name in next(iter(result["oracles"].values())):
             table.add_row(Text(ORACLE_NAMES[name]), *(format_score(rows[name]) for rows in result["oracles"].values()))
         table.add_section()
-        for name, shown in (("order_accuracy_whole", "this model"), ("order_accuracy", "with masked tokens")):
-            style = "bold" if shown == "this model" else ""
-            table.add_row(Text(shown, style=style), *(format_score(rows[name]) for rows in metrics.values()))
+        for name, title in (
+            ("order_accuracy_whole", Text("this model", style="bold")),
+            ("order_accuracy", Text("with masked tokens")),
+        ):
+            table.add_row(title, *(format_score(rows[name]) for rows in metrics.values()))
         console.print()
         console.print(table, highlight=False)
     for note in result["notes"]:

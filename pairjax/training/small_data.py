@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import log_softmax
 from sklearn.model_selection import train_test_split
 
 from pairjax.base import metrics
@@ -160,8 +159,7 @@ def losses_and_hits(
     logits: Float[np.ndarray, "pairs classes"], label: Int[np.ndarray, " pairs"]
 ) -> tuple[Float[np.ndarray, " pairs"], Float[np.ndarray, " pairs"]]:
     """Cross-entropy in nats, and 1 where the likeliest class is the true one."""
-    chances = log_softmax(logits.astype(np.float64), axis=1)
-    return -chances[np.arange(len(label)), label], (logits.argmax(axis=1) == label).astype(np.float64)
+    return metrics.nll_each(logits, label), (logits.argmax(axis=1) == label).astype(np.float64)
 
 
 def make_look(data: PairData, rows: Int[np.ndarray, " _"], more: Look) -> Look:
