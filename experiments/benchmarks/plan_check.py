@@ -1,10 +1,12 @@
-"""The estimates of `pairjax plan` beside compiled figures, over four models and three meshes of four TPU v5e chips.
+"""The estimates of `pairjax plan` beside compiled figures, over models, batches and meshes of four TPU v5e chips.
 
-Command: python experiments/benchmarks/plan_check.py OUTPUT.json [MODEL ...]
+Command: python experiments/benchmarks/plan_check.py OUTPUT.json [fitted | unread]
 Needs libtpu importable, or the variable TPU_LIBRARY_PATH set to its libtpu.so.
 
-Cross-encoders of two classes, 128 pairs in rows of 128 slots, float32; only configurations, no weights. Each figure is
-written as it is made, and what OUTPUT.json holds already is not compiled again. A table goes to standard output.
+Cross-encoders of two classes; only configurations, no weights. `fitted`: the programs from which the rules of what XLA
+keeps were read, 128 pairs in rows of 128 slots. `unread`: chosen before any of them was compiled, to see how well the
+rules foretell. Each figure is written as it is made, and what OUTPUT.json holds already is not compiled again. A table
+goes to standard output.
 """
 
 import json
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
 
@@ -22,15 +25,52 @@ from pairjax.plan.cost import Estimator
 from pairjax.plan.devices import tpu_target
 from pairjax.plan.step import Planned, plan_step
 
-MODELS = {"mini": (4, 256, 4), "minilm": (6, 384, 12), "base": (12, 768, 12), "large": (24, 1024, 16)}
+MODELS = {
+    "mini": (4, 256, 4),
+    "minilm": (6, 384, 12),
+    "medium": (8, 512, 8),
+    "wide": (5, 640, 10),
+    "base": (12, 768, 12),
+    "large": (24, 1024, 16),
+}
 """Layers, width, heads."""
 MESHES = {"4x1x1": (4, 1, 1), "1x4x1": (1, 4, 1), "2x1x2": (2, 1, 2)}
 BATCH, LENGTH = 128, 128
 
 
-def step_of(model: str, *, batch: int = BATCH, length: int = LENGTH) -> Planned:
-    """A model's step, from a configuration alone."""
-    layers, width, heads = MODELS[model]
+class Program(NamedTuple):
+    """What is compiled on every mesh: a model, pairs a step, slots a row, the type of activations."""
+
+    model: str
+    batch: int = BATCH
+    length: int = LENGTH
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @property
+    def name(self) -> str:
+        if self == Program(self.model):
+            return self.model
+        return f"{self.model}, {self.batch} x {self.length}" + (", bfloat16" if self.dtype == "bfloat16" else "")
+
+
+SETS = {
+    "fitted": [Program("mini"), Program("minilm"), Program("base"), Program("large")],
+    "unread": [
+        Program("medium"),
+        Program("wide"),
+        Program("mini", 512, 32),
+        Program("minilm", 64, 256),
+        Program("medium", 32, 512),
+        Program("base", 64, 64),
+        Program("minilm", dtype="bfloat16"),
+        Program("base", dtype="bfloat16"),
+    ],
+}
+
+
+def step_of(program: Program) -> Planned:
+    """A program's step, from a configuration alone."""
+    layers, width, heads = MODELS[program.model]
     config = {
         "model_type": "bert",
         "vocab_size": 30522,
@@ -45,27 +85,28 @@ def step_of(model: str, *, batch: int = BATCH, length: int = LENGTH) -> Planned:
         (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
         experiment = Config(
             data=DataConfig(rules="entailment"),
-            model=ModelConfig(encoder=folder),
-            train=TrainConfig(batch_size=batch),
+            model=ModelConfig(encoder=folder, dtype=program.dtype),
+            train=TrainConfig(batch_size=program.batch),
         )
-        return plan_step(experiment, length=length)
+        return plan_step(experiment, length=program.length)
 
 
-def main(output: Path, models: list[str]) -> None:
+def main(output: Path, programs: list[Program]) -> None:
     found = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
     target = tpu_target("v5e:2x2")
     print(
-        "| model | mesh | memory, MB: estimate / compiled | | GFLOP: estimate / compiled | |\n|---|---|---|---|---|---|"
+        "| program | mesh | memory, MB: estimate / compiled | apart | GFLOP: estimate / compiled | apart |\n"
+        "|---|---|---|---|---|---|"
     )
-    for model in models:
-        planned = step_of(model)
+    for program in programs:
+        planned = step_of(program)
         estimator = Estimator(planned, target.device, narrow=True)
         for name, sizes in MESHES.items():
             mesh = dict(zip(("data", "fsdp", "tensor"), sizes, strict=True))
-            key = f"{model} {name}"
+            key = f"{program.name} {name}"
             if key not in found:
                 began = time.monotonic()
-                made = compile_for(planned, target, mesh, BATCH)
+                made = compile_for(planned, target, mesh, program.batch)
                 found[key] = {
                     "arguments": made.arguments,
                     "temporaries": made.temporaries,
@@ -76,9 +117,9 @@ def main(output: Path, models: list[str]) -> None:
                     "compile_seconds": time.monotonic() - began,
                 }
                 output.write_text(json.dumps(found, indent=1), encoding="utf-8")
-            made, guess = found[key], estimator(mesh, BATCH)
+            made, guess = found[key], estimator(mesh, program.batch)
             print(
-                f"| {model} | {name} | {guess.memory / 1e6:.0f} / {made['memory'] / 1e6:.0f} "
+                f"| {program.name} | {name} | {guess.memory / 1e6:.0f} / {made['memory'] / 1e6:.0f} "
                 f"| {guess.memory / made['memory'] - 1:+.1%} | {guess.flops / 1e9:.1f} / {made['flops'] / 1e9:.1f} "
                 f"| {guess.flops / made['flops'] - 1:+.1%} |",
                 flush=True,
@@ -86,4 +127,4 @@ def main(output: Path, models: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:] or list(MODELS))
+    main(Path(sys.argv[1]), SETS[sys.argv[2] if len(sys.argv) > 2 else "fitted"])

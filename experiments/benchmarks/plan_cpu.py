@@ -12,7 +12,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import jax.numpy as jnp
-from plan_check import step_of
+from plan_check import Program, step_of
 
 from pairjax.plan.advise import measured_cpu
 from pairjax.plan.cost import Estimator
@@ -46,7 +46,7 @@ def measured(planned: Planned) -> float:
 def main() -> None:
     print("| model | slots | predicted, ms | measured, ms | ratio |\n|---|---|---|---|---|")
     for model, length in (("mini", 64), ("minilm", 32), ("minilm", 64), ("minilm", 128)):
-        planned = step_of(model, batch=BATCH, length=length)
+        planned = step_of(Program(model, BATCH, length))
         # The rates before and after: a busy machine shows.
         before = Estimator(planned, measured_cpu(1), narrow=False)(MESH, BATCH).seconds
         found = measured(planned)

@@ -122,6 +122,23 @@ class Program:
     row_bytes: int = 256
 
     @cached_property
+    def starter(self) -> Callable[[Array, int], TrainState]:
+        """`start(seeds [G], V) -> states [G, V]`, jitted, kept like `trainer`; the variants of a group begin alike."""
+
+        def one(seed: Array) -> TrainState:
+            key = jax.random.key(seed)
+            params = self.init(key)
+            return TrainState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params), key)
+
+        def start(seeds: Array, variants: int) -> TrainState:
+            def spread(leaf: Array) -> Array:
+                return jnp.broadcast_to(leaf[:, None], (leaf.shape[0], variants, *leaf.shape[1:]))
+
+            return jax.tree.map(spread, jax.vmap(one)(seeds))
+
+        return jax.jit(start, static_argnums=1)
+
+    @cached_property
     def trainer(self) -> Callable[..., tuple[TrainState, Array]]:
         """`train(states [G, V], order [G, n, B], hypers [G, V], data, frozen) -> (states, losses [G, V, n])`, jitted.
 
@@ -232,20 +249,6 @@ def _segments(steps: int, every: int | None) -> list[int]:
     return ends if ends[-1] == steps else [*ends, steps]
 
 
-def _make_init(program: Program, variants: int) -> Callable[[Array], TrainState]:
-    """`init(seeds [G]) -> states [G, V]`, jitted; the variants of a group begin alike."""
-
-    def one(seed: Array) -> TrainState:
-        key = jax.random.key(seed)
-        params = program.init(key)
-        return TrainState(jnp.zeros((), jnp.int32), params, program.optimizer.init(params), key)
-
-    def spread(leaf: Array) -> Array:
-        return jnp.broadcast_to(leaf[:, None], (leaf.shape[0], variants, *leaf.shape[1:]))
-
-    return jax.jit(lambda seeds: jax.tree.map(spread, jax.vmap(one)(seeds)))
-
-
 Score = Callable[[np.ndarray], np.ndarray]
 """From dev outputs [G, V, N, C] to scores [G, V], more is better, NaN where undefined."""
 
@@ -256,7 +259,6 @@ class _Chunks:
     def __init__(self, program: Program, runs: Runs, *, evaluate: Mapping[str, np.ndarray]) -> None:
         self.program, self.runs, self.index = program, runs, evaluate
         self.mesh = build_mesh()
-        self.init = _make_init(program, runs.variants)
         self.data, self.frozen = self.whole(program.data), self.whole(program.frozen)
 
     def whole(self, tree: Any) -> Any:
@@ -281,7 +283,7 @@ class _Chunks:
 
     def run(self, groups: np.ndarray, *, ends: list[int], score: Score | None, keep: str) -> dict[str, np.ndarray]:
         """Train the groups; arrays by name, parameters as `params/PATH`."""
-        state = self.init(self.by_group(self.runs.seeds[groups]))
+        state = self.program.starter(self.by_group(self.runs.seeds[groups]), self.runs.variants)
         shape = (len(groups), self.runs.variants)
         losses, curve = [], np.full((*shape, len(ends)), np.nan)
         best, best_step = np.full(shape, -np.inf), np.full(shape, ends[-1], np.int64)
