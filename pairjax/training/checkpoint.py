@@ -10,14 +10,14 @@ asked for at the first save or restore and not before a run's first step.
     checkpoints/20/...  checkpoints/30/...  checkpoints/digests/20.json  checkpoints/digests/30.json
 """
 
+import contextlib
 import functools
 import json
 import logging
 import math
-import shutil
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from pairjax.base.errors import UserError
+from pairjax.training.bucket import AnyPath, remove_tree
 from pairjax.training.digests import Digest, digest_text, file_fault, hash_files, read_digest
 from pairjax.training.distributed import is_main, process_count
 from pairjax.training.rundir import storage_error, write_text
@@ -53,19 +54,28 @@ class Checkpointer:
     """Saves and restores the training state of one run; use it as a context manager, or a save in flight is lost.
 
     Args:
-        folder: Made where it is not there. Folders that a killed save left half-written are removed.
+        folder: Made where it is not there. Folders that a killed save left half-written are removed. It may lie in a
+            bucket.
         keep: How many of the last checkpoints stay, at least 1; the best stays besides.
         metric_mode: Whether the best has the largest or the smallest metric. The earliest of equals is the best.
         identity: Of the run (`RunFolder.identity`); a checkpoint that carries another is not restored.
+        before: Called, on a thread of the first process, before a checkpoint counts as finished.
 
     Raises:
         UserError: The folder cannot be written.
     """
 
     def __init__(
-        self, folder: Path, *, keep: int = 2, metric_mode: Literal["max", "min"] = "max", identity: str = ""
+        self,
+        folder: AnyPath,
+        *,
+        keep: int = 2,
+        metric_mode: Literal["max", "min"] = "max",
+        identity: str = "",
+        before: Callable[[], None] = lambda: None,
     ) -> None:
-        self._folder = folder.absolute()
+        self._folder: AnyPath = folder.absolute() if isinstance(folder, Path) else folder
+        self._before = before
         self._shown = folder
         self._keep = keep
         self._sign = 1.0 if metric_mode == "max" else -1.0
@@ -88,7 +98,11 @@ class Checkpointer:
     def _manager(self) -> Any:
         import orbax.checkpoint as ocp
 
-        options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True, prevent_write_metrics=True)
+        # In a bucket Orbax takes whatever it has not marked as whole for a save that was killed, the digests too. There
+        # such a save lies in its step's own place, and goes as one without a digest.
+        options = ocp.CheckpointManagerOptions(
+            cleanup_tmp_directories=isinstance(self._folder, Path), prevent_write_metrics=True
+        )
         return ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, step: int, state: Any, *, host: Mapping[str, Any], metric: int | float | None = None) -> bool:
@@ -224,8 +238,9 @@ class Checkpointer:
                     raise storage_error(f"{self._shown}: checkpoints cannot be written", error) or error from error
             if is_main():
                 # Of a save that failed: Orbax makes the folder on a thread, perhaps after the error.
-                for left in self._folder.glob("*.orbax-checkpoint-tmp*"):
-                    shutil.rmtree(left, ignore_errors=True)
+                for left in list(self._folder.glob("*.orbax-checkpoint-tmp*")):
+                    with contextlib.suppress(OSError):
+                        remove_tree(left)
 
     def __enter__(self) -> "Checkpointer":
         self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
@@ -253,8 +268,14 @@ class Checkpointer:
         try:
             self._manager.wait_until_finished()
             if is_main():
+                self._before()
                 files = hash_files(self._folder / str(step))
-                write_text(self._digest_file(step), digest_text(Digest(step, metric, self._identity, files)))
+                text = digest_text(Digest(step, metric, self._identity, files))
+                file = self._digest_file(step)
+                if isinstance(file, Path):
+                    write_text(file, text)
+                else:
+                    file.write_text(text)
         except BaseException as error:
             self._error = error
 
@@ -274,9 +295,12 @@ class Checkpointer:
         )
 
     def _steps(self) -> list[int]:
+        if not self._folder.is_dir():
+            # A bucket has no empty folders.
+            return []
         return sorted(int(child.name) for child in self._folder.iterdir() if child.name.isdecimal())
 
-    def _digest_file(self, step: int) -> Path:
+    def _digest_file(self, step: int) -> AnyPath:
         return self._folder / "digests" / f"{step}.json"
 
     def _finished(self) -> dict[int, Digest]:
@@ -308,7 +332,7 @@ class Checkpointer:
         if step in self._manager.all_steps():
             self._manager.delete(step)
         elif is_main() and (self._folder / str(step)).is_dir():
-            shutil.rmtree(self._folder / str(step))
+            remove_tree(self._folder / str(step))
         elif is_main():
             # Damage can leave a file in a step's place.
             (self._folder / str(step)).unlink(missing_ok=True)

@@ -8,10 +8,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from pairjax.base.types import PairData
+from pairjax.training.bucket import AnyPath, files_below, size_of
 from pairjax.training.rundir import to_json
 
 FORMAT = 1
@@ -37,23 +37,22 @@ def hash_pairs(data: PairData) -> "hashlib._Hash":
     return digest
 
 
-def _hash_file(path: Path) -> tuple[int, str]:
-    with open(path, "rb") as file:
+def _hash_file(path: AnyPath) -> tuple[int, str]:
+    with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return file.tell(), digest
 
 
-def hash_files(root: Path) -> dict[str, tuple[int, str]]:
+def hash_files(root: AnyPath) -> dict[str, tuple[int, str]]:
     """Bytes and SHA-256 of every file below `root`, by its path from there."""
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {path.relative_to(root).as_posix(): _hash_file(path) for path in files}
+    return {name: _hash_file(path) for name, path in files_below(root)}
 
 
-def file_fault(root: Path, name: str, expected: tuple[int, str]) -> str | None:
+def file_fault(root: AnyPath, name: str, expected: tuple[int, str]) -> str | None:
     """What is wrong with one file of a step; its size is looked at first, as that costs nothing."""
     path, (size, digest) = root / name, expected
     try:
-        found = path.stat().st_size
+        found = size_of(path)
         if found != size:
             return f"{name}: {found} bytes where {size} were saved"
         return None if _hash_file(path)[1] == digest else f"{name}: damaged (its SHA-256 differs)"
@@ -79,7 +78,7 @@ def digest_text(digest: Digest) -> str:
     return to_json({**body, "seal": _seal(body)}, indent=1) + "\n"
 
 
-def read_digest(path: Path) -> Digest | str | None:
+def read_digest(path: AnyPath) -> Digest | str | None:
     """The digest, or what is wrong with its file, or None where there is none."""
     try:
         body = json.loads(path.read_text(encoding="utf-8"))

@@ -1,7 +1,6 @@
 """The end of a run: calibrate on dev, score every split, write the model and the result, and show them."""
 
 import dataclasses
-import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -203,7 +202,7 @@ def finish(
         result["slices"] = slice_splits(task, shown, outputs, config=config.evaluation)
     card = model_card(
         CardInfo(
-            name=run.path.resolve().name,
+            name=run.name,
             task=task,
             config=plain_config(config, pooling=prepared.fns.config.pooling),
             metrics=metrics,
@@ -264,8 +263,9 @@ def finish(
 
 def next_commands(run: RunFolder) -> list[tuple[str, str]]:
     """What to try next: (purpose, command)."""
-    folder = shlex.quote(str(run.path))
+    folder, first = run.in_commands()
     return [
+        *first,
         ("label pairs of your own", f"pairjax predict {folder} pairs.tsv --output answers.jsonl"),
         ("score it on other labelled pairs", f"pairjax evaluate {folder} --data.path DIR"),
         ("train on your own data", "pairjax train --data.path DIR --run.dir runs/mine"),

@@ -1,6 +1,5 @@
 """The end of a pretraining run: score the held-out text, write the model and the result, and show them."""
 
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -157,10 +156,11 @@ def show(console: Console, result: Mapping[str, Any], run: RunFolder) -> None:
     for note in result["notes"]:
         if note.startswith("the frozen encoder"):
             console.print(note, highlight=False, markup=False)
-    folder = shlex.quote(str(run.path))
+    folder, first = run.in_commands()
     print_next(
         console,
         [
+            *first,
             ("fine-tune it on pairs", f"pairjax train --data.path DIR --model.encoder {folder} --model.pooler keep"),
             ("go on with it on other text", f"pairjax pretrain --model.encoder {folder} --data.corpus 'DIR/*.txt'"),
         ],

@@ -13,7 +13,7 @@ import math
 import os
 import platform
 import re
-import shutil
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ import numpy as np
 
 from pairjax.base.config import RunConfig
 from pairjax.base.errors import UserError
+from pairjax.training.bucket import AnyPath, Mirror, is_address, open_bucket, remove_tree
 from pairjax.training.distributed import is_main
 from pairjax.training.provenance import installed_version
 from pairjax.training.provenance import provenance as provenance
@@ -118,7 +119,8 @@ class RunFolder:
     """An opened run folder, locked for this process until `close` (it is a context manager).
 
     Attributes:
-        path: The folder.
+        path: The folder; of a run in a bucket the local one, where this process writes.
+        place: What the run is called by: the same, or its address.
         resumed: Whether the run goes on from what is there.
         identity: SHA-256 of the part of the config that may not change; checkpoints carry it, so that one copied
             from another run is noticed.
@@ -126,13 +128,22 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: Path, *, identity: str, lock: IO[str] | None, resumed: bool, notes: tuple[str, ...]
+        self,
+        place: AnyPath,
+        *,
+        identity: str,
+        resumed: bool,
+        notes: tuple[str, ...] = (),
+        lock: IO[str] | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
-        self.path = path
+        self.place = place
+        self.path = Path(place) if mirror is None else mirror.local
         self.identity = identity
         self.resumed = resumed
         self.notes = notes
         self._lock = lock
+        self._mirror = mirror
 
     @property
     def config_file(self) -> Path:
@@ -143,8 +154,8 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+    def checkpoints(self) -> AnyPath:
+        return self.place / "checkpoints"
 
     @property
     def model(self) -> Path:
@@ -166,8 +177,28 @@ class RunFolder:
         """Whether the run has come to its end: its result is there."""
         return self.result_file.exists()
 
+    @property
+    def name(self) -> str:
+        return self.place.resolve().name
+
+    def in_commands(self) -> tuple[str, list[tuple[str, str]]]:
+        """What the run's folder is called in commands to try next, and one that first copies it from a bucket here."""
+        if isinstance(self.place, Path):
+            return shlex.quote(str(self.place)), []
+        copied = f"gcloud storage cp --recursive {shlex.quote(str(self.place))} ."
+        return shlex.quote(self.name), [("copy the run here", copied)]
+
+    def publish(self) -> None:
+        """Copies what was written to the bucket; on a disk it is there already."""
+        if self._mirror is not None:
+            self._mirror.push()
+
     def close(self) -> None:
-        """Frees the lock. The lock's file stays: removing it would let two processes hold one name."""
+        """Frees the lock, or copies what is left to the bucket. The lock's file stays: removing it would let two
+        processes hold one name."""
+        if self._mirror is not None:
+            self._mirror.close()
+            self._mirror = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -181,24 +212,18 @@ class RunFolder:
         self.close()
 
 
-def run_path(config: RunConfig, default_name: str) -> Path:
+def run_path(config: RunConfig, default_name: str) -> AnyPath:
     """The run's folder: `--run.dir`, or runs/NAME.
 
     Raises:
-        UserError: It is the address of a bucket. A run folder needs locks and renames that replace a file in one go,
-            which object stores lack.
+        UserError: It is in a bucket that cannot be reached.
     """
-    if config.dir is not None and "://" in config.dir:
-        raise UserError(
-            "--run.dir names no folder of a file system",
-            got=config.dir,
-            mend="mount the bucket (gcsfuse) or a shared disk and name the place there; or train on a local disk and "
-            "copy the run folder afterwards",
-        )
+    if config.dir is not None and is_address(config.dir):
+        return open_bucket(config.dir)
     return Path(config.dir) if config.dir is not None else Path("runs") / default_name
 
 
-def check_run(config: RunConfig, resolved: Mapping[str, Any], *, default_name: str) -> Path:
+def check_run(config: RunConfig, resolved: Mapping[str, Any], *, default_name: str) -> AnyPath:
     """All the checks of `open_run` but the lock; writes nothing.
 
     Args:
@@ -214,13 +239,18 @@ def check_run(config: RunConfig, resolved: Mapping[str, Any], *, default_name: s
             nothing to resume; or the config to resume with differs, and in which fields.
     """
     path = run_path(config, default_name)
+    _check_folder(path, config, resolved)
+    return path
+
+
+def _check_folder(path: AnyPath, config: RunConfig, resolved: Mapping[str, Any]) -> None:
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: the run folder is a file", mend="choose another --run.dir")
     if config.resume and not path.exists():
         raise UserError(f"{path}: there is no run to resume", mend="check --run.dir, or leave --run.resume out")
     if not _occupied(path):
         _check_writable(path)
-        return path
+        return
     if not (config.overwrite or config.resume):
         raise UserError(
             f"{path}: the run folder exists and is not empty",
@@ -230,7 +260,6 @@ def check_run(config: RunConfig, resolved: Mapping[str, Any], *, default_name: s
     if config.resume:
         _check_same(path, saved, _round_trip(resolved))
     _check_writable(path)
-    return path
 
 
 def open_run(
@@ -257,22 +286,20 @@ def open_run(
     fixed = {name: value for name, value in _leaves(_round_trip(resolved)) if not _may_change(name)}
     identity = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
     if not is_main():
-        return RunFolder(path, identity=identity, lock=None, resumed=config.resume, notes=())
-    check_run(config, resolved, default_name=default_name)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock, notes = take_lock(path)
-    except OSError as error:
-        raise storage_error(f"{path}: the run folder cannot be made", error) or error from error
+        return RunFolder(path, identity=identity, resumed=config.resume)
+    _check_folder(path, config, resolved)
+    lock, mirror, notes = _claim(path)
     try:
         # Another process may have begun a run here since the first look.
-        check_run(config, resolved, default_name=default_name)
+        _check_folder(path, config, resolved)
         resumed = config.resume and _occupied(path)
         resumes: list[Any] = []
         first = dict(origin)
         if resumed:
             saved = _read_config(path)
             first, resumes = saved["provenance"], [*saved["resumes"], dict(origin)]
+            if mirror is not None:
+                mirror.fetch()
         elif _occupied(path):
             _clear(path)
         if config.resume and not any((path / "checkpoints" / "digests").glob("*.json")):
@@ -283,19 +310,38 @@ def open_run(
             "provenance": first,
             "resumes": resumes,
         }
-        write_json(path / "config.json", record)
+        run = RunFolder(path, identity=identity, resumed=resumed, notes=tuple(notes), lock=lock, mirror=mirror)
+        write_json(run.config_file, record)
+        run.publish()
     except BaseException:
-        lock.close()
+        if lock is not None:
+            lock.close()
+        if mirror is not None:
+            mirror.discard()
         raise
-    return RunFolder(path, identity=identity, lock=lock, resumed=resumed, notes=tuple(notes))
+    return run
 
 
-def _occupied(path: Path) -> bool:
+def _claim(path: AnyPath) -> tuple[IO[str] | None, Mirror | None, list[str]]:
+    """The folder's lock, or the local folder of one in a bucket; and notes."""
+    if not isinstance(path, Path):
+        return None, Mirror(path), [f"{path}: a bucket has no locks, so nothing keeps a second run out"]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock, notes = take_lock(path)
+    except OSError as error:
+        raise storage_error(f"{path}: the run folder cannot be made", error) or error from error
+    return lock, None, notes
+
+
+def _occupied(path: AnyPath) -> bool:
     return path.is_dir() and any(child.name != _LOCK for child in path.iterdir())
 
 
-def _check_writable(path: Path) -> None:
-    """Raises UserError where the folder, or the one that would hold it, refuses to be written."""
+def _check_writable(path: AnyPath) -> None:
+    """Raises UserError where the folder, or the one that would hold it, cannot be written; buckets are not asked."""
+    if not isinstance(path, Path):
+        return
     nearest = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
     if not nearest.is_dir():
         raise UserError(
@@ -305,7 +351,7 @@ def _check_writable(path: Path) -> None:
         raise UserError(f"{path}: the run folder cannot be written", got=f"no permission in {nearest}")
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: AnyPath) -> dict[str, Any]:
     """The config.json of a pairjax run.
 
     Raises:
@@ -344,7 +390,7 @@ def _may_change(name: str) -> bool:
     return any(name == field or name.startswith(f"{field}.") for field in MAY_CHANGE)
 
 
-def _check_same(path: Path, saved: Mapping[str, Any], resolved: Any) -> None:
+def _check_same(path: AnyPath, saved: Mapping[str, Any], resolved: Any) -> None:
     """Raises UserError naming each field that a resumed run may not change, and does."""
     old, new = dict(_leaves(saved["config"])), dict(_leaves(resolved))
     absent = object()
@@ -401,13 +447,13 @@ def take_lock(path: Path, *, what: str = "run folder", option: str = "--run.dir"
     return file, notes
 
 
-def _clear(path: Path) -> None:
+def _clear(path: AnyPath) -> None:
     """Deletes what a run writes and leaves anything else; config.json goes last, as it marks the folder as ours."""
     for child in sorted(path.glob("predictions.*.jsonl")):
         child.unlink()
     for name in _WRITTEN:
         child = path / name
-        if child.is_dir() and not child.is_symlink():
-            shutil.rmtree(child)
+        if child.is_dir() and not (isinstance(child, Path) and child.is_symlink()):
+            remove_tree(child)
         else:
             child.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from pairjax.step.optim import Optimizer, build_optimizer, decay_mask, rate_mult
 from pairjax.step.sharding import param_specs, place, put_batch, used_shardings
 from pairjax.step.state import TrainState, init_state, state_sharding
 from pairjax.step.step import Apply, Loss, make_train_step
+from pairjax.training.bucket import AnyPath
 from pairjax.training.checkpoint import Checkpointer
 from pairjax.training.distributed import StopSignal, all_or_none, is_main, process_index
 from pairjax.training.loop import Fit, Job, Progress, Step, fit, progress_from
@@ -32,12 +32,12 @@ class TrainResult:
     """What a run leaves.
 
     Attributes:
-        dir: The run's folder; the model lies in `dir/model`.
+        dir: The run's folder, perhaps in a bucket; the model lies in `dir/model`.
         result: What result.json holds; None where a signal stopped the run.
         exit_code: 0, or 143 after a signal.
     """
 
-    dir: Path
+    dir: AnyPath
     result: dict[str, Any] | None
     exit_code: int
 
@@ -208,7 +208,11 @@ def run_loop(
         StopSignal() as stop,
         Watchdog(_teller(tracker)) as watch,
         Checkpointer(
-            run.checkpoints, keep=config.keep_checkpoints, metric_mode=job.mode, identity=run.identity
+            run.checkpoints,
+            keep=config.keep_checkpoints,
+            metric_mode=job.mode,
+            identity=run.identity,
+            before=run.publish,
         ) as checkpoints,
     ):
         state, progress = programs.state, Progress()
@@ -283,6 +287,6 @@ def run_session(
                 tracker.say(note)
             done, params = run_loop(programs, job, run, tracker, config=config, train=train)
         if done.ended == "signal":
-            console.print(f"stopped at step {int(done.state.step)}; go on with --run.resume (run folder {run.path})")
-            return TrainResult(run.path, None, 143)
-        return TrainResult(run.path, finish(done, params, run, origin), 0)
+            console.print(f"stopped at step {int(done.state.step)}; go on with --run.resume (run folder {run.place})")
+            return TrainResult(run.place, None, 143)
+        return TrainResult(run.place, finish(done, params, run, origin), 0)

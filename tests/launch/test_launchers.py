@@ -171,12 +171,18 @@ def test_slurm_shows_the_log_of_the_task_that_failed_and_not_of_the_rest(tmp_pat
 
 
 def pod(
-    folder: Path, *words: str, node: str = "MISSING", queue: str = "MISSING", refuse: bool = False, follow: Any = (0,)
+    folder: Path,
+    *words: str,
+    node: str = "MISSING",
+    queue: str = "MISSING",
+    refuse: bool = False,
+    follow: Any = (0,),
+    more: tuple[str, ...] = (),
 ) -> tuple["subprocess.CompletedProcess[str]", list[list[str]]]:
     """The script's end, and gcloud's calls as `[kind, verb, what follows the name...]`."""
     state = {"node": node, "queue": queue, "waiting": [], "refuse": refuse, "follow": list(follow), "calls": []}
     (folder / "fake").write_text(json.dumps(state))
-    done = launch("tpu_pod.sh", "--tpu", "t", "--zone", "z", "--poll", "0", *words, *TRAIN, folder=folder)
+    done = launch("tpu_pod.sh", "--tpu", "t", "--zone", "z", "--poll", "0", *words, *TRAIN, *more, folder=folder)
     return done, [call[2:] for call in json.loads((folder / "fake").read_text())["calls"]]
 
 
@@ -203,6 +209,12 @@ def test_a_pod_is_asked_for_installed_run_and_fetched(tmp_path: Path) -> None:
     assert "a line of the log" in done.stdout
 
 
+def test_a_run_in_a_bucket_is_fetched_from_there(tmp_path: Path) -> None:
+    done, calls = pod(tmp_path, node="READY", queue="ACTIVE", more=("--run.dir=gs://b/a b",))
+    assert done.returncode == 0, done.stderr
+    assert calls[-1] == ["--recursive", "gs://b/a b", "."]
+
+
 def test_a_pod_that_is_ready_is_used_again_and_deleted_by_option(tmp_path: Path) -> None:
     done, calls = pod(tmp_path, "--delete", "--fetch", "", node="READY", queue="ACTIVE")
     assert done.returncode == 0
@@ -219,6 +231,13 @@ def test_a_pre_empted_pod_is_asked_for_again_and_the_run_resumes(tmp_path: Path)
     assert starts[0].endswith("--run.overwrite")
     assert starts[1].endswith("--run.resume")
     assert "--run.overwrite" not in starts[1]
+
+
+def test_a_pod_taken_before_the_run_had_a_folder_starts_from_the_beginning(tmp_path: Path) -> None:
+    done, calls = pod(tmp_path, "--spot", follow=("preempted", "unmade", 0))
+    assert done.returncode == 0, done.stderr
+    starts = [command for command in commands(calls) if " start " in command]
+    assert [start.rsplit(" ", 1)[1] for start in starts] == ["--run.overwrite", "--run.resume", "--run.overwrite"]
 
 
 def test_a_pod_that_is_taken_again_and_again_is_given_up(tmp_path: Path) -> None:

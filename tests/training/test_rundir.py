@@ -168,17 +168,6 @@ def test_resuming_what_is_not_there_makes_no_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("address", ["gs://bucket/run", "s3://bucket/run"])
-def test_the_address_of_a_bucket_is_refused_and_no_folder_is_made_of_it(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for ask in (check_run, lambda *a, **o: open_run(*a, **o, origin=ORIGIN)):
-        with pytest.raises(UserError, match=rf"--run\.dir names no folder .*; got {address}; mount the bucket"):
-            ask(RunConfig(dir=address), RESOLVED, default_name="x")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_file_in_the_folders_place_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file: the run folder is a file"):
