@@ -1,12 +1,12 @@
 """The estimates of `pairjax plan` beside compiled figures, over models, batches and meshes of four TPU v5e chips.
 
-Command: python experiments/benchmarks/plan_check.py OUTPUT.json [fitted | unread]
+Command: python experiments/benchmarks/plan_check.py OUTPUT.json [fitted | unread | again]
 Needs libtpu importable, or the variable TPU_LIBRARY_PATH set to its libtpu.so.
 
 Cross-encoders of two classes; only configurations, no weights. `fitted`: the programs from which the rules of what XLA
 keeps were read, 128 pairs in rows of 128 slots. `unread`: chosen before any of them was compiled, to see how well the
-rules foretell. Each figure is written as it is made, and what OUTPUT.json holds already is not compiled again. A table
-goes to standard output.
+rules foretell; three of them have been read since. `again`: chosen after that. Each figure is written as it is made,
+and what OUTPUT.json holds already is not compiled again. A table goes to standard output.
 """
 
 import json
@@ -64,6 +64,12 @@ SETS = {
         Program("base", 64, 64),
         Program("minilm", dtype="bfloat16"),
         Program("base", dtype="bfloat16"),
+    ],
+    "again": [
+        Program("minilm", 256, 64),
+        Program("medium", 64, 64),
+        Program("mini", 256, 96),
+        Program("wide", 128, 64, "bfloat16"),
     ],
 }
 

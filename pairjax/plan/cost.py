@@ -43,6 +43,8 @@ NOT_ARITHMETIC = frozenset(
 LAYER = "layer_"
 CENTRED_FROM = 768
 """Width from which XLA keeps a sublayer's output only centred."""
+VECTOR, GROUP = 128, 8
+"""Of a TPU's tiles: an array's last dimension, and the one before it."""
 
 
 @dataclass(frozen=True)
@@ -158,24 +160,43 @@ def activation_bytes(layers: Layers, rows: Rows, *, dtype: str, remat: bool, nar
     XLA keeps of each layer, in units of a token's D numbers: the output of the attention and of the feed-forward
     sublayer, centred for its LayerNorm and, in narrow layers, also as it was (2 or 4, not split), queries, keys, values
     and their mixture (4, split by heads), the feed-forward sublayer's input to the activation (inner / D) and the
-    softmax's exponentials (heads x L / D). Where operands of products are narrowed to bfloat16 (`narrow`, a TPU), the
-    second group takes two bytes a number. Found by reading the buffers that live at that point in programs of libtpu
-    0.0.52, of widths 256 to 512 and of 768 and 1,024.
+    softmax's exponentials (heads x L / D). What is centred and the exponentials are float32 in either type. Where
+    operands of products are narrowed to bfloat16 (`narrow`, a TPU), the second group takes two bytes a number. There an
+    array's last dimension fills whole vectors of 128, the one before it groups of 8 or fewer: rows shorter than a
+    vector leave holes in the exponentials, which are then kept in bfloat16 too, and in queries, keys and values by
+    heads. Found by reading the buffers that live at that point in programs of libtpu 0.0.52, of widths 256 to 512 and
+    of 768 and 1,024, and of rows of 32, 64 and 128.
     """
     tokens = rows.rows * rows.length
     wide = 2 if dtype == "bfloat16" else 4
     heads, units = layers.split
     fed = 2 if narrow else wide
+    size, length, kept = layers.width // layers.heads, rows.length, 4
+    by_heads = 3.0
+    if narrow:
+        length = _filled(rows.length, VECTOR)
+        if rows.length < VECTOR:
+            kept += fed
+            # XLA ends them in a head's numbers, or in the row's tokens. Fewer than a group fill one of 1, 2 or 4.
+            own = layers.heads // heads
+            group = min(GROUP, 1 << (own - 1).bit_length())
+            by_size = _filled(size, VECTOR) / size * _filled(own, group) / own
+            by_heads *= min(by_size, length / rows.length)
     layer = tokens * (
-        layers.width * (2 if layers.width >= CENTRED_FROM else 4) * wide
-        + layers.width * 4 * fed / heads
+        layers.width * 2 * (4 if layers.width >= CENTRED_FROM else 4 + wide)
+        + layers.width * (by_heads + 1) * fed / heads
         + layers.inner * wide / units
-        + layers.heads * rows.length * wide / heads
+        + layers.heads * length * kept / heads
     )
     embedded = tokens * layers.width * wide
     if remat:
         return embedded * (1 + layers.count) + layer
     return embedded + layers.count * layer
+
+
+def _filled(size: int, by: int) -> int:
+    """The next multiple."""
+    return -(-size // by) * by
 
 
 @dataclass(frozen=True)
