@@ -134,7 +134,8 @@ class Populations:
     def round(self, turn: int) -> dict[str, Any]:
         began = time.perf_counter()
         count, _ = self.train(self.order.shape[1])
-        return {"seconds": time.perf_counter() - began, "count": count, **heads_cost(self.heads, count)}
+        seconds = time.perf_counter() - began
+        return {"seconds": seconds, "count": count, "whole": count / seconds} | heads_cost(self.heads, count)
 
 
 class PopulationsBatched(Populations):
