@@ -54,7 +54,7 @@ def finish(process: "subprocess.Popen[str]", timeout: float = 300) -> tuple[int,
 
 
 def write_inputs(folder: Path) -> list[str]:
-    """A tiny encoder and 21 + 9 pairs; the options that train on them for two epochs of 6 steps."""
+    """A tiny encoder and 21 + 9 pairs; the options that train on them for three epochs of 6 steps."""
     write_tiny_encoder(folder / "encoder")
     pairs = folder / "pairs"
     pairs.mkdir()
@@ -66,7 +66,7 @@ def write_inputs(folder: Path) -> list[str]:
         "data.buckets": 1,
         "model.encoder": folder / "encoder",
         "train.batch-size": 4,
-        "train.epochs": 2,
+        "train.epochs": 3,
         "train.eval-every": 3,
         "train.keep": "last",
         "evaluation.bootstrap": 100,

@@ -43,7 +43,7 @@ def check_same(found: Path, expected: Path) -> None:
     """The same numbers, and every example seen as often."""
     check_numbers(found, expected)
     results = [json.loads((run / "result.json").read_text()) for run in (found, expected)]
-    assert results[0]["train"]["examples"] == results[1]["train"]["examples"] == 42
+    assert results[0]["train"]["examples"] == results[1]["train"]["examples"] == 63
     assert results[0]["metrics"]["dev"]["accuracy"] == results[1]["metrics"]["dev"]["accuracy"]
 
 
