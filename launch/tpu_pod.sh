@@ -199,16 +199,5 @@ trap 'say "stopped; the run goes on at $tpu. Stop it: gcloud compute tpus tpu-vm
 [[ -n $dry ]] || command -v gcloud >/dev/null || die "gcloud: not found; see https://cloud.google.com/sdk/docs/install"
 seen=$(mktemp)
 trap 'rm -f "$seen"' EXIT
-command=("$@")
-for ((try = 1; ; try++)); do
-  one_try "${command[@]}"
-  if ((CODE == 2 && try > 1)) && grep -qs "there is no run to resume" "$seen"; then
-    say "the try before ended before the run's folder was made: from the beginning"
-    one_try "$@"
-  fi
-  if [[ -n $dry ]] || ! again "$CODE" || ((try >= tries)); then break; fi
-  say "try $try of $tries ended with code $CODE: going on from the last checkpoint"
-  resumed "$@"
-  command=("${RESUMED[@]}")
-done
+run_tries "$tries" "$seen" "$@"
 finish "$CODE" "$@"

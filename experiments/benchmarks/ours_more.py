@@ -128,10 +128,9 @@ class Populations:
         # A program of its own is traced anew, and what was compiled is read from the cache.
         began = time.perf_counter()
         self._train(replace(self.program))
-        whole = self.heads.count / (time.perf_counter() - began)
-        return {"seconds": seconds, "count": self.heads.count, "whole": whole} | heads_cost(
-            self.heads, self.heads.count
-        )
+        count = self.heads.count
+        whole = count / (time.perf_counter() - began)
+        return {"seconds": seconds, "count": count, "whole": whole} | heads_cost(self.heads, count)
 
 
 CASES: dict[str, type[Worker]] = {"evaluation": Evaluation, "loading": Loading, "populations": Populations}

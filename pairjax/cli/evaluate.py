@@ -33,10 +33,10 @@ def main(args: Sequence[str]) -> int:
 
     from pairjax.data.sources import load_for_task
     from pairjax.training.artifact import find_artifact
+    from pairjax.training.files import write_json
     from pairjax.training.finish import evaluate_splits
     from pairjax.training.predict import load
     from pairjax.training.present import print_results
-    from pairjax.training.rundir import write_json
     from pairjax.training.setup import use_compilation_cache
 
     find_artifact(options.model)

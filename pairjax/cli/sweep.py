@@ -150,7 +150,8 @@ def main(args: Sequence[str]) -> int:
 
 def _begun(folder: Path, command: str, design: "SweepDesign") -> IO[str]:
     """Make and mark the folder; the open file holds its lock."""
-    from pairjax.training.rundir import storage_error, take_lock, write_json
+    from pairjax.training.files import storage_error, write_json
+    from pairjax.training.rundir import take_lock
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

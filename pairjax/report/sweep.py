@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from pairjax.base.inference import expected_maximum
 from pairjax.base.stats import Spread
 from pairjax.training.experiment_file import config_source
-from pairjax.training.rundir import to_json, write_json, write_text
+from pairjax.training.files import to_json, write_json, write_text
 from pairjax.training.sweep import SweepDesign, SweepResult, TrialRow, shown
 
 BEST, TABLE, LINES, RESULT = "best.py", "table.csv", "table.jsonl", "result.json"

@@ -10,11 +10,11 @@ asked for at the first save or restore and not before a run's first step.
     checkpoints/20/...  checkpoints/30/...  checkpoints/digests/20.json  checkpoints/digests/30.json
 """
 
-import contextlib
 import functools
 import json
 import logging
 import math
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ from pairjax.base.errors import UserError
 from pairjax.training.bucket import AnyPath, remove_tree
 from pairjax.training.digests import Digest, digest_text, file_fault, hash_files, read_digest
 from pairjax.training.distributed import is_main, process_count
-from pairjax.training.rundir import storage_error, write_text
+from pairjax.training.files import storage_error, write_text
 
 
 class Restored(NamedTuple):
@@ -236,11 +236,10 @@ class Checkpointer:
                 # Orbax tells again of a save that failed, perhaps of another of its files.
                 if not self._failed:
                     raise storage_error(f"{self._shown}: checkpoints cannot be written", error) or error from error
-            if is_main():
+            if is_main() and isinstance(self._folder, Path):
                 # Of a save that failed: Orbax makes the folder on a thread, perhaps after the error.
-                for left in list(self._folder.glob("*.orbax-checkpoint-tmp*")):
-                    with contextlib.suppress(OSError):
-                        remove_tree(left)
+                for left in self._folder.glob("*.orbax-checkpoint-tmp*"):
+                    shutil.rmtree(left, ignore_errors=True)
 
     def __enter__(self) -> "Checkpointer":
         self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
@@ -270,12 +269,7 @@ class Checkpointer:
             if is_main():
                 self._before()
                 files = hash_files(self._folder / str(step))
-                text = digest_text(Digest(step, metric, self._identity, files))
-                file = self._digest_file(step)
-                if isinstance(file, Path):
-                    write_text(file, text)
-                else:
-                    file.write_text(text)
+                write_text(self._digest_file(step), digest_text(Digest(step, metric, self._identity, files)))
         except BaseException as error:
             self._error = error
 

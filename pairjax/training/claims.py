@@ -26,10 +26,10 @@ from pairjax.base.types import PairData
 from pairjax.data.sources import load_pairs
 from pairjax.training.cells import Cell, CellDesign, CellResult, run_cell
 from pairjax.training.features import Features, cached_features
+from pairjax.training.files import write_json, write_text
 from pairjax.training.heads import HeadTask, head_task
 from pairjax.training.nested import NestedDesign, Setting, SettingResult, run_setting, setting_flops
 from pairjax.training.provenance import provenance
-from pairjax.training.rundir import write_json, write_text
 from pairjax.training.tokens import TokenTask
 
 Verdict = Literal["supported", "refuted", "undecided"]

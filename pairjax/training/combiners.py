@@ -16,8 +16,8 @@ from pairjax.base.types import PairData, TaskSpec, default_positive
 from pairjax.data.sources import load_pairs
 from pairjax.training.cells import AT_EDGE, Cell, CellResult, Measure, main_metric, metric_of
 from pairjax.training.claims import ClaimRun, data_folder, real_pairs
+from pairjax.training.files import write_json
 from pairjax.training.heads import HeadTask
-from pairjax.training.rundir import write_json
 
 RESAMPLES = 2000
 COMBINERS: tuple[tuple[Feature, ...], ...] = (

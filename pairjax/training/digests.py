@@ -12,7 +12,7 @@ from typing import Any
 
 from pairjax.base.types import PairData
 from pairjax.training.bucket import AnyPath, files_below, size_of
-from pairjax.training.rundir import to_json
+from pairjax.training.files import to_json
 
 FORMAT = 1
 

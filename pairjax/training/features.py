@@ -29,7 +29,7 @@ from pairjax.data.texts import distinct_texts, encode_texts
 from pairjax.models.build import build_pair_model, initial_params
 from pairjax.step.sharding import build_mesh, put_batch, replicate, row_shards
 from pairjax.training.digests import file_fault, hash_files
-from pairjax.training.rundir import storage_error, to_json, write_text
+from pairjax.training.files import storage_error, to_json, write_text
 from pairjax.training.setup import check_fit
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder
 

@@ -14,10 +14,11 @@ from pairjax.step.sharding import gather
 from pairjax.training.artifact import Calibration, save_artifact
 from pairjax.training.card import CardInfo, model_card
 from pairjax.training.distributed import is_main
+from pairjax.training.files import to_json, write_json, write_text
 from pairjax.training.loop import Fit
 from pairjax.training.predict import PairClassifier, predictions_from
 from pairjax.training.present import print_results
-from pairjax.training.rundir import RunFolder, to_json, write_json, write_text
+from pairjax.training.rundir import RunFolder
 from pairjax.training.scores import calibrate, class_report, collapsed, score, scores_to_json
 from pairjax.training.setup import encode_split, plain_config
 from pairjax.training.trainer import Trainer

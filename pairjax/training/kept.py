@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pairjax.training.rundir import storage_error
+from pairjax.training.files import storage_error
 
 
 def read_kept(path: Path, identity: str) -> dict[str, np.ndarray] | None:

@@ -12,12 +12,13 @@ from pairjax.base.types import Params
 from pairjax.data.nsp import LABELS
 from pairjax.step.sharding import gather
 from pairjax.training.distributed import is_main
+from pairjax.training.files import write_json
 from pairjax.training.held_out import HeldOut, figures_with_intervals, sizes
 from pairjax.training.loop import Fit, Job
 from pairjax.training.oracles import drawn_texts, oracle_scores
 from pairjax.training.present import format_score, plain_table, print_next
 from pairjax.training.pretrain_setup import PreparedPretraining
-from pairjax.training.rundir import RunFolder, write_json
+from pairjax.training.rundir import RunFolder
 from pairjax.training.session import Programs
 from pairjax.weights import save_pretraining
 

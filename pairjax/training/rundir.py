@@ -1,4 +1,4 @@
-"""A run's folder: who may write it, what it says about its origin, and how its small files are written.
+"""A run's folder: who may write it, and what it says about its origin.
 
 A folder that holds anything is touched only when `--run.overwrite` or `--run.resume` says so, and nothing is created
 before every check has passed. `check_run` makes the same checks early and writes nothing, so that a long load of data
@@ -9,22 +9,19 @@ import errno
 import fcntl
 import hashlib
 import json
-import math
 import os
 import platform
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-import numpy as np
-
 from pairjax.base.config import RunConfig
 from pairjax.base.errors import UserError
 from pairjax.training.bucket import AnyPath, Mirror, is_address, open_bucket, remove_tree
 from pairjax.training.distributed import is_main
+from pairjax.training.files import storage_error, to_json, write_json
 from pairjax.training.provenance import installed_version
 from pairjax.training.provenance import provenance as provenance
 
@@ -34,85 +31,6 @@ MAY_CHANGE = ("run", "evaluation", "mesh", "data.download", "data.cache", "model
 
 _WRITTEN = ("metrics.jsonl", "checkpoints", "model", "result.json", "report.html", "tensorboard", "config.json")
 _LOCK = ".lock"
-_STORAGE = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file is larger than the system allows (ulimit -f)",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "permission denied",
-}
-_ADVICE = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EFBIG: "raise the limit",
-}
-
-
-def storage_error(what: str, error: BaseException, *, mend: str | None = None) -> UserError | None:
-    """The one line for a disk that refuses a write, or None where `error` is something else.
-
-    Looks along the causes of `error`, and for the code that TensorStore leaves in its messages.
-
-    Args:
-        what: What could not be written ("runs/x/metrics.jsonl cannot be written").
-        mend: What to do; default: free space or mend permissions, then resume.
-    """
-    seen: BaseException | None = error
-    while seen is not None:
-        code = seen.errno if isinstance(seen, OSError) else None
-        found = re.search(r"os_error_code='(\d+)'", str(seen))
-        if found:
-            code = int(found.group(1))
-        if code in _STORAGE:
-            advice = _ADVICE.get(code, "make the folder writable")
-            return UserError(f"{what}: {_STORAGE[code]}", mend=mend or f"{advice}, then go on with --run.resume")
-        seen = seen.__cause__ or seen.__context__
-    return None
-
-
-def to_json(value: Any, *, indent: int | None = None) -> str:
-    """JSON text of plain values, NumPy's scalars and arrays; NaN and infinities, which JSON lacks, become null."""
-
-    def plain(node: Any) -> Any:
-        match node:
-            case Mapping():
-                return {str(key): plain(item) for key, item in node.items()}
-            case list() | tuple():
-                return [plain(item) for item in node]
-            case np.ndarray() | np.generic():
-                return plain(node.tolist())
-            case float():
-                return node if math.isfinite(node) else None
-            case Path():
-                return str(node)
-            case _:
-                return node
-
-    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all: beside it first, then moved into its place.
-
-    Raises:
-        UserError: The disk refuses the write; the old file, where there was one, is unchanged.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise storage_error(f"{path} cannot be written", error) or error from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON, whole or not at all; see `to_json` for what it takes."""
-    write_text(path, to_json(value, indent=2) + "\n")
 
 
 class RunFolder:

@@ -31,10 +31,10 @@ from pairjax.base.metrics import Statistic, difference_of
 from pairjax.base.stats import Sampled, two_way_bootstrap
 from pairjax.base.types import Hypers, PairData, Rates
 from pairjax.data.sources import sample_rows, take_rows
+from pairjax.training.files import to_json, write_text
 from pairjax.training.heads import HeadTask, head_program, make_runs
 from pairjax.training.population import make_hypers, train_population
 from pairjax.training.predict import load
-from pairjax.training.rundir import to_json, write_text
 from pairjax.training.units import Look, run_unit
 
 Arm = Literal["frozen", "low", "full", "gradual"]

@@ -20,7 +20,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from pairjax.base.config import RunConfig
 from pairjax.base.errors import UserError
 from pairjax.training.distributed import is_main
-from pairjax.training.rundir import RunFolder, storage_error, to_json, write_text
+from pairjax.training.files import storage_error, to_json, write_text
+from pairjax.training.rundir import RunFolder
 
 REFRESH = 0.25
 """Seconds between two drawings of the bar; what is shown is computed no more often."""

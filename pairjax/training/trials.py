@@ -17,7 +17,7 @@ from pairjax.base.config import Config
 from pairjax.base.types import PairData
 from pairjax.data.sources import take_rows
 from pairjax.training.digests import hash_pairs
-from pairjax.training.rundir import storage_error, to_json, write_json
+from pairjax.training.files import storage_error, to_json, write_json
 from pairjax.training.search import DEV
 from pairjax.training.setup import plain_config
 

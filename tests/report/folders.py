@@ -13,9 +13,9 @@ from pairjax.base.stats import Sampled
 from pairjax.base.types import Pairs, TaskSpec
 from pairjax.training.artifact import Calibration
 from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome, verdict_row, write_outcome
+from pairjax.training.files import write_json, write_text
 from pairjax.training.finish import prediction_lines
 from pairjax.training.provenance import provenance
-from pairjax.training.rundir import write_json, write_text
 from pairjax.training.scores import calibrate, class_report, score, scores_to_json
 
 CLASSES = ("contradiction", "entailment", "neutral")

@@ -14,8 +14,9 @@ import pytest
 
 from pairjax.base.config import RunConfig
 from pairjax.base.errors import UserError
+from pairjax.training.files import write_json
 from pairjax.training.provenance import provenance
-from pairjax.training.rundir import RunFolder, check_run, open_run, write_json
+from pairjax.training.rundir import RunFolder, check_run, open_run
 
 ROOT = Path(__file__).resolve().parents[2]
 RESOLVED: dict[str, Any] = {
