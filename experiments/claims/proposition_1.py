@@ -76,7 +76,7 @@ def run(claim: ClaimRun) -> Outcome:
     far = [task for task in tasks if task not in LIKENESS]
     linear, hidden = gain(board, near, hidden=False), gain(board, near, hidden=True)
     rest = gain(board, far, hidden=False)
-    above = Sampled(linear.value - rest.value, linear.samples - rest.samples[::-1])
+    above = linear - rest.reversed()
     found = [
         Hypothesis(
             "H1 linear head", linear, SMALLEST, True, "difference or product less [u; v], likeness and contrast"

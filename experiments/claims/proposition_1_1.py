@@ -28,10 +28,12 @@ A limit, said beforehand: a minimum and a maximum of noisy scores are biased out
 Six tasks are few: the interval is over pairs and seeds, not over tasks that might have been chosen.
 """
 
+from functools import partial
+
 import numpy as np
 from scipy.stats import rankdata
 
-from pairjax.base.stats import Sampled, two_way_bootstrap
+from pairjax.base.stats import Sampled, combine
 from pairjax.training.cells import Cell
 from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
 from pairjax.training.combiners import (
@@ -40,9 +42,9 @@ from pairjax.training.combiners import (
     CONCATENATION,
     DIFFERENCE,
     PRODUCT,
-    RESAMPLES,
     Board,
     all_cells,
+    over_test,
     run_board,
 )
 
@@ -51,29 +53,26 @@ NOISE = 0.2
 FOUR = (COMBINATION, CONCATENATION, DIFFERENCE, PRODUCT)
 
 
-def worst_regrets(board: Board, *, hidden: bool, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """Of the four: worst regret [4], and over resamples [4, resamples]."""
-    values, samples = [], []
-    for index, (task, source) in enumerate(board.sources.items()):
-        size = len(source.rows["test"])
+def worst_regrets(board: Board, *, hidden: bool, noise: float) -> list[Sampled]:
+    """Of the four."""
+    drawn = [
         # One seed for the four arms of a task: the same pairs and seeds are drawn for each.
-        drawn = [
-            two_way_bootstrap(
-                board.statistics(task, arm, hidden=hidden, noise=noise), size, resamples=RESAMPLES, seed=index
-            )["value"]
-            for arm in FOUR
-        ]
-        values.append([found.value for found in drawn])
-        samples.append([found.samples for found in drawn])
-    score, resampled = np.array(values), np.array(samples)
-    regret = score.max(axis=1, keepdims=True) - score
-    return regret.max(axis=0), (resampled.max(axis=1, keepdims=True) - resampled).max(axis=0)
+        over_test(board.statistics(task, arm, hidden=hidden, noise=noise), source, seed=index)
+        for index, (task, source) in enumerate(board.sources.items())
+        for arm in FOUR
+    ]
+
+    def worst(scores: np.ndarray, arm: int) -> np.ndarray:
+        by_task = scores.reshape(-1, len(FOUR), scores.shape[1])
+        return (by_task.max(axis=1) - by_task[:, arm]).max(axis=0)
+
+    return [combine(drawn, partial(worst, arm=arm)) for arm in range(len(FOUR))]
 
 
-def effect(board: Board, *, hidden: bool, noise: float = 0.0) -> tuple[Sampled, np.ndarray]:
+def effect(board: Board, *, hidden: bool, noise: float = 0.0) -> tuple[Sampled, list[float]]:
     """Smallest worst regret of a part less the combination's; and the four worst regrets."""
-    value, samples = worst_regrets(board, hidden=hidden, noise=noise)
-    return Sampled(float(value[1:].min() - value[0]), samples[1:].min(axis=0) - samples[0]), value
+    regrets = worst_regrets(board, hidden=hidden, noise=noise)
+    return combine(regrets, lambda four: four[1:].min(axis=0) - four[0]), [one.value for one in regrets]
 
 
 def rank_table(board: Board) -> list[list[str]]:

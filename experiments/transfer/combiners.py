@@ -94,7 +94,7 @@ def run(claim: ClaimRun) -> Outcome:
 
     def gain(features: tuple[Feature, ...], task: str) -> Sampled:
         left, right = scores[task, features], scores[task, CONCATENATION]
-        return paired_difference(left, right, size[task], seed=tasks.index(task))
+        return paired_difference(left, right, board.sources[task], seed=tasks.index(task))
 
     effects = [
         Hypothesis(

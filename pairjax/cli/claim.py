@@ -22,7 +22,7 @@ class ClaimOptions:
     budget: float = 40.0
     """Minutes after which the run stops, to be taken up again; some claims also take their size from it."""
     seeds: int | None = None
-    """Runs of each cell; fewer than the claim needs give no verdict."""
+    """Runs of each cell; no fewer than the claim needs for its verdict."""
     quick: bool = False
     """A smoke run of a minute on rule-made pairs; it never gives a verdict."""
     encoder: str | None = None
@@ -47,7 +47,15 @@ def main(args: Sequence[str]) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from pairjax.training.claims import BudgetSpentError, Claim, ClaimRun, hypothesis_table, verdict_row, write_outcome
+    from pairjax.training.claims import (
+        BudgetSpentError,
+        Claim,
+        ClaimRun,
+        hypothesis_table,
+        register,
+        verdict_row,
+        write_outcome,
+    )
     from pairjax.training.present import table_console
     from pairjax.training.setup import use_compilation_cache
 
@@ -62,11 +70,21 @@ def main(args: Sequence[str]) -> int:
         root /= Path(options.encoder).name
     if options.quick:
         root /= "quick"
+    seeds = 2 if options.quick else options.seeds or claim.seeds
+    if claim.decides and not options.quick:
+        if seeds < claim.seeds:
+            raise UserError(
+                f"too few seeds for a verdict on {claim.id}",
+                got=seeds,
+                expected=f"at least {claim.seeds}",
+                mend="leave --seeds out, or use --quick for a look",
+            )
+        register(root / claim.id, Path(options.file))
     began = time.monotonic()
     run = ClaimRun(
         claim=claim,
         root=root,
-        seeds=2 if options.quick else options.seeds or claim.seeds,
+        seeds=seeds,
         quick=options.quick,
         deadline=began + 60.0 * options.budget,
         budget=options.budget,

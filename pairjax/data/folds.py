@@ -1,4 +1,7 @@
-"""Folds of a training split: disjoint parts, each with its share of every class (or of low and high scores)."""
+"""Folds of a training split, and which pairs hang together.
+
+Folds are disjoint parts, each with its share of every class (or of low and high scores).
+"""
 
 import numpy as np
 from jaxtyping import Int64
@@ -46,3 +49,18 @@ def stratified_folds(task: TaskSpec, pairs: Pairs, *, folds: int, seed: int) -> 
     for number, (_, held) in enumerate(cut):
         found[held] = number
     return found
+
+
+def text_clusters(pairs: Pairs) -> Int64[np.ndarray, " pairs"]:
+    """The cluster of each pair: pairs that share a text, or are linked by others that do, are of one.
+
+    What a model gets right of two pairs with a sentence in common is no independent evidence.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    place = {text: index for index, text in enumerate(dict.fromkeys([*pairs.first, *pairs.second]))}
+    first, second = ([place[text] for text in side] for side in (pairs.first, pairs.second))
+    links = coo_matrix((np.ones(len(first)), (first, second)), shape=(len(place), len(place)))
+    _, label = connected_components(links, directed=False)
+    return label[first].astype(np.int64)

@@ -130,15 +130,26 @@ def _hypotheses(row: dict[str, Any], *, language: Language) -> Table:
         [
             Cell(found["name"], found["question"], strong=found["primary"]),
             effect_cell(found["effect"], language=language),
+            Cell(language.interval(found["cautious"], digits=2, signed=True) if "cautious" in found else "–"),
             Cell(language.p_value(found["p_holm"])),
             Cell(language.number(found["smallest_detectable"], 2)),
             Cell(language.number(found["smallest_effect_of_interest"], 1)),
-            Cell(language.name("verdict", found["verdict"]) if found["verdict"] else "–"),
+            _hypothesis_verdict(found, language),
         ]
         for found in row["hypotheses"]
     ]
-    head = [say(f"verdict.{name}") for name in ("hypothesis", "effect", "p", "detectable", "smallest", "verdict")]
+    names = ("hypothesis", "effect", "cautious", "p", "detectable", "smallest", "verdict")
+    head = [say(f"verdict.{name}") for name in names]
     return Table(say("verdict.hypotheses"), head, rows, note=say("verdict.hypotheses_note"))
+
+
+def _hypothesis_verdict(found: dict[str, Any], language: Language) -> Cell:
+    """With the cautious one below it where that differs."""
+    if not found["verdict"]:
+        return Cell("–")
+    word = language.name("verdict", found["verdict"])
+    cautious = language.name("verdict", found.get("cautious_verdict") or found["verdict"])
+    return Cell(word, "" if cautious == word else language.say("verdict.cautiously", verdict=cautious))
 
 
 def _plain_table(title: str, rows: Sequence[Sequence[str]]) -> Table:

@@ -200,22 +200,34 @@ Measure = Callable[[HeadTask, np.ndarray], Statistic]
 """From a task and one run's predictions on test to a statistic with the metric `value`."""
 
 
+def _diverged(source: HeadTask, predicted: np.ndarray) -> bool:
+    """Such a run has no class (-1) or no finite score. Its metric is undefined, and with it the effect's interval."""
+    return bool((predicted < 0).any() if source.task.kind == "classification" else not np.isfinite(predicted).all())
+
+
+def _undefined(counts: np.ndarray) -> dict[str, np.ndarray]:
+    return {"value": np.full(len(counts), np.nan)}
+
+
 def main_metric(source: HeadTask, predicted: Float[np.ndarray, " pairs"] | np.ndarray) -> Statistic:
-    """Accuracy or Spearman's correlation, in points (percent)."""
+    """Accuracy or Spearman's correlation, in points (percent); undefined for a run that diverged."""
+    if _diverged(source, predicted):
+        return _undefined
     return metrics.points_of(source.task, predicted, source.label("test"))
 
 
 def class_f1(name: str) -> Measure:
-    """F1 of one class, in points."""
+    """F1 of one class, in points; undefined for a run that diverged."""
 
     def measure(source: HeadTask, predicted: np.ndarray) -> Statistic:
-        label, classes = source.label("test"), source.task.outputs
-        index = source.task.labels.index(name)
-        # A run that diverged predicts -1, no class: count it as one more.
-        shown = np.where(predicted < 0, classes, predicted).astype(np.int64)
+        if _diverged(source, predicted):
+            return _undefined
+        label, index = source.label("test"), source.task.labels.index(name)
 
         def statistic(counts: np.ndarray) -> Mapping[str, np.ndarray]:
-            tallied = metrics.tally(label.astype(np.int64), shown, counts, classes=classes + 1)
+            tallied = metrics.tally(
+                label.astype(np.int64), predicted.astype(np.int64), counts, classes=source.task.outputs
+            )
             return {"value": 100.0 * metrics.f1(tallied)[:, index]}
 
         return statistic  # type: ignore[return-value]

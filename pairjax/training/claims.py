@@ -3,9 +3,15 @@
 A hypothesis is an effect with its bootstrap distribution, and the smallest effect of interest. It is supported where
 the 95 % interval lies above that effect, refuted where it lies wholly below, and undecided else. A claim is supported
 or refuted where all of its primary hypotheses are; else it is undecided.
+
+Beside each interval stands a cautious one (`pairjax.base.stats.two_way_bootstrap`): pairs that share texts are drawn
+together, and the spread over few seeds is widened. It decides nothing, and shows what a verdict hangs on.
 """
 
+import ast
+import hashlib
 import json
+import math
 import os
 import shlex
 import subprocess
@@ -60,6 +66,10 @@ class Hypothesis:
     @property
     def verdict(self) -> Verdict:
         return verdict_of(self.effect.interval(), self.smallest)
+
+    @property
+    def cautious_verdict(self) -> Verdict:
+        return verdict_of(self.effect.cautious_interval(), self.smallest)
 
 
 def verdict_of(interval: Interval, smallest: float) -> Verdict:
@@ -229,8 +239,15 @@ def real_pairs(name: str) -> PairData:
     return load_pairs(DataConfig(path=str(data_folder() / name)))
 
 
+def _stated(source: str) -> str | None:
+    """What a claim's file says beforehand: its docstring."""
+    return ast.get_docstring(ast.parse(source))
+
+
 def committed(file: Path) -> tuple[str | None, str | None]:
-    """The commit that last changed a claim's file, and why there is none: a verdict rests on what stood there before.
+    """The commit that last changed what a claim's file says beforehand, its docstring, and why there is none.
+
+    A verdict rests on what stood there before it. Code below it may move with the package.
 
     Returns:
         (commit, None) or (None, reason).
@@ -249,12 +266,48 @@ def committed(file: Path) -> tuple[str | None, str | None]:
             return None
         return done.stdout.strip()
 
-    commit = ask("log", "-1", "--format=%H", "--", file.name)
-    if not commit:
+    history = (ask("log", "--format=%H", "--", file.name) or "").split()
+    if not history:
         return None, f"{file.name} is not committed"
     if ask("status", "--porcelain", "--", file.name) != "":
         return None, f"{file.name} differs from its commit"
-    return commit, None
+    text = _stated(file.read_text(encoding="utf-8"))
+    unchanged = history[0]
+    for commit in history[1:]:
+        source = ask("show", f"{commit}:./{file.name}")
+        if source is None or _stated(source) != text:
+            break
+        unchanged = commit
+    return unchanged, None
+
+
+def register(folder: Path, file: Path) -> None:
+    """Keep what a claim's file says when its first full run begins, and hold later ones to it.
+
+    Args:
+        folder: Of the claim's results.
+        file: The claim's, committed; one that is not gives no verdict, and nothing is kept.
+
+    Raises:
+        UserError: The text has changed since.
+    """
+    commit, _ = committed(file)
+    if commit is None:
+        return
+    digest = hashlib.sha256((_stated(file.read_text(encoding="utf-8")) or "").encode()).hexdigest()
+    path = folder / "registered.json"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"text": digest, "commit": commit, "date": time.strftime("%Y-%m-%d")})
+        return
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    if kept["text"] != digest:
+        raise UserError(
+            f"{file}: what the claim says was changed after its first full run",
+            got=f"the docstring of commit {commit[:10]}",
+            expected=f"that of commit {kept['commit'][:10]}, with which the run began on {kept['date']}",
+            mend="restore the docstring, or give the changed claim another --dir",
+        )
 
 
 def verdict_row(run: ClaimRun, outcome: Outcome, *, file: Path, minutes: float) -> dict[str, Any]:
@@ -269,27 +322,36 @@ def verdict_row(run: ClaimRun, outcome: Outcome, *, file: Path, minutes: float) 
     corrected = holm([hypothesis.effect.p_value() for hypothesis in outcome.hypotheses])
     rows = []
     for hypothesis, p in zip(outcome.hypotheses, corrected, strict=True):
-        interval = hypothesis.effect.interval()
+        interval, effect = hypothesis.effect.interval(), hypothesis.effect
+        decides = reason is None and outcome.undecided_because is None
         rows.append(
             {
                 "name": hypothesis.name,
                 "question": hypothesis.question,
                 "primary": hypothesis.primary,
                 "effect": interval.to_json(),
+                "cautious": effect.cautious_interval().to_json(),
                 "smallest_effect_of_interest": hypothesis.smallest,
-                "p": hypothesis.effect.p_value(),
+                "p": effect.p_value(),
                 "p_holm": p,
-                "smallest_detectable": smallest_difference(hypothesis.effect.error),
-                "verdict": hypothesis.verdict if reason is None and outcome.undecided_because is None else None,
+                "smallest_detectable": smallest_difference(effect.error),
+                "verdict": hypothesis.verdict if decides else None,
+                "cautious_verdict": hypothesis.cautious_verdict if decides else None,
             }
         )
-    primary = [hypothesis.verdict for hypothesis in outcome.hypotheses if hypothesis.primary]
-    verdict = overall(primary) if outcome.undecided_because is None else "undecided"
+    primary = [hypothesis for hypothesis in outcome.hypotheses if hypothesis.primary]
+    verdict = cautious = "undecided"
+    if outcome.undecided_because is None:
+        verdict = overall([one.verdict for one in primary])
+        cautious = overall([one.cautious_verdict for one in primary])
     notes = [*([outcome.undecided_because] if outcome.undecided_because else []), *outcome.notes]
+    undefined = [one.name for one in outcome.hypotheses if not math.isfinite(one.effect.value)]
+    notes += [f"{name} is undefined: a run diverged, or its metric is undefined on test" for name in undefined]
     return {
         "id": run.claim.id,
         "statement": run.claim.statement,
         "verdict": verdict if reason is None else None,
+        "cautious_verdict": cautious if reason is None else None,
         "no_verdict_because": reason,
         "hypotheses": rows,
         "seeds": run.seeds,
@@ -318,23 +380,31 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 def hypothesis_table(row: dict[str, Any]) -> list[list[str]]:
     """Effects with intervals, one line a hypothesis."""
-    table = [["hypothesis", "effect, points", "95 % interval", "p (Holm)", "smallest seen", "of interest", "verdict"]]
+    head = ["hypothesis", "effect, points", "95 % interval", "cautious interval", "p of no effect (Holm)"]
+    table = [[*head, "seen with 80 % power", "of interest", "verdict"]]
     for found in row["hypotheses"]:
-        effect = found["effect"]
-        numbers = [effect["value"], effect["low"], effect["high"]]
-        value, low, high = ("-" if number is None else f"{number:+.2f}" for number in numbers)
+        verdict, cautious = found["verdict"] or "-", found["cautious_verdict"]
         table.append(
             [
                 found["name"] + (" (primary)" if found["primary"] else ""),
-                value,
-                f"{low} to {high}",
+                _signed(found["effect"]["value"]),
+                _span(found["effect"]),
+                _span(found["cautious"]),
                 f"{found['p_holm']:.3g}",
                 f"{found['smallest_detectable']:.2f}",
                 f"{found['smallest_effect_of_interest']:.1f}",
-                found["verdict"] or "-",
+                verdict if cautious in (found["verdict"], None) else f"{verdict} (cautiously {cautious})",
             ]
         )
     return table
+
+
+def _signed(number: float | None) -> str:
+    return "-" if number is None else f"{number:+.2f}"
+
+
+def _span(interval: dict[str, float | None]) -> str:
+    return f"{_signed(interval['low'])} to {_signed(interval['high'])}"
 
 
 def write_outcome(folder: Path, row: dict[str, Any], outcome: Outcome) -> None:
@@ -361,8 +431,7 @@ def verdict_table(root: Path) -> list[list[str]]:
         if row["verdict"] is None:
             continue
         effects = [
-            f"{h['name']}: {h['effect']['value']:+.2f} ({h['effect']['low']:+.2f} to {h['effect']['high']:+.2f}), "
-            f"p {h['p_holm']:.2g}"
+            f"{h['name']}: {_signed(h['effect']['value'])} ({_span(h['effect'])}), p {h['p_holm']:.2g}"
             for h in row["hypotheses"]
             if h["primary"]
         ]

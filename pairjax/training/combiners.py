@@ -73,10 +73,17 @@ TASKS: Mapping[str, Callable[[], PairData]] = {
 RULE_MADE = ("contradiction", "coherence")
 
 
-def paired_difference(left: Sequence[Statistic], right: Sequence[Statistic], size: int, *, seed: int) -> Sampled:
-    """The metric `value` of one less that of the other, one statistic a seed, over `size` test pairs and seeds."""
+def over_test(runs: Sequence[Statistic], source: HeadTask, *, seed: int) -> Sampled:
+    """Mean of the metric `value` of a statistic a seed, over test pairs and seeds; cautiously over `test_clusters`."""
+    return two_way_bootstrap(
+        runs, len(source.rows["test"]), resamples=RESAMPLES, seed=seed, clusters=source.test_clusters
+    )["value"]
+
+
+def paired_difference(left: Sequence[Statistic], right: Sequence[Statistic], source: HeadTask, *, seed: int) -> Sampled:
+    """The metric `value` of one less that of the other, one statistic a seed, over test pairs and seeds."""
     runs = [difference_of(one, other) for one, other in zip(left, right, strict=True)]
-    return two_way_bootstrap(runs, size, resamples=RESAMPLES, seed=seed)["value"]
+    return over_test(runs, source, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ class Board:
         """One cell's metric less another's, over test pairs and seeds; the same pairs and seeds for both."""
         left = self.statistics(task, one, hidden=hidden, measure=measure)
         right = self.statistics(task, other, hidden=hidden, measure=measure)
-        return paired_difference(left, right, len(self.sources[task].rows["test"]), seed=seed)
+        return paired_difference(left, right, self.sources[task], seed=seed)
 
     def notes(self) -> list[str]:
         """What a reader should know of the cells: grid edges, diverged runs."""
@@ -187,12 +194,7 @@ def write_gains(board: Board, path: Path) -> None:
     for index, (task, source) in enumerate(board.sources.items()):
         # One seed for all cells of a task: the same pairs and seeds are drawn for each, so that gains are paired.
         drawn = {
-            cell: two_way_bootstrap(
-                board.statistics(task, cell.features, hidden=cell.hidden),
-                len(source.rows["test"]),
-                resamples=RESAMPLES,
-                seed=index,
-            )["value"]
+            cell: over_test(board.statistics(task, cell.features, hidden=cell.hidden), source, seed=index)
             for where, cell in plain
             if where == task
         }

@@ -13,6 +13,7 @@ from pairjax.base.config import FeatureConfig
 from pairjax.base.metrics import difference_of, once, points_of
 from pairjax.base.stats import Sampled, two_way_bootstrap
 from pairjax.base.types import PairData
+from pairjax.data.folds import text_clusters
 from pairjax.data.sources import sample_rows
 from pairjax.training.digests import hash_pairs
 from pairjax.training.features import cached_features
@@ -95,4 +96,5 @@ def probe_difference(
         difference_of(points_of(data.task, a, label), points_of(data.task, b, label))
         for a, b in zip(one, other, strict=True)
     ]
-    return two_way_bootstrap(runs, len(data.splits["test"]), resamples=RESAMPLES, seed=seed)["value"]
+    test = data.splits["test"]
+    return two_way_bootstrap(runs, len(test), resamples=RESAMPLES, seed=seed, clusters=text_clusters(test))["value"]

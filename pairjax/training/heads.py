@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from pairjax.base.losses import make_loss
 from pairjax.base.metrics import LOWER_IS_BETTER, quick_scores
 from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.types import Batch, EncoderSpec, Hypers, PairData, Pairs, Params, TaskSpec
+from pairjax.data.folds import text_clusters
 from pairjax.data.layout import Layout, plan_epoch, steps_per_epoch
 from pairjax.models.build import PairModelFns, build_pair_model
 from pairjax.models.pool import Pooling
@@ -67,6 +69,11 @@ class HeadTask:
         if label is None:
             raise UserError(f"{split} has no labels")
         return label
+
+    @cached_property
+    def test_clusters(self) -> Int[np.ndarray, " test"]:
+        """Of each test pair (`text_clusters`)."""
+        return text_clusters(self.splits["test"])
 
 
 def head_task(data: PairData, features: Features) -> HeadTask:

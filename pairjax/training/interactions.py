@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Int, Int8, Shaped
@@ -11,7 +12,7 @@ from pairjax.base.config import DataConfig
 from pairjax.base.metrics import Statistic
 from pairjax.base.stats import Sampled, two_way_bootstrap
 from pairjax.base.types import PairData, Pairs
-from pairjax.data.folds import stratified_folds
+from pairjax.data.folds import stratified_folds, text_clusters
 from pairjax.data.sources import load_pairs, take_rows
 from pairjax.training.claims import ClaimRun, data_folder, real_pairs
 from pairjax.training.features import Features
@@ -98,6 +99,11 @@ class Pool:
     fold: Int[np.ndarray, " pairs"]
     notes: tuple[str, ...]
 
+    @cached_property
+    def clusters(self) -> Int[np.ndarray, " pairs"]:
+        """Of each pair (`text_clusters`)."""
+        return text_clusters(self.source.heads.splits["train"])
+
     def where(self, names: Sequence[str]) -> Bool[np.ndarray, "slices pairs"]:
         """Which pairs are of each slice."""
         return np.stack([self.slices == name for name in names])
@@ -152,8 +158,8 @@ class Search:
         return {setting: found for setting, found in self.results[task].items() if setting.kind in kinds}
 
     def right(self, task: str, predicted: Int8[np.ndarray, "seeds pairs"]) -> np.ndarray:
-        """float64 [seeds, N], 1 where right."""
-        return (predicted == self.pools[task].source.heads.label("train")).astype(np.float64)
+        """float64 [seeds, N], 1 where right; NaN where a seed diverged, which leaves an effect undefined."""
+        return np.where(predicted < 0, np.nan, predicted == self.pools[task].source.heads.label("train"))
 
     def difference(
         self,
@@ -176,7 +182,8 @@ class Search:
         runs = [_slice_means(row, masks) for row in gained]
         # Pairs and seeds of a task are drawn alike for all effects, those of other tasks by another seed.
         seed = list(self.pools).index(task)
-        return two_way_bootstrap(runs, len(masks[0]), resamples=RESAMPLES, seed=seed)["value"]
+        clusters = self.pools[task].clusters
+        return two_way_bootstrap(runs, len(masks[0]), resamples=RESAMPLES, seed=seed, clusters=clusters)["value"]
 
     def notes(self) -> list[str]:
         """What a reader should know of pools and settings."""

@@ -30,6 +30,7 @@ from pairjax.base.config import (
 from pairjax.base.metrics import Statistic, difference_of
 from pairjax.base.stats import Sampled, two_way_bootstrap
 from pairjax.base.types import Hypers, PairData, Rates
+from pairjax.data.folds import text_clusters
 from pairjax.data.sources import sample_rows, take_rows
 from pairjax.training.files import to_json, write_text
 from pairjax.training.heads import HeadTask, head_program, make_runs
@@ -84,6 +85,7 @@ class Measured:
         dev_loss: Mean, in nats.
         loss: Of each test pair.
         right: Of each test pair, 1 or 0.
+        clusters: Of each test pair (`text_clusters`).
         more: What else was measured, by name.
     """
 
@@ -92,6 +94,7 @@ class Measured:
     dev_loss: float
     loss: Float[np.ndarray, " pairs"]
     right: Float[np.ndarray, " pairs"]
+    clusters: Int[np.ndarray, " pairs"]
     more: Mapping[str, np.ndarray]
 
     @property
@@ -180,14 +183,15 @@ def make_look(data: PairData, rows: Int[np.ndarray, " _"], more: Look) -> Look:
     return look
 
 
-def measured(found: Mapping[str, np.ndarray]) -> Measured:
-    """From kept arrays."""
+def measured(found: Mapping[str, np.ndarray], data: PairData) -> Measured:
+    """From kept arrays of a run on the task."""
     return Measured(
         float(found["train/loss"].mean()),
         float(found["train/right"].mean()),
         float(found["dev/loss"].mean()),
         found["test/loss"],
         found["test/right"],
+        text_clusters(data.splits["test"]),
         {name.removeprefix("more/"): value for name, value in found.items() if name.startswith("more/")},
     )
 
@@ -222,7 +226,7 @@ def run_tuned(
     config = tuned_config(setting, encoder=encoder, data=write_pairs(data, rows, folder / "subsets"), seed=seed)
     test = hashlib.sha256("\0".join(data.splits["test"].first).encode()).hexdigest()[:12]
     look = make_look(data, rows, more)
-    return measured(run_unit(config, folder / "units", look=look, what=f"{WHAT}; test {test}; {what}"))
+    return measured(run_unit(config, folder / "units", look=look, what=f"{WHAT}; test {test}; {what}"), data)
 
 
 def run_frozen(
@@ -254,7 +258,7 @@ def run_frozen(
                 chosen = rows[:SCORED_TRAIN] if split == "train" else np.arange(len(source.rows[split]))
                 logits, label = outputs[split][group, variant][chosen], source.label(split)[chosen]
                 kept[f"{split}/loss"], kept[f"{split}/right"] = losses_and_hits(logits, label)
-            found[setting, seed] = measured(kept)
+            found[setting, seed] = measured(kept, data)
     return found
 
 
@@ -308,8 +312,9 @@ def difference(pairs: Sequence[Sequence[tuple[Measured, Measured]]], read: Read,
         made = [difference_of(read(one), read(other)) for one, other in both]
         return lambda counts: {"value": np.mean([found(counts)["value"] for found in made], axis=0)}
 
-    size = len(pairs[0][0][0].loss)
-    return two_way_bootstrap([of_seed(both) for both in pairs], size, resamples=RESAMPLES, seed=seed)["value"]
+    clusters = pairs[0][0][0].clusters
+    runs = [of_seed(both) for both in pairs]
+    return two_way_bootstrap(runs, len(clusters), resamples=RESAMPLES, seed=seed, clusters=clusters)["value"]
 
 
 def cut_test(data: PairData, rows: int) -> PairData:

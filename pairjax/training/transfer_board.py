@@ -59,7 +59,13 @@ class Board:
         ]
         place = list(self.targets).index(task)
         return two_way_bootstrap(
-            differences, len(label), resamples=RESAMPLES, seed=place, runs_seed=RUNS_SEED, group=target.group
+            differences,
+            len(label),
+            resamples=RESAMPLES,
+            seed=place,
+            runs_seed=RUNS_SEED,
+            group=target.group,
+            clusters=target.clusters,
         )["value"]
 
     def saved(self, task: str, one: Arm, other: Arm = MLM, *, variant: Variant = CLEAN) -> Sampled:
@@ -206,10 +212,11 @@ def _shown(effect: Sampled) -> str:
 
 def _statistic(target: Target, label: np.ndarray, outputs: np.ndarray) -> Statistic:
     if target.data.task.kind == "classification":
-        # A run that diverged is right nowhere.
-        predicted = np.where(np.isfinite(outputs).all(axis=1), outputs.argmax(axis=1), -1)
+        predicted = outputs.argmax(axis=1)
     else:
         predicted = np.nan_to_num(outputs[:, 0].astype(np.float64))
+    if not np.isfinite(outputs).all():
+        return _constant(math.nan)  # a run that diverged leaves the effect undefined, and so undecided
     found = points_of(target.data.task, predicted, label)
     return lambda counts: {"value": np.nan_to_num(found(counts)["value"])}
 

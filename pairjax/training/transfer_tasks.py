@@ -16,6 +16,7 @@ from pairjax.base.types import PairData, Pairs
 from pairjax.data.coherence import coherence_pairs
 from pairjax.data.corpus_sources import Source
 from pairjax.data.encode import load_tokenizer
+from pairjax.data.folds import text_clusters
 from pairjax.data.sources import load_pairs, sample_rows
 from pairjax.training.cells import make_wrong
 from pairjax.training.claims import real_pairs
@@ -72,6 +73,11 @@ class Target:
     data: PairData
     group: Int64[np.ndarray, " test"] | None
     lean: Mapping[Skew, Float64[np.ndarray, " train"]]
+
+    @property
+    def clusters(self) -> Int64[np.ndarray, " test"]:
+        """Of each pair of test: its document, or where it has none, that of `text_clusters`."""
+        return text_clusters(self.data.splits["test"]) if self.group is None else self.group
 
     def draw(self, variant: Variant, *, rows: int, seed: int) -> tuple[Int64[np.ndarray, " rows"], np.ndarray]:
         """A run's training rows, by its seed, and the labels of all of train; noise falls on drawn rows alone."""

@@ -194,6 +194,49 @@ def test_groups_are_drawn_whole_and_widen_the_interval_of_pairs_that_are_alike()
     assert whole.error / plain.error == pytest.approx(math.sqrt(10), rel=0.08)
 
 
+def test_cautious_draws_take_clusters_whole_and_widen_what_few_runs_add() -> None:
+    cluster = np.repeat(np.arange(30), 10)
+    values = np.random.default_rng(0).normal(size=30).repeat(10)
+    run = mean_of(values)
+    asked = stats.two_way_bootstrap([run], 300, resamples=2000, seed=0)["mean"]
+    found = stats.two_way_bootstrap([run], 300, resamples=2000, seed=0, clusters=cluster)["mean"]
+    whole = stats.two_way_bootstrap([run], 300, resamples=2000, seed=0, group=cluster)["mean"]
+    np.testing.assert_array_equal(found.samples, asked.samples)
+    np.testing.assert_array_equal(found.cautious, whole.samples)
+    runs = [mean_of(np.full(5, value)) for value in (1.0, 2.0, 4.0)]
+    over = stats.two_way_bootstrap(runs, 5, resamples=500, seed=0, over_examples=False)["mean"]
+    centre = np.mean([1.0, 2.0, 4.0])
+    np.testing.assert_allclose(over.cautious - centre, stats.widening(3) * (over.samples - centre), atol=1e-12)
+    assert stats.widening(3) == pytest.approx(math.sqrt(1.5) * 4.3027 / 1.9600, rel=1e-4)
+    assert stats.widening(1) == 1.0
+
+
+def test_cautious_intervals_of_few_runs_hold_the_truth_as_often_as_they_say() -> None:
+    rng, plain, cautious, trials = np.random.default_rng(4), 0, 0, 300
+    for seed in range(trials):
+        # Runs differ, and pairs come in clusters that are easy or hard together; the mean of all is 0.
+        cluster = np.repeat(np.arange(40), 3)
+        table = rng.normal(size=(5, 1)) + 2.0 * rng.normal(size=40)[cluster] + rng.normal(size=(5, 120))
+        found = stats.two_way_bootstrap(
+            [mean_of(row) for row in table], 120, resamples=400, seed=seed, clusters=cluster
+        )["mean"]
+        plain += found.interval().low <= 0.0 <= found.interval().high
+        low, high = found.cautious_interval()[1:]
+        cautious += low <= 0.0 <= high
+    assert plain / trials < 0.9
+    assert cautious / trials >= 0.93
+
+
+def test_functions_of_several_effects_go_resample_by_resample() -> None:
+    one = stats.Sampled(1.0, np.arange(4.0), np.arange(4.0) * 2)
+    other = stats.Sampled(3.0, np.ones(4), np.ones(4))
+    found = stats.combine([one, other], lambda parts: parts.max(axis=0))
+    assert found.value == 3.0
+    np.testing.assert_array_equal(found.samples, [1.0, 1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(found.cautious, [1.0, 2.0, 4.0, 6.0])
+    np.testing.assert_array_equal((other - one.reversed()).cautious, [-5.0, -3.0, -1.0, 1.0])
+
+
 def test_two_ways_does_not_depend_on_how_resamples_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     table = right(np.random.default_rng(2), 4, 60, spread=0.3)
     runs = [mean_of(row) for row in table]
@@ -210,16 +253,16 @@ def test_a_run_whose_metric_is_undefined_spoils_only_resamples_that_draw_it() ->
 
 
 def test_p_of_resamples_is_two_sided_and_never_0() -> None:
-    shifted = stats.Sampled(1.0, np.linspace(0.5, 1.5, 999))
+    shifted = stats.Sampled(1.0, *[np.linspace(0.5, 1.5, 999)] * 2)
     assert shifted.p_value() == pytest.approx(2 / 1000)
     assert shifted.p_value(null=1.0) == pytest.approx(1.0)
-    normal = stats.Sampled(1.5, np.random.default_rng(0).normal(1.5, 1.0, 100000))
+    normal = stats.Sampled(1.5, *[np.random.default_rng(0).normal(1.5, 1.0, 100000)] * 2)
     assert normal.p_value() == pytest.approx(2 * scipy_stats.norm.sf(1.5), rel=0.05)
 
 
 def test_the_mean_of_effects_on_several_tasks_has_the_error_of_a_mean() -> None:
     rng = np.random.default_rng(0)
-    parts = [stats.Sampled(float(i), rng.normal(i, 1.0, 5000)) for i in range(4)]
+    parts = [stats.Sampled(float(i), *[rng.normal(i, 1.0, 5000)] * 2) for i in range(4)]
     found = stats.mean_of_sampled(parts)
     assert found.value == 1.5
     assert found.error == pytest.approx(0.5, rel=0.05)

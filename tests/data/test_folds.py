@@ -4,7 +4,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs, TaskSpec
-from pairjax.data.folds import stratified_folds
+from pairjax.data.folds import stratified_folds, text_clusters
 
 CLASSES = TaskSpec("classification", ("a", "b", "c"))
 
@@ -48,3 +48,11 @@ def test_more_folds_than_the_smallest_class_has_pairs_are_refused() -> None:
     assert len(stratified_folds(CLASSES, pairs_of(label), folds=4, seed=0)) == 44
     with pytest.raises(UserError, match="train has 3"):
         stratified_folds(TaskSpec("regression"), pairs_of(np.ones(3, np.float32)), folds=4, seed=0)
+
+
+def test_pairs_that_share_a_text_or_are_linked_by_one_that_does_are_a_cluster() -> None:
+    # a-b, b-c and c-d hang together, also over sides; e-f and g-g stand alone.
+    pairs = Pairs(("a", "c", "e", "g", "d"), ("b", "b", "f", "g", "c"), np.zeros(5, np.int32))
+    found = text_clusters(pairs)
+    assert found[0] == found[1] == found[4]
+    assert len({found[0], found[2], found[3]}) == 3

@@ -159,7 +159,7 @@ def write_pretraining_run(folder: Path, *, finished: bool = True) -> Path:
 def write_claim(folder: Path, *, verdict: bool = True) -> Path:
     """A claim's folder with its verdict, and the table of combiners beside it."""
     samples = np.random.default_rng(0).normal(3.0, 0.5, 500)
-    effect = Sampled(3.0, samples)
+    effect = Sampled(3.0, samples, samples)
     hypotheses = [
         Hypothesis("H1 linear head", effect, 1.0, True, "product less [u; v]"),
         Hypothesis("H2 aside", effect, 1.0, False, "the same, aside"),

@@ -79,7 +79,7 @@ def test_noise_makes_the_share_asked_for_wrong_and_only_in_train(source: HeadTas
     assert set(changed) <= set(source.rows["train"])
 
 
-def test_the_f1_of_a_class_counts_a_diverged_run_as_no_class(source: HeadTask) -> None:
+def test_a_run_that_diverged_leaves_its_metric_undefined(source: HeadTask) -> None:
     from sklearn.metrics import f1_score
 
     label = source.label("test")
@@ -87,7 +87,9 @@ def test_the_f1_of_a_class_counts_a_diverged_run_as_no_class(source: HeadTask) -
     name = source.task.labels[1]
     found = class_f1(name)(source, predicted)(np.ones((1, len(label))))["value"][0]
     assert found == pytest.approx(100 * f1_score(label == 1, predicted == 1))
-    assert class_f1(name)(source, np.full(len(label), -1, np.int8))(np.ones((1, len(label))))["value"][0] == 0.0
+    lost = np.full(len(label), -1, np.int8)
+    for measure in (class_f1(name), main_metric):
+        assert np.isnan(measure(source, lost)(np.ones((1, len(label))))["value"][0])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -105,7 +107,7 @@ def test_a_file_that_is_not_committed_gives_no_commit(tmp_path: Path) -> None:
         subprocess.run(("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words), check=True)
 
     file = tmp_path / "claim.py"
-    file.write_text("claim = 1\n")
+    file.write_text('"""Said."""\nclaim = 1\n')
     git("init", "-q")
     assert committed(file) == (None, "claim.py is not committed")
     git("add", "claim.py")
@@ -113,8 +115,13 @@ def test_a_file_that_is_not_committed_gives_no_commit(tmp_path: Path) -> None:
     commit, reason = committed(file)
     assert reason is None
     assert len(str(commit)) == 40
-    file.write_text("claim = 2\n")
+    file.write_text('"""Said."""\nclaim = 2\n')
     assert committed(file) == (None, "claim.py differs from its commit")
+    git("commit", "-qam", "code moves on")
+    assert committed(file) == (commit, None)
+    file.write_text('"""Said otherwise."""\nclaim = 2\n')
+    git("commit", "-qam", "another text")
+    assert committed(file)[0] not in (None, commit)
 
 
 CLAIM = '''"""A claim of the test."""
@@ -126,7 +133,7 @@ import numpy as np
 
 def run(claim):
     claim.check_time()
-    effect = Sampled(3.0, np.linspace(2.0, 4.0, 99))
+    effect = Sampled(3.0, *[np.linspace(2.0, 4.0, 99)] * 2)
     return Outcome([Hypothesis("H", effect, 1.0, True, "q")], {"A [u; v] table": [["a"], ["[u; v]"]]}, ["[b] cut"])
 
 
@@ -148,9 +155,11 @@ def test_no_verdict_from_a_quick_run_too_few_seeds_or_a_file_without_commit(
     assert "not committed" in row()["no_verdict_because"]
     for words in (("init", "-q"), ("add", "toy.py"), ("commit", "-qm", "a claim")):
         subprocess.run(("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words), check=True)
-    assert main([*base, "--seeds", "2"]) == 0
-    assert row()["verdict"] is None
-    assert "2 seeds, where the claim needs 3" in row()["no_verdict_because"]
+    capsys.readouterr()
+    assert main([*base, "--seeds", "2"]) == 2
+    shown = capsys.readouterr().err
+    assert "too few seeds for a verdict" in shown
+    assert "at least 3" in shown
     assert main([*base, "--quick"]) == 0
     assert "quick" in row("claims/quick")["no_verdict_because"]
     capsys.readouterr()
@@ -165,6 +174,15 @@ def test_no_verdict_from_a_quick_run_too_few_seeds_or_a_file_without_commit(
     assert row("claims/mini")["encoder"] == "runs/mini"
     assert row()["encoder"].startswith("package:")
     assert "runs/mini" not in (tmp_path / "claims" / "verdicts.md").read_text()
+    before = (tmp_path / "claims" / "toy" / "verdict.json").read_bytes()
+    file.write_text(CLAIM.replace("of the test", "of another test"))
+    subprocess.run(
+        ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qam", "x"), check=True
+    )
+    capsys.readouterr()
+    assert main(base) == 2
+    assert "changed after its first full run" in capsys.readouterr().err
+    assert (tmp_path / "claims" / "toy" / "verdict.json").read_bytes() == before
 
 
 def test_a_spent_budget_stops_without_a_verdict_and_bad_input_is_one_line(
@@ -187,7 +205,7 @@ def test_a_spent_budget_stops_without_a_verdict_and_bad_input_is_one_line(
 
 
 def test_a_p_of_a_toy_effect() -> None:
-    assert Sampled(3.0, np.linspace(2.0, 4.0, 99)).p_value() == pytest.approx(0.02)
+    assert Sampled(3.0, *[np.linspace(2.0, 4.0, 99)] * 2).p_value() == pytest.approx(0.02)
 
 
 @pytest.mark.realdata

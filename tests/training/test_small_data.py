@@ -152,7 +152,8 @@ def test_the_frozen_arm_is_each_setting_with_each_seed(data: PairData, encoder: 
 
 
 def made(train_right: float, right: list[float], loss: list[float]) -> Measured:
-    return Measured(0.1, train_right, 0.5, np.asarray(loss, float), np.asarray(right, float), {})
+    clusters = np.arange(len(loss))
+    return Measured(0.1, train_right, 0.5, np.asarray(loss, float), np.asarray(right, float), clusters, {})
 
 
 def test_measures_are_means_over_the_resampled_pairs() -> None:
