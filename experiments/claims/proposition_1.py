@@ -38,35 +38,11 @@ relations it should do badly there; if the claim holds for the linear head, then
 Not part of this verdict: the same with the BERT of the pretraining experiments, and fine-tuned encoders.
 """
 
-from pairjax.base.stats import Sampled, mean_of_sampled
 from pairjax.training.cells import class_f1
 from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
-from pairjax.training.combiners import (
-    CONCATENATION,
-    DIFFERENCE,
-    LIKENESS,
-    PRODUCT,
-    Board,
-    all_cells,
-    run_board,
-)
+from pairjax.training.combiners import DIFFERENCE, LIKENESS, PRODUCT, all_cells, run_board
 
 SMALLEST = 1.0
-
-
-def chosen(board: Board, task: str, *, hidden: bool) -> tuple:
-    """Difference or product, by the tuning seeds' dev score."""
-    return max((DIFFERENCE, PRODUCT), key=lambda f: board.result(task, f, hidden=hidden).tuned.max())
-
-
-def gain(board: Board, tasks: list[str], *, hidden: bool) -> Sampled:
-    """Mean over tasks of the chosen one less concatenation."""
-    return mean_of_sampled(
-        [
-            board.difference(task, chosen(board, task, hidden=hidden), CONCATENATION, hidden=hidden, seed=index)
-            for index, task in enumerate(tasks)
-        ]
-    )
 
 
 def run(claim: ClaimRun) -> Outcome:
@@ -74,8 +50,8 @@ def run(claim: ClaimRun) -> Outcome:
     tasks = list(board.sources)
     near = [task for task in tasks if task in LIKENESS]
     far = [task for task in tasks if task not in LIKENESS]
-    linear, hidden = gain(board, near, hidden=False), gain(board, near, hidden=True)
-    rest = gain(board, far, hidden=False)
+    linear, hidden = board.gain(near, hidden=False), board.gain(near, hidden=True)
+    rest = board.gain(far, hidden=False)
     above = linear - rest.reversed()
     found = [
         Hypothesis(
@@ -93,7 +69,7 @@ def run(claim: ClaimRun) -> Outcome:
         effect = board.difference("mrpc", PRODUCT, DIFFERENCE, hidden=False, measure=class_f1("paraphrase"))
         found.append(Hypothesis("H5 paraphrase", effect, SMALLEST, False, "F1 of paraphrase, product less difference"))
     picked = [["task", "linear head", "hidden layer"]]
-    picked += [[t, *("; ".join(chosen(board, t, hidden=h)) for h in (False, True))] for t in tasks]
+    picked += [[t, *("; ".join(board.chosen(t, hidden=h)) for h in (False, True))] for t in tasks]
     return Outcome(
         found,
         tables={

@@ -11,7 +11,7 @@ import numpy as np
 
 from pairjax.base.config import DataConfig, Feature
 from pairjax.base.metrics import Statistic, difference_of
-from pairjax.base.stats import Sampled, two_way_bootstrap
+from pairjax.base.stats import Sampled, mean_of_sampled, two_way_bootstrap
 from pairjax.base.types import PairData, TaskSpec, default_positive
 from pairjax.data.sources import load_pairs
 from pairjax.training.cells import AT_EDGE, Cell, CellResult, Measure, main_metric, metric_of
@@ -123,6 +123,19 @@ class Board:
         left = self.statistics(task, one, hidden=hidden, measure=measure)
         right = self.statistics(task, other, hidden=hidden, measure=measure)
         return paired_difference(left, right, self.sources[task], seed=seed)
+
+    def chosen(self, task: str, *, hidden: bool) -> tuple[Feature, ...]:
+        """Difference or product, by the tuning seeds' dev score."""
+        return max((DIFFERENCE, PRODUCT), key=lambda one: self.result(task, one, hidden=hidden).tuned.max())
+
+    def gain(self, tasks: Sequence[str], *, hidden: bool) -> Sampled:
+        """Mean over tasks of the chosen one less concatenation."""
+        return mean_of_sampled(
+            [
+                self.difference(task, self.chosen(task, hidden=hidden), CONCATENATION, hidden=hidden, seed=index)
+                for index, task in enumerate(tasks)
+            ]
+        )
 
     def notes(self) -> list[str]:
         """What a reader should know of the cells: grid edges, diverged runs."""
