@@ -24,7 +24,7 @@ from pairjax.base.errors import UserError
 from pairjax.data.corpus_sources import Source
 from pairjax.data.encode import PairTokenizer
 
-FORMAT = 2
+FORMAT = 3
 AT_ONCE = 4096
 """Sentences tokenised together."""
 HASHES_AT_ONCE = 1 << 25
@@ -207,13 +207,16 @@ def tokenizer_digest(tokenizer: PairTokenizer) -> str:
 
 
 class Cut(NamedTuple):
-    """Which documents of each source are dev's: a share, spread evenly, from a start that the seed sets."""
+    """Which documents are dev's: a share of each source, spread evenly, from a start that the seed sets.
+
+    Sources of too few documents to give their share are cut as one.
+    """
 
     fraction: float
     seed: int
 
     def for_dev(self, ordinal: int) -> bool:
-        """Whether the source's document of this number is."""
+        """Whether the document of this number is."""
         start = float(np.random.Generator(np.random.PCG64(self.seed)).random())
         return int((ordinal + 1) * self.fraction + start) > int(ordinal * self.fraction + start)
 
@@ -265,8 +268,9 @@ def _build(
     try:
         splits = ("train",) if cut is None else ("train", "dev")
         writers = {split: _Writer(beside / split, tokenizer, sources=len(sources)) for split in splits}
+        few = 0  # documents of the sources so far that were too small for a share of their own
         for number, source in enumerate(sources):
-            ordinal, inside = 0, False
+            ordinal, inside = few, False
             writer = writers["train"]
             for sentence in source.sentences():
                 if sentence is not None:
@@ -277,6 +281,8 @@ def _build(
                 elif inside:
                     writer.end_document(number)
                     inside = False
+            if cut is not None and (ordinal - few) * cut.fraction < 1:
+                few = ordinal
         facts = {split: writer.finish() for split, writer in writers.items()}
         if sum(fact.sentences for fact in facts.values()) == 0:
             names = ", ".join(source.name for source in sources[:3]) + (", ..." if len(sources) > 3 else "")

@@ -130,6 +130,30 @@ def test_the_dev_cut_takes_its_share_of_each_source_and_no_document_twice(
     assert other["train"].folder != splits["train"].folder
 
 
+def test_the_dev_cut_goes_on_over_sources_that_hold_less_than_their_share(
+    tmp_path: Path, tokenizer: PairTokenizer
+) -> None:
+    for number, count in enumerate((1, 3, 40, 2, *[1] * 14)):
+        write_documents(tmp_path / f"{number:02}.txt", documents=count, start=100 * number)
+    dev = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=Cut(0.1, 3))["dev"]
+    assert dev.facts.files[2] == 4
+    # Twenty documents in the small files.
+    assert sum(dev.facts.files) == 4 + 2
+
+
+def test_the_dev_cut_of_sources_that_hold_their_share_is_each_ones_own(
+    tmp_path: Path, tokenizer: PairTokenizer
+) -> None:
+    """A run that is resumed under a later version must hold the same documents out."""
+    for number, count in enumerate((25, 30)):
+        write_documents(tmp_path / f"{number}.txt", documents=count, start=100 * number)
+    together = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=Cut(0.1, 3))["dev"]
+    alone = [
+        index(tmp_path / f"{number}.txt", tokenizer, tmp_path / "cache", cut=Cut(0.1, 3))["dev"] for number in (0, 1)
+    ]
+    assert texts_of(together, tokenizer) == [text for one in alone for text in texts_of(one, tokenizer)]
+
+
 def test_text_that_is_not_utf8_names_file_and_byte(tmp_path: Path, tokenizer: PairTokenizer) -> None:
     (tmp_path / "a.txt").write_bytes("first\nsecond é\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"a.txt, byte 13: not UTF-8; got 0xe9"):

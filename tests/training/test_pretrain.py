@@ -22,6 +22,7 @@ from pairjax.cli.main import main
 from pairjax.training.distributed import StopSignal
 from pairjax.training.held_out import accuracy_interval
 from pairjax.training.pretrain import pretrain
+from pairjax.training.pretrain_setup import build_corpora, build_makers, corpus_sources, corpus_tokenizer
 from pairjax.training.session import TrainResult
 from pairjax.weights import load_pretraining, read_encoder_spec
 from tests.cli.conftest import write_pairs
@@ -224,6 +225,25 @@ def test_bad_input_is_one_line_and_code_two(
     for word in words:
         assert word in error
     assert not run.exists()
+
+
+def test_files_of_one_document_each_give_their_share_of_dev(config: PretrainConfig, tmp_path: Path) -> None:
+    for number in range(40):
+        text = " ".join(f"The man {number} reads book {place}." for place in range(6))
+        (tmp_path / f"{number:02}.txt").write_text(text + "\n")
+    data = dataclasses.replace(
+        config.data,
+        corpus=str(tmp_path / "*.txt"),
+        format="prose",
+        dev_fraction=0.1,
+        tokenizer=config.model.encoder,
+        cache=str(tmp_path / "cache"),
+    )
+    sources = corpus_sources(data)
+    tokenizer, _ = corpus_tokenizer(data, sources["train"])
+    corpora = build_corpora(data, sources, tokenizer)
+    assert {split: corpus.facts.documents for split, corpus in corpora.items()} == {"train": 36, "dev": 4}
+    assert set(build_makers(data, corpora, tokenizer)) == {"train", "dev"}
 
 
 def test_another_config_cannot_resume(config: PretrainConfig, whole: Path) -> None:
