@@ -219,7 +219,8 @@ def prepare_pretraining(config: PretrainConfig) -> PreparedPretraining:
     makers = build_makers(data, corpora, tokenizer)
     fns = build_pretraining_model(spec, masked=data.most_masked, dtype=config.model.dtype, remat=config.model.remat)
     params = jax.jit(fns.init)(jax.random.key(config.train.seed))
-    pooler_kept, notes, settings = False, list(corpus_notes(data, corpora)), bert_config(spec)
+    pooler_kept, settings = False, bert_config(spec)
+    notes = [*corpus_notes(data, corpora), *sampler_notes(makers)]
     if folder is not None:
         loaded, heads = load_pretraining(folder, spec)
         params = {**params, "encoder": loaded.params, "head": {**params["head"], **heads}}
@@ -282,6 +283,11 @@ def build_makers(data: CorpusConfig, corpora: Mapping[str, Corpus], tokenizer: P
         )
         makers[split] = RowMaker(sampler, masking, tokenizer, data.max_length)
     return makers
+
+
+def sampler_notes(makers: Mapping[str, RowMaker]) -> tuple[str, ...]:
+    """Lines on how each split is drawn."""
+    return tuple(f"{split}: {note}" for split, maker in makers.items() for note in maker.sampler.notes())
 
 
 def _named(data: CorpusConfig, split: str, *, cut: bool) -> str:

@@ -185,6 +185,7 @@ def test_intervals_resample_documents_and_not_examples() -> None:
     [
         (["--data.corpus", "FOLDER/none*"], ["--data.corpus", "no such file"]),
         (["--data.corpus", "FOLDER/one.txt", "--data.dev", "FOLDER/one.txt"], ["single document", "blank line"]),
+        (["--data.corpus", "FOLDER/copies.txt", "--data.dev", "FOLDER/two.txt"], ["3 documents, one of two", "no copy"]),
         (["--data.corpus", "FOLDER/short.txt"], ["one sentence only"]),
         (["--data.corpus", "FOLDER/two.txt"], ["--data.dev-fraction 0.05", "0 of 2 documents", "--data.dev"]),
         (["--data.corpus", "FOLDER/empty.txt"], ["empty"]),
@@ -204,6 +205,7 @@ def test_bad_input_is_one_line_and_code_two(
 ) -> None:
     (tmp_path / "one.txt").write_text("the man\na dog\n")
     (tmp_path / "two.txt").write_text("the man\na dog\n\nno man\nall dogs\n")
+    (tmp_path / "copies.txt").write_text("the man\na dog\n\n" * 3)
     (tmp_path / "short.txt").write_text("the man\n\na dog\n\nno man\n")
     (tmp_path / "empty.txt").write_text("\n\n")
     (tmp_path / "latin.txt").write_bytes("caf\xe9\n".encode("latin-1"))
