@@ -185,7 +185,7 @@ def test_intervals_resample_documents_and_not_examples() -> None:
     [
         (["--data.corpus", "FOLDER/none*"], ["--data.corpus", "no such file"]),
         (["--data.corpus", "FOLDER/one.txt", "--data.dev", "FOLDER/one.txt"], ["single document", "blank line"]),
-        (["--data.corpus", "FOLDER/copies.txt", "--data.dev", "FOLDER/two.txt"], ["3 documents, one of two", "no copy"]),
+        (["--data.corpus", "FOLDER/copies.txt", "--data.dev", "FOLDER/two.txt"], ["3 documents", "no copy"]),
         (["--data.corpus", "FOLDER/short.txt"], ["one sentence only"]),
         (["--data.corpus", "FOLDER/two.txt"], ["--data.dev-fraction 0.05", "0 of 2 documents", "--data.dev"]),
         (["--data.corpus", "FOLDER/empty.txt"], ["empty"]),
