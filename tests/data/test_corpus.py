@@ -1,5 +1,8 @@
 """The index of a corpus: whole or not there, made anew when something changes, and honest about what is odd."""
 
+import errno
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,6 +99,41 @@ def test_a_build_that_stops_leaves_nothing_that_looks_finished(
     # One that was killed leaves its folder beside, which nothing reads.
     (tmp_path / "cache" / ".index-dead-abc").mkdir()
     assert index(file, tokenizer, tmp_path / "cache")["train"].facts.documents == 4
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, tokenizer: PairTokenizer, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file = write_documents(tmp_path / "a.txt", documents=4)
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(UserError, match=r"cache: the index cannot be written; got No space left.*--data.cache"):
+        index(file, tokenizer, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_write_that_the_disk_refuses_is_one_line_and_leaves_nothing(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    file = write_documents(tmp_path / "a.txt", documents=200)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(UserError, match=r"the index cannot be written; got File too large"):
+            index(file, tokenizer, tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_source_that_goes_away_is_not_taken_for_a_full_disk(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    sources = text_sources(
+        str(write_documents(tmp_path / "a.txt", documents=4)), format="lines", language="en", option="--data.corpus"
+    )
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(UserError, match=r"a.txt: cannot be read; got No such file"):
+        build_index(sources, tokenizer, cache=tmp_path / "cache")
 
 
 @pytest.mark.parametrize("name", ["tokens.bin", "sentences.bin", "documents.bin", "files.bin"])
