@@ -25,6 +25,8 @@ from pairjax.weights.source import read_json
 SIZES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (4, 512, 8), "base": (12, 768, 12)}
 """Layers, width, heads; the feed-forward sublayer is four times as wide."""
 POSITIONS = 512
+MANY_UNKNOWN = 0.05
+"""Share of a text's tokens; a tokeniser of its language knows nearly all."""
 HELD_OUT_SEED = 1
 """Dev and test are drawn alike in every run, so that runs of other seeds are scored on the same examples."""
 
@@ -134,13 +136,10 @@ def corpus_tokenizer(data: CorpusConfig, train: tuple[Source, ...]) -> tuple[Pai
             lowercase=data.lowercase,
             cache=cache_folder(data.cache),
         )
-    folder = resolve_encoder(data.tokenizer) if not _has_tokeniser(data.tokenizer) else Path(data.tokenizer)
+    folder = Path(data.tokenizer).expanduser()
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
+        folder = resolve_encoder(data.tokenizer)
     return load_tokenizer(folder, family="bert"), folder
-
-
-def _has_tokeniser(name: str) -> bool:
-    folder = Path(name).expanduser()
-    return any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt"))
 
 
 def new_spec(config: PretrainConfig, *, vocabulary: int, pad: int) -> EncoderSpec:
@@ -220,7 +219,7 @@ def prepare_pretraining(config: PretrainConfig) -> PreparedPretraining:
     fns = build_pretraining_model(spec, masked=data.most_masked, dtype=config.model.dtype, remat=config.model.remat)
     params = jax.jit(fns.init)(jax.random.key(config.train.seed))
     pooler_kept, settings = False, bert_config(spec)
-    notes = [*corpus_notes(data, corpora), *sampler_notes(makers)]
+    notes = [*corpus_notes(data, corpora), *shared_notes(sources), *sampler_notes(makers)]
     if folder is not None:
         loaded, heads = load_pretraining(folder, spec)
         params = {**params, "encoder": loaded.params, "head": {**params["head"], **heads}}
@@ -229,7 +228,8 @@ def prepare_pretraining(config: PretrainConfig) -> PreparedPretraining:
             params["pooler"] = loaded.pooler
         names = {"pooler": pooler_kept, "masked-token head": "mlm" in heads, "segment head": "order" in heads}
         origin = ", ".join(f"{name} {'from the checkpoint' if kept else 'fresh'}" for name, kept in names.items())
-        notes += [*loaded.notes, f"continued from {config.model.encoder}: {origin}"]
+        notes += [*tokenizer.vocabulary_notes(spec.vocab_size), *loaded.notes]
+        notes.append(f"continued from {config.model.encoder}: {origin}")
         settings = read_json(folder / "config.json")
     kept = folder
 
@@ -285,6 +285,19 @@ def build_makers(data: CorpusConfig, corpora: Mapping[str, Corpus], tokenizer: P
     return makers
 
 
+def shared_notes(sources: Mapping[str, tuple[Source, ...]]) -> tuple[str, ...]:
+    """A line a held-out split on what stands in train too, by content."""
+    train = {source.digest for source in sources["train"]}
+    lines = []
+    for split in sources.keys() - {"train"}:
+        shared = [source.name for source in sources[split] if source.digest in train]
+        if shared:
+            shown = ", ".join(shared[:3]) + (", ..." if len(shared) > 3 else "")
+            verb = "is" if len(shared) == 1 else "are"
+            lines.append(f"{split}: {len(shared)} of {len(sources[split])} sources {verb} train text too: {shown}")
+    return tuple(sorted(lines))
+
+
 def sampler_notes(makers: Mapping[str, RowMaker]) -> tuple[str, ...]:
     """Lines on how each split is drawn."""
     return tuple(f"{split}: {note}" for split, maker in makers.items() for note in maker.sampler.notes())
@@ -318,4 +331,7 @@ def corpus_notes(data: CorpusConfig, corpora: Mapping[str, Corpus]) -> tuple[str
             "documents of one sentence, which have no next one": facts.single if data.objective != "none" else 0,
         }
         lines += [f"{split}: {count:,} {what}" for what, count in odd.items() if count]
+        if facts.unknown > MANY_UNKNOWN * facts.tokens:
+            share = facts.unknown / facts.tokens
+            lines.append(f"{split}: {share:.0%} of the tokens are unknown; the tokeniser may be of another language")
     return tuple(lines)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,13 @@ from pairjax.cli.main import main
 from pairjax.training.distributed import StopSignal
 from pairjax.training.held_out import accuracy_interval
 from pairjax.training.pretrain import pretrain
-from pairjax.training.pretrain_setup import build_corpora, build_makers, corpus_sources, corpus_tokenizer
+from pairjax.training.pretrain_setup import (
+    build_corpora,
+    build_makers,
+    corpus_sources,
+    corpus_tokenizer,
+    prepare_pretraining,
+)
 from pairjax.training.session import TrainResult
 from pairjax.weights import load_pretraining, read_encoder_spec
 from tests.cli.conftest import write_pairs
@@ -262,3 +269,58 @@ def test_the_corpus_report_shows_counts_and_examples(
     shown = capsys.readouterr().out
     for word in ("documents", "unknown tokens", "seen before", "example 0: B is", "a.txt"):
         assert word in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [("the man\na dog\nno man\n", "single document"), ("the man\n\na dog\n\nno man\n", "one sentence only")],
+)
+def test_the_corpus_report_comes_before_what_it_explains(
+    text: str, error: str, config: PretrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    args = ["data", "corpus", "--data.corpus", str(tmp_path / "a.txt"), "--data.cache", str(tmp_path / "cache")]
+    assert main([*args, "--encoder", str(config.model.encoder)]) == 2
+    shown = capsys.readouterr()
+    assert "documents of one sentence" in shown.out
+    assert error in shown.err
+    assert len(shown.err.strip().splitlines()) == 1
+
+
+def test_a_file_that_is_in_train_and_held_out_is_named(
+    config: PretrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(str(config.data.corpus)).parent
+    again = shutil.copy(folder / "b.txt", tmp_path / "again.txt")
+    data = dataclasses.replace(config.data, dev=str(folder / "a.txt"), test=str(again), cache=str(tmp_path / "cache"))
+    notes = prepare_pretraining(dataclasses.replace(config, data=data)).notes
+    assert f"dev: 1 of 1 sources is train text too: {folder / 'a.txt'}" in notes
+    assert f"test: 1 of 1 sources is train text too: {again}" in notes
+    args = ["data", "corpus", "--encoder", str(config.model.encoder), "--data.cache", str(tmp_path / "cache")]
+    assert main([*args, "--data.corpus", str(data.corpus), "--data.dev", str(data.dev)]) == 0
+    assert "dev: 1 of 1 sources is train text too" in capsys.readouterr().out
+
+
+def test_a_tokeniser_that_may_be_anothers_is_a_note(config: PretrainConfig, tmp_path: Path) -> None:
+    larger = write_tiny_encoder(tmp_path / "larger", vocabulary=[f"word{i}" for i in range(300)])
+    shutil.copy(Path(str(config.model.encoder)) / "tokenizer.json", larger / "tokenizer.json")
+    (tmp_path / "a.txt").write_text("\n".join(f"日 本 語 {i}" if i % 5 else "" for i in range(100)) + "\n")
+    data = dataclasses.replace(config.data, corpus=str(tmp_path / "a.txt"), cache=str(tmp_path / "cache"))
+    odd = dataclasses.replace(config, data=data, model=PretrainModelConfig(encoder=str(larger)))
+    notes = prepare_pretraining(odd).notes
+    assert any("tokens for the encoder's 4" in note for note in notes)
+    assert any("of the tokens are unknown" in note for note in notes)
+    usual = prepare_pretraining(config).notes
+    assert not any("the encoder's" in note or "are unknown" in note for note in usual)
+
+
+def test_a_tokeniser_is_found_below_the_home_folder(
+    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own").mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(Path(str(config.model.encoder)) / name, tmp_path / "own" / name)
+    tokenizer, folder = corpus_tokenizer(CorpusConfig(tokenizer="~/own"), ())
+    assert folder == tmp_path / "own"
+    assert tokenizer.mask_id is not None
