@@ -101,8 +101,8 @@ class PairTokenizer:
         if size - self.vocabulary_size <= max(PADDED_BY, size // 100):
             return ()
         return (
-            f"the tokeniser has {self.vocabulary_size:,} tokens for the encoder's {size:,} embeddings: check that it is "
-            "the encoder's own",
+            f"the tokeniser has {self.vocabulary_size:,} tokens for the encoder's {size:,} embeddings: check that it "
+            "is the encoder's own",
         )
 
     def opening(self, kind: Literal["cross", "bi"]) -> tuple[int, ...]:

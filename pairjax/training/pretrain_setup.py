@@ -19,7 +19,14 @@ from pairjax.data.train_tokenizer import trained_tokenizer
 from pairjax.models.pretraining import PretrainingFns, build_pretraining_model
 from pairjax.step.optim import trainable_paths
 from pairjax.training.setup import check_fit
-from pairjax.weights import bert_config, copy_tokeniser, load_pretraining, read_encoder_spec, resolve_encoder
+from pairjax.weights import (
+    UNTRAINED,
+    bert_config,
+    copy_tokeniser,
+    load_pretraining,
+    read_encoder_spec,
+    resolve_encoder,
+)
 from pairjax.weights.source import read_json
 
 SIZES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (4, 512, 8), "base": (12, 768, 12)}
@@ -44,6 +51,7 @@ class PreparedPretraining:
         fns: The model.
         params: The initial parameters.
         pooler_kept: Whether the pooler came from a checkpoint.
+        untrained: Whether pooler and segment head stay as they were drawn.
         settings: Of the saved model's config.json.
         save_tokeniser: Writes the tokeniser's files into a folder.
         notes: What a person should know of the input, a line each.
@@ -57,6 +65,7 @@ class PreparedPretraining:
     fns: PretrainingFns
     params: Params
     pooler_kept: bool
+    untrained: bool
     settings: Mapping[str, Any]
     save_tokeniser: Callable[[Path], None]
     notes: tuple[str, ...]
@@ -231,6 +240,9 @@ def prepare_pretraining(config: PretrainConfig) -> PreparedPretraining:
         notes += [*tokenizer.vocabulary_notes(spec.vocab_size), *loaded.notes]
         notes.append(f"continued from {config.model.encoder}: {origin}")
         settings = read_json(folder / "config.json")
+    untrained = data.objective == "none" and (not pooler_kept or bool(settings.get(UNTRAINED)))
+    if untrained:
+        notes.append("pooler and segment head are saved as they were drawn: masked tokens alone train neither")
     kept = folder
 
     def save_tokeniser(to: Path) -> None:
@@ -248,6 +260,7 @@ def prepare_pretraining(config: PretrainConfig) -> PreparedPretraining:
         fns=fns,
         params=params,
         pooler_kept=pooler_kept,
+        untrained=untrained,
         settings=settings,
         save_tokeniser=save_tokeniser,
         notes=tuple(notes),

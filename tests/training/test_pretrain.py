@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from pairjax import (
+    Config,
     CorpusConfig,
+    DataConfig,
+    ModelConfig,
     PretrainConfig,
     PretrainEvalConfig,
     PretrainModelConfig,
@@ -31,6 +34,7 @@ from pairjax.training.pretrain_setup import (
     prepare_pretraining,
 )
 from pairjax.training.session import TrainResult
+from pairjax.training.setup import prepare
 from pairjax.weights import load_pretraining, read_encoder_spec
 from tests.cli.conftest import write_pairs
 from tests.data.texts import write_documents
@@ -115,6 +119,35 @@ def test_masked_tokens_alone_leave_pooler_and_segment_head_as_they_were(config: 
         after["bert.embeddings.word_embeddings.weight"], before["embeddings.word_embeddings.weight"]
     )
     assert "order_accuracy" not in json.loads((tmp_path / "r" / "result.json").read_text())["metrics"]["dev"]
+
+
+def test_a_pooler_that_was_never_trained_is_told_until_it_is(config: PretrainConfig, tmp_path: Path) -> None:
+    def notes(objective: str, encoder: Path, to: str) -> str:
+        model = dataclasses.replace(config.model, encoder=str(encoder))
+        data = dataclasses.replace(config.data, objective=objective)
+        train = dataclasses.replace(config.train, max_steps=1)
+        result = start(dataclasses.replace(config, model=model, data=data, train=train), tmp_path / to).result
+        assert result is not None
+        return "\n".join(result["notes"])
+
+    def fine_tuned() -> str:
+        data = DataConfig(rules="entailment", max_length=48)
+        model = ModelConfig(encoder=str(tmp_path / "two"), pooler="keep")
+        return "\n".join(prepare(Config(data=data, model=model)).notes)
+
+    bare = write_tiny_encoder(tmp_path / "bare")
+    tensors = load_file(bare / "model.safetensors")
+    save_file({k: v for k, v in tensors.items() if "pooler" not in k}, bare / "model.safetensors", {"format": "pt"})
+    drawn, never = "saved as they were drawn", "pooler and segment head were never trained"
+    assert drawn in notes("none", bare, "one")
+    assert drawn in (second := notes("none", tmp_path / "one", "two"))
+    assert never in second
+    assert never in fine_tuned()
+    assert drawn not in (trained := notes("nsp", tmp_path / "two", "three"))
+    assert never in trained
+    assert never not in notes("none", tmp_path / "three", "four")
+    # A pooler that the checkpoint brought is not drawn.
+    assert drawn not in notes("none", Path(str(config.model.encoder)), "five")
 
 
 def test_heads_and_pooler_are_carried_into_the_next_run(config: PretrainConfig, whole: Path, tmp_path: Path) -> None:
