@@ -8,7 +8,8 @@ the share is exact wherever an epoch ends.
 A second segment of another document is made by the rule that makes a true one: from a sentence at about the same
 place of a document of the same source, sentences are taken until the same target is reached. Of a few such
 candidates the one nearest in length, then in place, is chosen. The second segment alone, and the lengths, then tell
-nothing of the label.
+nothing of the label. Swapped segments (sop) are not matched: the second may be a document's opening, as none in order
+is, and may by that alone betray the label.
 """
 
 import bisect

@@ -1,7 +1,8 @@
 """What telling true next segments needs no pretraining for: the figures that a pretrained model must beat.
 
 Each is fitted on train examples and answers the very held-out examples that the model answers, with the segments cut
-as the model reads them. `second_alone` and `lengths` look for a leak in the sampler: neither should beat chance.
+as the model reads them. `second_alone` and `lengths` look for a leak in the sampler: of next segments neither should
+beat chance. Of swapped ones `second_alone` may, since the second can be a document's opening, as it never is in order.
 """
 
 from collections.abc import Mapping, Sequence
