@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -23,6 +24,8 @@ from pairjax import (
     UserError,
 )
 from pairjax.cli.main import main
+from pairjax.data.encode import load_tokenizer
+from pairjax.models.pretraining import build_pretraining_model
 from pairjax.training.distributed import StopSignal
 from pairjax.training.held_out import accuracy_interval
 from pairjax.training.pretrain import pretrain
@@ -189,24 +192,65 @@ def test_fine_tuning_takes_a_pretraining_run(whole: Path, tmp_path: Path) -> Non
     np.testing.assert_array_equal(kept.T, tensors(whole)["bert.pooler.dense.weight"])
 
 
-def test_rules_alone_pretrain_a_new_model_with_oracles(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run from scratch on stories, its tokeniser trained on them."""
+    folder = tmp_path_factory.mktemp("scratch")
     args = ["pretrain", "--data.documents", "40", "--data.vocabulary", "300", "--data.max-length", "32"]
     args += ["--data.language", "pt", "--train.max-steps", "1", "--train.batch-size", "8"]
     args += ["--evaluation.examples", "8", "--evaluation.during", "8", "--evaluation.batch-size", "8"]
-    args += [
-        "--evaluation.bootstrap",
-        "100",
-        "--evaluation.oracle-train",
-        "40",
-        "--data.cache",
-        str(tmp_path / "cache"),
-    ]
-    assert main([*args, "--run.compilation-cache", "", "--run.dir", str(tmp_path / "r")]) == 0
-    result = json.loads((tmp_path / "r" / "result.json").read_text())
+    args += ["--evaluation.bootstrap", "100", "--evaluation.oracle-train", "40", "--data.cache", str(folder / "cache")]
+    assert main([*args, "--run.compilation-cache", "", "--run.dir", str(folder / "r")]) == 0
+    return folder / "r"
+
+
+def test_rules_alone_pretrain_a_new_model_with_oracles(scratch: Path) -> None:
+    result = json.loads((scratch / "result.json").read_text())
     assert set(result["metrics"]) == set(result["oracles"]) == {"dev", "test"}
     assert {"majority", "second_alone", "lengths", "tfidf_overlap"} <= set(result["oracles"]["dev"])
     assert {"order_accuracy", "order_accuracy_whole"} <= set(result["metrics"]["dev"])
-    assert read_encoder_spec(tmp_path / "r" / "model" / "encoder").num_layers == 4
+    assert read_encoder_spec(scratch / "model" / "encoder").num_layers == 4
+
+
+def test_transformers_reads_text_as_a_run_from_scratch_does(scratch: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = scratch / "model" / "encoder"
+    theirs, ours = AutoTokenizer.from_pretrained(str(folder)), load_tokenizer(folder, family="bert")
+    first, second = "A enfermeira não dorme.", "Ela foi à praia, e voltou!"
+    ids = [ours.backend.encode(text, add_special_tokens=False).ids for text in (first, second)]
+    pair = theirs(first, second)
+    assert pair["input_ids"] == [ours.cls_id, *ids[0], ours.sep_id, *ids[1], ours.sep_id]
+    assert pair["token_type_ids"] == [0] * (len(ids[0]) + 2) + [1] * (len(ids[1]) + 1)
+    assert theirs.mask_token_id == ours.mask_id
+    assert len(theirs) == ours.vocabulary_size == read_encoder_spec(folder).vocab_size
+
+
+def test_transformers_opens_a_run_from_scratch_with_equal_outputs(scratch: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from transformers import BertForPreTraining
+
+    folder = scratch / "model" / "encoder"
+    model, info = BertForPreTraining.from_pretrained(folder, attn_implementation="eager", output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    data = CorpusConfig(language="pt", documents=40, tokenizer=str(folder), max_length=32, cache=str(tmp_path))
+    sources = corpus_sources(data)
+    tokenizer, _ = corpus_tokenizer(data, sources["train"])
+    maker = build_makers(data, build_corpora(data, sources, tokenizer), tokenizer)["test"]
+    batch = maker.batch(np.arange(6))
+    spec = read_encoder_spec(folder)
+    loaded, heads = load_pretraining(folder, spec)
+    fns = build_pretraining_model(spec, masked=data.most_masked)
+    found = jax.jit(fns.apply)({"encoder": loaded.params, "pooler": loaded.pooler, "head": heads}, batch)
+    with torch.no_grad():
+        expected = model.eval()(
+            input_ids=torch.from_numpy(batch.input_ids).long(),
+            token_type_ids=torch.from_numpy(batch.token_type_ids).long(),
+            attention_mask=torch.from_numpy(batch.pair_ids).long(),
+        )
+    masked = np.take_along_axis(expected.prediction_logits.numpy(), batch.masked_positions[..., None], axis=1)
+    assert np.abs(np.asarray(found.masked) - masked).max() <= 1e-5
+    assert np.abs(np.asarray(found.order)[:, 0] - expected.seq_relationship_logits.numpy()).max() <= 1e-5
 
 
 def test_intervals_resample_documents_and_not_examples() -> None:
