@@ -92,7 +92,7 @@ def _corpus(args: Sequence[str]) -> int:
         # The counts explain why a corpus cannot be drawn from.
         console = Console()
         samplers = {split: maker.sampler for split, maker in makers.items()}
-        print_report(console, corpora, samplers, tokenizer, limit=data.max_length - 3, examples=options.examples)
+        print_report(console, corpora, samplers, tokenizer, limit=data.budget, examples=options.examples)
         for note in (*shared_notes(sources), *sampler_notes(makers)):
             console.print(note, markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -273,7 +273,6 @@ def build_makers(data: CorpusConfig, corpora: Mapping[str, Corpus], tokenizer: P
     Raises:
         UserError: A split that the objective cannot be drawn from.
     """
-    budget = data.max_length - (2 if data.objective == "none" else 3)
     masking = build_masking(tokenizer, rate=data.mask_rate, most=data.most_masked, whole_words=data.whole_words)
     makers = {}
     for split, corpus in corpora.items():
@@ -289,7 +288,7 @@ def build_makers(data: CorpusConfig, corpora: Mapping[str, Corpus], tokenizer: P
         sampler = build_sampler(
             corpus,
             data.objective,
-            budget=budget,
+            budget=data.budget,
             short=data.short,
             seed=data.seed if split == "train" else HELD_OUT_SEED,
             what=_named(data, split, cut=cut),
@@ -330,16 +329,15 @@ def _named(data: CorpusConfig, split: str, *, cut: bool) -> str:
 def corpus_notes(data: CorpusConfig, corpora: Mapping[str, Corpus]) -> tuple[str, ...]:
     """A line a split with its size, and lines on what is odd about it."""
     lines = []
-    limit = data.max_length - 3
     for split, corpus in corpora.items():
         facts = corpus.facts
         lines.append(
             f"{split}: {facts.documents:,} documents, {facts.sentences:,} sentences, {facts.tokens:,} tokens, "
             f"{facts.unknown / max(facts.tokens, 1):.2%} of them unknown"
         )
-        cut = corpus.longer_than(limit)
+        cut = corpus.longer_than(data.budget)
         odd = {
-            f"sentences of more than {limit} tokens, which segments cut": cut,
+            f"sentences of more than {data.budget} tokens, which segments cut": cut,
             "sentences without a single token, left out": facts.bare,
             "documents of one sentence, which have no next one": facts.single if data.objective != "none" else 0,
         }

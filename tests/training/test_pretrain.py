@@ -23,6 +23,7 @@ from pairjax import (
     TrainConfig,
     UserError,
 )
+from pairjax.base.pretrain_config import Objective
 from pairjax.cli.main import main
 from pairjax.data.encode import load_tokenizer
 from pairjax.models.pretraining import build_pretraining_model
@@ -330,6 +331,53 @@ def test_files_of_one_document_each_give_their_share_of_dev(config: PretrainConf
     corpora = build_corpora(data, sources, tokenizer)
     assert {split: corpus.facts.documents for split, corpus in corpora.items()} == {"train": 36, "dev": 4}
     assert set(build_makers(data, corpora, tokenizer)) == {"train", "dev"}
+
+
+@pytest.mark.parametrize(("objective", "limit"), [("nsp", 45), ("none", 46)])
+def test_sentences_that_a_row_cannot_hold_are_cut_and_counted(
+    config: PretrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], objective: Objective, limit: int
+) -> None:
+    # One sentence just fits, two do not; all others are short.
+    odd = "\n".join(" ".join(["the"] * tokens) for tokens in (limit, limit + 1, 300))
+    short = "\n\n".join(f"the man {number}\na dog {number}" for number in range(6))
+    (tmp_path / "a.txt").write_text(f"{odd}\n\n{short}\n")
+    write_documents(tmp_path / "dev.txt", documents=4)
+    corpus, dev = str(tmp_path / "a.txt"), str(tmp_path / "dev.txt")
+    data = dataclasses.replace(config.data, corpus=corpus, dev=dev, objective=objective, cache=str(tmp_path / "cache"))
+    prepared = prepare_pretraining(dataclasses.replace(config, data=data))
+    assert f"train: 2 sentences of more than {limit} tokens, which segments cut" in prepared.notes
+    assert not any(note.startswith("dev:") and "which segments cut" in note for note in prepared.notes)
+    rows = prepared.makers["train"].batch(np.arange(20))
+    assert np.asarray(rows.pair_ids).sum(axis=1).max() == 48
+    args = ["data", "corpus", "--data.corpus", corpus, "--data.dev", dev, "--data.objective", objective]
+    args += ["--encoder", str(config.model.encoder), "--data.max-length", "48", "--data.cache", str(tmp_path / "cache")]
+    assert main(args) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "sentences of more than" in line)
+    assert line.split() == ["sentences", "of", "more", "than", str(limit), "tokens", "2", "0"]
+
+
+@pytest.mark.parametrize("command", ["pretrain", "data corpus"])
+def test_an_index_that_is_cut_short_is_one_line_and_built_again_once_deleted(
+    config: PretrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    encoder, cache = str(config.model.encoder), tmp_path / "cache"
+    args = ["--data.corpus", str(config.data.corpus), "--data.max-length", "48", "--data.cache", str(cache)]
+    look = ["data", "corpus", *args, "--encoder", encoder, "--data.dev-fraction", "0.2"]
+    assert main(look) == 0
+    (index,) = cache.glob("index-*")
+    tokens = index / "train" / "tokens.bin"
+    tokens.write_bytes(tokens.read_bytes()[:-2])
+    capsys.readouterr()
+    train = ["pretrain", *args, "--model.encoder", encoder, "--data.dev-fraction", "0.2"]
+    train += ["--run.dir", str(tmp_path / "run"), "--run.compilation-cache", ""]
+    assert main(train if command == "pretrain" else look) == 2
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert f"{tokens}: the index is cut short" in error
+    assert f"delete {index}; it is built again" in error
+    assert not (tmp_path / "run").exists()
+    shutil.rmtree(index)
+    assert main(look) == 0
 
 
 def test_another_config_cannot_resume(config: PretrainConfig, whole: Path) -> None:
