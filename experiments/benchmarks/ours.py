@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import sys
 import time
 from typing import Any
 
@@ -11,8 +12,6 @@ import jax
 import numpy as np
 from flops import Cost
 from ours_case import Case, cost_of, matrix_rate, sequences
-from ours_more import CASES as MORE
-from ours_pretrain import CASES as PRETRAINING
 from protocol import Worker, serve
 from rich.console import Console
 
@@ -213,10 +212,22 @@ CASES: dict[str, type[Worker]] = {
     "predict": Predict,
     "pipeline": Pipeline,
     "first_step": FirstStep,
-    **PRETRAINING,
-    **MORE,
 }
+
+
+def worker(name: str) -> type[Worker]:
+    """The side of a case; the modules of others are not imported, since `first_step` would pay for them."""
+    if name in CASES:
+        return CASES[name]
+    if name == "pretrain":
+        from ours_pretrain import Pretrain
+
+        return Pretrain
+    from ours_more import CASES as MORE
+
+    return MORE[name]
+
 
 if __name__ == "__main__":
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    serve(dict(CASES), matrix_rate)
+    serve(worker(sys.argv[1]), matrix_rate)

@@ -331,4 +331,4 @@ CASES: dict[str, type[Worker]] = {
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent))
-    serve(dict(CASES), matrix_rate)
+    serve(CASES[sys.argv[1]], matrix_rate)

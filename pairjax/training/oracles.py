@@ -9,9 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from pairjax.base.config import MINILM, DataConfig, ModelConfig
 from pairjax.base.errors import UserError
@@ -69,6 +66,8 @@ def oracle_scores(
         held_out: What they answer.
         bootstrap: Resamples.
     """
+    from sklearn.linear_model import LogisticRegression
+
     notes: list[str] = []
     features = _features(train, held_out, notes)
     scores: dict[str, dict[str, Interval]] = {split: {} for split in held_out}
@@ -84,6 +83,9 @@ def oracle_scores(
 
 def _features(train: Drawn, held_out: Mapping[str, Drawn], notes: list[str]) -> dict[str, tuple[Any, dict[str, Any]]]:
     """Each oracle's inputs, arrays or sparse matrices, for train and for each split."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.preprocessing import StandardScaler
+
     drawn = {"": train, **held_out}
     made: dict[str, dict[str, Any]] = {}
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
