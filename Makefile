@@ -18,7 +18,7 @@ help:
 	@echo "make quickstart  set up, fine-tune MiniLM on the built-in entailment pairs, show how well it does"
 	@echo "make test        set up, run the tests"
 	@echo "make check       lint, types and tests: what CI runs"
-	@echo "make bench       set up with the torch tools, time pairjax beside them (about a quarter of an hour)"
+	@echo "make bench       set up with the torch tools, time pairjax beside them (about 40 minutes), into runs/bench"
 	@echo "make lock        resolve the dependencies anew (needs uv)"
 	@echo "make licences    write LICENCES.md: the licence of every locked dependency"
 

@@ -1,5 +1,6 @@
 """The cases: what is run on each side, how much of it, and the ratio that is aimed at."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ class Case:
     """One comparison.
 
     Attributes:
-        title: For people.
+        title: For people; what stands in braces is a part of the data, see `title_of`.
         peer_title: Who is compared with.
         ours: Our worker, in `ours.py`.
         peer: The peer's, in `peer.py`.
@@ -41,12 +42,16 @@ def _cross(set_name: str, **more: Any) -> dict[str, Any]:
 
 PRETRAINING, HEADS = "pretraining", "heads"
 """Parts of the workload besides the pairs."""
+BUSY = 0.15
+"""Spread of the matrix rate over the rounds, relative to its median, above which a machine counts as busy."""
+TOLERANCE = {"losses": 2e-5, "outputs": 1e-5}
+"""How far apart two sides may be that compute the same: ten times what rounding comes to in float32 (RESULTS.md)."""
 TRAIN = {"steps": 44}
 HEAD_STEPS = 417
 """Three epochs of SICK's 4,439 pairs by 32."""
 CASES: dict[str, Case] = {
     "step": Case(
-        "cross-encoder, the bare step on MRPC",
+        "cross-encoder, the bare step on {mrpc}",
         "torch loop, dynamic padding",
         "step",
         "step",
@@ -55,7 +60,7 @@ CASES: dict[str, Case] = {
         {"steps": 6},
     ),
     "train": Case(
-        "cross-encoder training, MRPC",
+        "cross-encoder training, {mrpc}",
         "HF Trainer, dynamic padding",
         "train",
         "train",
@@ -64,7 +69,7 @@ CASES: dict[str, Case] = {
         {"steps": 12},
     ),
     "train_128": Case(
-        "cross-encoder training, MRPC",
+        "cross-encoder training, {mrpc}",
         "HF Trainer, padded to 128 (run_glue's default)",
         "train",
         "train",
@@ -72,10 +77,9 @@ CASES: dict[str, Case] = {
         _cross("mrpc", **TRAIN),
         {"steps": 12},
         {"pad": True, "steps": 24},
-        compares="",
     ),
     "bi_train": Case(
-        "bi-encoder training, SICK",
+        "bi-encoder training, {sick}",
         "sentence-transformers, SoftmaxLoss",
         "train",
         "bi_train",
@@ -84,7 +88,7 @@ CASES: dict[str, Case] = {
         {"steps": 12},
     ),
     "predict": Case(
-        "cross-encoder prediction, SICK test",
+        "cross-encoder prediction, {sick} test",
         "CrossEncoder.predict",
         "predict",
         "predict",
@@ -94,7 +98,7 @@ CASES: dict[str, Case] = {
         compares="outputs",
     ),
     "bi_predict": Case(
-        "bi-encoder prediction, SICK test, whose texts repeat",
+        "bi-encoder prediction, {sick} test, a repeated text read once",
         "SentenceTransformer.encode of both sides",
         "predict",
         "bi_predict",
@@ -104,7 +108,7 @@ CASES: dict[str, Case] = {
         compares="outputs",
     ),
     "pipeline": Case(
-        "batches alone, MRPC",
+        "batches alone, {mrpc}",
         "DataLoader, DataCollatorWithPadding",
         "pipeline",
         "pipeline",
@@ -114,7 +118,7 @@ CASES: dict[str, Case] = {
         compares="",
     ),
     "pretrain": Case(
-        "pretraining, MiniLM on text, 32 rows of 128",
+        "pretraining on {pretraining}, 32 rows of 128",
         "BertForPreTraining as transformers ships it",
         "pretrain",
         "pretrain",
@@ -125,7 +129,7 @@ CASES: dict[str, Case] = {
         part=PRETRAINING,
     ),
     "pretrain_gathered": Case(
-        "pretraining, MiniLM on text, 32 rows of 128",
+        "pretraining on {pretraining}, 32 rows of 128",
         "torch loop that gathers the masked positions",
         "pretrain",
         "pretrain_gathered",
@@ -136,7 +140,7 @@ CASES: dict[str, Case] = {
         part=PRETRAINING,
     ),
     "evaluation": Case(
-        "evaluation during training, SICK test as dev",
+        "evaluation during training, {sick} test as dev",
         "torch loop, dynamic padding",
         "evaluation",
         "evaluation",
@@ -156,7 +160,7 @@ CASES: dict[str, Case] = {
         unit="folders",
     ),
     "populations": Case(
-        "160 heads on cached vectors, SICK, 3 epochs",
+        "160 heads on cached vectors, {sick}, 417 steps",
         "torch loop, one after another",
         "populations",
         "populations",
@@ -166,7 +170,7 @@ CASES: dict[str, Case] = {
         part=HEADS,
     ),
     "populations_batched": Case(
-        "160 heads on cached vectors, SICK, 3 epochs",
+        "160 heads on cached vectors, {sick}, 417 steps",
         "torch loop, all heads by bmm",
         "populations",
         "populations_batched",
@@ -180,3 +184,19 @@ FIRST_STEP = "first_step"
 MICRO = "micro"
 COST = "cost"
 NAMES = (*CASES, FIRST_STEP, MICRO, COST)
+SHOWN = {"mrpc": "MRPC", "sick": "SICK", "corpus-en": "English text"}
+
+
+def shown(source: str) -> str:
+    """Where a part of the data is from, for people: the set's name, or the rules that made it."""
+    return SHOWN.get(source, f"rule-made {source.removeprefix('rules: ')}")
+
+
+def title_of(name: str, data: Mapping[str, str]) -> str:
+    """A case's title, with the data that it really ran on.
+
+    Args:
+        name: Of the case.
+        data: The source of each part.
+    """
+    return CASES[name].title.format_map({part: shown(source) for part, source in data.items()})

@@ -17,12 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import jax
 import numpy as np
-from flops import Cost
 from micro import measure, step_stages
-from ours_case import matrix_rate, sequences
+from ours_case import forward_flops, matrix_rate
 
 import pairjax
-from pairjax.training.predict import PairClassifier
 from pairjax.weights import read_encoder_spec, resolve_encoder
 
 BATCH, LENGTH = 32, 64
@@ -59,18 +57,6 @@ def draw_pairs(path: Path, number: int) -> tuple[list[str], list[str]]:
     return [texts[i] for i in one], [texts[i] for i in other]
 
 
-def forward_flops(model: PairClassifier, first: list[str], second: list[str], kind: str) -> float:
-    """Of the distinct sequences that the encoder must read, and the head of each pair."""
-    spec, encoded = model.artifact.spec, model.encode(first, second)
-    above = sum(leaf.size for leaf in jax.tree.leaves(model.artifact.params["head"]) if leaf.ndim == 2)
-    cost = Cost(spec.num_layers, spec.hidden_size, spec.intermediate_size, above)
-    lengths = sequences(encoded, np.arange(len(first)))
-    if kind == "bi":
-        _, places = np.unique(np.asarray([*first, *second]), return_index=True)
-        lengths = lengths[places]
-    return cost.forward(lengths.tolist(), len(first))
-
-
 def by_number(work: Path, *, most: int) -> list[dict[str, Any]]:
     """Milliseconds a pair of whole predictions."""
     rows = []
@@ -85,7 +71,7 @@ def by_number(work: Path, *, most: int) -> list[dict[str, Any]]:
             began = time.perf_counter()
             model.outputs(first, second, batch_size=BATCH)
             seconds = time.perf_counter() - began
-            flops = forward_flops(model, first, second, kind)
+            flops = forward_flops(model, first, second)
             rows.append(
                 {
                     "curve": "pairs",

@@ -14,8 +14,10 @@ from flops import Cost
 from workload import NO_DROPOUT, model_config
 
 from pairjax.base.config import Config, DataConfig, EvalConfig, RunConfig, TrainConfig
+from pairjax.base.types import Params
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.pipeline import make_batch
+from pairjax.training.predict import PairClassifier
 from pairjax.training.setup import Prepared, prepare, use_compilation_cache
 from pairjax.training.trainer import build_trainer
 
@@ -42,13 +44,29 @@ def sequences(encoded: EncodedPairs, pairs: Sequence[int] | np.ndarray) -> np.nd
     return lengths if encoded.kind == "cross" else np.concatenate([first, lengths - first])
 
 
+def matrices_above(params: Params) -> int:
+    """Parameters of the matrices above the encoder."""
+    above = {name: tree for name, tree in params.items() if name != "encoder"}
+    return sum(leaf.size for leaf in jax.tree.leaves(above) if leaf.ndim == 2)
+
+
 def cost_of(prepared: Prepared) -> Cost:
     """Of a pair model whose head is linear."""
-    spec, above = prepared.spec, 0
-    for name, tree in prepared.params.items():
-        if name != "encoder":
-            above += sum(leaf.size for leaf in jax.tree.leaves(tree) if leaf.ndim == 2)
-    return Cost(spec.num_layers, spec.hidden_size, spec.intermediate_size, above)
+    spec = prepared.spec
+    return Cost(spec.num_layers, spec.hidden_size, spec.intermediate_size, matrices_above(prepared.params))
+
+
+def forward_flops(model: PairClassifier, first: Sequence[str], second: Sequence[str]) -> float:
+    """Of the sequences that must be read to classify pairs, a bi-encoder's distinct texts once each, and of what is
+    above."""
+    spec, encoded = model.artifact.spec, model.encode(first, second)
+    lengths = sequences(encoded, np.arange(len(first)))
+    if encoded.kind == "bi":
+        _, places = np.unique(np.asarray([*first, *second]), return_index=True)
+        lengths = lengths[places]
+    above = matrices_above(model.artifact.params)
+    cost = Cost(spec.num_layers, spec.hidden_size, spec.intermediate_size, above)
+    return cost.forward(lengths.tolist(), len(first))
 
 
 class Case:

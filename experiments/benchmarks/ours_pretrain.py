@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from flops import Cost
 from ours_case import CHECKED
-from protocol import Worker
 from workload import NO_DROPOUT
 from workload_more import PRETRAINING, pretrain_config
 
@@ -77,6 +76,3 @@ class Pretrain:
             "flops": self.cost.training(lengths, len(lengths), masked=masked),
             "loss": float(np.mean([np.sum(m["loss_sum"] / m["weight_sum"]) for m in losses[-10:]])),
         }
-
-
-CASES: dict[str, type[Worker]] = {"pretrain": Pretrain}

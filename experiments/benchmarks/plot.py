@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from experiments.benchmarks.cases import shown
 from pairjax.report.draw import MARKERS, SERIES, SOFT, style, themed, to_svg
 from pairjax.report.figures import standalone
 
@@ -22,7 +23,7 @@ def cost_figure(found: dict[str, Any]) -> str:
     axis = {
         "length": f"tokens a pair ({found['batch']} pairs a batch)",
         "batch": f"pairs a batch ({found['length']} tokens each)",
-        "pairs": "pairs (SICK's sentences, newly paired)",
+        "pairs": f"pairs ({shown(found['about']['data']['sick'])}'s sentences, newly paired)",
     }
     with style():
         figure = Figure(figsize=(9.6, 3.2))

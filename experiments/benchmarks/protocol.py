@@ -42,9 +42,9 @@ def peak_memory() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def serve(cases: dict[str, Callable[[dict[str, Any]], Worker]], matrix_rate: Callable[[], float]) -> None:
-    """Answer the harness until it closes the pipe; the first argument is a case's name, the second its settings."""
-    worker = cases[sys.argv[1]](json.loads(sys.argv[2]))
+def serve(case: Callable[[dict[str, Any]], Worker], matrix_rate: Callable[[], float]) -> None:
+    """Answer the harness until it closes the pipe; the second argument of the command line is the case's settings."""
+    worker = case(json.loads(sys.argv[2]))
 
     def say(value: dict[str, Any]) -> None:
         print(MARK + json.dumps(value), flush=True)

@@ -1,19 +1,25 @@
 """results.json, to which each run adds its cases, and RESULTS.md made from it."""
 
 import json
+import os
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from experiments.benchmarks.cases import CASES, COST, FIRST_STEP, MICRO
+from experiments.benchmarks.cases import BUSY, CASES, COST, FIRST_STEP, HEADS, MICRO, TOLERANCE, shown, title_of
+from experiments.benchmarks.summary import SIDES, summary
 
+HERE = Path(__file__).resolve().parent
 HEAD = """# Benchmarks
 
-Made by `pairjax bench` (`make bench`); the cases and how they are measured: [README.md](README.md), findings:
-[NOTES.md](NOTES.md). Each row is one run, ours and the peer in alternation: same weights, pairs, batch size, threads,
-float32; "busy" where the machine was. The ratio is that of arithmetic for real tokens a second, ours by the peer's, the
-median of the rounds (least to most). Floor: that arithmetic by the machine's matrix rate, measured before each round.
-"Apart": training, the largest difference between the two sides' losses over the first 10 steps without dropout in the
-same batches; prediction, that of the outputs.
+Made by `pairjax bench` (`make bench`); the cases and how they are measured: [README.md]({home}README.md), findings:
+[NOTES.md]({home}NOTES.md). Each row is one run, ours and the peer in alternation: same weights, pairs, batch size,
+threads, float32; "busy" where the machine was, "differs" where the two sides do not compute the same. The ratio is that
+of arithmetic for real tokens a second, ours by the peer's, the median of the rounds (least to most). Floor: that
+arithmetic, nothing computed twice, by the machine's matrix rate, that of the faster library. Own: the same by the rate
+of the side's own library, which a slower library makes easier; both rates are measured before each round. "Apart":
+training, the largest difference between the two sides' losses over the first 10 steps without dropout in the same
+batches; prediction, that of the outputs.
 """
 
 
@@ -21,10 +27,28 @@ def _band(values: dict[str, float], digits: int = 2) -> str:
     return f"{values['median']:.{digits}f} ({values['low']:.{digits}f} to {values['high']:.{digits}f})"
 
 
+def apart(check: dict[str, Any]) -> float | None:
+    """How far apart losses or outputs were; None where nothing was compared."""
+    return check.get("loss_apart", check.get("outputs_apart"))
+
+
 def _apart(check: dict[str, Any]) -> str:
-    if "loss_apart" in check:
-        return f"{check['loss_apart']:.1e}"
-    return f"{check['outputs_apart']:.1e}" if "outputs_apart" in check else ""
+    return "" if apart(check) is None else f"{apart(check):.1e}"
+
+
+def is_busy(found: dict[str, Any]) -> bool:
+    """Whether the matrix rate varied so much that the figures are no good."""
+    return found.get("matrix_spread", 0.0) > BUSY
+
+
+def differs(name: str, found: dict[str, Any]) -> bool:
+    """Whether the two sides are further apart than rounding explains, or by no number at all."""
+    by = apart(found.get("check", {}))
+    return by is not None and not by <= TOLERANCE[CASES[name].compares]
+
+
+def _busy(found: dict[str, Any]) -> str:
+    return " (busy)" if is_busy(found) else ""
 
 
 def line_of(name: str, found: dict[str, Any]) -> str:
@@ -41,7 +65,8 @@ def line_of(name: str, found: dict[str, Any]) -> str:
     if "share_of_floor" in found["ours"]:
         text += (
             f"; share of the floor {found['ours']['share_of_floor']:.2f}, peer {found['peer']['share_of_floor']:.2f} "
-            f"({found['matrix_rate']:.0f} GFLOP/s, spread {found['matrix_spread']:.0%})"
+            f"({found['matrix_rate']:.0f} GFLOP/s, spread {found['matrix_spread']:.0%}), "
+            f"of its own library's rate {_shares(found, 'share_of_own')}"
         )
     if "share_of_memory" in found["ours"]:
         shares = [found[side]["share_of_memory"] for side in ("ours", "peer")]
@@ -51,24 +76,48 @@ def line_of(name: str, found: dict[str, Any]) -> str:
     return text + f"; peak {found['ours']['peak_mb']:.0f} and {found['peer']['peak_mb']:.0f} MiB"
 
 
+def _shares(found: dict[str, Any], name: str) -> str:
+    return " / ".join(f"{found[side][name]:.2f}" for side in SIDES if name in found[side])
+
+
+def _libraries(results: dict[str, Any]) -> list[str]:
+    """How much of the ratios is the matrix library's, and where the peer uses its own better."""
+    # Populations move more than they compute, some on one thread.
+    rows = {name: results[name] for name, case in CASES.items() if name in results and case.part != HEADS}
+    cases = {name: found for name, found in rows.items() if "share_of_own" in found["ours"]}
+    if not cases:
+        return []
+    ours, peer = ([found[side]["matrix_rate"] for found in cases.values()] for side in SIDES)
+    parts = sorted(a / b for a, b in zip(ours, peer, strict=True))
+    shares = {name: [round(found[side]["share_of_own"], 2) for side in SIDES] for name, found in cases.items()}
+    better = [f"`{name}` ({theirs:.2f}, ours {mine:.2f})" for name, (mine, theirs) in shares.items() if theirs > mine]
+    return [
+        "",
+        f"A part of each ratio is the matrix library's and not pairjax's: XLA's products ran at {min(ours):.0f} to "
+        f"{max(ours):.0f} GFLOP/s, the peers' at {min(peer):.0f} to {max(peer):.0f} (medians of a case's rounds), so "
+        f"{median(parts):.1f} times as fast in the middle case; another processor may favour another library. The peer "
+        f"uses its own library's rate better in {', '.join(better) or 'no case'}.",
+    ]
+
+
 def _comparisons(results: dict[str, Any]) -> list[str]:
     lines = [
-        "| case | peer | unit | ours, unit/s | peer, unit/s | ratio | goal | floor: ours / peer | apart | peak MiB |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| case | peer | unit | ours, unit/s | peer, unit/s | ratio | goal | floor: ours / peer | own: ours / peer "
+        "| apart | peak MiB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, case in CASES.items():
         if name not in results:
             continue
         found = results[name]
-        shares = [found[side].get("share_of_floor") for side in ("ours", "peer")]
         cells = [
-            f"{case.title} (`{name}`)",
+            f"{title_of(name, found['about']['data'])} (`{name}`)",
             case.peer_title,
             case.unit,
             *(f"{found[side]['per_second']['median']:,.1f}" for side in ("ours", "peer")),
-            _band(found["ratio"]) + (" busy" if found["matrix_spread"] > 0.15 else ""),
+            _band(found["ratio"]) + " busy" * is_busy(found) + " differs" * differs(name, found),
             "" if case.goal is None else f"{case.goal}",
-            "" if shares[0] is None else " / ".join(f"{share:.2f}" for share in shares),
+            *(_shares(found, share) for share in ("share_of_floor", "share_of_own")),
             _apart(found["check"]),
             f"{found['ours']['peak_mb']:.0f} / {found['peer']['peak_mb']:.0f}",
         ]
@@ -104,9 +153,10 @@ def _more(results: dict[str, Any]) -> list[str]:
     if FIRST_STEP in results:
         found = results[FIRST_STEP]
         lines.append(
-            f"- From a process's start to the end of its first update: {_band(found['cold'], 1)} s without a "
-            f"compilation cache (goal 12), {_band(found['warm'], 1)} s with a filled one (goal 4), "
-            f"the torch loop {_band(found['peer'], 1)} s."
+            f"- From a process's start to the end of its first update{_busy(found)}: {_band(found['cold'], 1)} s "
+            f"without a compilation cache (goal 12), {_band(found['warm'], 1)} s with a filled one (goal 4), "
+            f"the torch loop {_band(found['peer'], 1)} s"
+            + ("." if "matrix_spread" in found else "; whether the machine was busy was not measured.")
         )
     return lines
 
@@ -124,7 +174,8 @@ def _provenance(results: dict[str, Any]) -> list[str]:
             f"- {', '.join(f'`{name}`' for name in names)}: {about['date']}, commit {git['commit'][:12]}"
             f"{' with changes' if git['dirty'] else ''}, {about['machine']['processor']}, "
             f"{about['machine']['threads']} threads, {about['rounds']} rounds"
-            f"{', quick' if about['quick'] else ''}, {about['encoder']}; {versions}."
+            f"{', quick' if about['quick'] else ''}, {about['encoder']}"
+            f"{''.join(f', {shown(source)}' for source in about['data'].values())}; {versions}."
         )
     return lines
 
@@ -146,6 +197,9 @@ def _micro(found: dict[str, Any]) -> list[str]:
                     cell += f" ({match[0]['share_of_floor']:.2f})"
                 cells.append(cell)
             lines.append(f"| {shape[0]} x {shape[1]} | " + " | ".join(cells) + " |")
+        compiled = [[r["compile_seconds"] for r in rows if r["stage"] == stage] for stage in stages]
+        cells = [f"{min(times):.2f} to {max(times):.2f} s" for times in compiled]
+        lines.append("| compiled and run once | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -174,20 +228,25 @@ def _cost(found: dict[str, Any]) -> list[str]:
 
 
 def write_results(folder: Path, results: dict[str, Any]) -> Path:
-    """Add to the folder's results.json, and write RESULTS.md anew from all that it holds."""
+    """Add to the folder's results.json, and write RESULTS.md anew from the rounds and rows that it holds."""
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / "results.json"
     every = json.loads(store.read_text()) if store.is_file() else {}
     every |= results
+    for found in every.values():
+        if "rounds" in found:
+            found |= summary(found["rounds"])
     store.write_text(json.dumps(every, indent=1) + "\n", encoding="utf-8")
-    lines = [HEAD, *_comparisons(every), "", *_more(every)]
+    home = os.path.relpath(HERE, folder)
+    head = HEAD.format(home="" if home == "." else f"{Path(home).as_posix()}/")
+    lines = [head, *_comparisons(every), *_libraries(every), "", *_more(every)]
     if MICRO in every:
-        lines += ["", "## Stages, without a peer", *_micro(every[MICRO])]
+        lines += ["", f"## Stages, without a peer{_busy(every[MICRO])}", *_micro(every[MICRO])]
     if COST in every:
         from experiments.benchmarks.plot import cost_figure
 
         (folder / "cost.svg").write_text(cost_figure(every[COST]), encoding="utf-8")
-        lines += ["", "## What a pair costs", "", *_cost(every[COST])]
+        lines += ["", f"## What a pair costs{_busy(every[COST])}", "", *_cost(every[COST])]
     lines += ["", "## Where and with what", "", *_provenance(every)]
     target = folder / "RESULTS.md"
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")

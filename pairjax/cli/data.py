@@ -68,7 +68,15 @@ def _corpus(args: Sequence[str]) -> int:
     from rich.console import Console
 
     from pairjax.data.corpus_report import print_report
-    from pairjax.training.pretrain_setup import build_corpora, build_makers, corpus_sources, corpus_tokenizer
+    from pairjax.data.masking import RowMaker
+    from pairjax.training.pretrain_setup import (
+        build_corpora,
+        build_makers,
+        corpus_sources,
+        corpus_tokenizer,
+        sampler_notes,
+        shared_notes,
+    )
     from pairjax.weights import resolve_encoder
 
     data = options.data
@@ -77,7 +85,14 @@ def _corpus(args: Sequence[str]) -> int:
     sources = corpus_sources(data)
     tokenizer, _ = corpus_tokenizer(data, sources["train"])
     corpora = build_corpora(data, sources, tokenizer)
-    makers = build_makers(data, corpora, tokenizer)
-    samplers = {split: maker.sampler for split, maker in makers.items()}
-    print_report(Console(), corpora, samplers, tokenizer, limit=data.max_length - 3, examples=options.examples)
+    makers: dict[str, RowMaker] = {}
+    try:
+        makers |= build_makers(data, corpora, tokenizer)
+    finally:
+        # The counts explain why a corpus cannot be drawn from.
+        console = Console()
+        samplers = {split: maker.sampler for split, maker in makers.items()}
+        print_report(console, corpora, samplers, tokenizer, limit=data.budget, examples=options.examples)
+        for note in (*shared_notes(sources), *sampler_notes(makers)):
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -24,7 +25,7 @@ from pairjax.base.errors import UserError
 from pairjax.data.corpus_sources import Source
 from pairjax.data.encode import PairTokenizer
 
-FORMAT = 2
+FORMAT = 3
 AT_ONCE = 4096
 """Sentences tokenised together."""
 HASHES_AT_ONCE = 1 << 25
@@ -104,7 +105,7 @@ class _Writer:
         self._folder, self._tokenizer = folder, tokenizer
         self._dtype = token_dtype(tokenizer)
         self._out: dict[str, IO[bytes]] = {
-            name: open(folder / f"{name}.bin", "wb")  # noqa: SIM115 - closed by finish
+            name: open(folder / f"{name}.bin", "wb")  # noqa: SIM115 - `close` does
             for name in ("tokens", "sentences", "documents", "files", "hashes")
         }
         self._pending: list[str | int] = []
@@ -122,6 +123,12 @@ class _Writer:
 
     def end_document(self, source: int) -> None:
         self._pending.append(source)
+
+    def close(self) -> None:
+        """Of a build that is given up; `finish` has closed the files before."""
+        for file in self._out.values():
+            with suppress(OSError):
+                file.close()
 
     def finish(self) -> Facts:
         """Closes the files; counts duplicates."""
@@ -207,13 +214,16 @@ def tokenizer_digest(tokenizer: PairTokenizer) -> str:
 
 
 class Cut(NamedTuple):
-    """Which documents of each source are dev's: a share, spread evenly, from a start that the seed sets."""
+    """Which documents are dev's: a share of each source, spread evenly, from a start that the seed sets.
+
+    Sources of too few documents to give their share are cut as one.
+    """
 
     fraction: float
     seed: int
 
     def for_dev(self, ordinal: int) -> bool:
-        """Whether the source's document of this number is."""
+        """Whether the document of this number is."""
         start = float(np.random.Generator(np.random.PCG64(self.seed)).random())
         return int((ordinal + 1) * self.fraction + start) > int(ordinal * self.fraction + start)
 
@@ -258,15 +268,42 @@ def _build(
             if time.time() - left.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            facts = _write_splits(beside, sources, tokenizer, cut=cut)
+            record = {"made_of": dict(made_of), "splits": {split: asdict(fact) for split, fact in facts.items()}}
+            (beside / "index.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            beside.chmod(0o755)
+            os.rename(beside, folder)
+        except OSError:
+            # Another process has built the same one meanwhile.
+            if not (folder / "index.json").is_file():
+                raise
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
     except OSError as error:
         raise UserError(
-            f"{folder.parent}: the index cannot be written", got=error.strerror, mend="choose another --data.cache"
+            f"{folder.parent}: the index cannot be written",
+            got=error.strerror,
+            mend="free some space, or choose another --data.cache",
         ) from None
-    try:
-        splits = ("train",) if cut is None else ("train", "dev")
-        writers = {split: _Writer(beside / split, tokenizer, sources=len(sources)) for split in splits}
+
+
+def _write_splits(
+    folder: Path, sources: Sequence[Source], tokenizer: PairTokenizer, *, cut: Cut | None
+) -> dict[str, Facts]:
+    """Each split's arrays in a folder of its own.
+
+    Raises:
+        UserError: The sources hold no text.
+    """
+    with ExitStack() as stack:
+        writers = {
+            split: stack.enter_context(closing(_Writer(folder / split, tokenizer, sources=len(sources))))
+            for split in (("train",) if cut is None else ("train", "dev"))
+        }
+        few = 0  # documents of the sources so far that were too small for a share of their own
         for number, source in enumerate(sources):
-            ordinal, inside = 0, False
+            ordinal, inside = few, False
             writer = writers["train"]
             for sentence in source.sentences():
                 if sentence is not None:
@@ -277,21 +314,13 @@ def _build(
                 elif inside:
                     writer.end_document(number)
                     inside = False
+            if cut is not None and (ordinal - few) * cut.fraction < 1:
+                few = ordinal
         facts = {split: writer.finish() for split, writer in writers.items()}
-        if sum(fact.sentences for fact in facts.values()) == 0:
-            names = ", ".join(source.name for source in sources[:3]) + (", ..." if len(sources) > 3 else "")
-            raise UserError(f"{names}: the corpus is empty", expected="text, one sentence a line")
-        record = {"made_of": dict(made_of), "splits": {split: asdict(fact) for split, fact in facts.items()}}
-        (beside / "index.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        beside.chmod(0o755)
-        try:
-            os.rename(beside, folder)
-        except OSError:
-            # Another process has built the same one meanwhile.
-            if not (folder / "index.json").is_file():
-                raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    if sum(fact.sentences for fact in facts.values()) == 0:
+        names = ", ".join(source.name for source in sources[:3]) + (", ..." if len(sources) > 3 else "")
+        raise UserError(f"{names}: the corpus is empty", expected="text, one sentence a line")
+    return facts
 
 
 def _open(folder: Path, names: tuple[str, ...], *, dtype: type) -> dict[str, Corpus]:

@@ -145,23 +145,29 @@ def _decoded(path: str) -> Iterator[str]:
     """Lines without a byte order mark.
 
     Raises:
-        UserError: Not UTF-8; names the byte.
+        UserError: Not UTF-8; names the byte. Or the file cannot be read any more.
     """
     offset = 0
-    with open(path, "rb") as file:
-        for raw in file:
-            try:
-                line = raw.decode("utf-8-sig" if offset == 0 else "utf-8")
-            except UnicodeDecodeError as error:
-                # The codec leaves the mark out of its count.
-                start = error.start + (3 if offset == 0 and raw.startswith(b"\xef\xbb\xbf") else 0)
-                raise UserError(
-                    f"{path}, byte {offset + start:,}: not UTF-8",
-                    got=f"0x{raw[start]:02x}",
-                    mend="convert the file, as with iconv -t UTF-8",
-                ) from None
-            offset += len(raw)
-            yield line
+    try:
+        with open(path, "rb") as file:
+            for raw in file:
+                yield _decoded_line(path, raw, offset)
+                offset += len(raw)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read", got=error.strerror) from None
+
+
+def _decoded_line(path: str, raw: bytes, offset: int) -> str:
+    try:
+        return raw.decode("utf-8-sig" if offset == 0 else "utf-8")
+    except UnicodeDecodeError as error:
+        # The codec leaves the mark out of its count.
+        start = error.start + (3 if offset == 0 and raw.startswith(b"\xef\xbb\xbf") else 0)
+        raise UserError(
+            f"{path}, byte {offset + start:,}: not UTF-8",
+            got=f"0x{raw[start]:02x}",
+            mend="convert the file, as with iconv -t UTF-8",
+        ) from None
 
 
 def _read_file(path: str, *, format: Format, language: str) -> Iterator[str | None]:

@@ -23,6 +23,8 @@ from pairjax.data.truncate import kept_tokens
 
 TEXTS_AT_ONCE = 2048
 PAIRS_AT_ONCE = 65536
+PADDED_BY = 127
+"""Rows of an embedding table beyond the vocabulary, at most, where it is rounded up for the hardware's sake."""
 SOURCES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 BERT_NAMES = {
     "cls_token": "[CLS]",
@@ -93,6 +95,15 @@ class PairTokenizer:
                 got=f"{self.vocabulary_size} tokens for {size} embeddings",
                 mend="use the tokeniser that the encoder was trained with",
             )
+
+    def vocabulary_notes(self, size: int) -> tuple[str, ...]:
+        """A line where an embedding table of `size` rows is larger by more than padding makes it."""
+        if size - self.vocabulary_size <= max(PADDED_BY, size // 100):
+            return ()
+        return (
+            f"the tokeniser has {self.vocabulary_size:,} tokens for the encoder's {size:,} embeddings: check that it "
+            "is the encoder's own",
+        )
 
     def opening(self, kind: Literal["cross", "bi"]) -> tuple[int, ...]:
         """Special tokens before B's own, which belong to B's side."""

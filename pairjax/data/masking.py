@@ -28,6 +28,7 @@ class Masking:
         most: At most so many a row: M of the batch.
         mask_id: The mask token.
         words: int32 ids that may stand in for another: all but special and unused ones.
+        special: bool [V]; the tokens that never are predicted, which a text may spell out or, unknown, be read as.
         continues: bool [V]; whether a token goes on with the word before it. None masks tokens, not words.
     """
 
@@ -35,6 +36,7 @@ class Masking:
     most: int
     mask_id: int
     words: Int32[np.ndarray, " words"]
+    special: Bool[np.ndarray, " vocabulary"]
     continues: Bool[np.ndarray, " vocabulary"] | None
 
     def apply(
@@ -44,9 +46,10 @@ class Masking:
 
         Args:
             tokens: The row.
-            free: Positions that may be chosen, ascending: all but the special tokens'.
+            free: Positions that may be chosen where no special token stands, ascending.
             stream: Of the example.
         """
+        free = free[~self.special[tokens[free]]]
         count = min(self.most, len(free), max(1, round(self.rate * len(free))))
         order = np.argsort(stream.words(len(free)), kind="stable")
         if self.continues is None:
@@ -76,18 +79,21 @@ class Masking:
 
 
 def build_masking(tokenizer: PairTokenizer, *, rate: float, most: int, whole_words: bool) -> Masking:
-    """Masking with a tokeniser's vocabulary; it must have a mask token.
+    """Masking with a tokeniser's vocabulary.
 
     Raises:
-        UserError: Whole words are asked for, and the tokeniser marks none.
+        UserError: The tokeniser has no mask token; or whole words are asked for, and it marks none.
     """
-    assert tokenizer.mask_id is not None
+    if tokenizer.mask_id is None:
+        raise UserError("the tokeniser has no mask token", expected="[MASK] in it", mend="use another tokeniser")
     vocabulary = tokenizer.backend.get_vocab(with_added_tokens=True)
     special = {token for token in vocabulary if token.startswith("[") and token.endswith("]") and len(token) > 2}
     special |= {str(value) for key, value in tokenizer.settings.items() if key.endswith("_token")}
     words = np.sort(np.fromiter((i for token, i in vocabulary.items() if token not in special), np.int32))
+    table = np.zeros(tokenizer.vocabulary_size, bool)
+    table[[i for token, i in vocabulary.items() if token in special]] = True
     continues = _continues(tokenizer, vocabulary, special) if whole_words else None
-    return Masking(rate, most, tokenizer.mask_id, words, continues)
+    return Masking(rate, most, tokenizer.mask_id, words, table, continues)
 
 
 def _continues(
@@ -168,7 +174,7 @@ class RowMaker:
         )
 
     def _join(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The row's tokens, their sides, and the positions that are no special tokens."""
+        """The row's tokens, their sides, and the positions of the segments."""
         cls, sep = self.tokenizer.cls_id, self.tokenizer.sep_id
         a, b = len(first), len(second)
         if not b:

@@ -8,14 +8,15 @@ the share is exact wherever an epoch ends.
 A second segment of another document is made by the rule that makes a true one: from a sentence at about the same
 place of a document of the same source, sentences are taken until the same target is reached. Of a few such
 candidates the one nearest in length, then in place, is chosen. The second segment alone, and the lengths, then tell
-nothing of the label.
+nothing of the label. Swapped segments (sop) are not matched: the second may be a document's opening, as none in order
+is, and may by that alone betray the label.
 """
 
 import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, groupby, islice, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -129,8 +130,9 @@ class PairSampler:
         budget: Tokens of an example, special ones not counted.
         short: Chance of a random shorter target.
         seed: Of everything.
-        groups: First document of each set of documents that B is drawn within, and the end of the last: the sources,
-            or all in one where some source has fewer than two documents to draw from.
+        groups: First document of each set of documents that B is drawn within, and the end of the last: the sources.
+            One with fewer than two documents to draw from is joined with those beside it that lack them too, and
+            where these together do as well, with a neighbour.
     """
 
     corpus: Corpus
@@ -150,6 +152,19 @@ class PairSampler:
         """Examples of an epoch: as many as hold all tokens once; even, so that the labels are equal in number."""
         examples = -(-self.corpus.facts.tokens // self.budget)
         return max(2, examples + examples % 2)
+
+    def notes(self) -> tuple[str, ...]:
+        """A line on sources whose second segments may be of another source."""
+        names = [name for name, count in zip(self.corpus.names, self.corpus.facts.files, strict=True) if count]
+        spans = zip(names, pairwise(_source_bounds(self.corpus)), strict=True)
+        joined = [name for name, span in spans if not set(span) <= set(self.groups)]
+        if self.objective != "nsp" or not joined:
+            return ()
+        shown = ", ".join(joined[:3]) + (", ..." if len(joined) > 3 else "")
+        return (
+            f"second segments of {len(joined)} sources may be of a source beside them, as some have fewer than two "
+            f"documents to draw from: {shown}",
+        )
 
     def document_of(self, index: int) -> int:
         """The document that example `index` starts in."""
@@ -220,35 +235,31 @@ class PairSampler:
         documents = self.corpus.documents
         place = bisect.bisect_right(self.groups, document) - 1
         low, high = self.groups[place], self.groups[place + 1]
-        anchors = int(documents[low]) - low, int(documents[high]) - high
+        first, last = int(documents[low]) - low, int(documents[high]) - high
         before, after = true.start - int(documents[document]), int(documents[document + 1]) - true.start
         wanted = fair_lengths(one.tokens, true.tokens, self.budget)[1]
-        best: tuple[tuple[float, float], int, _Run] | None = None
-        accepted = 0
-        for _ in range(TRIES):
-            found = self._document(anchors[0] + stream.below(anchors[1] - anchors[0]))
-            if found == document:
-                continue
+
+        def matched(found: int) -> tuple[tuple[bool, float, float], int, _Run]:
+            """A document's segment, and how far it is from what is wanted: in words, in length, in place."""
             begin, end = int(documents[found]), int(documents[found + 1])
             # At the same share of the way, and never a document's first sentence: no true next segment is one.
             at = min(end - 1, max(begin + 1, begin + round(before / (before + after) * (end - begin))))
             run = self._fill(at, end, target - one.tokens, least=1)
-            if self._same(run, true):
-                continue
             length = fair_lengths(one.tokens, run.tokens, self.budget)[1]
             far = abs(math.log((at - begin) / before)) + abs(math.log((end - at) / after))
-            score = (float(abs(length - wanted)), far)
-            if best is None or score < best[0]:
-                best = score, found, run
-            accepted += 1
-            if accepted == CANDIDATES:
-                break
-        if best is None:
-            raise UserError(
-                f"{self.corpus.names[int(self.corpus.files[document])]}: no other document differs from this one",
-                expected="documents that are not copies of each other",
-            )
-        return best[1], best[2]
+            return (self._same(run, true), float(abs(length - wanted)), far), found, run
+
+        own = range(int(documents[document]) - document, int(documents[document + 1]) - document - 1)
+        anchors = (first + stream.below(last - first) for _ in range(TRIES))
+        drawn = (matched(self._document(anchor)) for anchor in anchors if anchor not in own)
+        candidates = list(islice((each for each in drawn if not each[0][0]), CANDIDATES))
+        if not candidates:
+            # This document holds nearly all of the group, or the others go on as it does.
+            start = stream.below(high - low)
+            others = (low + (start + step) % (high - low) for step in range(high - low))
+            differing = (matched(other) for other in others if _differ(self.corpus, document, other))
+            candidates = list(islice(differing, CANDIDATES))
+        return min(candidates, key=lambda candidate: candidate[0])[1:]
 
     def _same(self, run: _Run, true: _Run) -> bool:
         """Whether two runs begin with the same sentence, as copies of a document would."""
@@ -260,14 +271,44 @@ class PairSampler:
         return bool(np.array_equal(tokens[begin : begin + one.tokens], tokens[other : other + two.tokens]))
 
 
-def _usable(corpus: Corpus, low: int, high: int) -> int:
-    """Documents of two sentences or more, counted up to two."""
-    found = 0
-    for document in range(low, high):
-        found += int(corpus.documents[document + 1] - corpus.documents[document]) > 1
-        if found == 2:
-            break
-    return found
+def _usable(corpus: Corpus, document: int) -> bool:
+    """Whether it has a sentence that is next to another."""
+    return bool(corpus.documents[document + 1] - corpus.documents[document] > 1)
+
+
+def _differ(corpus: Corpus, document: int, other: int) -> bool:
+    """Whether the other can give a segment of another document: it is no copy of this one."""
+    if other == document or not _usable(corpus, other):
+        return False
+    spans = (corpus.sentences[corpus.documents[one : one + 2]] for one in (document, other))
+    one, two = (corpus.tokens[begin:end] for begin, end in spans)
+    return not np.array_equal(one, two)
+
+
+def _suffices(corpus: Corpus, low: int, high: int) -> bool:
+    """Whether every document of the range that has a next segment finds another one in it."""
+    first = next((document for document in range(low, high) if _usable(corpus, document)), None)
+    return first is not None and any(_differ(corpus, first, other) for other in range(first + 1, high))
+
+
+def _source_bounds(corpus: Corpus) -> list[int]:
+    """First document of each source that has any, and the end of the last."""
+    return list(accumulate((count for count in corpus.facts.files if count), initial=0))
+
+
+def _groups(corpus: Corpus) -> tuple[int, ...]:
+    """As `PairSampler.groups`."""
+    spans: list[tuple[int, int]] = []
+    for suffice, run in groupby(pairwise(_source_bounds(corpus)), key=lambda span: _suffices(corpus, *span)):
+        found = list(run)
+        spans += found if suffice else [(found[0][0], found[-1][1])]
+    joined: list[tuple[int, int]] = []
+    for low, high in spans:
+        if joined and not (_suffices(corpus, low, high) and _suffices(corpus, *joined[-1])):
+            joined[-1] = joined[-1][0], high
+        else:
+            joined.append((low, high))
+    return (0, *(high for _, high in joined))
 
 
 def build_sampler(
@@ -296,20 +337,16 @@ def build_sampler(
             mend="put the sentences of a document on lines of their own with a blank line after the last, or use "
             "--data.format prose or --data.objective none",
         )
-    bounds = [0]
-    for count in facts.files:
-        if count:
-            bounds.append(bounds[-1] + count)
-    counts = [_usable(corpus, low, high) for low, high in pairwise(bounds)]
-    if min(counts) < 2:
-        bounds, counts = [0, facts.documents], [min(2, sum(counts))]
-    if objective == "nsp" and counts[0] < 2:
+    groups = _groups(corpus) if objective == "nsp" else (0, facts.documents)
+    # With several groups each suffices.
+    if objective == "nsp" and not _suffices(corpus, *groups[:2]):
         raise UserError(
             f"{what}: there is a single document to draw from, so no second segment can be of another",
-            got=f"{facts.documents} document{'s' if facts.documents > 1 else ''}, one of two sentences or more",
+            got=f"{facts.documents} document{'s' if facts.documents > 1 else ''}, one of two sentences or more "
+            "that is no copy",
             mend="put a blank line between documents, add files, or use --data.objective sop or none",
         )
-    return PairSampler(corpus, objective, budget, short, seed, tuple(bounds))
+    return PairSampler(corpus, objective, budget, short, seed, groups)
 
 
 def class_balance(sampler: PairSampler, examples: Sequence[int]) -> tuple[int, int]:

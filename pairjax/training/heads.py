@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int32
-from scipy.stats import rankdata
 
 from pairjax.base.config import LossConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
@@ -279,6 +278,8 @@ def scores_of(
     elif metric in ("spearman", "pearson"):
         x, y = safe[..., 0].astype(np.float64), label.astype(np.float64)
         if metric == "spearman":
+            from scipy.stats import rankdata
+
             x, y = rankdata(x, axis=-1), rankdata(y)
         x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean()
         with np.errstate(invalid="ignore", divide="ignore"):

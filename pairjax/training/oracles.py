@@ -1,7 +1,8 @@
 """What telling true next segments needs no pretraining for: the figures that a pretrained model must beat.
 
 Each is fitted on train examples and answers the very held-out examples that the model answers, with the segments cut
-as the model reads them. `second_alone` and `lengths` look for a leak in the sampler: neither should beat chance.
+as the model reads them. `second_alone` and `lengths` look for a leak in the sampler: of next segments neither should
+beat chance. Of swapped ones `second_alone` may, since the second can be a document's opening, as it never is in order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +10,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from pairjax.base.config import MINILM, DataConfig, ModelConfig
 from pairjax.base.errors import UserError
@@ -69,6 +67,8 @@ def oracle_scores(
         held_out: What they answer.
         bootstrap: Resamples.
     """
+    from sklearn.linear_model import LogisticRegression
+
     notes: list[str] = []
     features = _features(train, held_out, notes)
     scores: dict[str, dict[str, Interval]] = {split: {} for split in held_out}
@@ -84,6 +84,9 @@ def oracle_scores(
 
 def _features(train: Drawn, held_out: Mapping[str, Drawn], notes: list[str]) -> dict[str, tuple[Any, dict[str, Any]]]:
     """Each oracle's inputs, arrays or sparse matrices, for train and for each split."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.preprocessing import StandardScaler
+
     drawn = {"": train, **held_out}
     made: dict[str, dict[str, Any]] = {}
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")

@@ -117,14 +117,15 @@ def finish_pretraining(
         params,
         config=prepared.settings,
         tokeniser=prepared.save_tokeniser,
+        untrained=prepared.untrained,
     )
     # Last: a run folder with a result is a finished run.
     write_json(run.result_file, result)
-    show(console, result, run)
+    show(console, result, run, pooler="fresh" if prepared.untrained else "keep")
     return result
 
 
-def show(console: Console, result: Mapping[str, Any], run: RunFolder) -> None:
+def show(console: Console, result: Mapping[str, Any], run: RunFolder, *, pooler: str) -> None:
     """The figures as tables, and what to try next."""
     train, metrics = result["train"], result["metrics"]
     console.print(
@@ -162,7 +163,10 @@ def show(console: Console, result: Mapping[str, Any], run: RunFolder) -> None:
         console,
         [
             *first,
-            ("fine-tune it on pairs", f"pairjax train --data.path DIR --model.encoder {folder} --model.pooler keep"),
+            (
+                "fine-tune it on pairs",
+                f"pairjax train --data.path DIR --model.encoder {folder} --model.pooler {pooler}",
+            ),
             ("go on with it on other text", f"pairjax pretrain --model.encoder {folder} --data.corpus 'DIR/*.txt'"),
         ],
     )

@@ -19,12 +19,21 @@ from pairjax.data.train_tokenizer import trained_tokenizer
 from pairjax.models.pretraining import PretrainingFns, build_pretraining_model
 from pairjax.step.optim import trainable_paths
 from pairjax.training.setup import check_fit
-from pairjax.weights import bert_config, copy_tokeniser, load_pretraining, read_encoder_spec, resolve_encoder
+from pairjax.weights import (
+    UNTRAINED,
+    bert_config,
+    copy_tokeniser,
+    load_pretraining,
+    read_encoder_spec,
+    resolve_encoder,
+)
 from pairjax.weights.source import read_json
 
 SIZES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (4, 512, 8), "base": (12, 768, 12)}
 """Layers, width, heads; the feed-forward sublayer is four times as wide."""
 POSITIONS = 512
+MANY_UNKNOWN = 0.05
+"""Share of a text's tokens; a tokeniser of its language knows nearly all."""
 HELD_OUT_SEED = 1
 """Dev and test are drawn alike in every run, so that runs of other seeds are scored on the same examples."""
 
@@ -42,6 +51,7 @@ class PreparedPretraining:
         fns: The model.
         params: The initial parameters.
         pooler_kept: Whether the pooler came from a checkpoint.
+        untrained: Whether pooler and segment head stay as they were drawn.
         settings: Of the saved model's config.json.
         save_tokeniser: Writes the tokeniser's files into a folder.
         notes: What a person should know of the input, a line each.
@@ -55,6 +65,7 @@ class PreparedPretraining:
     fns: PretrainingFns
     params: Params
     pooler_kept: bool
+    untrained: bool
     settings: Mapping[str, Any]
     save_tokeniser: Callable[[Path], None]
     notes: tuple[str, ...]
@@ -134,13 +145,10 @@ def corpus_tokenizer(data: CorpusConfig, train: tuple[Source, ...]) -> tuple[Pai
             lowercase=data.lowercase,
             cache=cache_folder(data.cache),
         )
-    folder = resolve_encoder(data.tokenizer) if not _has_tokeniser(data.tokenizer) else Path(data.tokenizer)
+    folder = Path(data.tokenizer).expanduser()
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
+        folder = resolve_encoder(data.tokenizer)
     return load_tokenizer(folder, family="bert"), folder
-
-
-def _has_tokeniser(name: str) -> bool:
-    folder = Path(name).expanduser()
-    return any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt"))
 
 
 def new_spec(config: PretrainConfig, *, vocabulary: int, pad: int) -> EncoderSpec:
@@ -219,7 +227,8 @@ def prepare_pretraining(config: PretrainConfig) -> PreparedPretraining:
     makers = build_makers(data, corpora, tokenizer)
     fns = build_pretraining_model(spec, masked=data.most_masked, dtype=config.model.dtype, remat=config.model.remat)
     params = jax.jit(fns.init)(jax.random.key(config.train.seed))
-    pooler_kept, notes, settings = False, list(corpus_notes(data, corpora)), bert_config(spec)
+    pooler_kept, settings = False, bert_config(spec)
+    notes = [*corpus_notes(data, corpora), *shared_notes(sources), *sampler_notes(makers)]
     if folder is not None:
         loaded, heads = load_pretraining(folder, spec)
         params = {**params, "encoder": loaded.params, "head": {**params["head"], **heads}}
@@ -228,8 +237,12 @@ def prepare_pretraining(config: PretrainConfig) -> PreparedPretraining:
             params["pooler"] = loaded.pooler
         names = {"pooler": pooler_kept, "masked-token head": "mlm" in heads, "segment head": "order" in heads}
         origin = ", ".join(f"{name} {'from the checkpoint' if kept else 'fresh'}" for name, kept in names.items())
-        notes += [*loaded.notes, f"continued from {config.model.encoder}: {origin}"]
+        notes += [*tokenizer.vocabulary_notes(spec.vocab_size), *loaded.notes]
+        notes.append(f"continued from {config.model.encoder}: {origin}")
         settings = read_json(folder / "config.json")
+    untrained = data.objective == "none" and (not pooler_kept or bool(settings.get(UNTRAINED)))
+    if untrained:
+        notes.append("pooler and segment head are saved as they were drawn: masked tokens alone train neither")
     kept = folder
 
     def save_tokeniser(to: Path) -> None:
@@ -247,6 +260,7 @@ def prepare_pretraining(config: PretrainConfig) -> PreparedPretraining:
         fns=fns,
         params=params,
         pooler_kept=pooler_kept,
+        untrained=untrained,
         settings=settings,
         save_tokeniser=save_tokeniser,
         notes=tuple(notes),
@@ -259,7 +273,6 @@ def build_makers(data: CorpusConfig, corpora: Mapping[str, Corpus], tokenizer: P
     Raises:
         UserError: A split that the objective cannot be drawn from.
     """
-    budget = data.max_length - (2 if data.objective == "none" else 3)
     masking = build_masking(tokenizer, rate=data.mask_rate, most=data.most_masked, whole_words=data.whole_words)
     makers = {}
     for split, corpus in corpora.items():
@@ -275,13 +288,31 @@ def build_makers(data: CorpusConfig, corpora: Mapping[str, Corpus], tokenizer: P
         sampler = build_sampler(
             corpus,
             data.objective,
-            budget=budget,
+            budget=data.budget,
             short=data.short,
             seed=data.seed if split == "train" else HELD_OUT_SEED,
             what=_named(data, split, cut=cut),
         )
         makers[split] = RowMaker(sampler, masking, tokenizer, data.max_length)
     return makers
+
+
+def shared_notes(sources: Mapping[str, tuple[Source, ...]]) -> tuple[str, ...]:
+    """A line a held-out split on what stands in train too, by content."""
+    train = {source.digest for source in sources["train"]}
+    lines = []
+    for split in sources.keys() - {"train"}:
+        shared = [source.name for source in sources[split] if source.digest in train]
+        if shared:
+            shown = ", ".join(shared[:3]) + (", ..." if len(shared) > 3 else "")
+            verb = "is" if len(shared) == 1 else "are"
+            lines.append(f"{split}: {len(shared)} of {len(sources[split])} sources {verb} train text too: {shown}")
+    return tuple(sorted(lines))
+
+
+def sampler_notes(makers: Mapping[str, RowMaker]) -> tuple[str, ...]:
+    """Lines on how each split is drawn."""
+    return tuple(f"{split}: {note}" for split, maker in makers.items() for note in maker.sampler.notes())
 
 
 def _named(data: CorpusConfig, split: str, *, cut: bool) -> str:
@@ -298,18 +329,20 @@ def _named(data: CorpusConfig, split: str, *, cut: bool) -> str:
 def corpus_notes(data: CorpusConfig, corpora: Mapping[str, Corpus]) -> tuple[str, ...]:
     """A line a split with its size, and lines on what is odd about it."""
     lines = []
-    limit = data.max_length - 3
     for split, corpus in corpora.items():
         facts = corpus.facts
         lines.append(
             f"{split}: {facts.documents:,} documents, {facts.sentences:,} sentences, {facts.tokens:,} tokens, "
             f"{facts.unknown / max(facts.tokens, 1):.2%} of them unknown"
         )
-        cut = corpus.longer_than(limit)
+        cut = corpus.longer_than(data.budget)
         odd = {
-            f"sentences of more than {limit} tokens, which segments cut": cut,
+            f"sentences of more than {data.budget} tokens, which segments cut": cut,
             "sentences without a single token, left out": facts.bare,
             "documents of one sentence, which have no next one": facts.single if data.objective != "none" else 0,
         }
         lines += [f"{split}: {count:,} {what}" for what, count in odd.items() if count]
+        if facts.unknown > MANY_UNKNOWN * facts.tokens:
+            share = facts.unknown / facts.tokens
+            lines.append(f"{split}: {share:.0%} of the tokens are unknown; the tokeniser may be of another language")
     return tuple(lines)

@@ -165,7 +165,8 @@ def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
         )
         for split, pairs in data.splits.items()
     }
-    notes = [*data.notes, *(f"{split}: {note}" for split in encoded for note in encoded[split].notes())]
+    notes = [*data.notes, *tokenizer.vocabulary_notes(spec.vocab_size)]
+    notes += (f"{split}: {note}" for split in encoded for note in encoded[split].notes())
     frozen = config.optim.freeze in ("encoder", "all_but_head")
     fns = build_pair_model(config.model, spec, task.outputs, freeze_encoder=frozen)
     loaded = load_encoder(folder, spec)

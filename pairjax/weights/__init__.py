@@ -1,6 +1,7 @@
 """Hugging Face folders and parameter trees, both ways."""
 
 from pairjax.weights.checkpoint import (
+    UNTRAINED,
     LoadedEncoder,
     bert_config,
     copy_tokeniser,
@@ -12,6 +13,7 @@ from pairjax.weights.checkpoint import (
 from pairjax.weights.source import read_encoder_spec, resolve_encoder
 
 __all__ = [
+    "UNTRAINED",
     "LoadedEncoder",
     "bert_config",
     "copy_tokeniser",

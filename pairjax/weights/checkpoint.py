@@ -45,6 +45,8 @@ HEADS = re.compile(
     r"(cls|lm_head|classifier|pre_classifier|qa_outputs|vocab_transform|vocab_layer_norm|vocab_projector|pooler|"
     r"discriminator_predictions|generator_predictions|generator_lm_head|sequence_summary)\..+"
 )
+UNTRAINED = "pairjax_untrained_pooler"
+"""In config.json: pooler and segment head were saved as they were drawn, since masked tokens alone train neither."""
 REFUSED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5")
 SHOWN = 5
 
@@ -55,7 +57,7 @@ class LoadedEncoder(NamedTuple):
     Attributes:
         params: The subtree `encoder`, float32 NumPy arrays.
         pooler: {kernel [D, D], bias [D]}, or None where the checkpoint has none.
-        notes: Lines for the log: heads that were ignored.
+        notes: Lines for the log: heads that were ignored, a pooler that is as good as fresh.
     """
 
     params: Params
@@ -255,8 +257,10 @@ def _read(checkpoint: Checkpoint, spec: EncoderSpec, *, heads: Mapping[str, Tens
         )
     params = checkpoint.take(encoder)
     pooled = checkpoint.take(pooler)["pooler"] if pooler else None
-    notes = (f"{folder}: heads of the checkpoint ignored: {', '.join(ignored)}",) if ignored else ()
-    return LoadedEncoder(params, pooled, notes), checkpoint.take(heads)
+    notes = [f"{folder}: heads of the checkpoint ignored: {', '.join(ignored)}"] if ignored else []
+    if read_json(folder / "config.json").get(UNTRAINED):
+        notes.append(f"{folder}: pooler and segment head were never trained, only masked tokens were")
+    return LoadedEncoder(params, pooled, tuple(notes)), checkpoint.take(heads)
 
 
 def save_encoder(folder: Path, spec: EncoderSpec, encoder: Params, pooler: Params | None, *, source: Path) -> None:
@@ -282,7 +286,13 @@ def save_encoder(folder: Path, spec: EncoderSpec, encoder: Params, pooler: Param
 
 
 def save_pretraining(
-    folder: Path, spec: EncoderSpec, params: Params, *, config: Mapping[str, Any], tokeniser: Callable[[Path], None]
+    folder: Path,
+    spec: EncoderSpec,
+    params: Params,
+    *,
+    config: Mapping[str, Any],
+    tokeniser: Callable[[Path], None],
+    untrained: bool = False,
 ) -> None:
     """Write a folder that transformers opens as `BertForPreTraining`, whole or not at all.
 
@@ -292,6 +302,7 @@ def save_pretraining(
         params: `encoder`, `pooler` and `head`, as the pretraining model has them.
         config: Of config.json; its architecture is set here.
         tokeniser: Writes the tokeniser's files into a folder.
+        untrained: Whether pooler and segment head are as they were drawn; who loads the folder is told.
 
     Raises:
         ValueError: The parameters are not those of the architecture.
@@ -301,7 +312,7 @@ def save_pretraining(
     table = {path: Tensor(f"{PREFIXES[spec.family]}.{name}", shape) for path, (name, shape) in prefixed.items()}
     tree = {**params["encoder"], "pooler": params["pooler"], **params["head"]}
     tied = {"architectures": ["BertForPreTraining"], "tie_word_embeddings": True}
-    settings = bare_config(config, "BertForPreTraining") | tied
+    settings = bare_config(config, "BertForPreTraining") | tied | ({UNTRAINED: True} if untrained else {})
     _write_folder(folder, _named_tensors(table | heads, tree), settings, tokeniser)
 
 
@@ -352,7 +363,7 @@ def copy_tokeniser(source: Path, folder: Path) -> None:
 
 def bare_config(config: Mapping[str, Any], architecture: str) -> dict[str, Any]:
     """The source's settings, for a model in float32: no heads, no code, no path of where it lay."""
-    dropped = ("_name_or_path", "auto_map", "torch_dtype", "id2label", "label2id", "problem_type")
+    dropped = ("_name_or_path", "auto_map", "torch_dtype", "id2label", "label2id", "problem_type", UNTRAINED)
     kept = {key: value for key, value in config.items() if key not in dropped}
     return kept | {"architectures": [architecture], "dtype": "float32"}
 

@@ -1,5 +1,8 @@
 """The index of a corpus: whole or not there, made anew when something changes, and honest about what is odd."""
 
+import errno
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +101,41 @@ def test_a_build_that_stops_leaves_nothing_that_looks_finished(
     assert index(file, tokenizer, tmp_path / "cache")["train"].facts.documents == 4
 
 
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    tmp_path: Path, tokenizer: PairTokenizer, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    file = write_documents(tmp_path / "a.txt", documents=4)
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(UserError, match=r"cache: the index cannot be written; got No space left.*--data.cache"):
+        index(file, tokenizer, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_write_that_the_disk_refuses_is_one_line_and_leaves_nothing(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    file = write_documents(tmp_path / "a.txt", documents=200)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(UserError, match=r"the index cannot be written; got File too large"):
+            index(file, tokenizer, tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_source_that_goes_away_is_not_taken_for_a_full_disk(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    sources = text_sources(
+        str(write_documents(tmp_path / "a.txt", documents=4)), format="lines", language="en", option="--data.corpus"
+    )
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(UserError, match=r"a.txt: cannot be read; got No such file"):
+        build_index(sources, tokenizer, cache=tmp_path / "cache")
+
+
 @pytest.mark.parametrize("name", ["tokens.bin", "sentences.bin", "documents.bin", "files.bin"])
 def test_an_index_cut_short_is_named(tmp_path: Path, tokenizer: PairTokenizer, name: str) -> None:
     file = write_documents(tmp_path / "a.txt", documents=4)
@@ -128,6 +166,30 @@ def test_the_dev_cut_takes_its_share_of_each_source_and_no_document_twice(
     assert not {text[0] for text in train} & {text[0] for text in dev}
     other = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=Cut(fraction, 4))
     assert other["train"].folder != splits["train"].folder
+
+
+def test_the_dev_cut_goes_on_over_sources_that_hold_less_than_their_share(
+    tmp_path: Path, tokenizer: PairTokenizer
+) -> None:
+    for number, count in enumerate((1, 3, 40, 2, *[1] * 14)):
+        write_documents(tmp_path / f"{number:02}.txt", documents=count, start=100 * number)
+    dev = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=Cut(0.1, 3))["dev"]
+    assert dev.facts.files[2] == 4
+    # Twenty documents in the small files.
+    assert sum(dev.facts.files) == 4 + 2
+
+
+def test_the_dev_cut_of_sources_that_hold_their_share_is_each_ones_own(
+    tmp_path: Path, tokenizer: PairTokenizer
+) -> None:
+    """A run that is resumed under a later version must hold the same documents out."""
+    for number, count in enumerate((25, 30)):
+        write_documents(tmp_path / f"{number}.txt", documents=count, start=100 * number)
+    together = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=Cut(0.1, 3))["dev"]
+    alone = [
+        index(tmp_path / f"{number}.txt", tokenizer, tmp_path / "cache", cut=Cut(0.1, 3))["dev"] for number in (0, 1)
+    ]
+    assert texts_of(together, tokenizer) == [text for one in alone for text in texts_of(one, tokenizer)]
 
 
 def test_text_that_is_not_utf8_names_file_and_byte(tmp_path: Path, tokenizer: PairTokenizer) -> None:

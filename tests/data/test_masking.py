@@ -31,7 +31,7 @@ def maker(folder: Path, tokenizer: PairTokenizer, *, objective: str = "nsp", who
 
 
 def test_a_seventh_is_chosen_and_treated_as_bert_does() -> None:
-    masking = Masking(0.15, 1000, 1, np.arange(100, 200, dtype=np.int32), None)
+    masking = Masking(0.15, 1000, 1, np.arange(100, 200, dtype=np.int32), np.zeros(200, bool), None)
     tokens = np.full(4000, 7, np.int32)
     masked, chosen = masking.apply(tokens, np.arange(4000), Stream(0, 0))
     assert len(chosen) == 600
@@ -40,13 +40,14 @@ def test_a_seventh_is_chosen_and_treated_as_bert_does() -> None:
     kinds = [np.mean(masked[chosen] == 1), np.mean(masked[chosen] >= 100), np.mean(masked[chosen] == 7)]
     np.testing.assert_allclose(kinds, [0.8, 0.1, 0.1], atol=0.05)
     assert len(masking.apply(tokens[:3], np.arange(3), Stream(0, 1))[1]) == 1
-    assert len(Masking(0.9, 5, 1, masking.words, None).apply(tokens, np.arange(4000), Stream(0, 0))[1]) == 5
+    most = dataclasses.replace(masking, rate=0.9, most=5)
+    assert len(most.apply(tokens, np.arange(4000), Stream(0, 0))[1]) == 5
 
 
 def test_whole_words_are_chosen_together() -> None:
     continues = np.zeros(50, bool)
     continues[30:] = True
-    masking = Masking(0.3, 30, 1, np.arange(5, 30, dtype=np.int32), continues)
+    masking = Masking(0.3, 30, 1, np.arange(5, 30, dtype=np.int32), np.zeros(50, bool), continues)
     rng = np.random.default_rng(0)
     for number in range(50):
         tokens = np.where(rng.random(60) < 0.5, 30, 10).astype(np.int32)
@@ -114,6 +115,28 @@ def test_special_tokens_stand_in_for_nothing(tokenizer: PairTokenizer) -> None:
     assert not masking.continues[tokenizer.backend.token_to_id("a")]
 
 
+@pytest.mark.parametrize("whole_words", [False, True])
+def test_special_tokens_that_stand_in_the_text_are_never_predicted(
+    tmp_path: Path, tokenizer: PairTokenizer, whole_words: bool
+) -> None:
+    text = "the [MASK] man\n[SEP] [CLS] [PAD]\na dog [SEP] [UNK] 日\n[MASK] [MASK]\n\nno woman\n[SEP]\nall men [CLS]\n"
+    (tmp_path / "a.txt").write_text(text)
+    corpus = index(tmp_path / "a.txt", tokenizer, tmp_path / "cache")["train"]
+    special = [tokenizer.backend.token_to_id(name) for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")]
+    assert set(special) <= set(corpus.tokens.tolist())
+    masking = build_masking(tokenizer, rate=0.9, most=20, whole_words=whole_words)
+    for objective in ("nsp", "none"):
+        sampler = build_sampler(corpus, objective, budget=12, short=0.5, seed=0, what="a.txt")  # type: ignore[arg-type]
+        batch = RowMaker(sampler, masking, tokenizer, 16).batch(np.arange(40))
+        used = np.asarray(batch.masked_weights) > 0
+        assert used.any()
+        assert not np.isin(np.asarray(batch.masked_targets)[used], special).any()
+    everything = np.array([special[3], special[4]], np.int32)
+    masked, chosen = masking.apply(everything, np.arange(2), Stream(0, 0))
+    assert len(chosen) == 0
+    assert masked.tolist() == everything.tolist()
+
+
 def test_words_are_known_by_the_marks_of_either_kind_of_tokeniser(tmp_path: Path, tokenizer: PairTokenizer) -> None:
     source = rule_source("en", documents=60, seed=(0, 0))
     for kind in ("wordpiece", "bpe"):
@@ -126,6 +149,8 @@ def test_words_are_known_by_the_marks_of_either_kind_of_tokeniser(tmp_path: Path
         assert len(ids) - masking.continues[ids].sum() == 9
         assert not masking.continues[[trained.cls_id, trained.sep_id, trained.pad_id]].any()
     unmarked = Tokenizer(models.WordLevel({"[PAD]": 0, "[MASK]": 1, "man": 2}, unk_token="[PAD]"))
+    with pytest.raises(UserError, match=r"no mask token"):
+        build_masking(dataclasses.replace(tokenizer, mask_id=None), rate=0.15, most=7, whole_words=False)
     with pytest.raises(UserError, match=r"--data.whole-words needs a tokeniser that marks words; got a WordLevel"):
         build_masking(dataclasses.replace(tokenizer, backend=unmarked), rate=0.15, most=7, whole_words=True)
 

@@ -166,14 +166,65 @@ def test_one_document_a_file_is_drawn_from_all_files(tmp_path: Path, tokenizer: 
     assert {one.draw(i).other for i in range(40)} == {0, 1, 2, 3}
 
 
+def test_a_document_that_holds_nearly_all_of_a_source_finds_another(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    most = "\n".join(f"the man sleeps at {place}" for place in range(6000))
+    (tmp_path / "a.txt").write_text(f"{most}\n\na dog runs\nno dog eats\n\nall men\n\nsome man\nno man\n")
+    corpus = index(tmp_path / "a.txt", tokenizer, tmp_path / "cache")["train"]
+    one = sampler(corpus)
+    drawn = [one.draw(index) for index in range(40)]
+    assert {each.other for each in drawn if each.label} == {1, 3}
+    assert all(each.other == 0 for each in drawn if not each.label)
+
+
 def test_copies_of_a_document_are_no_other_document(tmp_path: Path, tokenizer: PairTokenizer) -> None:
     text = "the man\na dog\nno woman\n\n"
     (tmp_path / "a.txt").write_text(text * 3)
     corpus = index(tmp_path / "a.txt", tokenizer, tmp_path / "cache")["train"]
-    one = sampler(corpus, short=0.0)
-    random = next(i for i in (0, 1) if one.label(i))
-    with pytest.raises(UserError, match="no other document differs"):
-        one.draw(random)
+    with pytest.raises(UserError, match=r"single document.*3 documents, one of two sentences or more"):
+        sampler(corpus)
+    (tmp_path / "a.txt").write_text(text * 3 + "the man\nall\n")
+    one = sampler(index(tmp_path / "a.txt", tokenizer, tmp_path / "cache")["train"])
+    assert all(3 in (each.document, each.other) for each in map(one.draw, range(20)) if each.label)
+
+
+def test_documents_that_go_on_alike_are_still_other_documents(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    (tmp_path / "a.txt").write_text("the man\nall\n\na dog\nall\n\nno woman\nall\n")
+    one = sampler(index(tmp_path / "a.txt", tokenizer, tmp_path / "cache")["train"])
+    assert all(each.document != each.other for each in map(one.draw, range(12)) if each.label)
+
+
+def test_a_source_of_too_few_documents_is_drawn_with_its_neighbour_alone(
+    tmp_path: Path, tokenizer: PairTokenizer
+) -> None:
+    def groups(*counts: int) -> tuple[int, ...]:
+        folder = tmp_path / "-".join(map(str, counts))
+        folder.mkdir()
+        for number, count in enumerate(counts):
+            write_documents(folder / f"{number:02}.txt", documents=count, start=100 * number)
+        one = sampler(index(folder / "*.txt", tokenizer, folder / "cache")["train"])
+        source = one.corpus.files
+        for drawn in map(one.draw, range(0, 60)):
+            low = max(bound for bound in one.groups if bound <= drawn.document)
+            assert low <= drawn.other < one.groups[one.groups.index(low) + 1]
+        assert all(bound == len(source) or source[bound] != source[bound - 1] for bound in one.groups[1:])
+        return one.groups
+
+    assert groups(3, 2, 4) == (0, 3, 5, 9)
+    assert groups(3, 1, 4) == (0, 4, 8)
+    assert groups(1, 3, 4) == (0, 4, 8)
+    assert groups(1, 1, 1, 4) == (0, 3, 7)
+    assert groups(1, 1, 3, 1, 2, 1) == (0, 2, 6, 9)
+
+
+def test_sources_that_share_documents_are_named(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    for number, count in enumerate((3, 1, 2)):
+        write_documents(tmp_path / f"{number}.txt", documents=count, start=100 * number)
+    corpus = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache")["train"]
+    (note,) = sampler(corpus).notes()
+    assert "0.txt" in note
+    assert "1.txt" in note
+    assert "2.txt" not in note
+    assert sampler(corpus, "sop").notes() == ()
 
 
 @pytest.mark.parametrize(

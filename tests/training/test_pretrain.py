@@ -2,15 +2,20 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from pairjax import (
+    Config,
     CorpusConfig,
+    DataConfig,
+    ModelConfig,
     PretrainConfig,
     PretrainEvalConfig,
     PretrainModelConfig,
@@ -18,11 +23,22 @@ from pairjax import (
     TrainConfig,
     UserError,
 )
+from pairjax.base.pretrain_config import Objective
 from pairjax.cli.main import main
+from pairjax.data.encode import load_tokenizer
+from pairjax.models.pretraining import build_pretraining_model
 from pairjax.training.distributed import StopSignal
 from pairjax.training.held_out import accuracy_interval
 from pairjax.training.pretrain import pretrain
+from pairjax.training.pretrain_setup import (
+    build_corpora,
+    build_makers,
+    corpus_sources,
+    corpus_tokenizer,
+    prepare_pretraining,
+)
 from pairjax.training.session import TrainResult
+from pairjax.training.setup import prepare
 from pairjax.weights import load_pretraining, read_encoder_spec
 from tests.cli.conftest import write_pairs
 from tests.data.texts import write_documents
@@ -109,6 +125,35 @@ def test_masked_tokens_alone_leave_pooler_and_segment_head_as_they_were(config: 
     assert "order_accuracy" not in json.loads((tmp_path / "r" / "result.json").read_text())["metrics"]["dev"]
 
 
+def test_a_pooler_that_was_never_trained_is_told_until_it_is(config: PretrainConfig, tmp_path: Path) -> None:
+    def notes(objective: str, encoder: Path, to: str) -> str:
+        model = dataclasses.replace(config.model, encoder=str(encoder))
+        data = dataclasses.replace(config.data, objective=objective)
+        train = dataclasses.replace(config.train, max_steps=1)
+        result = start(dataclasses.replace(config, model=model, data=data, train=train), tmp_path / to).result
+        assert result is not None
+        return "\n".join(result["notes"])
+
+    def fine_tuned() -> str:
+        data = DataConfig(rules="entailment", max_length=48)
+        model = ModelConfig(encoder=str(tmp_path / "two"), pooler="keep")
+        return "\n".join(prepare(Config(data=data, model=model)).notes)
+
+    bare = write_tiny_encoder(tmp_path / "bare")
+    tensors = load_file(bare / "model.safetensors")
+    save_file({k: v for k, v in tensors.items() if "pooler" not in k}, bare / "model.safetensors", {"format": "pt"})
+    drawn, never = "saved as they were drawn", "pooler and segment head were never trained"
+    assert drawn in notes("none", bare, "one")
+    assert drawn in (second := notes("none", tmp_path / "one", "two"))
+    assert never in second
+    assert never in fine_tuned()
+    assert drawn not in (trained := notes("nsp", tmp_path / "two", "three"))
+    assert never in trained
+    assert never not in notes("none", tmp_path / "three", "four")
+    # A pooler that the checkpoint brought is not drawn.
+    assert drawn not in notes("none", Path(str(config.model.encoder)), "five")
+
+
 def test_heads_and_pooler_are_carried_into_the_next_run(config: PretrainConfig, whole: Path, tmp_path: Path) -> None:
     still = dataclasses.replace(
         config,
@@ -148,24 +193,65 @@ def test_fine_tuning_takes_a_pretraining_run(whole: Path, tmp_path: Path) -> Non
     np.testing.assert_array_equal(kept.T, tensors(whole)["bert.pooler.dense.weight"])
 
 
-def test_rules_alone_pretrain_a_new_model_with_oracles(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run from scratch on stories, its tokeniser trained on them."""
+    folder = tmp_path_factory.mktemp("scratch")
     args = ["pretrain", "--data.documents", "40", "--data.vocabulary", "300", "--data.max-length", "32"]
     args += ["--data.language", "pt", "--train.max-steps", "1", "--train.batch-size", "8"]
     args += ["--evaluation.examples", "8", "--evaluation.during", "8", "--evaluation.batch-size", "8"]
-    args += [
-        "--evaluation.bootstrap",
-        "100",
-        "--evaluation.oracle-train",
-        "40",
-        "--data.cache",
-        str(tmp_path / "cache"),
-    ]
-    assert main([*args, "--run.compilation-cache", "", "--run.dir", str(tmp_path / "r")]) == 0
-    result = json.loads((tmp_path / "r" / "result.json").read_text())
+    args += ["--evaluation.bootstrap", "100", "--evaluation.oracle-train", "40", "--data.cache", str(folder / "cache")]
+    assert main([*args, "--run.compilation-cache", "", "--run.dir", str(folder / "r")]) == 0
+    return folder / "r"
+
+
+def test_rules_alone_pretrain_a_new_model_with_oracles(scratch: Path) -> None:
+    result = json.loads((scratch / "result.json").read_text())
     assert set(result["metrics"]) == set(result["oracles"]) == {"dev", "test"}
     assert {"majority", "second_alone", "lengths", "tfidf_overlap"} <= set(result["oracles"]["dev"])
     assert {"order_accuracy", "order_accuracy_whole"} <= set(result["metrics"]["dev"])
-    assert read_encoder_spec(tmp_path / "r" / "model" / "encoder").num_layers == 4
+    assert read_encoder_spec(scratch / "model" / "encoder").num_layers == 4
+
+
+def test_transformers_reads_text_as_a_run_from_scratch_does(scratch: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = scratch / "model" / "encoder"
+    theirs, ours = AutoTokenizer.from_pretrained(str(folder)), load_tokenizer(folder, family="bert")
+    first, second = "A enfermeira não dorme.", "Ela foi à praia, e voltou!"
+    ids = [ours.backend.encode(text, add_special_tokens=False).ids for text in (first, second)]
+    pair = theirs(first, second)
+    assert pair["input_ids"] == [ours.cls_id, *ids[0], ours.sep_id, *ids[1], ours.sep_id]
+    assert pair["token_type_ids"] == [0] * (len(ids[0]) + 2) + [1] * (len(ids[1]) + 1)
+    assert theirs.mask_token_id == ours.mask_id
+    assert len(theirs) == ours.vocabulary_size == read_encoder_spec(folder).vocab_size
+
+
+def test_transformers_opens_a_run_from_scratch_with_equal_outputs(scratch: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from transformers import BertForPreTraining
+
+    folder = scratch / "model" / "encoder"
+    model, info = BertForPreTraining.from_pretrained(folder, attn_implementation="eager", output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    data = CorpusConfig(language="pt", documents=40, tokenizer=str(folder), max_length=32, cache=str(tmp_path))
+    sources = corpus_sources(data)
+    tokenizer, _ = corpus_tokenizer(data, sources["train"])
+    maker = build_makers(data, build_corpora(data, sources, tokenizer), tokenizer)["test"]
+    batch = maker.batch(np.arange(6))
+    spec = read_encoder_spec(folder)
+    loaded, heads = load_pretraining(folder, spec)
+    fns = build_pretraining_model(spec, masked=data.most_masked)
+    found = jax.jit(fns.apply)({"encoder": loaded.params, "pooler": loaded.pooler, "head": heads}, batch)
+    with torch.no_grad():
+        expected = model.eval()(
+            input_ids=torch.from_numpy(batch.input_ids).long(),
+            token_type_ids=torch.from_numpy(batch.token_type_ids).long(),
+            attention_mask=torch.from_numpy(batch.pair_ids).long(),
+        )
+    masked = np.take_along_axis(expected.prediction_logits.numpy(), batch.masked_positions[..., None], axis=1)
+    assert np.abs(np.asarray(found.masked) - masked).max() <= 1e-5
+    assert np.abs(np.asarray(found.order)[:, 0] - expected.seq_relationship_logits.numpy()).max() <= 1e-5
 
 
 def test_intervals_resample_documents_and_not_examples() -> None:
@@ -184,6 +270,7 @@ def test_intervals_resample_documents_and_not_examples() -> None:
     [
         (["--data.corpus", "FOLDER/none*"], ["--data.corpus", "no such file"]),
         (["--data.corpus", "FOLDER/one.txt", "--data.dev", "FOLDER/one.txt"], ["single document", "blank line"]),
+        (["--data.corpus", "FOLDER/copies.txt", "--data.dev", "FOLDER/two.txt"], ["3 documents", "no copy"]),
         (["--data.corpus", "FOLDER/short.txt"], ["one sentence only"]),
         (["--data.corpus", "FOLDER/two.txt"], ["--data.dev-fraction 0.05", "0 of 2 documents", "--data.dev"]),
         (["--data.corpus", "FOLDER/empty.txt"], ["empty"]),
@@ -203,6 +290,7 @@ def test_bad_input_is_one_line_and_code_two(
 ) -> None:
     (tmp_path / "one.txt").write_text("the man\na dog\n")
     (tmp_path / "two.txt").write_text("the man\na dog\n\nno man\nall dogs\n")
+    (tmp_path / "copies.txt").write_text("the man\na dog\n\n" * 3)
     (tmp_path / "short.txt").write_text("the man\n\na dog\n\nno man\n")
     (tmp_path / "empty.txt").write_text("\n\n")
     (tmp_path / "latin.txt").write_bytes("caf\xe9\n".encode("latin-1"))
@@ -226,6 +314,72 @@ def test_bad_input_is_one_line_and_code_two(
     assert not run.exists()
 
 
+def test_files_of_one_document_each_give_their_share_of_dev(config: PretrainConfig, tmp_path: Path) -> None:
+    for number in range(40):
+        text = " ".join(f"The man {number} reads book {place}." for place in range(6))
+        (tmp_path / f"{number:02}.txt").write_text(text + "\n")
+    data = dataclasses.replace(
+        config.data,
+        corpus=str(tmp_path / "*.txt"),
+        format="prose",
+        dev_fraction=0.1,
+        tokenizer=config.model.encoder,
+        cache=str(tmp_path / "cache"),
+    )
+    sources = corpus_sources(data)
+    tokenizer, _ = corpus_tokenizer(data, sources["train"])
+    corpora = build_corpora(data, sources, tokenizer)
+    assert {split: corpus.facts.documents for split, corpus in corpora.items()} == {"train": 36, "dev": 4}
+    assert set(build_makers(data, corpora, tokenizer)) == {"train", "dev"}
+
+
+@pytest.mark.parametrize(("objective", "limit"), [("nsp", 45), ("none", 46)])
+def test_sentences_that_a_row_cannot_hold_are_cut_and_counted(
+    config: PretrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], objective: Objective, limit: int
+) -> None:
+    # One sentence just fits, two do not; all others are short.
+    odd = "\n".join(" ".join(["the"] * tokens) for tokens in (limit, limit + 1, 300))
+    short = "\n\n".join(f"the man {number}\na dog {number}" for number in range(6))
+    (tmp_path / "a.txt").write_text(f"{odd}\n\n{short}\n")
+    write_documents(tmp_path / "dev.txt", documents=4)
+    corpus, dev = str(tmp_path / "a.txt"), str(tmp_path / "dev.txt")
+    data = dataclasses.replace(config.data, corpus=corpus, dev=dev, objective=objective, cache=str(tmp_path / "cache"))
+    prepared = prepare_pretraining(dataclasses.replace(config, data=data))
+    assert f"train: 2 sentences of more than {limit} tokens, which segments cut" in prepared.notes
+    assert not any(note.startswith("dev:") and "which segments cut" in note for note in prepared.notes)
+    rows = prepared.makers["train"].batch(np.arange(20))
+    assert np.asarray(rows.pair_ids).sum(axis=1).max() == 48
+    args = ["data", "corpus", "--data.corpus", corpus, "--data.dev", dev, "--data.objective", objective]
+    args += ["--encoder", str(config.model.encoder), "--data.max-length", "48", "--data.cache", str(tmp_path / "cache")]
+    assert main(args) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "sentences of more than" in line)
+    assert line.split() == ["sentences", "of", "more", "than", str(limit), "tokens", "2", "0"]
+
+
+@pytest.mark.parametrize("command", ["pretrain", "data corpus"])
+def test_an_index_that_is_cut_short_is_one_line_and_built_again_once_deleted(
+    config: PretrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    encoder, cache = str(config.model.encoder), tmp_path / "cache"
+    args = ["--data.corpus", str(config.data.corpus), "--data.max-length", "48", "--data.cache", str(cache)]
+    look = ["data", "corpus", *args, "--encoder", encoder, "--data.dev-fraction", "0.2"]
+    assert main(look) == 0
+    (index,) = cache.glob("index-*")
+    tokens = index / "train" / "tokens.bin"
+    tokens.write_bytes(tokens.read_bytes()[:-2])
+    capsys.readouterr()
+    train = ["pretrain", *args, "--model.encoder", encoder, "--data.dev-fraction", "0.2"]
+    train += ["--run.dir", str(tmp_path / "run"), "--run.compilation-cache", ""]
+    assert main(train if command == "pretrain" else look) == 2
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert f"{tokens}: the index is cut short" in error
+    assert f"delete {index}; it is built again" in error
+    assert not (tmp_path / "run").exists()
+    shutil.rmtree(index)
+    assert main(look) == 0
+
+
 def test_another_config_cannot_resume(config: PretrainConfig, whole: Path) -> None:
     changed = dataclasses.replace(config, data=dataclasses.replace(config.data, seed=1))
     with pytest.raises(UserError, match=r"data.seed"):
@@ -240,3 +394,58 @@ def test_the_corpus_report_shows_counts_and_examples(
     shown = capsys.readouterr().out
     for word in ("documents", "unknown tokens", "seen before", "example 0: B is", "a.txt"):
         assert word in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [("the man\na dog\nno man\n", "single document"), ("the man\n\na dog\n\nno man\n", "one sentence only")],
+)
+def test_the_corpus_report_comes_before_what_it_explains(
+    text: str, error: str, config: PretrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    args = ["data", "corpus", "--data.corpus", str(tmp_path / "a.txt"), "--data.cache", str(tmp_path / "cache")]
+    assert main([*args, "--encoder", str(config.model.encoder)]) == 2
+    shown = capsys.readouterr()
+    assert "documents of one sentence" in shown.out
+    assert error in shown.err
+    assert len(shown.err.strip().splitlines()) == 1
+
+
+def test_a_file_that_is_in_train_and_held_out_is_named(
+    config: PretrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(str(config.data.corpus)).parent
+    again = shutil.copy(folder / "b.txt", tmp_path / "again.txt")
+    data = dataclasses.replace(config.data, dev=str(folder / "a.txt"), test=str(again), cache=str(tmp_path / "cache"))
+    notes = prepare_pretraining(dataclasses.replace(config, data=data)).notes
+    assert f"dev: 1 of 1 sources is train text too: {folder / 'a.txt'}" in notes
+    assert f"test: 1 of 1 sources is train text too: {again}" in notes
+    args = ["data", "corpus", "--encoder", str(config.model.encoder), "--data.cache", str(tmp_path / "cache")]
+    assert main([*args, "--data.corpus", str(data.corpus), "--data.dev", str(data.dev)]) == 0
+    assert "dev: 1 of 1 sources is train text too" in capsys.readouterr().out
+
+
+def test_a_tokeniser_that_may_be_anothers_is_a_note(config: PretrainConfig, tmp_path: Path) -> None:
+    larger = write_tiny_encoder(tmp_path / "larger", vocabulary=[f"word{i}" for i in range(300)])
+    shutil.copy(Path(str(config.model.encoder)) / "tokenizer.json", larger / "tokenizer.json")
+    (tmp_path / "a.txt").write_text("\n".join(f"日 本 語 {i}" if i % 5 else "" for i in range(100)) + "\n")
+    data = dataclasses.replace(config.data, corpus=str(tmp_path / "a.txt"), cache=str(tmp_path / "cache"))
+    odd = dataclasses.replace(config, data=data, model=PretrainModelConfig(encoder=str(larger)))
+    notes = prepare_pretraining(odd).notes
+    assert any("tokens for the encoder's 4" in note for note in notes)
+    assert any("of the tokens are unknown" in note for note in notes)
+    usual = prepare_pretraining(config).notes
+    assert not any("the encoder's" in note or "are unknown" in note for note in usual)
+
+
+def test_a_tokeniser_is_found_below_the_home_folder(
+    config: PretrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own").mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(Path(str(config.model.encoder)) / name, tmp_path / "own" / name)
+    tokenizer, folder = corpus_tokenizer(CorpusConfig(tokenizer="~/own"), ())
+    assert folder == tmp_path / "own"
+    assert tokenizer.mask_id is not None

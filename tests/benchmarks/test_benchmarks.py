@@ -1,0 +1,253 @@
+"""`pairjax bench` without a measurement: what it counts, what it makes of rounds, what it says of bad input."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.benchmarks import suite
+from experiments.benchmarks.cases import BUSY, CASES, NAMES, TOLERANCE, title_of
+from experiments.benchmarks.flops import Cost
+from experiments.benchmarks.protocol import Client, WorkerError
+from experiments.benchmarks.report import differs, write_results
+from experiments.benchmarks.summary import matrix_rates, summary
+from pairjax.cli.main import main
+
+HOME = Path(suite.__file__).parent
+ABOUT = {
+    "date": "2026-01-02",
+    "machine": {"processor": "a processor", "threads": 2},
+    "versions": {"jax": "1"},
+    "git": None,
+    "rounds": 2,
+    "quick": False,
+    "data": {"mrpc": "rules: paraphrase", "sick": "sick"},
+    "encoder": "an encoder",
+}
+
+
+def answer(seconds: float, *, rate: float, flops: float = 4e9, count: int = 10, **more: float) -> dict[str, Any]:
+    return {"seconds": seconds, "matrix_rate": rate, "flops": flops, "count": count, "peak_mb": 100.0, **more}
+
+
+def rounds(**more: float) -> list[dict[str, dict[str, Any]]]:
+    """Ours does 4 GFLOP in 0.1 and 0.2 s, the peer in 0.4 s; libraries of 100 and 50 GFLOP/s, a tenth more or less."""
+    return [
+        {"ours": answer(0.1, rate=95.0, **more), "peer": answer(0.4, rate=50.0, **more)},
+        {"ours": answer(0.2, rate=105.0, **more), "peer": answer(0.4, rate=50.0, **more)},
+    ]
+
+
+def found(**check: float) -> dict[str, Any]:
+    return {"rounds": rounds(), "check": check, "opened": {}, "about": ABOUT} | summary(rounds())
+
+
+def row(folder: Path, name: str) -> str:
+    lines = (folder / "RESULTS.md").read_text(encoding="utf-8").splitlines()
+    (line,) = (line for line in lines if line.startswith("|") and f"(`{name}`)" in line)
+    return line
+
+
+def test_the_arithmetic_is_what_a_hand_counts() -> None:
+    # One layer of width 2 and 3: four 2 x 2 matrices and two of 2 x 3, 28 weights; scores and mixtures 4 L^2 D.
+    assert Cost(1, 2, 3, 0).forward([5], 0) == 2 * 28 * 5 + 4 * 25 * 2
+    assert Cost(2, 2, 3, 7, words=11).forward([5, 1], 3, masked=4) == (
+        2 * (2 * 28 * 6 + 4 * 26 * 2) + 2 * 7 * 3 + 2 * 11 * 4
+    )
+    assert Cost(1, 2, 3, 7).training([5], 1) == 3 * Cost(1, 2, 3, 7).forward([5], 1)
+
+
+def test_rounds_come_to_ratios_rates_and_shares() -> None:
+    made = summary(rounds())
+    assert made["ratio"] == {"median": 3.0, "low": 2.0, "high": 4.0}
+    assert (made["matrix_rate"], made["matrix_spread"]) == (100.0, 0.1)
+    assert made["ours"]["per_second"] == {"median": 75.0, "low": 50.0, "high": 100.0}
+    assert made["peer"]["per_second"]["median"] == 25.0
+    assert made["ours"]["share_of_floor"] == made["ours"]["share_of_own"] == pytest.approx(0.3)
+    assert made["peer"]["share_of_floor"] == pytest.approx(0.1)
+    assert made["peer"]["share_of_own"] == pytest.approx(0.2)
+    assert made["ours"]["loss"] is None
+    assert "ratio_whole" not in made
+    assert summary(rounds(whole=1.0, loss=0.5))["ratio_whole"]["median"] == 1.0
+    assert summary(rounds(loss=0.5))["peer"]["loss"] == 0.5
+
+
+def test_without_arithmetic_the_ratio_is_that_of_units_and_nothing_is_said_of_the_floor() -> None:
+    made = summary([{"ours": answer(1.0, rate=9.0, flops=0.0), "peer": answer(1.0, rate=9.0, flops=0.0, count=5)}])
+    assert made["ratio"]["median"] == 2.0
+    assert "share_of_floor" not in made["ours"]
+
+
+def test_the_machines_rate_is_the_faster_librarys_and_its_spread_the_less_steady_ones() -> None:
+    assert matrix_rates({"ours": [100.0, 100.0], "peer": [40.0, 60.0]}) == {"matrix_rate": 100.0, "matrix_spread": 0.4}
+
+
+def test_a_row_says_where_the_machine_was_busy_and_where_the_sides_differ(tmp_path: Path) -> None:
+    busy = found(outputs_apart=TOLERANCE["outputs"])
+    busy["rounds"][0]["peer"]["matrix_rate"] = 50.0 * (1 + 2 * BUSY)
+    write_results(tmp_path, {"step": found(loss_apart=3 * TOLERANCE["losses"]), "predict": busy, "train_128": found()})
+    assert " differs |" in row(tmp_path, "step")
+    assert " busy |" in row(tmp_path, "predict")
+    assert not any(word in row(tmp_path, "train_128") for word in ("busy", "differs"))
+    assert differs("step", found(loss_apart=float("nan")))
+    assert not differs("first_step", {"cold": {}})
+
+
+def test_measurements_without_a_peer_say_so_too(tmp_path: Path) -> None:
+    times = {"median": 2.0, "low": 1.0, "high": 3.0}
+    first = {"cold": times, "warm": times, "peer": times, "matrix_rate": 1.0, "matrix_spread": 2 * BUSY}
+    stage = {"group": "whole", "stage": "step", "batch": 1, "length": 2, "milliseconds": 3.0, "compile_seconds": 4.0}
+    micro = {"rows": [stage], "matrix_rate": 1.0, "matrix_spread": 2 * BUSY}
+    target = write_results(tmp_path, {"first_step": first | {"about": ABOUT}, "micro": micro | {"about": ABOUT}})
+    text = target.read_text(encoding="utf-8")
+    assert "first update (busy): 2.0 (1.0 to 3.0) s" in text
+    assert "## Stages, without a peer (busy)" in text
+    assert "| 4.00 to 4.00 s |" in text
+
+
+def test_the_shares_of_the_floor_and_of_the_sides_own_libraries_stand_side_by_side(tmp_path: Path) -> None:
+    slow = found()
+    for one in slow["rounds"]:
+        one["peer"]["matrix_rate"] = 20.0
+    write_results(tmp_path, {"step": found(), "predict": slow})
+    assert "| 0.30 / 0.10 | 0.30 / 0.20 |" in row(tmp_path, "step")
+    text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert "XLA's products ran at 100 to 100 GFLOP/s, the peers' at 20 to 50" in text
+    assert "better in `predict` (0.50, ours 0.30)." in text
+
+
+def test_each_run_adds_its_cases_to_those_before(tmp_path: Path) -> None:
+    write_results(tmp_path, {"step": found(), "pipeline": found()})
+    write_results(tmp_path, {"step": found(loss_apart=1e-6) | {"about": ABOUT | {"date": "2026-03-04"}}})
+    store = json.loads((tmp_path / "results.json").read_text())
+    assert list(store) == ["step", "pipeline"]
+    assert store["pipeline"] == json.loads(json.dumps(found()))
+    assert "| 1.0e-06 |" in row(tmp_path, "step")
+    text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert "- `step`: 2026-03-04" in text
+    assert "- `pipeline`: 2026-01-02" in text
+    assert f"]({Path(os.path.relpath(HOME, tmp_path)).as_posix()}/README.md)" in text
+
+
+def test_the_committed_page_is_what_its_rounds_and_rows_come_to(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text((HOME / "results.json").read_text())
+    text = write_results(tmp_path, {}).read_text(encoding="utf-8")
+    away = f"{Path(os.path.relpath(HOME, tmp_path)).as_posix()}/"
+    assert text.replace(f"]({away}", "](") == (HOME / "RESULTS.md").read_text(encoding="utf-8")
+    assert (tmp_path / "results.json").read_text() == (HOME / "results.json").read_text()
+
+
+def test_titles_and_provenance_name_the_data_that_ran(tmp_path: Path) -> None:
+    assert title_of("train", ABOUT["data"]) == "cross-encoder training, rule-made paraphrase"
+    assert title_of("predict", ABOUT["data"]) == "cross-encoder prediction, SICK test"
+    every = {"mrpc": "mrpc", "sick": "sick", "pretraining": "rules: stories"}
+    assert not any("{" in title_of(name, every) for name in CASES)
+    write_results(tmp_path, {"train": found()})
+    assert "rule-made paraphrase" in row(tmp_path, "train")
+    assert "an encoder, rule-made paraphrase, SICK; jax 1." in (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+
+
+def bare_interpreter(folder: Path) -> Path:
+    """This interpreter without any installed package."""
+    path = folder / "python"
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def test_without_the_torch_tools_it_says_which_command_installs_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "--peer-python", str(bare_interpreter(tmp_path)), "--output", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no torch, transformers" in line
+    assert "pip install -e '.[bench]'" in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--peer-python", "nowhere/python"], "nowhere/python: does not run"),
+        (["--cases", "stpe"], "no such case; got stpe; expected some of step, "),
+        (["--rounds", "0"], "--rounds is too small"),
+    ],
+)
+def test_bad_input_is_a_line_and_exit_code_2(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "output"), [([], Path("runs/bench")), (["--quick"], None), (["--quick", "--output", "x"], Path("x"))]
+)
+def test_committed_results_are_overwritten_only_when_named(
+    options: list[str], output: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[suite.Settings] = []
+    monkeypatch.setattr(suite, "run", lambda settings: given.append(settings) or {"step": found()})
+    assert main(["bench", *options]) == 0
+    assert given[0].output == output
+    assert given[0].cases == (("step", "predict") if "--quick" in options else NAMES)
+
+
+def test_sides_that_compute_something_else_end_it_with_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "run", lambda settings: {"step": found(loss_apart=1.0)})
+    assert main(["bench", "--cases", "step"]) == 1
+
+
+WORKER = """
+import sys
+sys.path.insert(0, sys.argv[3])
+from protocol import serve
+
+class Side:
+    def __init__(self, settings):
+        self.settings = settings
+    def open(self):
+        print("a library says something")
+        return {"opened": self.settings["x"]}
+    def check(self):
+        raise ValueError("cannot")
+    def round(self, turn):
+        return {"turn": turn}
+
+serve(Side, lambda: 7.0)
+"""
+
+
+def test_a_side_answers_by_lines_and_its_end_is_told_with_its_last_words() -> None:
+    client = Client([sys.executable, "-c", WORKER, "side", json.dumps({"x": 3}), str(HOME)])
+    try:
+        assert client.opened["opened"] == 3
+        one = client.ask(op="round", turn=5)
+        assert (one["turn"], one["matrix_rate"]) == (5, 7.0)
+        assert one["peak_mb"] > 0
+        with pytest.raises(WorkerError, match="ValueError: cannot"):
+            client.ask(op="check")
+    finally:
+        client.close()
+
+
+def test_the_peers_run_without_what_the_command_set_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1:glibc.malloc.hugetlb=1")
+    assert suite.peer_environment()["GLIBC_TUNABLES"] == "glibc.malloc.check=1"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"sys.path.insert(0, {str(HOME)!r}); import ours; ours.worker('first_step')",
+        "import pairjax.training.finetune, pairjax.training.pretrain",
+    ],
+)
+def test_training_begins_without_what_only_its_end_needs(code: str) -> None:
+    late = ("sklearn", "scipy", "grain", "orbax", "matplotlib", "transformers")
+    code = f"import sys; {code}; print(*(name for name in {late} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
