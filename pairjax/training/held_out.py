@@ -46,6 +46,12 @@ class HeldOut:
     masked_right: np.ndarray
     whole: np.ndarray | None = None
 
+    @property
+    def whole_right(self) -> np.ndarray:
+        """bool; whether the segments were told rightly with nothing masked."""
+        assert self.whole is not None
+        return np.asarray((self.whole > 0.5) == self.label)
+
 
 def unmasked(batch: Batch) -> Batch:
     """The rows with their masked tokens put back."""
@@ -110,7 +116,8 @@ def right_by_document(document: np.ndarray, right: np.ndarray) -> tuple[np.ndarr
 
 
 def accuracy_interval(document: np.ndarray, right: np.ndarray, *, bootstrap: int) -> Interval:
-    """Share of right answers, its interval by resampling documents."""
+    """Share of right answers, its interval by resampling documents; or of a difference of such shares, where `right`
+    is the difference."""
     examples, hits = right_by_document(document, right)
     return bootstrap_intervals(
         lambda counts: {"accuracy": (counts @ hits) / (counts @ examples)}, len(hits), resamples=bootstrap, seed=0
@@ -151,7 +158,7 @@ def figures_with_intervals(found: HeldOut, *, order: bool, bootstrap: int) -> di
         )
     }
     if found.whole is not None:
-        sums["whole_right"] = np.bincount(place, weights=((found.whole > 0.5) == found.label).astype(np.float64))
+        sums["whole_right"] = np.bincount(place, weights=found.whole_right.astype(np.float64))
 
     def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
         total = {name: counts @ values for name, values in sums.items()}

@@ -57,14 +57,29 @@ def drawn_texts(maker: RowMaker, examples: int) -> Drawn:
     )
 
 
+class OracleScores(NamedTuple):
+    """What the oracles reach.
+
+    Attributes:
+        accuracy: By split and oracle, with intervals by resampling documents.
+        margin: The model's accuracy less the oracle's, likewise; both from the same resamples.
+        notes: What was left out, a line each.
+    """
+
+    accuracy: dict[str, dict[str, Interval]]
+    margin: dict[str, dict[str, Interval]]
+    notes: tuple[str, ...]
+
+
 def oracle_scores(
-    train: Drawn, held_out: Mapping[str, Drawn], *, bootstrap: int
-) -> tuple[dict[str, dict[str, Interval]], tuple[str, ...]]:
-    """Accuracies by split and oracle, their intervals by resampling documents; and notes.
+    train: Drawn, held_out: Mapping[str, Drawn], right: Mapping[str, np.ndarray], *, bootstrap: int
+) -> OracleScores:
+    """Fit the oracles and score them beside the model.
 
     Args:
         train: What the oracles are fitted on.
         held_out: What they answer.
+        right: bool [N] by split; whether the model answered each of these examples rightly.
         bootstrap: Resamples.
     """
     from sklearn.linear_model import LogisticRegression
@@ -72,14 +87,18 @@ def oracle_scores(
     notes: list[str] = []
     features = _features(train, held_out, notes)
     scores: dict[str, dict[str, Interval]] = {split: {} for split in held_out}
+    margins: dict[str, dict[str, Interval]] = {split: {} for split in held_out}
     for split, drawn in held_out.items():
         answers = {"majority": np.full(len(drawn.label), np.bincount(train.label).argmax())}
         for name, (fitted, inputs) in features.items():
             model = LogisticRegression(max_iter=1000).fit(fitted, train.label)
             answers[name] = model.predict(inputs[split])
         for name, answer in answers.items():
-            scores[split][name] = accuracy_interval(drawn.document, answer == drawn.label, bootstrap=bootstrap)
-    return scores, tuple(notes)
+            found = answer == drawn.label
+            scores[split][name] = accuracy_interval(drawn.document, found, bootstrap=bootstrap)
+            more = right[split].astype(np.float64) - found
+            margins[split][name] = accuracy_interval(drawn.document, more, bootstrap=bootstrap)
+    return OracleScores(scores, margins, tuple(notes))
 
 
 def _features(train: Drawn, held_out: Mapping[str, Drawn], notes: list[str]) -> dict[str, tuple[Any, dict[str, Any]]]:

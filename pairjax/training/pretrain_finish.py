@@ -106,11 +106,13 @@ def finish_pretraining(
     if order and config.evaluation.oracles:
         train = drawn_texts(prepared.makers["train"], config.evaluation.oracle_train)
         texts = {split: drawn_texts(prepared.makers[split], len(one.label)) for split, one in found.items()}
-        scores, notes = oracle_scores(train, texts, bootstrap=config.evaluation.bootstrap)
-        result["oracles"] = {
-            split: {name: interval.to_json() for name, interval in rows.items()} for split, rows in scores.items()
-        }
-        result["notes"] += notes
+        right = {split: one.whole_right for split, one in found.items()}
+        oracles = oracle_scores(train, texts, right, bootstrap=config.evaluation.bootstrap)
+        for part, scores in (("oracles", oracles.accuracy), ("over_oracles", oracles.margin)):
+            result[part] = {
+                split: {name: interval.to_json() for name, interval in rows.items()} for split, rows in scores.items()
+            }
+        result["notes"] += oracles.notes
     save_pretraining(
         run.model / "encoder",
         prepared.spec,
@@ -153,6 +155,9 @@ def show(console: Console, result: Mapping[str, Any], run: RunFolder, *, pooler:
             ("order_accuracy", Text("with masked tokens")),
         ):
             table.add_row(title, *(format_score(rows[name]) for rows in metrics.values()))
+        best = {split: max(rows, key=lambda one: rows[one]["value"]) for split, rows in result["oracles"].items()}
+        margins = (format_score(rows[best[split]]) for split, rows in result["over_oracles"].items())
+        table.add_row(Text("this model less the best without"), *margins)
         console.print()
         console.print(table, highlight=False)
     for note in result["notes"]:

@@ -95,24 +95,37 @@ def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_encoder")
 def test_the_second_segment_alone_finds_a_planted_leak_and_overlap_what_the_segments_share() -> None:
     held_out = {"dev": told(seed=1, examples=200, leak=True), "test": told(seed=2, examples=120, leak=True)}
-    found, notes = oracle_scores(told(seed=0, examples=400, leak=True), held_out, bootstrap=200)
-    assert set(found) == {"dev", "test"}
-    for scores in found.values():
+    right = {"dev": np.ones(200, bool), "test": np.ones(120, bool)}
+    found = oracle_scores(told(seed=0, examples=400, leak=True), held_out, right, bootstrap=200)
+    assert set(found.accuracy) == set(found.margin) == {"dev", "test"}
+    for scores in found.accuracy.values():
         assert scores["second_alone"].low > 0.95
         assert scores["tfidf_overlap"].low > 0.9
         assert scores["majority"].value == 0.5
         assert scores["lengths"].value == 0.5
         assert "frozen_minilm" not in scores
-    assert "left out" in notes[0]
+    assert "left out" in found.notes[0]
 
 
 @pytest.mark.usefixtures("no_encoder")
 def test_the_second_segment_alone_is_at_chance_without_a_leak() -> None:
-    found, _ = oracle_scores(
-        told(seed=0, examples=400, leak=False), {"dev": told(seed=1, examples=400, leak=False)}, bootstrap=1000
-    )
-    assert found["dev"]["second_alone"].low < 0.5 < found["dev"]["second_alone"].high
-    assert found["dev"]["tfidf_overlap"].low > 0.9
+    train, dev = told(seed=0, examples=400, leak=False), told(seed=1, examples=400, leak=False)
+    found = oracle_scores(train, {"dev": dev}, {"dev": np.ones(400, bool)}, bootstrap=1000).accuracy["dev"]
+    assert found["second_alone"].low < 0.5 < found["second_alone"].high
+    assert found["tfidf_overlap"].low > 0.9
+
+
+@pytest.mark.usefixtures("no_encoder")
+def test_a_margin_over_an_oracle_is_of_the_same_resamples_as_the_two() -> None:
+    train, dev = told(seed=0, examples=400, leak=False), told(seed=1, examples=400, leak=False)
+    perfect, even = np.ones(400, bool), dev.label == 0
+    best, same = (oracle_scores(train, {"dev": dev}, {"dev": right}, bootstrap=1000) for right in (perfect, even))
+    for name, score in best.accuracy["dev"].items():
+        # Where the model is never wrong, its margin is the oracle's errors, resample by resample.
+        expected = [1.0 - score.value, 1.0 - score.high, 1.0 - score.low]
+        assert list(best.margin["dev"][name]) == pytest.approx(expected)
+    # A model that answers as the oracle does has a margin of 0 in every resample, though both scores vary.
+    assert list(same.margin["dev"]["majority"]) == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.usefixtures("no_encoder")
@@ -124,11 +137,12 @@ def test_answers_stand_beside_their_own_labels_and_documents() -> None:
         [dev.second[i] for i in order],
         *(value[order] for value in (dev.lengths, dev.label, dev.document)),
     )
-    one, two = (oracle_scores(train, {"dev": each}, bootstrap=200)[0]["dev"] for each in (dev, shuffled))
+    right = {"dev": np.ones(200, bool)}
+    one, two = (oracle_scores(train, {"dev": each}, right, bootstrap=200).accuracy["dev"] for each in (dev, shuffled))
     assert one == two
     # Labels that are another row's say nothing.
     rolled = dev._replace(label=np.roll(dev.label, 1))
-    wrong = oracle_scores(train, {"dev": rolled}, bootstrap=200)[0]["dev"]
+    wrong = oracle_scores(train, {"dev": rolled}, right, bootstrap=200).accuracy["dev"]
     assert wrong["second_alone"].high < 0.05
 
 

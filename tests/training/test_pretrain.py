@@ -209,6 +209,9 @@ def test_rules_alone_pretrain_a_new_model_with_oracles(scratch: Path) -> None:
     result = json.loads((scratch / "result.json").read_text())
     assert set(result["metrics"]) == set(result["oracles"]) == {"dev", "test"}
     assert {"majority", "second_alone", "lengths", "tfidf_overlap"} <= set(result["oracles"]["dev"])
+    told = result["metrics"]["dev"]["order_accuracy_whole"]["value"]
+    for name, score in result["oracles"]["dev"].items():
+        assert result["over_oracles"]["dev"][name]["value"] == pytest.approx(told - score["value"])
     assert {"order_accuracy", "order_accuracy_whole"} <= set(result["metrics"]["dev"])
     assert read_encoder_spec(scratch / "model" / "encoder").num_layers == 4
 
