@@ -16,12 +16,9 @@ Shown, in points, with the better of u - v and u * v by dev as in the claim:
 Holm over all of them. It decides nothing: what is found is for another study to state beforehand and to test.
 """
 
-import numpy as np
-
-from pairjax.base.metrics import once
 from pairjax.training.cells import class_f1
 from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
-from pairjax.training.combiners import COMBINERS, DIFFERENCE, LIKENESS, PRODUCT, Board, all_cells, run_board
+from pairjax.training.combiners import COMBINERS, DIFFERENCE, LIKENESS, PRODUCT, Board, all_cells, run_board, score_cell
 
 POINT = 1.0
 ABSOLUTE = ("|u-v|",)
@@ -32,14 +29,12 @@ CLASSES = {"sick": "contradiction", "mrpc": "paraphrase"}
 
 def class_table(board: Board, task: str, name: str) -> list[list[str]]:
     """F1 of one class by combiner and head."""
-    everywhere = once(len(board.sources[task].rows["test"]))
     table = [["combiner", *(f"{head} head" for head in HEADS)]]
     for features in COMBINERS:
-        cells = []
-        for hidden in HEADS.values():
-            runs = board.statistics(task, features, hidden=hidden, measure=class_f1(name))
-            scores = [float(one(everywhere)["value"][0]) for one in runs]
-            cells.append(f"{np.mean(scores):.2f} ± {np.std(scores, ddof=1):.2f}")
+        of_heads = (
+            board.statistics(task, features, hidden=hidden, measure=class_f1(name)) for hidden in HEADS.values()
+        )
+        cells = (score_cell(runs, board.sources[task]) for runs in of_heads)
         table.append(["; ".join(features), *cells])
     return table
 

@@ -25,7 +25,7 @@ from pairjax.base.metrics import Statistic, once
 from pairjax.base.stats import Sampled, mean_of_sampled
 from pairjax.training.cells import Cell, main_metric
 from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome, data_folder
-from pairjax.training.combiners import CONCATENATION, Board, all_cells, paired_difference, run_board
+from pairjax.training.combiners import CONCATENATION, Board, all_cells, paired_difference, run_board, score_cell
 from pairjax.training.predict import load
 from pairjax.training.units import Look, run_unit
 
@@ -108,8 +108,7 @@ def run(claim: ClaimRun) -> Outcome:
     ]
     table = [["combiner, encoder tuned", *tasks]]
     for features, name in arms.items():
-        values = [[float(one(once(size[t]))["value"][0]) for one in scores[t, features]] for t in tasks]
-        table.append([name, *(f"{np.mean(row):.2f} ± {np.std(row, ddof=1):.2f}" for row in values)])
+        table.append([name, *(score_cell(scores[task, features], board.sources[task]) for task in tasks)])
     return Outcome(effects, {"Test score, mean over seeds ± deviation": table}, board.notes())
 
 

@@ -28,6 +28,11 @@ def difference_of(one: Statistic, other: Statistic) -> Statistic:
     return lambda counts: {"value": one(counts)["value"] - other(counts)["value"]}
 
 
+def constant(value: float) -> Statistic:
+    """The metric `value` that is the same in every resample; NaN for one that is undefined."""
+    return lambda counts: {"value": np.full(len(counts), value)}
+
+
 ECE_BINS = 15
 LOWER_IS_BETTER = ("nll", "brier", "ece", "mse", "mae")
 

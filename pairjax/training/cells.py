@@ -205,14 +205,10 @@ def _diverged(source: HeadTask, predicted: np.ndarray) -> bool:
     return bool((predicted < 0).any() if source.task.kind == "classification" else not np.isfinite(predicted).all())
 
 
-def _undefined(counts: np.ndarray) -> dict[str, np.ndarray]:
-    return {"value": np.full(len(counts), np.nan)}
-
-
 def main_metric(source: HeadTask, predicted: Float[np.ndarray, " pairs"] | np.ndarray) -> Statistic:
     """Accuracy or Spearman's correlation, in points (percent); undefined for a run that diverged."""
     if _diverged(source, predicted):
-        return _undefined
+        return metrics.constant(np.nan)
     return metrics.points_of(source.task, predicted, source.label("test"))
 
 
@@ -221,7 +217,7 @@ def class_f1(name: str) -> Measure:
 
     def measure(source: HeadTask, predicted: np.ndarray) -> Statistic:
         if _diverged(source, predicted):
-            return _undefined
+            return metrics.constant(np.nan)
         label, index = source.label("test"), source.task.labels.index(name)
 
         def statistic(counts: np.ndarray) -> Mapping[str, np.ndarray]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pairjax.base.config import DataConfig, Feature
-from pairjax.base.metrics import Statistic, difference_of
+from pairjax.base.metrics import Statistic, difference_of, once
 from pairjax.base.stats import Sampled, mean_of_sampled, two_way_bootstrap
 from pairjax.base.types import PairData, TaskSpec, default_positive
 from pairjax.data.sources import load_pairs
@@ -78,6 +78,13 @@ def over_test(runs: Sequence[Statistic], source: HeadTask, *, seed: int) -> Samp
     return two_way_bootstrap(
         runs, len(source.rows["test"]), resamples=RESAMPLES, seed=seed, clusters=source.test_clusters
     )["value"]
+
+
+def score_cell(runs: Sequence[Statistic], source: HeadTask) -> str:
+    """Mean ± deviation of the metric `value` over seeds, a statistic each, on the test pairs as they are."""
+    everywhere = once(len(source.rows["test"]))
+    scores = [float(one(everywhere)["value"][0]) for one in runs]
+    return f"{np.mean(scores):.2f} ± {np.std(scores, ddof=1):.2f}"
 
 
 def paired_difference(left: Sequence[Statistic], right: Sequence[Statistic], source: HeadTask, *, seed: int) -> Sampled:

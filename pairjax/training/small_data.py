@@ -183,15 +183,15 @@ def make_look(data: PairData, rows: Int[np.ndarray, " _"], more: Look) -> Look:
     return look
 
 
-def measured(found: Mapping[str, np.ndarray], data: PairData) -> Measured:
-    """From kept arrays of a run on the task."""
+def measured(found: Mapping[str, np.ndarray], clusters: Int[np.ndarray, " pairs"]) -> Measured:
+    """From kept arrays of a run, and the clusters of its test pairs."""
     return Measured(
         float(found["train/loss"].mean()),
         float(found["train/right"].mean()),
         float(found["dev/loss"].mean()),
         found["test/loss"],
         found["test/right"],
-        text_clusters(data.splits["test"]),
+        clusters,
         {name.removeprefix("more/"): value for name, value in found.items() if name.startswith("more/")},
     )
 
@@ -226,7 +226,8 @@ def run_tuned(
     config = tuned_config(setting, encoder=encoder, data=write_pairs(data, rows, folder / "subsets"), seed=seed)
     test = hashlib.sha256("\0".join(data.splits["test"].first).encode()).hexdigest()[:12]
     look = make_look(data, rows, more)
-    return measured(run_unit(config, folder / "units", look=look, what=f"{WHAT}; test {test}; {what}"), data)
+    found = run_unit(config, folder / "units", look=look, what=f"{WHAT}; test {test}; {what}")
+    return measured(found, text_clusters(data.splits["test"]))
 
 
 def run_frozen(
@@ -258,7 +259,7 @@ def run_frozen(
                 chosen = rows[:SCORED_TRAIN] if split == "train" else np.arange(len(source.rows[split]))
                 logits, label = outputs[split][group, variant][chosen], source.label(split)[chosen]
                 kept[f"{split}/loss"], kept[f"{split}/right"] = losses_and_hits(logits, label)
-            found[setting, seed] = measured(kept, data)
+            found[setting, seed] = measured(kept, source.test_clusters)
     return found
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pairjax.base.metrics import Statistic, difference_of, points_of
+from pairjax.base.metrics import Statistic, constant, difference_of, points_of
 from pairjax.base.stats import Sampled, two_way_bootstrap
 from pairjax.training.transfer_design import MLM, NSP, Arm, TransferDesign, Work
 from pairjax.training.transfer_encoders import Origin
@@ -73,7 +73,7 @@ class Board:
         counts = zip(*(self.steps_to_goal(Work(task, arm, variant)) for arm in (one, other)), strict=True)
         percent = [100.0 * (theirs - ours) / int(self.steps[-1]) for ours, theirs in counts]
         return two_way_bootstrap(
-            [_constant(value) for value in percent],
+            [constant(value) for value in percent],
             1,
             resamples=RESAMPLES,
             seed=0,
@@ -216,10 +216,6 @@ def _statistic(target: Target, label: np.ndarray, outputs: np.ndarray) -> Statis
     else:
         predicted = np.nan_to_num(outputs[:, 0].astype(np.float64))
     if not np.isfinite(outputs).all():
-        return _constant(math.nan)  # a run that diverged leaves the effect undefined, and so undecided
+        return constant(math.nan)  # a run that diverged leaves the effect undefined, and so undecided
     found = points_of(target.data.task, predicted, label)
     return lambda counts: {"value": np.nan_to_num(found(counts)["value"])}
-
-
-def _constant(value: float) -> Statistic:
-    return lambda counts: {"value": np.full(len(counts), value)}

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -74,7 +75,7 @@ class Target:
     group: Int64[np.ndarray, " test"] | None
     lean: Mapping[Skew, Float64[np.ndarray, " train"]]
 
-    @property
+    @cached_property
     def clusters(self) -> Int64[np.ndarray, " test"]:
         """Of each pair of test: its document, or where it has none, that of `text_clusters`."""
         return text_clusters(self.data.splits["test"]) if self.group is None else self.group
