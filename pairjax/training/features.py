@@ -31,7 +31,7 @@ from pairjax.step.sharding import build_mesh, put_batch, replicate, row_shards
 from pairjax.training.digests import file_fault, hash_files
 from pairjax.training.files import storage_error, to_json, write_text
 from pairjax.training.setup import check_fit
-from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder
+from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, weights_hash
 
 FORMAT = 1
 RUNGS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -109,16 +109,6 @@ def _hash(*parts: bytes) -> str:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()
-
-
-def weights_hash(folder: Path) -> str:
-    """Of an encoder's config.json and safetensors files."""
-    names = sorted(path.name for path in folder.glob("*.safetensors*"))
-    parts = [(folder / "config.json").read_bytes()]
-    for name in names:
-        with (folder / name).open("rb") as file:
-            parts.append(name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return _hash(*parts)
 
 
 def _tokenizer_hash(tokenizer: PairTokenizer) -> str:

@@ -20,6 +20,7 @@ from pairjax.training.features import cached_features
 from pairjax.training.kept import made_or_kept
 from pairjax.training.probes import linear_probe
 from pairjax.training.small_data import RESAMPLES
+from pairjax.weights import encoder_content
 
 CUT = {"train": 600, "dev": 300, "test": 1000}
 """Most pairs of each split that a probe reads; encoding them is what costs."""
@@ -62,7 +63,7 @@ def probes_key(tasks: Mapping[str, PairData]) -> str:
 
 def probe_kept(encoder: str, tasks: Mapping[str, PairData], *, folder: Path) -> dict[str, np.ndarray]:
     """As `probe_encoder`, of an encoder that is not tuned; read where it was measured before."""
-    identity = hashlib.sha256(f"{encoder} {probes_key(tasks)}".encode()).hexdigest()
+    identity = hashlib.sha256(f"{encoder_content(encoder)} {probes_key(tasks)}".encode()).hexdigest()
     found, _ = made_or_kept(folder, identity, lambda: probe_encoder(encoder, tasks))
     return dict(found)
 

@@ -30,7 +30,7 @@ from pairjax.training.sweep_heads import CachedHeads, fits_features
 from pairjax.training.sweep_runs import train_run
 from pairjax.training.trainer import choose_metric, total_steps
 from pairjax.training.trials import Run, Scored, SweepData, Trial, TrialFolder, open_trial, shape_key
-from pairjax.weights import read_encoder_spec, resolve_encoder
+from pairjax.weights import encoder_content, read_encoder_spec, resolve_encoder
 
 
 @dataclass(frozen=True)
@@ -155,13 +155,16 @@ class Sweep:
         self.sign = -1.0 if self.metric in LOWER_IS_BETTER else 1.0
         self.specs: dict[str, EncoderSpec] = {}
         self._tokenizers: dict[str, PairTokenizer] = {}
+        self._contents: dict[str, str] = {}
         self.full_steps = [total_steps(trial.config, learnt) for trial in trials]
         key = self.data.key()
         self.trials: list[TrialFolder] = []
         self.trained = self.found = 0
         for trial in trials:
             self._check(trial.config, loaded)
-            opened, note = open_trial(folder / "trials", trial, data_key=key)
+            opened, note = open_trial(
+                folder / "trials", trial, data_key=key, encoder=self._contents[trial.config.model.encoder]
+            )
             self.trials.append(opened)
             if note:
                 say(note)
@@ -171,6 +174,7 @@ class Sweep:
         source = resolve_encoder(name, download=config.model.download)
         if name not in self.specs:
             self.specs[name] = read_encoder_spec(source)
+            self._contents[name] = encoder_content(name)
             self._tokenizers[name] = load_tokenizer(source, family=self.specs[name].family)
         spec = self.specs[name]
         check_fit(config.data.max_length, spec=spec, tokenizer=self._tokenizers[name], folder=source)

@@ -27,11 +27,10 @@ from pairjax.base.pretrain_config import (
     PretrainModelConfig,
 )
 from pairjax.data.corpus_sources import Source, rule_source, text_sources
-from pairjax.training.features import weights_hash
 from pairjax.training.files import write_json, write_text
 from pairjax.training.pretrain import pretrain
 from pairjax.training.setup import compilation_cache
-from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, save_encoder
+from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, save_encoder, weights_hash
 from pairjax.weights.source import read_json
 
 FORMAT = 2

@@ -173,15 +173,17 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def open_trial(root: Path, trial: Trial, *, data_key: str) -> tuple[TrialFolder, str | None]:
+def open_trial(root: Path, trial: Trial, *, data_key: str, encoder: str) -> tuple[TrialFolder, str | None]:
     """A trial's folder below `root`, with the scores that are there; and a note where its file cannot be read.
 
     Args:
         root: Of all trials.
         trial: The trial.
         data_key: Of the sweep's data (`SweepData.key`).
+        encoder: Of the trial's encoder (`encoder_content`).
     """
     plain = json.loads(to_json([FORMAT, data_key, plain_trial(trial.config)]))
+    plain[-1]["model"]["encoder"] = encoder
     name = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
     folder = TrialFolder(root / name, trial)
     try:

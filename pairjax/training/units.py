@@ -15,6 +15,7 @@ from pairjax.training.claims import BudgetSpentError
 from pairjax.training.finetune import train
 from pairjax.training.kept import read_kept, write_kept
 from pairjax.training.setup import compilation_cache, plain_config
+from pairjax.weights import encoder_content
 
 FORMAT = 1
 MEASURED = "measured.npz"
@@ -27,11 +28,13 @@ def unit_identity(config: Config, what: str) -> str:
     """SHA-256 of all that decides a unit's result, but for versions and machine.
 
     Args:
-        config: Of the run; of a data folder its name counts, not where it lies, so name it by its content.
+        config: Of the run; of a data folder its name counts, not where it lies, so name it by its content; an encoder's
+            folder counts by its weights.
         what: Names what is measured, and its version.
     """
     plain = plain_config(config)
     plain.pop("run")
+    plain["model"]["encoder"] = encoder_content(config.model.encoder)
     if config.data.path is not None:
         plain["data"]["path"] = Path(config.data.path).name
     return hashlib.sha256(json.dumps([FORMAT, what, plain], sort_keys=True).encode()).hexdigest()

@@ -108,6 +108,29 @@ def _hub_folder(name: str, *, download: bool) -> Path:
         ) from None
 
 
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of an encoder folder's config.json and safetensors files."""
+    digest = hashlib.sha256()
+    parts = [(folder / "config.json").read_bytes()]
+    for path in sorted(folder.glob("*.safetensors*")):
+        with path.open("rb") as file:
+            parts.append(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()
+
+
+def encoder_content(name: str) -> str:
+    """What an encoder counts for in the identity of kept results: a folder's weights by their hash, else the name.
+
+    A folder's weights change under its name, as when a run is done again in it; a package's or a hub id's do not.
+
+    Raises:
+        UserError: The folder holds no encoder.
+    """
+    return weights_hash(resolve_encoder(name)) if Path(name).expanduser().exists() else name
+
+
 def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -101,6 +101,21 @@ def test_a_units_identity_is_its_content_and_not_its_place(tmp_path: Path) -> No
     assert unit_identity(one, "w") != unit_identity(one, "other")
 
 
+def test_a_units_encoder_folder_counts_by_its_weights(tmp_path: Path) -> None:
+    def identity(folder: Path) -> str:
+        return unit_identity(tuned_config(Setting("full", 50, 60), encoder=str(folder), data=Path("x"), seed=0), "w")
+
+    for name in ("one", "moved", "rerun"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_bytes(b"other" if name == "rerun" else b"same")
+    assert identity(tmp_path / "one") == identity(tmp_path / "moved")
+    assert identity(tmp_path / "one") != identity(tmp_path / "rerun")
+    before = identity(tmp_path / "one")
+    (tmp_path / "one" / "model.safetensors").write_bytes(b"trained again")
+    assert identity(tmp_path / "one") != before
+
+
 def test_a_unit_is_run_once_measured_and_emptied_of_its_weights(
     data: PairData, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

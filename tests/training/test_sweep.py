@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,20 @@ def test_a_sweep_goes_on_trial_by_trial_and_a_larger_one_trains_what_is_new(conf
     assert mended.run().trained == 6
     other = set_fields(config, {"data.max_length": 32})
     assert sweep_of(trials_of(other, *RATES), tmp_path).run().found == 0
+
+
+def test_trials_know_an_encoders_folder_by_its_weights(config: Config, tmp_path: Path) -> None:
+    def trial(encoder: Path) -> str:
+        swept = set_fields(config, {"model.encoder": str(encoder)})
+        return sweep_of(trials_of(swept, RATES[0]), tmp_path / "sweep").trials[0].path.name
+
+    one, other = tmp_path / "one", tmp_path / "other"
+    shutil.copytree(config.model.encoder, one)
+    shutil.copytree(config.model.encoder, other)
+    assert trial(one) == trial(other)
+    weights = other / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert trial(one) != trial(other)
 
 
 @pytest.mark.parametrize("freeze", ["encoder", pytest.param("none", marks=pytest.mark.slow)])
