@@ -75,8 +75,28 @@ class HeadTask:
         return text_clusters(self.splits["test"])
 
 
-def head_task(data: PairData, features: Features) -> HeadTask:
-    """A task read through a feature cache."""
+@dataclass(frozen=True)
+class Numbered:
+    """The pairs of all splits, one after another.
+
+    Attributes:
+        task: Regression with center and scale of train.
+        rows: By split, train first, int32 [N]: the numbers of its pairs.
+        target: int32 or float32 [all], what is learnt; 0 where unlabelled.
+    """
+
+    task: TaskSpec
+    rows: Mapping[str, Int32[np.ndarray, " pairs"]]
+    target: np.ndarray
+
+    def describe(self) -> bytes:
+        """For a hash."""
+        sizes = [len(rows) for rows in self.rows.values()]
+        return self.target.tobytes() + json.dumps([list(self.rows), sizes, asdict(self.task)]).encode()
+
+
+def number_pairs(data: PairData) -> Numbered:
+    """Number the pairs of all splits, train's first."""
     task = standardised(data.task, data.splits["train"])
     names = ["train", *(name for name in data.splits if name != "train")]
     rows, start = {}, 0
@@ -86,18 +106,22 @@ def head_task(data: PairData, features: Features) -> HeadTask:
     kind = np.int32 if task.kind == "classification" else np.float32
     targets = [targets_of(task, data.splits[name]) for name in names]
     filled = [np.zeros(len(rows[n]), kind) if t is None else t for n, t in zip(names, targets, strict=True)]
-    target = np.concatenate(filled).astype(kind)
-    sides = np.concatenate([features.sides(data.splits[name]) for name in names])
-    digest = hashlib.sha256(features.key.encode() + sides.tobytes() + target.tobytes())
-    digest.update(json.dumps([names, [len(rows[n]) for n in names], asdict(task)]).encode())
+    return Numbered(task, rows, np.concatenate(filled).astype(kind))
+
+
+def head_task(data: PairData, features: Features) -> HeadTask:
+    """A task read through a feature cache."""
+    numbered = number_pairs(data)
+    sides = np.concatenate([features.sides(data.splits[name]) for name in numbered.rows])
+    digest = hashlib.sha256(features.key.encode() + sides.tobytes() + numbered.describe())
     return HeadTask(
-        task=task,
+        task=numbered.task,
         spec=read_encoder_spec(resolve_encoder(features.identity["encoder"])),
         vectors=np.asarray(features.pooled).astype(np.float32),
         splits=data.splits,
-        rows=rows,
+        rows=numbered.rows,
         sides=sides,
-        target=target,
+        target=numbered.target,
         pooling=features.identity["pooling"],
         key=digest.hexdigest(),
     )
@@ -182,8 +206,10 @@ def head_program(
         return fns.head_pooled(params, batch.cached, key=key, rates=rates)
 
     return assemble(
-        source,
+        source.task,
         fns,
+        init=fns.init_above,
+        train=source.rows["train"],
         key=source.key,
         apply=apply,
         gather=gather,
@@ -197,9 +223,12 @@ def head_program(
 
 
 def assemble(
-    source: HeadTask,
+    task: TaskSpec,
     fns: PairModelFns,
     *,
+    init: Callable[[Array], Params],
+    frozen: Params | None = None,
+    train: Int32[np.ndarray, " pairs"],
     key: str,
     apply: Apply,
     gather: Callable[[Any, Array], Batch],
@@ -211,11 +240,14 @@ def assemble(
     target: np.ndarray,
     **sizes: int,
 ) -> Program:
-    """A program of what stands above the encoder, with its loss and optimiser.
+    """A program of a model or its part that trains, with its loss and optimiser.
 
     Args:
-        source: The task.
+        task: What is learnt.
         fns: The model.
+        init: What trains, fresh.
+        frozen: What does not, of the parameters that `apply` reads.
+        train: The pairs that class weights are counted over.
         key: Of the data, and of what of the model is none of combiner and head.
         apply: From a gathered batch to logits.
         gather: As `Program.gather`.
@@ -233,26 +265,25 @@ def assemble(
     plain = replace(optim, reinit_layers=0, gradual=0.0, decay_to="zero", lora=LoraConfig(), average=AverageConfig())
     if plain != optim or (loss is not None and loss.r_drop):
         raise UserError(
-            "heads on cached vectors train without --loss.r-drop and --optim.gradual, .decay-to, .reinit-layers, "
-            ".lora and .average",
+            "populations train without --loss.r-drop and --optim.gradual, .decay-to, .reinit-layers, .lora and "
+            ".average",
             mend="leave them out, or fine-tune with pairjax train",
         )
-    task, config = source.task, fns.config
-    shapes = jax.eval_shape(fns.init_above, jax.random.key(0))
-    counts = np.bincount(target[source.rows["train"]], minlength=task.outputs) if task.kind != "regression" else None
+    config, shapes = fns.config, jax.eval_shape(init, jax.random.key(0))
+    counts = np.bincount(target[train], minlength=task.outputs) if task.kind != "regression" else None
     optimizer = build_optimizer(
         optim, total_steps=steps, decay=decay_mask(shapes), multiplier=rate_multipliers(optim, shapes)
     )
     described: list[Any] = [asdict(config.combine), asdict(config.head), repr(config.combiner), asdict(optim)]
     described += [asdict(loss or LossConfig()), steps, dropout, hashlib.sha256(target.tobytes()).hexdigest()]
     return Program(
-        init=fns.init_above,
+        init=init,
         apply=apply,
         loss=make_loss(loss or LossConfig(), task, counts),
         optimizer=optimizer,
         gather=gather,
         data=tuple(_padded(array) for array in data),
-        frozen={},
+        frozen=frozen or {},
         identity=f"{key} {json.dumps(described, sort_keys=True)}",
         **sizes,
     )

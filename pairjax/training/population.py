@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Float32, Int32, Int64
 
-from pairjax.base.params import flatten, unflatten
+from pairjax.base.params import flatten, merge, unflatten
 from pairjax.base.types import Batch, Hypers, Params
 from pairjax.step.optim import Optimizer
 from pairjax.step.sharding import build_mesh
@@ -162,7 +162,7 @@ class Program:
         """`evaluate(params [G, V], index [N] or [G, N], data, frozen) -> outputs [G, V, N, C]`, without dropout."""
 
         def one(params: Params, batch: Batch, frozen: Params) -> Array:
-            return self.apply({**params, **frozen}, batch)[:, 0].astype(jnp.float32)
+            return self.apply(merge(params, frozen), batch)[:, 0].astype(jnp.float32)
 
         def run(params: Params, index: Array, data: Any, frozen: Params) -> Array:
             own = index.ndim == 2

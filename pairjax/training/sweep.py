@@ -28,6 +28,7 @@ from pairjax.training.search import DEV, Need, Outcome, Rung, Scores, halving_ru
 from pairjax.training.setup import check_fit
 from pairjax.training.sweep_heads import CachedHeads, fits_features
 from pairjax.training.sweep_runs import train_run
+from pairjax.training.sweep_whole import fits_population, train_whole
 from pairjax.training.trainer import choose_metric, total_steps
 from pairjax.training.trials import Run, Scored, SweepData, Trial, TrialFolder, open_trial, shape_key
 from pairjax.weights import encoder_content, read_encoder_spec, resolve_encoder
@@ -185,10 +186,13 @@ class Sweep:
         batch_size = self.trials[0].trial.config.evaluation.batch_size
         return CachedHeads(self.data, folder=self.folder / "cache", batch_size=batch_size, say=self.say)
 
-    def cached(self, number: int) -> bool:
-        """Whether a trial trains on cached features."""
+    def way(self, number: int) -> Literal["features", "population", "training"]:
+        """How a trial trains: on cached features, a small model with others, or by itself."""
         config = self.trials[number].trial.config
-        return fits_features(config, self.specs[config.model.encoder])
+        spec = self.specs[config.model.encoder]
+        if fits_features(config, spec):
+            return "features"
+        return "population" if fits_population(config, spec) else "training"
 
     def run(self) -> SweepResult:
         """Train what is not there, and choose.
@@ -239,8 +243,10 @@ class Sweep:
                 else:
                     missing[need.trial].append(run)
         self.trained += sum(map(len, missing.values()))
-        self._train_heads({number: runs for number, runs in missing.items() if self.cached(number)})
-        rest = {number: runs for number, runs in missing.items() if not self.cached(number)}
+        ways = {number: self.way(number) for number in missing}
+        for way in ("features", "population"):
+            self._train_together({number: runs for number, runs in missing.items() if ways[number] == way}, way)
+        rest = {number: runs for number, runs in missing.items() if ways[number] == "training"}
         done, total = 0, sum(map(len, rest.values()))
         for number, runs in rest.items():
             for run in runs:
@@ -250,19 +256,22 @@ class Sweep:
             need: np.array([self.trials[need.trial].found[run].scores for run in self.runs_of(need)]) for need in needs
         }
 
-    def _train_heads(self, missing: dict[int, list[Run]]) -> None:
+    def _train_together(self, missing: dict[int, list[Run]], way: str) -> None:
         """As few populations as shapes; one that lacks a part of its trials' runs trains that part of all of them."""
         shapes: dict[str, list[int]] = defaultdict(list)
         for number, runs in missing.items():
             shapes[shape_key(self.trials[number].trial.config, steps=runs[0].steps)].append(number)
         for numbers in shapes.values():
             runs = sorted({run for number in numbers for run in missing[number]})
-            began = time.monotonic()
-            spec = self.specs[self.trials[numbers[0]].trial.config.model.encoder]
-            self.heads.run([self.trials[number] for number in numbers], spec, runs=runs, metric=self.metric)
+            began, trials = time.monotonic(), [self.trials[number] for number in numbers]
+            if way == "features":
+                spec = self.specs[trials[0].trial.config.model.encoder]
+                self.heads.run(trials, spec, runs=runs, metric=self.metric)
+            else:
+                train_whole(trials, data=self.data, runs=runs, metric=self.metric, folder=self.folder / "cache")
             self.say(
-                f"{len(numbers):,} trials x {len(runs):,} runs of {runs[0].steps:,} steps on cached features, one "
-                f"program: {time.monotonic() - began:.1f} s"
+                f"{len(numbers):,} trials x {len(runs):,} runs of {runs[0].steps:,} steps, one program"
+                f"{' on cached features' if way == 'features' else ''}: {time.monotonic() - began:.1f} s"
             )
 
     def _train_one(self, number: int, run: Run, place: str) -> None:

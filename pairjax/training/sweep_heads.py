@@ -1,22 +1,17 @@
-"""Trials whose encoder is frozen, on cached features: all trials of one shape, folds and seeds as one population."""
+"""Trials whose encoder is frozen, on cached features."""
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from pairjax.base.config import Config, FeatureConfig
 from pairjax.base.types import EncoderSpec
 from pairjax.models.build import resolve
 from pairjax.training.features import cached_features
-from pairjax.training.heads import HeadTask, head_program, head_task, make_runs, scores_of
-from pairjax.training.population import make_hypers, train_population
-from pairjax.training.search import DEV
-from pairjax.training.setup import hypers_of
-from pairjax.training.trials import TRACED, Run, Scored, SweepData, TrialFolder, shape_key
+from pairjax.training.heads import HeadTask, head_program, head_task
+from pairjax.training.sweep_together import train_together, varied_of
+from pairjax.training.trials import Run, SweepData, TrialFolder
 
 
 def fits_features(config: Config, spec: EncoderSpec) -> bool:
@@ -86,14 +81,7 @@ class CachedHeads:
             self._sources[key] = head_task(self.data.data, made)
         return self._sources[key]
 
-    def run(
-        self,
-        trials: Sequence[TrialFolder],
-        spec: EncoderSpec,
-        *,
-        runs: Sequence[Run],
-        metric: str,
-    ) -> list[dict[Run, Scored]]:
+    def run(self, trials: Sequence[TrialFolder], spec: EncoderSpec, *, runs: Sequence[Run], metric: str) -> None:
         """Train every run of every trial, all of one shape, as one population.
 
         Args:
@@ -101,65 +89,25 @@ class CachedHeads:
             spec: Of their encoder.
             runs: All of one length.
             metric: That scores them.
-
-        Returns:
-            For each trial the scores of each run.
         """
-        first = trials[0].trial.config
-        steps = runs[0].steps
+        first, varied = trials[0].trial.config, varied_of(trials)
         source = self.source(first, spec)
-        hypers = [hypers_of(trial.trial.config) for trial in trials]
-        varied = {
-            name: [getattr(one if hasattr(one, name) else one.rates, name) for one in hypers]
-            for name in TRACED.values()
-        }
-        rates = (*varied["interaction"], *varied["head"])
         program = head_program(
             source,
             first.model,
             optim=first.optim,
             loss=first.loss,
-            steps=steps,
-            dropout=any(rate > 0 for rate in rates),
+            steps=runs[0].steps,
+            dropout=any(rate > 0 for rate in (*varied["interaction"], *varied["head"])),
         )
-        population = make_runs(
-            [self.data.rows(run.held) for run in runs],
-            seeds=[run.seed for run in runs],
-            hypers=make_hypers(hypers[0], **varied),
-            batch_size=first.train.batch_size,
-            steps=steps,
+        train_together(
+            trials,
+            runs,
+            program,
+            data=self.data,
+            task=source.task,
+            rows=source.rows,
+            metric=metric,
+            folder=self.folder,
+            by="features",
         )
-        rows = [[self._scored_rows(source, fold) for fold in run.held] for run in runs]
-        longest = max(sum(map(len, parts)) for parts in rows)
-        index = np.stack([np.resize(np.concatenate(parts), longest) for parts in rows]).astype(np.int32)
-        under_way = self.folder / f"population-{_name(trials, runs, first, steps)}"
-        found = train_population(program, population, evaluate={"held": index}, folder=under_way)
-        labels = {fold: self._labels(source, fold) for run in runs for fold in run.held}
-        kept: list[dict[Run, Scored]] = [{} for _ in trials]
-        for group, run in enumerate(runs):
-            start, scores = 0, []
-            for fold in run.held:
-                outputs = found.outputs["held"][group : group + 1, :, start : start + len(labels[fold])]
-                scores.append(scores_of(source.task, outputs, labels[fold], metric)[0])
-                start += len(labels[fold])
-            for number, each in enumerate(kept):
-                diverged = (
-                    bool(found.diverged[group, number] >= 0)
-                    or not np.isfinite(found.outputs["held"][group, number]).all()
-                )
-                each[run] = Scored(tuple(float(one[number]) for one in scores), diverged, "features")
-        for trial, scored in zip(trials, kept, strict=True):
-            trial.keep(scored)
-        shutil.rmtree(under_way, ignore_errors=True)
-        return kept
-
-    def _scored_rows(self, source: HeadTask, fold: int) -> np.ndarray:
-        return source.rows["dev"] if fold == DEV else self.data.rows_of(fold)
-
-    def _labels(self, source: HeadTask, fold: int) -> np.ndarray:
-        return source.label("dev") if fold == DEV else source.label("train")[self.data.rows_of(fold)]
-
-
-def _name(trials: Sequence[TrialFolder], runs: Sequence[Run], first: Config, steps: int) -> str:
-    parts = [[trial.id for trial in trials], [run.name for run in runs], shape_key(first, steps=steps)]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -214,8 +214,10 @@ def token_program(
         return fns.head(params, batch.cached, batch, key=key, rates=rates)
 
     return assemble(
-        heads,
+        heads.task,
         fns,
+        init=fns.init_above,
+        train=heads.rows["train"],
         key=f"{source.key} {asdict(config.interact)}",
         apply=apply,
         gather=gather,

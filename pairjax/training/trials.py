@@ -72,7 +72,8 @@ class Scored:
     Attributes:
         scores: On each of its held folds; NaN where the metric is undefined or the run diverged.
         diverged: Whether its loss or outputs left the finite numbers.
-        by: `features` for a head on cached vectors, `training` for a whole run.
+        by: `features` for a head on cached vectors, `population` for a small model that trained with others, `training`
+            for a run of its own.
     """
 
     scores: tuple[float, ...]

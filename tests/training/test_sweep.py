@@ -17,6 +17,7 @@ from pairjax.report.sweep import write_sweep
 from pairjax.training.experiment_file import config_source
 from pairjax.training.sweep import Sweep, SweepDesign
 from pairjax.training.sweep_heads import fits_features
+from pairjax.training.sweep_whole import fits_population
 from pairjax.training.trials import FILE
 from pairjax.weights import read_encoder_spec
 from tests.training.sweeps import RATES, sweep_of, tiny_config, trials_of
@@ -159,6 +160,23 @@ def test_only_what_a_cache_serves_trains_from_it(config: Config) -> None:
     gate = set_fields(config, {"model.combine.kind": "gate"})
     assert fits_features(gate, spec)
     assert not fits_features(set_fields(gate, {"optim.freeze": "all_but_head"}), spec)
+
+
+def test_only_small_models_in_padded_rows_train_with_others(config: Config) -> None:
+    spec = read_encoder_spec(Path(config.model.encoder))
+    config = set_fields(config, {"optim.freeze": "none"})
+    assert fits_population(config, spec)
+    assert not fits_population(config, dataclasses.replace(spec, num_layers=6, hidden_size=384))
+    for field, value in {
+        "data.layout": "bucketed",
+        "model.dtype": "bfloat16",
+        "optim.accumulate": 2,
+        "optim.gradual": 0.5,
+        "optim.decay_to": "initial",
+        "optim.lora.rank": 2,
+        "loss.r_drop": 1.0,
+    }.items():
+        assert not fits_population(set_fields(config, {field: value}), spec), field
 
 
 def test_designs_that_cannot_be_are_refused() -> None:

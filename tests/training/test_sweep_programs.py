@@ -40,16 +40,22 @@ def compilations() -> Iterator[list[str]]:
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def test_a_population_scores_as_the_ordinary_trainer_does(config: Config, tmp_path: Path) -> None:
-    config = set_fields(config, {"model.dropout.head": 0.0, "model.dropout.interaction": 0.0})
+STILL = {f"model.dropout.{name}": 0.0 for name in ("hidden", "attention", "interaction", "head")}
+
+
+@pytest.mark.parametrize(("way", "freeze"), [("features", "encoder"), ("population", "none")])
+def test_a_population_scores_as_the_ordinary_trainer_does(
+    config: Config, tmp_path: Path, way: str, freeze: str
+) -> None:
+    config = set_fields(config, STILL | {"optim.freeze": freeze})
     sweep = sweep_of(trials_of(config, *RATES), tmp_path, nested=False)
-    assert all(sweep.cached(number) for number in range(3))
+    assert all(sweep.way(number) == way for number in range(3))
     result = sweep.run()
     trial = sweep.trials[2]
     assert result.rows[0].score.mean > 0.8
     run = Run((1,), 20, 0)
     alone = train_run(trial.trial.config, sweep.data, run, folder=tmp_path / "alone", metric="accuracy")
-    assert trial.found[run].by == "features"
+    assert trial.found[run].by == way
     assert alone.by == "training"
     assert alone.scores == trial.found[run].scores
     assert not (tmp_path / "alone" / "model").exists()
@@ -87,13 +93,13 @@ def test_whole_runs_of_one_shape_take_the_step_from_the_cache_of_compiled_progra
     kept = jax.config.jax_compilation_cache_dir
     compilation_cache.reset_cache()
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "xla"))
-    config = set_fields(config, {"optim.freeze": "none", "train.max_steps": 2})
+    config = set_fields(config, {"optim.freeze": "none", "train.max_steps": 2, "data.layout": "bucketed"})
     points = [
         {"optim.learning_rate": 1e-3, "model.dropout.hidden": 0.1},
         {"optim.learning_rate": 3e-3, "model.dropout.hidden": 0.3},
     ]
     sweep = sweep_of(trials_of(config, *points), tmp_path, folds=0)
-    assert not sweep.cached(0)
+    assert sweep.way(0) == "training"
     run = Run((DEV,), 2, 0)
     try:
         sweep._train_one(0, run, "first")
