@@ -2,7 +2,8 @@
 
 Command: pairjax pretrain experiments/pretrain_pt_mini.py --data.corpus 'DIR/*.train.txt' \\
     --data.test 'DIR/*.heldout.txt'
-Expected: not measured yet.
+Expected, on 98 days of news, 920 steps (under an hour on one slow CPU core): perplexity of masked tokens 695, next
+segments told right 0.555 of the time, which is hardly more than chance: experiments/RESULTS.md.
 Data: text files, one sentence a line with blank lines between documents; without --data.corpus, stories made by rules.
 """
 
