@@ -170,25 +170,27 @@ def run(claim: ClaimRun) -> Outcome:
     later = effect("full", "frozen", loss_of, (more,), seed=2)
     hypotheses = [
         Hypothesis("H1 gap", effect("full", "frozen", gap_of, little, seed=0), 2.0, True, "full less frozen"),
-        Hypothesis("H2 loss, frozen", loss, 5.0, True, "full less frozen, hundredths of a nat"),
+        Hypothesis("H2 loss, frozen", loss, 5.0, True, "full less frozen", unit="nats"),
         Hypothesis(
             "H3 loss, low rate",
             effect("full", "low", loss_of, little, seed=3),
             5.0,
             True,
-            "full less low, hundredths of a nat",
+            "full less low",
+            unit="nats",
         ),
         Hypothesis("H4 gap, low rate", effect("full", "low", gap_of, little, seed=4), 2.0, False, "full less low"),
         Hypothesis(
             "H5 accuracy", effect("frozen", "full", accuracy_of, little, seed=5), 1.0, False, "frozen less full"
         ),
-        Hypothesis("H6 little data", loss - later, 5.0, False, f"H2's effect less that at {more:,} rows"),
+        Hypothesis("H6 little data", loss - later, 5.0, False, f"H2's effect less that at {more:,} rows", unit="nats"),
         Hypothesis(
             "H7 loss, gradual",
             effect("full", "gradual", loss_of, little, seed=6),
             5.0,
             False,
-            "full less gradual, hundredths of a nat",
+            "full less gradual",
+            unit="nats",
         ),
         Hypothesis(
             "H8 generality lost",

@@ -155,16 +155,15 @@ def run(claim: ClaimRun) -> Outcome:
     decayed = [((other, 0.0), (other, decay)) for other in grid.dropouts]
     both = ((0.0, 0.0), (dropout, decay))
     usual = both if claim.quick else ((0.0, 0.0), USUAL)
-    unit = "hundredths of a nat"
     effect = grid.effect
     hypotheses = [
-        Hypothesis("H1 dropout", effect(dropped, loss_of, seed=0), 5.0, True, f"loss, none less chosen, {unit}"),
-        Hypothesis("H2 decay", effect(decayed, loss_of, seed=1), 5.0, True, f"loss, none less chosen, {unit}"),
+        Hypothesis("H1 dropout", effect(dropped, loss_of, seed=0), 5.0, True, "loss, none less chosen", unit="nats"),
+        Hypothesis("H2 decay", effect(decayed, loss_of, seed=1), 5.0, True, "loss, none less chosen", unit="nats"),
         Hypothesis("H3 dropout, gap", effect(dropped, gap_of, seed=2), 1.0, False, "gap, none less chosen"),
         Hypothesis("H4 decay, gap", effect(decayed, gap_of, seed=3), 1.0, False, "gap, none less chosen"),
-        Hypothesis("H5 both", effect([both], loss_of, seed=4), 5.0, False, f"loss, neither less both, {unit}"),
+        Hypothesis("H5 both", effect([both], loss_of, seed=4), 5.0, False, "loss, neither less both", unit="nats"),
         Hypothesis(
-            "H6 usual values", effect([usual], loss_of, seed=5), 5.0, False, f"loss, neither less usual, {unit}"
+            "H6 usual values", effect([usual], loss_of, seed=5), 5.0, False, "loss, neither less usual", unit="nats"
         ),
         Hypothesis("H7 accuracy", effect([both[::-1]], accuracy_of, seed=6), 1.0, False, "both chosen less neither"),
     ]

@@ -92,9 +92,11 @@ def run(claim: ClaimRun) -> Outcome:
 
     hypotheses = [
         Hypothesis("H1 score", over(tasks, gain), POINT, True, "test score, NSP less MLM, all tasks"),
-        Hypothesis("H2 steps", over(tasks, saved), PERCENT, True, "steps saved in percent of a run, all tasks"),
+        Hypothesis("H2 steps", over(tasks, saved), PERCENT, True, "updates saved, all tasks", unit="steps"),
         Hypothesis("H3 score elsewhere", over(far, gain), POINT, True, "test score without coherence"),
-        Hypothesis("H4 steps elsewhere", over(far, saved), PERCENT, False, "steps saved without coherence"),
+        Hypothesis(
+            "H4 steps elsewhere", over(far, saved), PERCENT, False, "updates saved without coherence", unit="steps"
+        ),
         Hypothesis("H5 coherence", gain(COHERENCE), POINT, False, "test score, coherence alone"),
         Hypothesis("H6 pooler", over(tasks, kept), POINT, False, "test score, NSP, pooler kept less fresh"),
     ]

@@ -123,7 +123,7 @@ def run(claim: ClaimRun) -> Outcome:
         Hypothesis("R1 representation", lost(board, skews), POINT, True, "gain on all rows less that on skewed ones"),
         Hypothesis("D2 relations", relations - gains[SIMILARITY], POINT, False, "gain there less on similarity"),
         Hypothesis(
-            "D3 steps", board.saved(COHERENCE, NSP) - steps, PERCENT, False, "D1 in steps saved, percent of a run"
+            "D3 steps", board.saved(COHERENCE, NSP) - steps, PERCENT, False, "D1 in updates saved", unit="steps"
         ),
         Hypothesis("G1 coherence", gains[COHERENCE], POINT, False, "gain on coherence"),
         Hypothesis("G2 elsewhere", others, POINT, False, "mean gain on the other tasks"),

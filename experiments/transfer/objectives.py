@@ -41,7 +41,9 @@ def run(claim: ClaimRun) -> Outcome:
             effects.append(
                 Hypothesis(f"{arm.name}: score", score, POINT, False, "test score less MLM's, mean over tasks")
             )
-            effects.append(Hypothesis(f"{arm.name}: steps", steps, PERCENT, False, "steps saved, percent of a run"))
+            effects.append(
+                Hypothesis(f"{arm.name}: steps", steps, PERCENT, False, "updates saved, mean over tasks", unit="steps")
+            )
     tables = board.tables() | {
         f"{task}: dev score by updates done, mean over seeds": board.curve_table(task) for task in board.targets
     }

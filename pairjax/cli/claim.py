@@ -70,7 +70,7 @@ def main(args: Sequence[str]) -> int:
         root /= Path(options.encoder).name
     if options.quick:
         root /= "quick"
-    seeds = 2 if options.quick else options.seeds or claim.seeds
+    seeds, reason = 2 if options.quick else options.seeds or claim.seeds, None
     if claim.decides and not options.quick:
         if seeds < claim.seeds:
             raise UserError(
@@ -79,7 +79,7 @@ def main(args: Sequence[str]) -> int:
                 expected=f"at least {claim.seeds}",
                 mend="leave --seeds out, or use --quick for a look",
             )
-        register(root / claim.id, Path(options.file))
+        reason = register(root / claim.id, Path(options.file))
     began = time.monotonic()
     run = ClaimRun(
         claim=claim,
@@ -90,6 +90,8 @@ def main(args: Sequence[str]) -> int:
         budget=options.budget,
         say=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
     )
+    if reason:
+        run.say(f"no verdict will come of this: {reason}")
     try:
         outcome = claim.run(run)
     except BudgetSpentError:

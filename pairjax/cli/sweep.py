@@ -56,6 +56,9 @@ class SweepOptions(Config):
     """Of halving: each rung keeps one in so many, and trains it so much longer."""
     dir: str | None = None
     """Folder of the sweep (default: runs/sweep_NAME)."""
+    features: str | None = None
+    """Folder that `pairjax features` has filled from the same data, read instead of encoding again; for frozen
+    bi-encoders."""
 
     def __post_init__(self) -> None:
         if self.trials is not None and self.trials < 1:
@@ -133,7 +136,8 @@ def main(args: Sequence[str]) -> int:
     plain = without_choice(Config(**sections))
     trials = [Trial(values, set_fields(plain, values)) for values in points]
     use_compilation_cache(options.run.compilation_cache)
-    sweep = Sweep(trials, design, folder=folder, say=say)
+    cache = None if options.features is None else Path(options.features)
+    sweep = Sweep(trials, design, folder=folder, say=say, features=cache)
     for note in (*notes, *sweep.notes):
         say(note)
     command = shlex.join(["pairjax", "sweep", *args])

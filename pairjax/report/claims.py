@@ -19,9 +19,15 @@ def verdict_words(row: dict[str, Any], *, language: Language) -> str:
     return language.name("verdict", row["verdict"])
 
 
-def effect_cell(effect: dict[str, float | None], *, language: Language) -> Cell:
-    """An effect in points with its interval."""
-    return Cell(language.signed(effect["value"]), language.interval(effect, digits=2, signed=True))
+def effect_cell(found: dict[str, Any], *, language: Language) -> Cell:
+    """A hypothesis's effect in its unit, with its interval."""
+    effect = found["effect"]
+    return Cell(_measured(found, language), language.interval(effect, digits=2, signed=True))
+
+
+def _measured(found: dict[str, Any], language: Language) -> str:
+    """An effect and its unit; verdicts written before effects had units show none."""
+    return f"{language.signed(found['effect']['value'])} {language.name('unit', found.get('unit', ''))}".rstrip()
 
 
 def verdict_section(claims: Sequence[ClaimFolder], *, id: str, language: Language) -> Section:
@@ -34,7 +40,7 @@ def verdict_section(claims: Sequence[ClaimFolder], *, id: str, language: Languag
         for found in row["hypotheses"]:
             if not found["primary"]:
                 continue
-            effect = effect_cell(found["effect"], language=language)
+            effect = effect_cell(found, language=language)
             rows.append(
                 [
                     Cell(row["id"] if first else "", strong=True),
@@ -61,7 +67,7 @@ def claim_section(claim: ClaimFolder, *, id: str, language: Language) -> Section
     ]
     if row["no_verdict_because"]:
         blocks.append(Paragraph(say("verdict.because", reason=row["no_verdict_because"]), "warning"))
-    blocks.append(_effects_figure(row, language=language))
+    blocks += _effects_figures(row, language=language)
     blocks.append(_hypotheses(row, language=language))
     board = claim.combiners
     if board is not None and row["id"].startswith("proposition"):
@@ -90,7 +96,7 @@ def verdict_sentence(row: dict[str, Any], language: Language) -> str:
         language.say(
             "verdict.one_effect",
             name=found["name"],
-            effect=language.signed(found["effect"]["value"]),
+            effect=_measured(found, language),
             interval=language.interval(found["effect"], digits=2, signed=True),
         )
         for found in row["hypotheses"]
@@ -106,22 +112,28 @@ def verdict_sentence(row: dict[str, Any], language: Language) -> str:
     )
 
 
-def _effects_figure(row: dict[str, Any], *, language: Language) -> Drawing:
+def _effects_figures(row: dict[str, Any], *, language: Language) -> list[Drawing]:
+    """One a unit, since effects of two units share no axis."""
     say = language.say
-    bars = [Bar(found["name"], found["effect"], 0 if found["primary"] else 5) for found in row["hypotheses"]]
-    smallest = sorted({float(found["smallest_effect_of_interest"]) for found in row["hypotheses"]})
-    references = [("0", 0.0)] + [(language.short(value), value) for value in smallest if value]
-    title = say("verdict.figure")
-    svg = forest(
-        bars,
-        language=language,
-        axis=say("verdict.axis"),
-        alt=f"{row['id']}: {title}",
-        references=references,
-        digits=2,
-        signed=True,
-    )
-    return Drawing(svg, title, say("verdict.figure_note"))
+    figures = []
+    for unit in dict.fromkeys(found.get("unit", "") for found in row["hypotheses"]):
+        shown = [found for found in row["hypotheses"] if found.get("unit", "") == unit]
+        bars = [Bar(found["name"], found["effect"], 0 if found["primary"] else 5) for found in shown]
+        smallest = sorted({float(found["smallest_effect_of_interest"]) for found in shown})
+        references = [("0", 0.0)] + [(language.short(value), value) for value in smallest if value]
+        named = language.name("unit", unit)
+        title = f"{say('verdict.figure')}: {named}" if named else say("verdict.figure")
+        svg = forest(
+            bars,
+            language=language,
+            axis=f"{say('verdict.effect')}, {named}" if named else say("verdict.effect"),
+            alt=f"{row['id']}: {title}",
+            references=references,
+            digits=2,
+            signed=True,
+        )
+        figures.append(Drawing(svg, title, say("verdict.figure_note")))
+    return figures
 
 
 def _hypotheses(row: dict[str, Any], *, language: Language) -> Table:
@@ -129,7 +141,7 @@ def _hypotheses(row: dict[str, Any], *, language: Language) -> Table:
     rows = [
         [
             Cell(found["name"], found["question"], strong=found["primary"]),
-            effect_cell(found["effect"], language=language),
+            effect_cell(found, language=language),
             Cell(language.interval(found["cautious"], digits=2, signed=True) if "cautious" in found else "–"),
             Cell(language.p_value(found["p_holm"])),
             Cell(language.number(found["smallest_detectable"], 2)),

@@ -39,6 +39,9 @@ from pairjax.training.provenance import provenance
 from pairjax.training.tokens import TokenTask
 
 Verdict = Literal["supported", "refuted", "undecided"]
+Unit = Literal["points", "steps", "nats"]
+UNITS: dict[Unit, str] = {"points": "points", "steps": "% of a run", "nats": "0.01 nat"}
+"""How a unit of effects is written: hundredths of a score, updates saved in percent of a run, hundredths of a nat."""
 
 
 class BudgetSpentError(Exception):
@@ -51,10 +54,11 @@ class Hypothesis:
 
     Attributes:
         name: Short, for the table.
-        effect: In points, positive in the claim's direction.
-        smallest: Smallest effect of interest, in points.
+        effect: In `unit`, positive in the claim's direction.
+        smallest: Smallest effect of interest, likewise.
         primary: Whether the claim's verdict reads it.
         question: In words.
+        unit: Of the effect and of the smallest of interest.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Hypothesis:
     smallest: float
     primary: bool
     question: str
+    unit: Unit = "points"
 
     @property
     def verdict(self) -> Verdict:
@@ -281,38 +286,54 @@ def committed(file: Path) -> tuple[str | None, str | None]:
     return unchanged, None
 
 
-def register(folder: Path, file: Path) -> None:
+def register(folder: Path, file: Path) -> str | None:
     """Keep what a claim's file says when its first full run begins, and hold later ones to it.
 
     Args:
         folder: Of the claim's results.
-        file: The claim's, committed; one that is not gives no verdict, and nothing is kept.
+        file: The claim's. One that is not committed by then gives no verdict in this folder, whenever it is committed:
+            its effects were seen first.
+
+    Returns:
+        Why no verdict will come of it, None where one may.
 
     Raises:
         UserError: The text has changed since.
     """
-    commit, _ = committed(file)
-    if commit is None:
-        return
+    commit, reason = committed(file)
     digest = hashlib.sha256((_stated(file.read_text(encoding="utf-8")) or "").encode()).hexdigest()
     path = folder / "registered.json"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, {"text": digest, "commit": commit, "date": time.strftime("%Y-%m-%d")})
-        return
+        return reason
     kept = json.loads(path.read_text(encoding="utf-8"))
     if kept["text"] != digest:
         raise UserError(
             f"{file}: what the claim says was changed after its first full run",
-            got=f"the docstring of commit {commit[:10]}",
-            expected=f"that of commit {kept['commit'][:10]}, with which the run began on {kept['date']}",
+            got=f"the docstring of {_named(commit)}",
+            expected=f"that of {_named(kept['commit'])}, with which the run began on {kept['date']}",
             mend="restore the docstring, or give the changed claim another --dir",
         )
+    return reason or _seen_before(folder)
+
+
+def _named(commit: str | None) -> str:
+    return f"commit {commit[:10]}" if commit else "a file that was not committed"
+
+
+def _seen_before(folder: Path) -> str | None:
+    """Why a claim's folder gives no verdict: its first full run began before its text was committed."""
+    path = folder / "registered.json"
+    if not path.is_file() or json.loads(path.read_text(encoding="utf-8"))["commit"] is not None:
+        return None
+    return "its first full run began before the claim was committed; commit it, and give it another --dir"
 
 
 def verdict_row(run: ClaimRun, outcome: Outcome, *, file: Path, minutes: float) -> dict[str, Any]:
     """The row of the verdict table, ready for JSON; the verdict is None where the run may give none, and why."""
     commit, reason = committed(file)
+    reason = reason or _seen_before(run.root / run.claim.id)
     if run.quick:
         reason = "a quick run gives no verdict"
     elif not run.claim.decides:
@@ -329,6 +350,7 @@ def verdict_row(run: ClaimRun, outcome: Outcome, *, file: Path, minutes: float) 
                 "name": hypothesis.name,
                 "question": hypothesis.question,
                 "primary": hypothesis.primary,
+                "unit": hypothesis.unit,
                 "effect": interval.to_json(),
                 "cautious": effect.cautious_interval().to_json(),
                 "smallest_effect_of_interest": hypothesis.smallest,
@@ -380,7 +402,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 def hypothesis_table(row: dict[str, Any]) -> list[list[str]]:
     """Effects with intervals, one line a hypothesis."""
-    head = ["hypothesis", "effect, points", "95 % interval", "cautious interval", "p of no effect (Holm)"]
+    head = ["hypothesis", "effect", "unit", "95 % interval", "cautious interval", "p of no effect (Holm)"]
     table = [[*head, "seen with 80 % power", "of interest", "verdict"]]
     for found in row["hypotheses"]:
         verdict, cautious = found["verdict"] or "-", found["cautious_verdict"]
@@ -388,6 +410,7 @@ def hypothesis_table(row: dict[str, Any]) -> list[list[str]]:
             [
                 found["name"] + (" (primary)" if found["primary"] else ""),
                 _signed(found["effect"]["value"]),
+                _unit(found),
                 _span(found["effect"]),
                 _span(found["cautious"]),
                 f"{found['p_holm']:.3g}",
@@ -401,6 +424,11 @@ def hypothesis_table(row: dict[str, Any]) -> list[list[str]]:
 
 def _signed(number: float | None) -> str:
     return "-" if number is None else f"{number:+.2f}"
+
+
+def _unit(found: dict[str, Any]) -> str:
+    """Empty in verdicts that were written before effects had units."""
+    return UNITS[found["unit"]] if "unit" in found else ""
 
 
 def _span(interval: dict[str, float | None]) -> str:
@@ -425,13 +453,13 @@ def write_outcome(folder: Path, row: dict[str, Any], outcome: Outcome) -> None:
 
 def verdict_table(root: Path) -> list[list[str]]:
     """One line a claim that has been run in full."""
-    table = [["claim", "verdict", "effect, points (95 % interval), p (Holm)", "seeds", "encoder", "commit", "command"]]
+    table = [["claim", "verdict", "effect (95 % interval), p (Holm)", "seeds", "encoder", "commit", "command"]]
     for path in sorted(root.glob("*/verdict.json")):
         row = json.loads(path.read_text(encoding="utf-8"))
         if row["verdict"] is None:
             continue
         effects = [
-            f"{h['name']}: {_signed(h['effect']['value'])} ({_span(h['effect'])}), p {h['p_holm']:.2g}"
+            f"{h['name']}: {_signed(h['effect']['value'])} {_unit(h)} ({_span(h['effect'])}), p {h['p_holm']:.2g}"
             for h in row["hypotheses"]
             if h["primary"]
         ]

@@ -200,6 +200,48 @@ def _fill(
     # Dropping the last reference to a memory map writes it out.
 
 
+def _origin(config: FeatureConfig, source: Path, tokenizer: PairTokenizer) -> dict[str, Any]:
+    """What vectors follow from, settings of the rows aside."""
+    return {
+        "format": FORMAT,
+        "encoder": config.encoder,
+        "weights": weights_hash(source),
+        "tokenizer": _tokenizer_hash(tokenizer),
+        "pooling": config.pooling,
+        "dtype": config.dtype,
+        "tokens": config.tokens,
+    }
+
+
+def read_features(
+    folder: Path, config: FeatureConfig, *, max_length: int = 128, truncation: Truncation = "longest_first"
+) -> Features:
+    """Features that are in `folder`, of whatever texts, with token vectors or without; nothing is made or replaced.
+
+    Args:
+        folder: Of the cache.
+        config: Encoder, pooling and precision that they must be of.
+        max_length: Likewise, longest row of a text.
+        truncation: Likewise.
+
+    Raises:
+        UserError: There are none, they are of something else, or damaged.
+    """
+    source = resolve_encoder(config.encoder, download=config.download)
+    tokenizer = load_tokenizer(source, family=read_encoder_spec(source).family)
+    make = "make it with pairjax features, --features.pooling and --data.max-length as here"
+    try:
+        saved = dict(json.loads((folder / META).read_text(encoding="utf-8"))["identity"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: not a feature cache", got=f"no {META} that can be read", mend=make) from error
+    identity = _origin(config, source, tokenizer) | {"max_length": max_length, "truncation": truncation}
+    identity |= {name: saved[name] for name in ("texts", "tokens") if name in saved}
+    reason = _stale(folder, identity, overwrite=False)
+    if reason is not None:
+        raise UserError(f"{folder}: the cache does not serve", got=f"it was {reason}", mend=make)
+    return _open(folder, identity, ())
+
+
 def cached_features(
     splits: Iterable[Pairs],
     folder: Path,
@@ -231,17 +273,10 @@ def cached_features(
     spec = read_encoder_spec(source)
     tokenizer = load_tokenizer(source, family=spec.family)
     check_fit(max_length, spec=spec, tokenizer=tokenizer, folder=source)
-    identity = {
-        "format": FORMAT,
-        "encoder": config.encoder,
-        "weights": weights_hash(source),
-        "tokenizer": _tokenizer_hash(tokenizer),
+    identity = _origin(config, source, tokenizer) | {
         "texts": _hash(*(text.encode("utf-8", "surrogatepass") for text in texts)),
-        "pooling": config.pooling,
         "max_length": max_length,
         "truncation": truncation,
-        "dtype": config.dtype,
-        "tokens": config.tokens,
     }
     reason = _stale(folder, identity, overwrite=overwrite)
     if reason is None:

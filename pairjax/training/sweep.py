@@ -137,15 +137,22 @@ class Sweep:
         design: How they are compared.
         folder: Of the sweep.
         say: Where progress goes, a line each.
+        features: A cache of features that all trials read, instead of caches of the sweep's own.
 
     Raises:
-        UserError: Whatever is wrong with data or configs.
+        UserError: Whatever is wrong with data, configs or the cache.
     """
 
     def __init__(
-        self, trials: Sequence[Trial], design: SweepDesign, *, folder: Path, say: Callable[[str], None]
+        self,
+        trials: Sequence[Trial],
+        design: SweepDesign,
+        *,
+        folder: Path,
+        say: Callable[[str], None],
+        features: Path | None = None,
     ) -> None:
-        self.design, self.folder, self.say = design, folder, say
+        self.design, self.folder, self.say, self.features = design, folder, say, features
         first = trials[0].config
         loaded = load_pairs(first.data)
         self.notes = loaded.notes
@@ -169,6 +176,19 @@ class Sweep:
             self.trials.append(opened)
             if note:
                 say(note)
+            if features is not None:
+                self._check_features(len(self.trials) - 1)
+
+    def _check_features(self, number: int) -> None:
+        config = self.trials[number].trial.config
+        if self.way(number) != "features":
+            raise UserError(
+                f"--features serves no trial that trains more than a head on pooled vectors ({self.features})",
+                got=f"a {config.model.kind} encoder, --optim.freeze {config.optim.freeze}",
+                expected="--model.kind bi, --optim.freeze encoder",
+                mend="leave --features out",
+            )
+        self.heads.source(config, self.specs[config.model.encoder])
 
     def _check(self, config: Config, data: PairData) -> None:
         name = config.model.encoder
@@ -184,7 +204,9 @@ class Sweep:
     @cached_property
     def heads(self) -> CachedHeads:
         batch_size = self.trials[0].trial.config.evaluation.batch_size
-        return CachedHeads(self.data, folder=self.folder / "cache", batch_size=batch_size, say=self.say)
+        return CachedHeads(
+            self.data, folder=self.folder / "cache", batch_size=batch_size, say=self.say, given=self.features
+        )
 
     def way(self, number: int) -> Literal["features", "population", "training"]:
         """How a trial trains: on cached features, a small model with others, or by itself."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from pairjax.base.config import Config, FeatureConfig
 from pairjax.base.types import EncoderSpec
 from pairjax.models.build import resolve
-from pairjax.training.features import cached_features
+from pairjax.training.features import cached_features, read_features
 from pairjax.training.heads import HeadTask, head_program, head_task
 from pairjax.training.sweep_together import train_together, varied_of
 from pairjax.training.trials import Run, SweepData, TrialFolder
@@ -45,10 +45,13 @@ class CachedHeads:
         folder: Of caches and of populations under way.
         batch_size: Texts encoded at once.
         say: Where notes go.
+        given: A cache that is there already, read instead of caches made in `folder`.
     """
 
-    def __init__(self, data: SweepData, *, folder: Path, batch_size: int, say: Callable[[str], None]) -> None:
-        self.data, self.folder, self.batch_size, self.say = data, folder, batch_size, say
+    def __init__(
+        self, data: SweepData, *, folder: Path, batch_size: int, say: Callable[[str], None], given: Path | None
+    ) -> None:
+        self.data, self.folder, self.batch_size, self.say, self.given = data, folder, batch_size, say, given
         self._sources: dict[str, HeadTask] = {}
 
     def source(self, config: Config, spec: EncoderSpec) -> HeadTask:
@@ -69,13 +72,12 @@ class CachedHeads:
                 pooling=pooling,
                 batch_size=self.batch_size,
             )
-            made = cached_features(
-                self.data.data.splits.values(),
-                self.folder / f"features-{key}",
-                features,
-                max_length=config.data.max_length,
-                truncation=config.data.truncation,
-            )
+            read, cut = config.data.max_length, config.data.truncation
+            if self.given is not None:
+                made = read_features(self.given, features, max_length=read, truncation=cut)
+            else:
+                splits, place = self.data.data.splits.values(), self.folder / f"features-{key}"
+                made = cached_features(splits, place, features, max_length=read, truncation=cut)
             for note in made.notes:
                 self.say(note)
             self._sources[key] = head_task(self.data.data, made)

@@ -162,7 +162,7 @@ def write_claim(folder: Path, *, verdict: bool = True) -> Path:
     effect = Sampled(3.0, samples, samples)
     hypotheses = [
         Hypothesis("H1 linear head", effect, 1.0, True, "product less [u; v]"),
-        Hypothesis("H2 aside", effect, 1.0, False, "the same, aside"),
+        Hypothesis("H2 aside", effect, 5.0, False, "the same, aside", unit="steps"),
     ]
     claim = Claim(id=folder.name, statement="A product can beat [u; v].", seeds=2, run=lambda _: Outcome(hypotheses))
     run = ClaimRun(claim=claim, root=folder.parent, seeds=2, quick=False, deadline=0.0, say=print)

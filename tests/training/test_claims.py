@@ -134,7 +134,8 @@ import numpy as np
 def run(claim):
     claim.check_time()
     effect = Sampled(3.0, *[np.linspace(2.0, 4.0, 99)] * 2)
-    return Outcome([Hypothesis("H", effect, 1.0, True, "q")], {"A [u; v] table": [["a"], ["[u; v]"]]}, ["[b] cut"])
+    hypothesis = Hypothesis("H", effect, 1.0, True, "q", unit="nats")
+    return Outcome([hypothesis], {"A [u; v] table": [["a"], ["[u; v]"]]}, ["[b] cut"])
 
 
 claim = Claim(id="toy", statement="s", seeds=3, run=run)
@@ -151,8 +152,9 @@ def test_no_verdict_from_a_quick_run_too_few_seeds_or_a_file_without_commit(
     def row(folder: str = "claims") -> dict:
         return json.loads((tmp_path / folder / "toy" / "verdict.json").read_text())
 
-    assert main(base) == 0
-    assert "not committed" in row()["no_verdict_because"]
+    assert main([*base[:2], "--dir", str(tmp_path / "early"), *base[4:]]) == 0
+    assert "no verdict will come of this: toy.py is not committed" in capsys.readouterr().err
+    assert "not committed" in row("early")["no_verdict_because"]
     for words in (("init", "-q"), ("add", "toy.py"), ("commit", "-qm", "a claim")):
         subprocess.run(("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words), check=True)
     capsys.readouterr()
@@ -169,6 +171,11 @@ def test_no_verdict_from_a_quick_run_too_few_seeds_or_a_file_without_commit(
     assert "[u; v]" in shown.err
     assert row()["verdict"] == "supported"
     assert row()["hypotheses"][0]["effect"]["low"] == pytest.approx(2.05, abs=0.02)
+    assert "+3.00 0.01 nat (" in (tmp_path / "claims" / "verdicts.md").read_text()
+    # Its effects were seen before the text was committed.
+    assert main([*base[:2], "--dir", str(tmp_path / "early"), *base[4:]]) == 0
+    assert "began before the claim was committed" in row("early")["no_verdict_because"]
+    assert row("early")["hypotheses"][0]["verdict"] is None
     assert "toy | supported" in (tmp_path / "claims" / "verdicts.md").read_text()
     assert main([*base, "--encoder", "runs/mini"]) == 0
     assert row("claims/mini")["encoder"] == "runs/mini"
@@ -193,7 +200,7 @@ def test_a_spent_budget_stops_without_a_verdict_and_bad_input_is_one_line(
     args = ["claim", str(file), "--dir", str(tmp_path / "claims"), "--compilation-cache", ""]
     assert main([*args, "--budget", "1e-9"]) == 0
     assert "the same command goes on" in capsys.readouterr().err
-    assert not (tmp_path / "claims").exists()
+    assert [path.name for path in (tmp_path / "claims").rglob("*.*")] == ["registered.json"]
     assert main([*args, "--budget", "-1"]) == 2
     file.write_text("x = 1\n")
     assert main(args) == 2

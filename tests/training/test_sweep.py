@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 from pairjax import Config, DataConfig, UserError
+from pairjax.base.config import FeatureConfig
+from pairjax.base.types import Pairs
 from pairjax.cli.options import load_experiment
 from pairjax.cli.space import set_fields
+from pairjax.data.sources import load_pairs
 from pairjax.report.sweep import write_sweep
 from pairjax.training.experiment_file import config_source
+from pairjax.training.features import cached_features
 from pairjax.training.sweep import Sweep, SweepDesign
 from pairjax.training.sweep_heads import fits_features
 from pairjax.training.sweep_whole import fits_population
@@ -84,6 +88,36 @@ def test_halving_climbs_on_cached_features(config: Config, tmp_path: Path) -> No
     assert result.rows[0].trial.values == points[3]
     assert result.nested is not None
     assert result.nested.mean > 0.7
+
+
+def test_a_cache_given_to_a_sweep_is_read_or_refused_and_never_replaced(config: Config, tmp_path: Path) -> None:
+    given = tmp_path / "features"
+    splits = load_pairs(config.data).splits.values()
+    wanted = FeatureConfig(encoder=config.model.encoder, pooling="mean", tokens=True)
+    cached_features(splits, given, wanted, max_length=64)
+    kept = {path.name: path.read_bytes() for path in given.iterdir()}
+    design = SweepDesign("grid", folds=3)
+
+    def sweep(swept: Config, cache: Path) -> Sweep:
+        trials = trials_of(swept, *RATES)
+        return Sweep(trials, design, folder=tmp_path / "sweep", say=lambda line: None, features=cache)
+
+    found = sweep(config, given).run()
+    assert not list((tmp_path / "sweep" / "cache").glob("features-*"))
+    own = sweep_of(trials_of(config, *RATES), tmp_path / "own").run()
+    assert [row.score for row in found.rows] == [row.score for row in own.rows]
+    for changed, cache, said in (
+        ({}, tmp_path / "none", "not a feature cache"),
+        ({"model.pooling": "cls"}, given, "made from other pooling"),
+        ({"data.max_length": 32}, given, "made from other max_length"),
+        ({"optim.freeze": "none"}, given, "serves no trial that trains more than a head"),
+    ):
+        with pytest.raises(UserError, match=said):
+            sweep(set_fields(config, changed), cache)
+    cached_features([Pairs(("a",), ("b",), np.zeros(1, np.int64))], tmp_path / "few", wanted, max_length=64)
+    with pytest.raises(UserError, match="the cache lacks a text"):
+        sweep(config, tmp_path / "few")
+    assert {path.name: path.read_bytes() for path in given.iterdir()} == kept
 
 
 def test_labels_that_are_noise_score_chance_though_the_best_trial_looks_better(config: Config, tmp_path: Path) -> None:
