@@ -6,7 +6,7 @@ from typing import Any
 
 from pairjax.report.blocks import Block, Cell, Drawing, Facts, Paragraph, Section, Table
 from pairjax.report.draw import Bar, forest
-from pairjax.report.figures import combiner_panel
+from pairjax.report.figures import HEADS, combiner_panel
 from pairjax.report.folder import ClaimFolder
 from pairjax.report.language import Language
 from pairjax.report.provenance import provenance_rows
@@ -72,9 +72,9 @@ def claim_section(claim: ClaimFolder, *, id: str, language: Language) -> Section
     board = claim.combiners
     if board is not None and row["id"].startswith("proposition"):
         blocks.append(Paragraph(say("combiners.lead", against=board["against"], seeds=language.count(board["seeds"]))))
-        blocks += [
-            Drawing(combiner_panel(board, one["task"], language=language), one["task"]) for one in board["tasks"]
-        ]
+        for one in board["tasks"]:
+            blocks.append(Drawing(combiner_panel(board, one["task"], language=language), one["task"]))
+            blocks.append(_combiner_scores(board, one, language=language))
     blocks += [_plain_table(title, rows) for title, rows in row["tables"].items()]
     blocks += [Paragraph(note, "note", foreign=True) for note in row["notes"]]
     facts = [
@@ -162,6 +162,32 @@ def _hypothesis_verdict(found: dict[str, Any], language: Language) -> Cell:
     word = language.name("verdict", found["verdict"])
     cautious = language.name("verdict", found.get("cautious_verdict") or found["verdict"])
     return Cell(word, "" if cautious == word else language.say("verdict.cautiously", verdict=cautious))
+
+
+def _combiner_scores(board: dict[str, Any], task: dict[str, Any], *, language: Language) -> Table:
+    """A task's scores in points, with intervals; the best of a column in bold."""
+    say, rows = language.say, [row for row in board["rows"] if row["task"] == task["task"]]
+    found = {(row["combiner"], row["hidden"]): row["score"] for row in rows if row["score"] is not None}
+    defined = {place: score["value"] for place, score in found.items() if score["value"] is not None}
+    best = {max((p for p in defined if p[1] == hidden), key=defined.__getitem__, default=None) for hidden in HEADS}
+
+    def cell(name: str, hidden: bool) -> Cell:
+        score = found.get((name, hidden))
+        if score is None:
+            return Cell(language.number(None))
+        interval = language.interval(score, digits=1)
+        return Cell(language.number(score["value"], 2), interval, strong=(name, hidden) in best)
+
+    names = dict.fromkeys(row["combiner"] for row in rows)
+    lines = [[Cell(name), *(cell(name, hidden) for hidden in HEADS)] for name in names]
+    title = say(
+        "combiners.scores",
+        task=task["task"],
+        metric=language.name("metric", task["metric"]),
+        pairs=language.count(task["pairs"]),
+    )
+    head = [say("combiners.combiner"), say("combiners.linear"), say("combiners.hidden")]
+    return Table(title, head, lines, note=say("combiners.scores_note"))
 
 
 def _plain_table(title: str, rows: Sequence[Sequence[str]]) -> Table:

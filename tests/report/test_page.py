@@ -29,7 +29,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_pair_run(root / "two", pairs=attacked(), seed=1, skill=1.0),
         write_pair_run(root / "scores", task=TaskSpec("regression"), skill=2.0),
         write_pretraining_run(root / "pretrained"),
-        write_claim(root / "claims" / "p1"),
+        write_claim(root / "claims" / "proposition_1"),
     ]
     out = root / "all.html"
     assert main(["report", *map(str, folders), "--output", str(out)]) == 0
@@ -50,6 +50,9 @@ def test_the_file_needs_nothing_else_and_escapes_every_text(report: Path) -> Non
     for outside in ('src="http', 'href="http', "url(http", "@import"):
         assert outside not in text
     for said in ("McNemar", "Holm", "A product can beat [u; v].", "supported", "perplexity", "calibration"):
+        assert said in text
+    # A claim's effects of two units share no axis, and every combiner's score has its interval.
+    for said in ("Effects: points", "Effects: % of a run", "mrpc: accuracy in points, 90 test pairs", "2.00", "[1.0,"):
         assert said in text
 
 
