@@ -67,8 +67,9 @@ def write_pair_run(
     skill: float = 2.0,
     pairs: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
     baselines: bool = True,
+    finished: bool = True,
 ) -> Path:
-    """A finished run; runs of one task and count answer the same pairs."""
+    """A run, finished or cut short; runs of one task and count answer the same pairs."""
     task = task or TaskSpec("classification", CLASSES)
     first, second = pairs or texts(count)
     generator = np.random.default_rng(7)
@@ -95,6 +96,8 @@ def write_pair_run(
     metric = "accuracy" if task.kind == "classification" else "spearman"
     write_start(folder, Config(data=DataConfig(rules="entailment")))
     write_curve(folder, steps=30, dev={metric: 0.6, "nll" if metric == "accuracy" else "mse": 0.9})
+    if not finished:
+        return folder
     write_text(
         folder / "predictions.test.jsonl",
         prediction_lines(task, Pairs(first, second, label), outputs, calibration=calibration),

@@ -2,7 +2,7 @@
 
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -85,12 +85,22 @@ def test_portuguese_by_option(tmp_path: Path) -> None:
     assert "0,410" in text
 
 
-def test_a_run_that_did_not_finish_shows_what_there_is(tmp_path: Path) -> None:
-    run = write_pretraining_run(tmp_path / "cut", finished=False)
+@pytest.mark.parametrize("write", [write_pretraining_run, write_pair_run])
+def test_a_run_that_did_not_finish_shows_what_there_is(write: Callable[..., Path], tmp_path: Path) -> None:
+    run = write(tmp_path / "cut", finished=False)
     assert main(["report", str(run)]) == 0
     text = (run / "report.html").read_text("utf-8")
     assert "not finish" in text
     assert "<svg" in text
+
+
+def test_a_run_that_did_not_finish_stands_beside_one_that_did(tmp_path: Path) -> None:
+    done, cut = write_pair_run(tmp_path / "done"), write_pair_run(tmp_path / "cut", finished=False)
+    out = tmp_path / "both.html"
+    assert main(["report", str(done), str(cut), "--output", str(out)]) == 0
+    text = out.read_text("utf-8")
+    assert "did not finish" in text
+    assert "McNemar" not in text
 
 
 def test_figures_for_a_readme(tmp_path: Path) -> None:
