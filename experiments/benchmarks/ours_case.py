@@ -93,7 +93,8 @@ class Case:
     def check(self) -> dict[str, Any]:
         """Losses of the first steps without dropout, batches in file order."""
         config = self.config(max_steps=CHECKED)
-        config = replace(config, model=replace(config.model, dropout=NO_DROPOUT))
+        optim = replace(config.optim, clip_norm=self.settings.get("checked_clip", config.optim.clip_norm))
+        config = replace(config, model=replace(config.model, dropout=NO_DROPOUT), optim=optim)
         prepared = prepare(config)
         trainer = build_trainer(config, prepared)
         state, losses, size = trainer.programs.state, [], config.train.batch_size

@@ -110,6 +110,32 @@ def clock() -> Any:
     return Clock()
 
 
+def in_file_order(trainer: Any) -> Any:
+    """A trainer's class that, given a list as `checked`, takes the rows in their order and notes each step's loss."""
+
+    class Checked(trainer):
+        checked: list[float] | None = None
+
+        def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+            if self.checked is None:
+                return super()._get_train_sampler(*args, **kwargs)
+            return torch.utils.data.SequentialSampler(self.train_dataset)
+
+        def get_batch_sampler(self, dataset: Any, batch_size: int, drop_last: bool, **kwargs: Any) -> Any:
+            if self.checked is None:
+                return super().get_batch_sampler(dataset, batch_size, drop_last, **kwargs)
+            order = torch.utils.data.SequentialSampler(dataset)
+            return torch.utils.data.BatchSampler(order, batch_size, drop_last)
+
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            found = super().compute_loss(*args, **kwargs)
+            if self.checked is not None:
+                self.checked.append(float(found[0] if isinstance(found, tuple) else found))
+            return found
+
+    return Checked
+
+
 class Train(Case):
     """The Hugging Face Trainer as run_glue.py sets it up; `pad` pads to 128, its default."""
 
@@ -121,13 +147,13 @@ class Train(Case):
         self.data = Dataset.from_list(rows)
         return {}
 
-    def arguments(self, folder: str, turn: int) -> dict[str, Any]:
+    def arguments(self, folder: str, turn: int, steps: int) -> dict[str, Any]:
         return {
             "output_dir": folder,
-            "max_steps": self.settings["steps"],
+            "max_steps": steps,
             "per_device_train_batch_size": self.size,
             "learning_rate": 5e-5,
-            "warmup_steps": -(-self.settings["steps"] // 10),
+            "warmup_steps": -(-steps // 10),
             "weight_decay": 0.01,
             "logging_steps": 1,
             "save_strategy": "no",
@@ -137,17 +163,17 @@ class Train(Case):
             "seed": turn,
         }
 
-    def build(self, folder: str, turn: int, timer: Any) -> Any:
+    def build(self, arguments: dict[str, Any], **more: Any) -> Any:
         from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-        arguments = TrainingArguments(**self.arguments(folder, turn))
         collate = DataCollatorWithPadding(self.tokenizer)
-        return Trainer(self.load_model(), arguments, train_dataset=self.data, data_collator=collate, callbacks=[timer])
+        parts = {"model": self.load_model(), "args": TrainingArguments(**arguments), "train_dataset": self.data}
+        return in_file_order(Trainer)(**parts, data_collator=collate, **more)
 
     def round(self, turn: int) -> dict[str, Any]:
         timer, steps = clock(), self.settings["steps"]
         with TemporaryDirectory() as folder:
-            trainer = self.build(folder, turn, timer)
+            trainer = self.build(self.arguments(folder, turn, steps), callbacks=[timer])
             counted = trainer.data_collator = Counted(trainer.data_collator)
             began = time.perf_counter()
             trainer.train()
@@ -163,12 +189,16 @@ class Train(Case):
         }
 
     def check(self) -> dict[str, Any]:
-        return Step.check(self._as_step())
-
-    def _as_step(self) -> Any:
-        step = Step(self.settings)
-        step.open()
-        return step
+        """Losses of the trainer's own first steps, rows in file order, without dropout."""
+        with TemporaryDirectory() as folder:
+            clip = self.settings.get("checked_clip", 1.0)
+            trainer = self.build(self.arguments(folder, 0, CHECKED) | {"max_grad_norm": clip})
+            trainer.checked = []
+            for module in trainer.model.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+            trainer.train()
+        return {"losses": trainer.checked}
 
 
 class BiTrain(Train):
@@ -193,28 +223,13 @@ class BiTrain(Train):
             loss.classifier.bias.copy_(torch.from_numpy(start["bias"]))
         return loss
 
-    def build(self, folder: str, turn: int, timer: Any) -> Any:
+    def build(self, arguments: dict[str, Any], **more: Any) -> Any:
         from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 
         loss = self.load_loss()
-        arguments = SentenceTransformerTrainingArguments(**self.arguments(folder, turn))
-        return SentenceTransformerTrainer(loss.model, arguments, train_dataset=self.data, loss=loss, callbacks=[timer])
-
-    def check(self) -> dict[str, Any]:
-        loss = self.load_loss().eval()
-        adam, schedule = optimiser(loss, CHECKED)
-        losses, count = [], len(self.data)
-        for step in range(CHECKED):
-            rows = self.data[[i % count for i in range(step * self.size, (step + 1) * self.size)]]
-            features = [loss.model.preprocess(rows[key]) for key in ("sentence1", "sentence2")]
-            value = loss(features, torch.tensor(rows["label"]))
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(loss.parameters(), 1.0)
-            adam.step()
-            schedule.step()
-            adam.zero_grad()
-            losses.append(float(value))
-        return {"losses": losses}
+        made = SentenceTransformerTrainingArguments(**arguments)
+        trainer = in_file_order(SentenceTransformerTrainer)
+        return trainer(loss.model, made, train_dataset=self.data, loss=loss, **more)
 
 
 def load_bi(encoder: str) -> Any:

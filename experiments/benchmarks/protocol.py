@@ -3,6 +3,8 @@
 The worker's side imports nothing but the standard library and NumPy, since the peers may live in another environment.
 """
 
+import contextlib
+import gc
 import json
 import subprocess
 import sys
@@ -11,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 MARK = "@@ "
 """Begins a line of the protocol; whatever else a library prints is not one."""
@@ -29,8 +33,14 @@ class Worker(Protocol):
         """One measured turn."""
 
 
+def forget_peak() -> None:
+    """Begin to count the most resident memory anew, where the system can (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory() -> float:
-    """This process's most resident memory so far, in MiB."""
+    """This process's most resident memory, in MiB, so far or since `forget_peak`."""
     status = Path("/proc/self/status")
     if status.is_file():
         for line in status.read_text().splitlines():
@@ -40,6 +50,17 @@ def peak_memory() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def memory_rate(size: int = 1 << 26, turns: int = 5) -> float:
+    """GB/s of reading and writing memory, as NumPy copies."""
+    one, other = np.ones(size, np.float32), np.zeros(size, np.float32)
+    best = 0.0
+    for _ in range(turns):
+        began = time.perf_counter()
+        np.copyto(other, one)
+        best = max(best, 2 * one.nbytes / (time.perf_counter() - began) / 1e9)
+    return best
 
 
 def serve(case: Callable[[dict[str, Any]], Worker], matrix_rate: Callable[[], float]) -> None:
@@ -56,7 +77,11 @@ def serve(case: Callable[[dict[str, Any]], Worker], matrix_rate: Callable[[], fl
             say(worker.check())
         else:
             rate = matrix_rate()
-            say({"matrix_rate": rate, **worker.round(request["turn"]), "peak_mb": peak_memory()})
+            # What was read and checked before is not the round's: its model may be gone, its peak is not.
+            gc.collect()
+            forget_peak()
+            found = {"matrix_rate": rate, **worker.round(request["turn"]), "peak_mb": peak_memory()}
+            say(found | ({"memory_rate": memory_rate()} if "bytes" in found else {}))
 
 
 class WorkerError(RuntimeError):

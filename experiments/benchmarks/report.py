@@ -6,7 +6,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from experiments.benchmarks.cases import BUSY, CASES, COST, FIRST_STEP, HEADS, MICRO, TOLERANCE, shown, title_of
+from experiments.benchmarks.cases import (
+    ALONE,
+    BUSY,
+    CASES,
+    COST,
+    FIRST_STEP,
+    HEADS,
+    LAYOUTS,
+    MICRO,
+    PROFILE,
+    TOLERANCE,
+    shown,
+    title_of,
+)
 from experiments.benchmarks.summary import SIDES, summary
 
 HERE = Path(__file__).resolve().parent
@@ -19,7 +32,9 @@ of arithmetic for real tokens a second, ours by the peer's, the median of the ro
 arithmetic, nothing computed twice, by the machine's matrix rate, that of the faster library. Own: the same by the rate
 of the side's own library, which a slower library makes easier; both rates are measured before each round. "Apart":
 training, the largest difference between the two sides' losses over the first 10 steps without dropout in the same
-batches; prediction, that of the outputs.
+batches; prediction, that of the outputs. Peak: the most resident memory during rounds. Huge pages are ours alone:
+`pairjax` asks for them at its start, the peers run as they come. The last columns: the faster library's matrix rate,
+and the arithmetic of the middle round.
 """
 
 
@@ -57,7 +72,7 @@ def line_of(name: str, found: dict[str, Any]) -> str:
         return "first step ends after " + ", ".join(
             f"{key}: {_band(found[key], 1)} s" for key in ("cold", "warm", "peer")
         )
-    if name in (MICRO, COST):
+    if name in ALONE:
         return f"{len(found['rows'])} rows; matrix rate {found['matrix_rate']:.0f} GFLOP/s"
     text = f"ratio {_band(found['ratio'])}"
     if "ratio_whole" in found:
@@ -103,8 +118,8 @@ def _libraries(results: dict[str, Any]) -> list[str]:
 def _comparisons(results: dict[str, Any]) -> list[str]:
     lines = [
         "| case | peer | unit | ours, unit/s | peer, unit/s | ratio | goal | floor: ours / peer | own: ours / peer "
-        "| apart | peak MiB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| apart | peak MiB | GFLOP/s | GFLOP |",
+        "|---" * 13 + "|",
     ]
     for name, case in CASES.items():
         if name not in results:
@@ -120,6 +135,8 @@ def _comparisons(results: dict[str, Any]) -> list[str]:
             *(_shares(found, share) for share in ("share_of_floor", "share_of_own")),
             _apart(found["check"]),
             f"{found['ours']['peak_mb']:.0f} / {found['peer']['peak_mb']:.0f}",
+            f"{found['matrix_rate']:.0f}",
+            f"{flops / 1e9:,.0f}" if (flops := median(one["ours"]["flops"] for one in found["rounds"])) else "",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
@@ -203,13 +220,57 @@ def _micro(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _layouts(found: dict[str, Any]) -> list[str]:
+    """One row a set, kind of model and layout."""
+    lines = [
+        "The compiled step, 32 pairs a batch, batches taken evenly from the first epoch by length; pairs a second at "
+        "the mean pair's arithmetic, layouts in turns.",
+        "",
+        "| set | model | layout | row lengths | padding | pairs/s | floor |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        lengths = ", ".join(map(str, row["lengths"]))
+        lines.append(
+            f"| {shown(row['set'])} | {row['kind']} | {row['layout']} | {lengths} | {row['padding']:.2f} "
+            f"| {_band(row['per_second'], 1)} | {row['share_of_floor']:.2f} |"
+        )
+    return lines
+
+
+def _profile(found: dict[str, Any]) -> list[str]:
+    """A column a program: milliseconds of operations a step, by what they are for."""
+    programs = found["programs"]
+    rows: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+    for row in found["rows"]:
+        rows.setdefault((row["group"], row["direction"]), {})[row["program"]] = row
+    lines = [
+        "Milliseconds a step, by JAX's profiler, summed over threads (share of the floor where they are products, "
+        "padding counted as arithmetic). Wall time: the same steps outside the profile.",
+        "",
+        "| operations | | " + " | ".join(programs) + " |",
+        "|---" * (len(programs) + 2) + "|",
+    ]
+    for group, direction in sorted(rows, key=lambda place: -sum(row["ms"] for row in rows[place].values())):
+        cells = []
+        for program in programs:
+            row = rows[group, direction].get(program, {})
+            cell = f"{row['ms']:.1f}" if row else ""
+            cells.append(cell + (f" ({row['share_of_floor']:.2f})" if "share_of_floor" in row else ""))
+        lines.append(f"| {group} | {direction} | " + " | ".join(cells) + " |")
+    for title, key in (("all of them", "op_ms"), ("wall time", "wall_ms")):
+        lines.append(f"| {title} | | " + " | ".join(f"{one[key]:.1f}" for one in programs.values()) + " |")
+    return lines
+
+
 def _cost(found: dict[str, Any]) -> list[str]:
     """One row a point: milliseconds a pair and the share of the floor."""
     names = {"length": "tokens a pair", "batch": "pairs a batch", "pairs": "pairs"}
     lines = [
         "Milliseconds a pair (share of the floor): the compiled step and the logits by length, "
         f"{found['batch']} pairs a batch, and by batch, {found['length']} tokens a pair; whole predictions by number, "
-        "of sentences newly paired, of which a bi-encoder reads each once.",
+        "of sentences newly paired, of which a bi-encoder reads each once. A cross-encoder's million would take "
+        "half an hour and more, and is left out.",
         "",
         "![Milliseconds a pair by length, batch and number of pairs, and the floor](cost.svg)",
     ]
@@ -242,6 +303,10 @@ def write_results(folder: Path, results: dict[str, Any]) -> Path:
     lines = [head, *_comparisons(every), *_libraries(every), "", *_more(every)]
     if MICRO in every:
         lines += ["", f"## Stages, without a peer{_busy(every[MICRO])}", *_micro(every[MICRO])]
+    if PROFILE in every:
+        lines += ["", f"## Operations of a step{_busy(every[PROFILE])}", "", *_profile(every[PROFILE])]
+    if LAYOUTS in every:
+        lines += ["", f"## Layouts{_busy(every[LAYOUTS])}", "", *_layouts(every[LAYOUTS])]
     if COST in every:
         from experiments.benchmarks.plot import cost_figure
 

@@ -19,14 +19,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from experiments.benchmarks.cases import (
+    ALONE,
     CASES,
-    COST,
     FIRST_STEP,
     HEAD_STEPS,
     HEADS,
     MICRO,
     NAMES,
     PRETRAINING,
+    PROFILE,
     TOLERANCE,
     Case,
     shown,
@@ -186,12 +187,12 @@ def run_first_step(work: Path, settings: Settings, say: Any) -> dict[str, Any]:
     return {name: spread(times) for name, times in found.items()} | matrix_rates(rates)
 
 
-def run_alone(name: str, settings: Settings, say: Any, *more: str) -> dict[str, Any]:
+def run_alone(name: str, work: Path, settings: Settings, say: Any) -> dict[str, Any]:
     """A case without a peer, in a process of its own."""
-    command = [sys.executable, str(HERE / f"{name}.py"), "--encoder", settings.encoder, *more]
+    command = [sys.executable, str(HERE / ALONE[name]), "--encoder", settings.encoder, "--work", str(work)]
     done = subprocess.run([*command, *(["--quick"] if settings.quick else [])], stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise WorkerError(f"{name}.py ended with an error (above)")
+        raise WorkerError(f"{ALONE[name]} ended with an error (above)")
     found = json.loads(done.stdout.splitlines()[-1])
     say(f"  {len(found['rows'])} measurements")
     return found
@@ -206,7 +207,7 @@ def write_all(work: Path, settings: Settings) -> dict[str, Any]:
     parts = {CASES[name].part for name in settings.cases if name in CASES}
     if HEADS in parts:
         write_heads(work, HEAD_STEPS)
-    if PRETRAINING in parts:
+    if PRETRAINING in parts or PROFILE in settings.cases:
         meta[PRETRAINING] = write_pretraining(work, meta, find_data(settings.data))
         (work / "meta.json").write_text(json.dumps(meta))
     return meta
@@ -221,7 +222,7 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
     unknown = [name for name in settings.cases if name not in NAMES]
     if unknown:
         raise UserError("no such case", got=", ".join(unknown), expected=f"some of {', '.join(NAMES)}")
-    need_peer = any(name not in (MICRO, COST) for name in settings.cases)
+    need_peer = any(name not in ALONE for name in settings.cases)
     versions = check_peers(settings.peer_python) if need_peer else {}
     from pairjax.training.provenance import provenance
 
@@ -247,15 +248,12 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
         for name in settings.cases:
             say(f"{name}: {title_of(name, about['data'])} | {CASES[name].peer_title}" if name in CASES else name)
             try:
-                match name:
-                    case "first_step":
-                        found = run_first_step(work, settings, say)
-                    case "micro":
-                        found = run_alone(name, settings, say)
-                    case "cost":
-                        found = run_alone(name, settings, say, "--work", str(work))
-                    case _:
-                        found = run_case(CASES[name], work, settings, say)
+                if name == FIRST_STEP:
+                    found = run_first_step(work, settings, say)
+                elif name in ALONE:
+                    found = run_alone(name, work, settings, say)
+                else:
+                    found = run_case(CASES[name], work, settings, say)
             except WorkerError as error:
                 raise UserError(f"the case {name} failed", got=str(error)) from None
             results[name] = found | {"about": about}

@@ -17,7 +17,7 @@ class BenchOptions:
 
     cases: tuple[str, ...] = ()
     """Which: step, train, train_128, bi_train, predict, bi_predict, pipeline, pretrain, pretrain_gathered, evaluation,
-    loading, populations, populations_batched, first_step, micro, cost; default: all."""
+    loading, populations, populations_batched, first_step, layouts, profile, micro, cost; default: all."""
     rounds: int = 3
     """Of each case."""
     quick: bool = False

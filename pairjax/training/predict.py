@@ -89,7 +89,7 @@ def _chunk(rows: Iterator[tuple[str, str] | BadRow], most: int) -> list[tuple[st
 
 
 class PairClassifier:
-    """A model folder, loaded; its programs are compiled once for each row length that turns up.
+    """A model folder, loaded; its programs are compiled once for each row length and number of rows that turn up.
 
     Args:
         artifact: From `load_artifact`.

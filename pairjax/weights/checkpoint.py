@@ -103,7 +103,7 @@ class Checkpoint:
         flat = {}
         for path, (name, _) in table.items():
             file, key = self.tensors[name]
-            value = np.asarray(file.get_tensor(key)).astype(np.float32)
+            value = np.asarray(file.get_tensor(key)).astype(np.float32, copy=False)
             if not np.isfinite(value).all():
                 raise UserError(f"{self.folder}: {key} holds NaN or infinity", mend="fetch the weights again")
             flat[path] = np.ascontiguousarray(value.T) if path.endswith("/kernel") else value

@@ -8,15 +8,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from experiments.benchmarks import suite
 from experiments.benchmarks.cases import BUSY, CASES, NAMES, TOLERANCE, title_of
 from experiments.benchmarks.flops import Cost
+from experiments.benchmarks.hlo import OTHER, Operation, read_program
 from experiments.benchmarks.protocol import Client, WorkerError
 from experiments.benchmarks.report import differs, write_results
 from experiments.benchmarks.summary import matrix_rates, summary
+from experiments.benchmarks.workload import write_workload
 from pairjax.cli.main import main
+from tests.tiny import write_tiny_encoder
 
 HOME = Path(suite.__file__).parent
 ABOUT = {
@@ -232,6 +236,77 @@ def test_a_side_answers_by_lines_and_its_end_is_told_with_its_last_words() -> No
             client.ask(op="check")
     finally:
         client.close()
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench")
+    write_workload(folder / "work", data=None, encoder=str(write_tiny_encoder(folder / "encoder")))
+    return folder / "work"
+
+
+@pytest.mark.parametrize(("name", "compares"), [("step", "losses"), ("predict", "outputs")])
+def test_a_worker_of_ours_measures_what_it_says(work: Path, name: str, compares: str) -> None:
+    case = CASES[name]
+    settings = {**case.settings, **case.quick, "work": str(work), "threads": 1}
+    client = Client([sys.executable, str(HOME / "ours.py"), case.ours, json.dumps(settings)])
+    try:
+        checked, one = client.ask(op="check"), client.ask(op="round", turn=1)
+    finally:
+        client.close()
+    if compares == "losses":
+        assert len(checked["losses"]) == 10
+        assert np.isfinite(checked["losses"]).all()
+        assert np.isfinite(one["loss"])
+    else:
+        assert np.isfinite(np.load(checked["outputs"])).all()
+    assert all(one[key] > 0 for key in ("seconds", "count", "flops", "matrix_rate", "peak_mb"))
+
+
+LAID = {"set": "mrpc", "kind": "bi", "layout": "packed", "lengths": [64, 128], "padding": 0.126}
+OPERATIONS = {"group": "products", "direction": "forward", "ms": 3.25, "share_of_floor": 0.875}
+
+
+def test_layouts_and_operations_are_shown_by_set_and_by_program(tmp_path: Path) -> None:
+    speed = {"median": 9.0, "low": 8.0, "high": 10.0}
+    layouts = {"rows": [LAID | {"per_second": speed, "share_of_floor": 0.5}], "matrix_rate": 1.0, "matrix_spread": 0.0}
+    profile = {
+        "rows": [OPERATIONS | {"program": "step"}],
+        "programs": {name: {"op_ms": 6.5, "wall_ms": 4.0, "flops": 1.0} for name in ("step", "prediction")},
+        "matrix_rate": 1.0,
+        "matrix_spread": 2 * BUSY,
+    }
+    target = write_results(tmp_path, {"layouts": layouts | {"about": ABOUT}, "profile": profile | {"about": ABOUT}})
+    lines = target.read_text(encoding="utf-8").splitlines()
+    assert "| MRPC | bi | packed | 64, 128 | 0.13 | 9.0 (8.0 to 10.0) | 0.50 |" in lines
+    assert "## Operations of a step (busy)" in lines
+    assert "| operations | | step | prediction |" in lines
+    assert "| products | forward | 3.2 (0.88) |  |" in lines
+    assert "| wall time | | 4.0 | 4.0 |" in lines
+
+
+MODULE = """HloModule jit_step
+%fused (p.1: f32[4,3], p.2: f32[3,2]) -> f32[4,2] {
+  %p.1 = f32[4,3]{1,0} parameter(0)
+  %p.2 = f32[3,2]{1,0} parameter(1)
+  ROOT %dot.1 = f32[4,2]{1,0} dot(%p.1, %p.2), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+ENTRY %main (a: f32[4,3], b: f32[3,2]) -> (f32[4,2], f32[4,2]) {
+  %a = f32[4,3]{1,0} parameter(0)
+  %b = f32[3,2]{1,0} parameter(1)
+  %fusion = f32[4,2]{1,0} fusion(%a, %b), calls=%fused, metadata={op_name="jit(step)/jvp(M)/layer_0/dot_general"}
+  %erf = f32[4,2]{1,0} erf(%fusion), metadata={op_name="jit(step)/transpose(jvp(M))/layer_0/erf"}
+  ROOT %tuple = (f32[4,2]{1,0}, f32[4,2]{1,0}) tuple(%fusion, %erf)
+}
+"""
+
+
+def test_an_operation_is_known_by_its_scope_and_by_the_products_that_it_holds() -> None:
+    made = read_program(MODULE)
+    assert made["fusion"] == Operation("products of affine maps", "forward", 2.0 * 4 * 2 * 3)
+    assert made["erf"] == Operation("GELU, dropout, residuals", "backward", 0.0)
+    assert made["tuple"] == Operation(OTHER, "", 0.0)
 
 
 def test_the_peers_run_without_what_the_command_set_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
