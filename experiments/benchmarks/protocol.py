@@ -52,6 +52,15 @@ def peak_memory() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+def fastest(run: Callable[[], Any], seconds: float) -> float:
+    """Seconds of the fastest of the runs that begin within so many."""
+    best, began = float("inf"), time.perf_counter()
+    while (start := time.perf_counter()) - began < seconds:
+        run()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
 def memory_rate(size: int = 1 << 26, turns: int = 5) -> float:
     """GB/s of reading and writing memory, as NumPy copies."""
     one, other = np.ones(size, np.float32), np.zeros(size, np.float32)
