@@ -40,7 +40,7 @@ class PredictOptions:
     bad_rows: Literal["refuse", "mark"] = "refuse"
     """A row that is no pair (an empty text, bytes that are not UTF-8, a NUL, a ragged line): refuse ends there with
     nothing written to --output; mark writes {"line": ..., "error": ...} in its place and goes on."""
-    batch_size: int = 128
+    batch_size: int = 64
     texts: bool = True
     """Repeat the texts in the output."""
     progress: bool = True
