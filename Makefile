@@ -19,7 +19,7 @@ help:
 	@echo "make test        set up, run the tests"
 	@echo "make test-tpu    set up .venv-tpu with libtpu, run the tests that compile for a TPU (none is needed)"
 	@echo "make check       lint, types and tests: what CI runs"
-	@echo "make bench       set up with the torch tools, time pairjax beside them (about 40 minutes), into runs/bench"
+	@echo "make bench       set up with the torch tools, time pairjax beside them (an hour or two), into runs/bench"
 	@echo "make lock        resolve the dependencies anew (needs uv)"
 	@echo "make licences    write LICENCES.md: the licence of every locked dependency"
 
