@@ -29,13 +29,7 @@ if TYPE_CHECKING:
     )
     from pairjax.base.errors import UserError
     from pairjax.base.optim_config import AverageConfig, LoraConfig
-    from pairjax.base.pretrain_config import (
-        CorpusConfig,
-        PretrainConfig,
-        PretrainEvalConfig,
-        PretrainLossConfig,
-        PretrainModelConfig,
-    )
+    from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig, PretrainEvalConfig, PretrainModelConfig
     from pairjax.training.finetune import train
     from pairjax.training.predict import PairClassifier, load
     from pairjax.training.pretrain import pretrain
@@ -55,13 +49,7 @@ _CONFIGS = [
     "RunConfig",
     "TrainConfig",
 ]
-_PRETRAIN_CONFIGS = [
-    "CorpusConfig",
-    "PretrainConfig",
-    "PretrainEvalConfig",
-    "PretrainLossConfig",
-    "PretrainModelConfig",
-]
+_PRETRAIN_CONFIGS = ["CorpusConfig", "PretrainConfig", "PretrainEvalConfig", "PretrainModelConfig"]
 _HOMES = {
     **dict.fromkeys(_CONFIGS, "pairjax.base.config"),
     **dict.fromkeys(["AverageConfig", "LoraConfig"], "pairjax.base.optim_config"),
@@ -91,7 +79,6 @@ __all__ = [
     "PairClassifier",
     "PretrainConfig",
     "PretrainEvalConfig",
-    "PretrainLossConfig",
     "PretrainModelConfig",
     "RunConfig",
     "TrainConfig",

@@ -161,12 +161,11 @@ def masked_cross_entropy(
     return jax.nn.logsumexp(wide, axis=-1) - jnp.sum(jnp.where(hit, wide, 0.0), axis=-1)
 
 
-def make_pretraining_loss(*, order: bool, order_weight: float = 1.0) -> tuple[LossFn, tuple[str, ...]]:
+def make_pretraining_loss(*, order: bool) -> tuple[LossFn, tuple[str, ...]]:
     """Mean over the masked tokens, plus mean over the segment pairs, as transformers' `BertForPreTraining`.
 
     Args:
         order: Whether the segments' labels are learnt too.
-        order_weight: Scales the gradient of their term and not its value, so that losses compare across weights.
 
     Returns:
         The loss, of one term or two, and the terms' names. Sums are of tokens for the first and of pairs for the
@@ -182,10 +181,7 @@ def make_pretraining_loss(*, order: bool, order_weight: float = 1.0) -> tuple[Lo
         if order:
             weight = jnp.asarray(batch.weight, jnp.float32)
             each = cross_entropy(logits.order, jnp.asarray(batch.label))
-            total = jnp.sum(each * weight)
-            if order_weight != 1.0:
-                total = order_weight * total - jax.lax.stop_gradient((order_weight - 1.0) * total)
-            sums.append(total)
+            sums.append(jnp.sum(each * weight))
             weights.append(jnp.sum(weight))
         return jnp.stack(sums), jnp.stack(weights)
 

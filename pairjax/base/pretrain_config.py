@@ -4,7 +4,6 @@ Imports no JAX.
 """
 
 from dataclasses import dataclass, field
-from math import inf
 from typing import Literal
 
 from pairjax.base.config import DropoutConfig, MeshConfig, OptimConfig, RunConfig, TrainConfig
@@ -123,24 +122,6 @@ class PretrainModelConfig:
 
 
 @dataclass(frozen=True)
-class PretrainLossConfig:
-    """How the two losses are added."""
-
-    order: float = 1.0
-    """Weight of the gradient of the segments' loss (nsp, sop) beside the masked tokens' 1; BERT adds the two as they
-    are. Reported losses are unweighted."""
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.order < inf:
-            raise UserError(
-                "--loss.order is out of range",
-                got=self.order,
-                expected="a number above 0",
-                mend="to learn masked tokens alone: --data.objective none",
-            )
-
-
-@dataclass(frozen=True)
 class PretrainEvalConfig:
     """What is measured on held-out text."""
 
@@ -178,7 +159,6 @@ class PretrainConfig:
 
     data: CorpusConfig = field(default_factory=CorpusConfig)
     model: PretrainModelConfig = field(default_factory=PretrainModelConfig)
-    loss: PretrainLossConfig = field(default_factory=PretrainLossConfig)
     optim: OptimConfig = field(default_factory=_optim)
     train: TrainConfig = field(default_factory=_train)
     evaluation: PretrainEvalConfig = field(default_factory=PretrainEvalConfig)

@@ -201,7 +201,7 @@ def plan_pretraining(config: PretrainConfig, *, length: int | None = None) -> Pl
         chosen=chosen,
         heads=encoder_heads(spec),
         apply=fns.apply,
-        loss=make_pretraining_loss(order=order, order_weight=config.loss.order)[0],
+        loss=make_pretraining_loss(order=order)[0],
         optim=config.optim,
         hypers=pretrain_setup.hypers_of(config),
         dtype=config.model.dtype,

@@ -61,7 +61,7 @@ def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> 
     maker, size = prepared.makers["train"], config.train.batch_size
     per_epoch = max(1, -(-len(maker.sampler) // size))
     steps = config.train.max_steps or config.train.epochs * per_epoch
-    loss, terms = make_pretraining_loss(order=order, order_weight=config.loss.order)
+    loss, terms = make_pretraining_loss(order=order)
     programs = build_programs(
         prepared.params,
         trainable(config, prepared.params, pooler_kept=prepared.pooler_kept),

@@ -1,7 +1,6 @@
 """The pretraining model against torch's `BertForPreTraining`: golden tensors, and its folders both ways."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -87,29 +86,6 @@ def test_gradients_equal_torch() -> None:
         # A key's bias has no gradient but for rounding, so there is no norm of its own to compare with.
         scale = norm if path.endswith("key/bias") else np.linalg.norm(expected)
         assert np.linalg.norm(got - expected) <= 1e-4 * scale, path
-
-
-def test_a_weight_scales_the_gradient_of_the_segments_and_leaves_the_losses_as_they_are() -> None:
-    params, batch, _ = golden()
-
-    def means(params: dict, weight: float) -> jax.Array:
-        sums, weights = make_pretraining_loss(order=True, order_weight=weight)[0](FNS.apply(params, batch), batch)
-        return sums / weights
-
-    @jax.jit
-    def values_and_gradients(params: dict) -> tuple:
-        plain, weighted = (partial(means, weight=weight) for weight in (1.0, 4.0))
-        return plain(params), weighted(params), jax.jacrev(plain)(params), jax.jacrev(weighted)(params)
-
-    value, weighted_value, gradient, weighted_gradient = values_and_gradients(params)
-    np.testing.assert_allclose(weighted_value, value, rtol=1e-6)
-    factors = np.array([1.0, 4.0], np.float32)
-
-    def scaled(plain: np.ndarray, weighted: np.ndarray) -> None:
-        expected = np.asarray(plain) * factors.reshape(2, *[1] * (np.ndim(plain) - 1))
-        np.testing.assert_allclose(weighted, expected, rtol=1e-4, atol=1e-6)
-
-    jax.tree.map(scaled, gradient, weighted_gradient)
 
 
 def test_an_unused_place_changes_neither_loss_nor_gradient() -> None:

@@ -284,7 +284,6 @@ def test_intervals_resample_documents_and_not_examples() -> None:
         (["--data.tokenizer-kind", "bpe", "--data.vocabulary", "200"], ["--data.vocabulary", "bpe", "261"]),
         (["--mesh.data", "3"], ["does not divide the devices"]),
         (["--data.max-length", "600", "--model.encoder", "FOLDER/larger"], ["600"]),
-        (["--loss.order", "0"], ["--loss.order", "got 0.0", "--data.objective none"]),
         (["--train.metric", "accuracy"], ["--train.metric accuracy", "mlm_loss"]),
         (["experiments/sick_cross.py"], ["pairjax train"]),
     ],
