@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from pairjax.base.errors import UserError
     from pairjax.base.optim_config import AverageConfig, LoraConfig
     from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig, PretrainEvalConfig, PretrainModelConfig
-    from pairjax.training.finetune import train
-    from pairjax.training.predict import PairClassifier, load
-    from pairjax.training.pretrain import pretrain
+    from pairjax.finetune.train import train
+    from pairjax.inference.classifier import PairClassifier, load
+    from pairjax.pretrain.train import pretrain
 
 _CONFIGS = [
     "CombineConfig",
@@ -55,10 +55,10 @@ _HOMES = {
     **dict.fromkeys(["AverageConfig", "LoraConfig"], "pairjax.base.optim_config"),
     **dict.fromkeys(_PRETRAIN_CONFIGS, "pairjax.base.pretrain_config"),
     "UserError": "pairjax.base.errors",
-    "train": "pairjax.training.finetune",
-    "pretrain": "pairjax.training.pretrain",
-    "load": "pairjax.training.predict",
-    "PairClassifier": "pairjax.training.predict",
+    "train": "pairjax.finetune.train",
+    "pretrain": "pairjax.pretrain.train",
+    "load": "pairjax.inference.classifier",
+    "PairClassifier": "pairjax.inference.classifier",
 }
 
 __all__ = [

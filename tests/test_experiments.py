@@ -6,17 +6,17 @@ import jax
 import numpy as np
 import pytest
 
-from pairjax.base.losses import make_loss, make_pretraining_loss
 from pairjax.base.params import split
 from pairjax.base.types import Batch, EncoderSpec, TaskSpec
 from pairjax.cli.options import load_experiment
+from pairjax.finetune.prepare import hypers_of
 from pairjax.models.build import build_pair_model
 from pairjax.models.pretraining import build_pretraining_model
+from pairjax.pretrain.prepare import hypers_of as pretraining_hypers
+from pairjax.step.losses import make_loss, make_pretraining_loss
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, trainable_paths
 from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
-from pairjax.training.pretrain_setup import hypers_of as pretraining_hypers
-from pairjax.training.setup import hypers_of
 
 ALL = sorted((Path(__file__).resolve().parents[1] / "experiments").glob("*.py"))
 PRETRAINING = [path for path in ALL if path.stem.startswith("pretrain")]

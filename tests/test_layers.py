@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pairjax"
-LAYERS = ("base", "data", "weights", "models", "step", "training", "plan", "report", "cli")
+LAYERS = (
+    *("base", "storage", "evaluation", "data", "weights", "models", "step", "run", "report", "inference"),
+    *("population", "finetune", "pretrain", "plan", "sweep", "studies", "cli"),
+)
 """From the bottom up: each imports itself and those before it."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -91,7 +94,7 @@ def test_each_layer_imports_only_itself_and_those_below(path: Path) -> None:
         name for name in imports_of("pairjax", path) if layer_of(name) is not None and layer_of(name) not in allowed
     ]
     assert not wrong
-    # The package's own front stands on training/, so only the command line may use it.
+    # The package's own front stands on finetune/, so only the command line may use it.
     assert "pairjax" not in imports(path) or layer == "cli"
 
 
@@ -120,7 +123,7 @@ def test_the_base_of_the_command_line_imports_no_heavy_package(name: str) -> Non
 
 @pytest.mark.parametrize(
     ("dotted", "home"),
-    [("orbax", "pairjax.training.checkpoint"), ("jax.distributed", "pairjax.training.distributed")],
+    [("orbax", "pairjax.run.checkpoint"), ("jax.distributed", "pairjax.run.distributed")],
 )
 def test_a_library_with_one_owner_is_used_nowhere_else(dotted: str, home: str) -> None:
     assert {name for path, name in zip(MODULES, NAMES, strict=True) if reads(path, dotted)} <= {home}

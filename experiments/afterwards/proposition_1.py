@@ -16,9 +16,18 @@ Shown, in points, with the better of u - v and u * v by dev as in the claim:
 Holm over all of them. It decides nothing: what is found is for another study to state beforehand and to test.
 """
 
-from pairjax.training.cells import class_f1
-from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
-from pairjax.training.combiners import COMBINERS, DIFFERENCE, LIKENESS, PRODUCT, Board, all_cells, run_board, score_cell
+from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
+from pairjax.studies.combiners.board import (
+    COMBINERS,
+    DIFFERENCE,
+    LIKENESS,
+    PRODUCT,
+    Board,
+    all_cells,
+    run_board,
+    score_cell,
+)
+from pairjax.studies.combiners.cells import class_f1
 
 POINT = 1.0
 ABSOLUTE = ("|u-v|",)

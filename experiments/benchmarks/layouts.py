@@ -23,8 +23,8 @@ from summary import spread
 
 from pairjax.data.layout import choose_layout, padding_share, plan_epoch
 from pairjax.data.pipeline import make_batch
-from pairjax.training.setup import prepare
-from pairjax.training.trainer import build_trainer
+from pairjax.finetune.job import build_trainer
+from pairjax.finetune.prepare import prepare
 
 SETS = (("mrpc", "cross"), ("sick", "cross"), ("sick", "bi"))
 LAYOUTS: dict[str, dict[str, Any]] = {

@@ -23,7 +23,6 @@ from flops import Cost
 from ours_case import matrix_rate
 
 from pairjax.base.config import CombineConfig, InteractConfig, LossConfig, ModelConfig, OptimConfig
-from pairjax.base.losses import make_loss
 from pairjax.base.types import Batch, EncoderSpec, Hypers, Rates, TaskSpec
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.layout import Layout, plan_epoch
@@ -33,6 +32,7 @@ from pairjax.models.build import build_pair_model, initial_params
 from pairjax.models.encoder import Embeddings, attention_mask
 from pairjax.models.layers import LayerNorm, TransformerLayer, activate
 from pairjax.models.pretraining import MaskedTokenHead
+from pairjax.step.losses import make_loss
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers
 from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step

@@ -17,8 +17,8 @@ from rich.console import Console
 import pairjax
 from pairjax.data.layout import plan_epoch, steps_per_epoch
 from pairjax.data.pipeline import train_batches
-from pairjax.training.setup import encode_split, prepare
-from pairjax.training.trainer import build_trainer
+from pairjax.finetune.job import build_trainer
+from pairjax.finetune.prepare import encode_split, prepare
 
 
 class Step(Case):

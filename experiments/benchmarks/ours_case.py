@@ -17,9 +17,9 @@ from pairjax.base.config import Config, DataConfig, EvalConfig, RunConfig, Train
 from pairjax.base.types import Params
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.pipeline import make_batch
-from pairjax.training.predict import PairClassifier
-from pairjax.training.setup import Prepared, prepare, use_compilation_cache
-from pairjax.training.trainer import build_trainer
+from pairjax.finetune.job import build_trainer
+from pairjax.finetune.prepare import Prepared, prepare, use_compilation_cache
+from pairjax.inference.classifier import PairClassifier
 
 CHECKED = 10
 """Steps without dropout, in file order, in which both sides' losses are compared."""

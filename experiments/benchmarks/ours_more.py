@@ -16,10 +16,10 @@ from workload_more import HEADS, head_runs
 from pairjax.base.config import Config, DataConfig, ModelConfig
 from pairjax.data.encode import encode_pairs, load_tokenizer
 from pairjax.data.pipeline import make_batch
+from pairjax.finetune.job import build_trainer
+from pairjax.finetune.prepare import prepare, use_compilation_cache
 from pairjax.models.build import build_pair_model
-from pairjax.training.population import Program, Trained, train_population
-from pairjax.training.setup import prepare, use_compilation_cache
-from pairjax.training.trainer import build_trainer
+from pairjax.population.engine import Program, Trained, train_population
 from pairjax.weights import load_encoder, read_encoder_spec
 
 

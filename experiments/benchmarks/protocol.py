@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-MARK = "@@ "
+MARK = " "
 """Begins a line of the protocol; whatever else a library prints is not one."""
 
 

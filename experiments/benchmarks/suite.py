@@ -224,7 +224,7 @@ def run(settings: Settings, say: Any = print) -> dict[str, Any]:
         raise UserError("no such case", got=", ".join(unknown), expected=f"some of {', '.join(NAMES)}")
     need_peer = any(name not in ALONE for name in settings.cases)
     versions = check_peers(settings.peer_python) if need_peer else {}
-    from pairjax.training.provenance import provenance
+    from pairjax.storage.provenance import provenance
 
     origin = provenance(device_kind="cpu", device_count=1)
     about = {

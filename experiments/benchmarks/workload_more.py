@@ -12,10 +12,10 @@ from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig, PretrainE
 from pairjax.base.types import Hypers, Rates
 from pairjax.data.masking import train_rows
 from pairjax.data.sources import load_pairs
-from pairjax.training.features import cached_features
-from pairjax.training.heads import HeadTask, head_program, head_task, make_runs
-from pairjax.training.population import Program, Runs, make_hypers
-from pairjax.training.pretrain_setup import prepare_pretraining
+from pairjax.population.engine import Program, Runs, make_hypers
+from pairjax.population.features import cached_features
+from pairjax.population.pooled import HeadTask, head_program, head_task, make_runs
+from pairjax.pretrain.prepare import prepare_pretraining
 from pairjax.weights import save_pretraining
 
 PRETRAINING, HEADS = "pretraining", "heads"

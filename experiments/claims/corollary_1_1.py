@@ -50,12 +50,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from pairjax.base.config import DataConfig
-from pairjax.base.stats import Sampled, mean_of_sampled
 from pairjax.base.types import PairData
 from pairjax.data.sources import load_pairs
-from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome, data_folder, real_pairs
-from pairjax.training.generality import cut, make_probe_look, probe_difference, probe_kept, probe_score, probes_key
-from pairjax.training.small_data import (
+from pairjax.evaluation.intervals import Sampled, mean_of_sampled
+from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome, data_folder, real_pairs
+from pairjax.studies.small_data.arms import (
     READINGS,
     Arm,
     Measured,
@@ -69,6 +68,14 @@ from pairjax.training.small_data import (
     run_frozen,
     run_tuned,
     told,
+)
+from pairjax.studies.small_data.probes import (
+    cut,
+    make_probe_look,
+    probe_difference,
+    probe_kept,
+    probe_score,
+    probes_key,
 )
 
 TUNED: tuple[Arm, ...] = ("low", "full", "gradual")

@@ -48,11 +48,11 @@ import itertools
 import numpy as np
 
 from pairjax.base.config import DataConfig
-from pairjax.base.stats import Sampled
 from pairjax.base.types import PairData
 from pairjax.data.sources import load_pairs
-from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome, data_folder, real_pairs
-from pairjax.training.small_data import (
+from pairjax.evaluation.intervals import Sampled
+from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome, data_folder, real_pairs
+from pairjax.studies.small_data.arms import (
     READINGS,
     Arm,
     Measured,

@@ -63,13 +63,13 @@ elsewhere: D1 above zero; N1 and R1 within the noise of a few dozen test documen
 
 from dataclasses import replace
 
-from pairjax.base.stats import Sampled, mean_of_sampled
-from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
-from pairjax.training.transfer import run_transfer
-from pairjax.training.transfer_board import Board
-from pairjax.training.transfer_design import MLM, NSP, SIX, THREE, TransferDesign
-from pairjax.training.transfer_tasks import Variant
-from pairjax.training.tuning import TuneConfig
+from pairjax.evaluation.intervals import Sampled, mean_of_sampled
+from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
+from pairjax.studies.transfer.board import Board
+from pairjax.studies.transfer.design import MLM, NSP, SIX, THREE, TransferDesign
+from pairjax.studies.transfer.run import run_transfer
+from pairjax.studies.transfer.targets import Variant
+from pairjax.studies.transfer.tuner import TuneConfig
 
 FULL = TransferDesign(
     SIX,

@@ -54,11 +54,11 @@ Expected, said beforehand: A2 large, A1 near nothing: that is, what helps is a s
 
 import numpy as np
 
-from pairjax.base.stats import Sampled, mean_of_sampled
-from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
-from pairjax.training.interactions import COMPLEX, Search, run_search
-from pairjax.training.nested import TOKEN_KINDS, Setting, choose, out_of_fold
-from pairjax.training.relations import Slice
+from pairjax.evaluation.intervals import Sampled, mean_of_sampled
+from pairjax.studies.attention.board import COMPLEX, Search, run_search
+from pairjax.studies.attention.nested_cv import TOKEN_KINDS, Setting, choose, out_of_fold
+from pairjax.studies.attention.relations import Slice
+from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
 
 SMALLEST = 2.0
 

@@ -35,10 +35,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pairjax.base.stats import Sampled, mean_of_sampled
-from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
-from pairjax.training.interactions import COMPLEX, MIDDLE, Search, run_search
-from pairjax.training.nested import TOKEN_KINDS, Setting, SettingResult, choose, out_of_fold
+from pairjax.evaluation.intervals import Sampled, mean_of_sampled
+from pairjax.studies.attention.board import COMPLEX, MIDDLE, Search, run_search
+from pairjax.studies.attention.nested_cv import TOKEN_KINDS, Setting, SettingResult, choose, out_of_fold
+from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
 
 SMALLEST = 1.0
 KINDS = ("self", "joint", "cross", "vectors", "gate")

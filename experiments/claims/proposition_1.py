@@ -38,9 +38,9 @@ relations it should do badly there; if the claim holds for the linear head, then
 Not part of this verdict: the same with the BERT of the pretraining experiments, and fine-tuned encoders.
 """
 
-from pairjax.training.cells import class_f1
-from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
-from pairjax.training.combiners import DIFFERENCE, LIKENESS, PRODUCT, all_cells, run_board
+from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
+from pairjax.studies.combiners.board import DIFFERENCE, LIKENESS, PRODUCT, all_cells, run_board
+from pairjax.studies.combiners.cells import class_f1
 
 SMALLEST = 1.0
 

@@ -33,10 +33,9 @@ from functools import partial
 import numpy as np
 from scipy.stats import rankdata
 
-from pairjax.base.stats import Sampled, combine
-from pairjax.training.cells import Cell
-from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
-from pairjax.training.combiners import (
+from pairjax.evaluation.intervals import Sampled, combine
+from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
+from pairjax.studies.combiners.board import (
     COMBINATION,
     COMBINERS,
     CONCATENATION,
@@ -47,6 +46,7 @@ from pairjax.training.combiners import (
     over_test,
     run_board,
 )
+from pairjax.studies.combiners.cells import Cell
 
 SMALLEST = 1.0
 NOISE = 0.2

@@ -21,13 +21,13 @@ import numpy as np
 
 from pairjax import CombineConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, TrainConfig
 from pairjax.base.config import Feature
-from pairjax.base.metrics import Statistic, once
-from pairjax.base.stats import Sampled, mean_of_sampled
-from pairjax.training.cells import Cell, main_metric
-from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome, data_folder
-from pairjax.training.combiners import CONCATENATION, Board, all_cells, paired_difference, run_board, score_cell
-from pairjax.training.predict import load
-from pairjax.training.units import Look, run_unit
+from pairjax.evaluation.intervals import Sampled, mean_of_sampled
+from pairjax.evaluation.metrics import Statistic, once
+from pairjax.inference.classifier import load
+from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome, data_folder
+from pairjax.studies.combiners.board import CONCATENATION, Board, all_cells, paired_difference, run_board, score_cell
+from pairjax.studies.combiners.cells import Cell, main_metric
+from pairjax.studies.kept_runs import Look, run_unit
 
 TASKS, QUICK_TASKS = ("sick", "mrpc", "stsb"), ("coherence",)
 LEADERS, SEEDS_OF_CELLS, POINT = 3, 20, 1.0

@@ -10,11 +10,11 @@ shared where the design is the same.
 
 from dataclasses import replace
 
-from pairjax.base.stats import mean_of_sampled
-from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome
-from pairjax.training.transfer import run_transfer
-from pairjax.training.transfer_design import MLM, NSP, NSP_FRESH, SIX, SOP, SOP_FRESH, START, THREE, TransferDesign
-from pairjax.training.tuning import TuneConfig
+from pairjax.evaluation.intervals import mean_of_sampled
+from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
+from pairjax.studies.transfer.design import MLM, NSP, NSP_FRESH, SIX, SOP, SOP_FRESH, START, THREE, TransferDesign
+from pairjax.studies.transfer.run import run_transfer
+from pairjax.studies.transfer.tuner import TuneConfig
 
 ALL = (START, MLM, NSP, NSP_FRESH, SOP, SOP_FRESH)
 FULL = TransferDesign(SIX, TuneConfig(steps=150), arms=ALL, rows=1200, dev=250, test=2000)

@@ -47,7 +47,9 @@ def main(args: Sequence[str]) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from pairjax.training.claims import (
+    from pairjax.evaluation.tables import table_console
+    from pairjax.finetune.prepare import use_compilation_cache
+    from pairjax.studies.claim import (
         BudgetSpentError,
         Claim,
         ClaimRun,
@@ -56,8 +58,6 @@ def main(args: Sequence[str]) -> int:
         verdict_row,
         write_outcome,
     )
-    from pairjax.training.present import table_console
-    from pairjax.training.setup import use_compilation_cache
 
     claim = module.claim
     if not isinstance(claim, Claim):

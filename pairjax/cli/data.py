@@ -55,8 +55,8 @@ def _inspect(args: Sequence[str]) -> int:
     data = load_pairs(options.data)
     print_summary(inspect_pairs(data), console, rows=options.rows, seed=options.data.seed)
     if options.baselines:
-        from pairjax.training.present import baselines_table
-        from pairjax.training.probes import lexical_baselines
+        from pairjax.evaluation.baselines import lexical_baselines
+        from pairjax.evaluation.tables import baselines_table
 
         console.print(baselines_table(lexical_baselines(data), split="dev"))
     return 0
@@ -69,7 +69,7 @@ def _corpus(args: Sequence[str]) -> int:
 
     from pairjax.data.corpus_report import print_report
     from pairjax.data.masking import RowMaker
-    from pairjax.training.pretrain_setup import (
+    from pairjax.pretrain.prepare import (
         build_corpora,
         build_makers,
         corpus_sources,

@@ -32,12 +32,12 @@ def main(args: Sequence[str]) -> int:
     from rich.console import Console
 
     from pairjax.data.sources import load_for_task
-    from pairjax.training.artifact import find_artifact
-    from pairjax.training.files import write_json
-    from pairjax.training.finish import evaluate_splits
-    from pairjax.training.predict import load
-    from pairjax.training.present import print_results
-    from pairjax.training.setup import use_compilation_cache
+    from pairjax.evaluation.tables import print_results
+    from pairjax.finetune.finish import evaluate_splits
+    from pairjax.finetune.prepare import use_compilation_cache
+    from pairjax.inference.classifier import load
+    from pairjax.inference.model_folder import find_artifact
+    from pairjax.storage.files import write_json
 
     find_artifact(options.model)
     if options.output is not None and not Path(options.output).parent.is_dir():

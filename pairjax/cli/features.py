@@ -32,8 +32,8 @@ def main(args: Sequence[str]) -> int:
 
     from pairjax.data.sources import load_pairs
     from pairjax.data.texts import distinct_texts
-    from pairjax.training.features import cached_features
-    from pairjax.training.setup import use_compilation_cache
+    from pairjax.finetune.prepare import use_compilation_cache
+    from pairjax.population.features import cached_features
 
     console = Console(stderr=True)
     data = load_pairs(options.data)

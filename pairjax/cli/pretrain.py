@@ -25,9 +25,9 @@ def main(args: Sequence[str]) -> int:
             )
     config = parse(PretrainConfig, rest, default=default, prog="pairjax pretrain", description=description)
 
-    from pairjax.training.distributed import initialize
-    from pairjax.training.liveness import watched
-    from pairjax.training.pretrain import pretrain
+    from pairjax.pretrain.train import pretrain
+    from pairjax.run.distributed import initialize
+    from pairjax.run.liveness import watched
 
     initialize()
     with watched():

@@ -17,7 +17,7 @@ from pairjax.cli.space import Dimension, drawn_points, every_point, read_space, 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pairjax.training.sweep import SweepDesign, SweepResult
+    from pairjax.sweep.sweep import SweepDesign, SweepResult
 
 DESCRIPTION = """Search fields of a config: pairjax sweep [experiments/X.py] --grid FIELD=V,V ... [options].
 
@@ -112,11 +112,11 @@ def main(args: Sequence[str]) -> int:
     folder = Path(options.dir or f"runs/sweep_{name}")
     _check_folder(folder)
 
-    from pairjax.training.present import table_console
-    from pairjax.training.setup import use_compilation_cache
-    from pairjax.training.sweep import Sweep, SweepDesign, without_choice
-    from pairjax.training.sweep_runs import StoppedError
-    from pairjax.training.trials import Trial
+    from pairjax.evaluation.tables import table_console
+    from pairjax.finetune.prepare import use_compilation_cache
+    from pairjax.sweep.single import StoppedError
+    from pairjax.sweep.sweep import Sweep, SweepDesign, without_choice
+    from pairjax.sweep.trials import Trial
 
     console = table_console()
 
@@ -154,8 +154,8 @@ def main(args: Sequence[str]) -> int:
 
 def _begun(folder: Path, command: str, design: "SweepDesign") -> IO[str]:
     """Make and mark the folder; the open file holds its lock."""
-    from pairjax.training.files import storage_error, write_json
-    from pairjax.training.rundir import take_lock
+    from pairjax.run.folder import take_lock
+    from pairjax.storage.files import storage_error, write_json
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -178,10 +178,10 @@ def _finish(
     import jax
     from rich.text import Text
 
-    from pairjax.report.sweep import BEST, MARGINALS, TABLE, format_spread, in_words, write_sweep
-    from pairjax.training.present import plain_table
-    from pairjax.training.provenance import provenance
-    from pairjax.training.sweep import shown
+    from pairjax.evaluation.tables import plain_table
+    from pairjax.storage.provenance import provenance
+    from pairjax.sweep.results import BEST, MARGINALS, TABLE, format_spread, in_words, write_sweep
+    from pairjax.sweep.sweep import shown
 
     origin = provenance(device_kind=jax.devices()[0].device_kind, device_count=jax.device_count())
     write_sweep(result, design, folder, experiment=experiment, command=command, provenance=origin)

@@ -21,9 +21,9 @@ def main(args: Sequence[str]) -> int:
     default = dataclasses.replace(default, data=without_source(default.data, rest))
     config = parse(Config, rest, default=default, prog="pairjax train", description=description)
 
-    from pairjax.training.distributed import initialize
-    from pairjax.training.finetune import train
-    from pairjax.training.liveness import watched
+    from pairjax.finetune.train import train
+    from pairjax.run.distributed import initialize
+    from pairjax.run.liveness import watched
 
     initialize()
     with watched():

@@ -1,6 +1,6 @@
 """The training step of an experiment as shapes: what `pairjax plan` reads and compiles. No weights, no arrays.
 
-The step is the one that training runs (`pairjax.training.session.build_update`), on the shapes of its arguments.
+The step is the one that training runs (`pairjax.run.session.build_update`), on the shapes of its arguments.
 """
 
 from collections.abc import Mapping
@@ -14,22 +14,23 @@ import numpy as np
 
 from pairjax.base.config import Config, OptimConfig
 from pairjax.base.errors import UserError
-from pairjax.base.losses import make_loss, make_pretraining_loss
 from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.types import Batch, EncoderSpec, Hypers, Params, TaskSpec
 from pairjax.data.encode import load_tokenizer
 from pairjax.data.layout import choose_layout, plan_epoch
 from pairjax.data.sources import load_pairs
+from pairjax.finetune import prepare as setup
 from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.models.encoder import encoder_heads
 from pairjax.models.pretraining import build_pretraining_model
+from pairjax.pretrain import prepare as pretrain_setup
+from pairjax.run.session import Update, build_update
 from pairjax.step.adapt import add_lora, with_lora
+from pairjax.step.losses import make_loss, make_pretraining_loss
 from pairjax.step.optim import trainable_paths
 from pairjax.step.sharding import batch_sharding, place_params, shardings
 from pairjax.step.state import init_state
 from pairjax.step.step import Apply, Loss, two_passes
-from pairjax.training import pretrain_setup, setup
-from pairjax.training.session import Update, build_update
 from pairjax.weights import read_encoder_spec, resolve_encoder
 
 STEPS = 1000

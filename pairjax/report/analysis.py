@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int, Num
 from scipy.stats import binomtest
 
-from pairjax.base import metrics
-from pairjax.base.inference import holm, mcnemar, paired_permutation
-from pairjax.base.stats import Interval, bootstrap_difference, bootstrap_intervals
 from pairjax.base.types import Pairs, TaskSpec
+from pairjax.evaluation import metrics
+from pairjax.evaluation.baselines import length_features, overlap_features
+from pairjax.evaluation.intervals import Interval, bootstrap_difference, bootstrap_intervals
+from pairjax.evaluation.significance import holm, mcnemar, paired_permutation
 from pairjax.report.folder import Predictions, Run, probability_of
-from pairjax.training.probes import length_features, overlap_features
 
 RESAMPLES = 1000
 SMALLEST_SLICE = 10

@@ -31,7 +31,7 @@ from pairjax.report.draw import (
 )
 from pairjax.report.folder import ClaimFolder, Run
 from pairjax.report.language import Language
-from pairjax.training.files import write_text
+from pairjax.storage.files import write_text
 
 DARK = {"ink": "#e6edf3", "soft": "#9da7b3", "line": "#3d444d", "paper": "#0d1117"} | {
     f"c{number}": colour for number, colour in enumerate(DARK_SERIES, 1)

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float64, Num
 
 from pairjax.base.errors import UserError
-from pairjax.base.metrics import probabilities
 from pairjax.base.types import TaskSpec
+from pairjax.evaluation.metrics import probabilities
 
 FLOOR = 5e-7
 """Probabilities are written with six digits: less than half a unit of the last is read as this."""

@@ -17,7 +17,7 @@ from pairjax.report.folder import ClaimFolder, Run
 from pairjax.report.language import Language
 from pairjax.report.pairs import pair_section
 from pairjax.report.pretraining import pretraining_curves, pretraining_section
-from pairjax.training.files import write_text
+from pairjax.storage.files import write_text
 
 
 def named_apart(found: Sequence[Run | ClaimFolder]) -> list[Run | ClaimFolder]:

@@ -1,6 +1,6 @@
 """Hugging Face folders and parameter trees, both ways."""
 
-from pairjax.weights.checkpoint import (
+from pairjax.weights.safetensors_folder import (
     UNTRAINED,
     LoadedEncoder,
     bert_config,

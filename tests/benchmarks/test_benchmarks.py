@@ -318,7 +318,7 @@ def test_the_peers_run_without_what_the_command_set_for_itself(monkeypatch: pyte
     "code",
     [
         f"sys.path.insert(0, {str(HOME)!r}); import ours; ours.worker('first_step')",
-        "import pairjax.training.finetune, pairjax.training.pretrain",
+        "import pairjax.finetune.train, pairjax.pretrain.train",
     ],
 )
 def test_training_begins_without_what_only_its_end_needs(code: str) -> None:

@@ -13,7 +13,7 @@ from pairjax.base.errors import UserError
 from pairjax.cli.main import main
 from pairjax.cli.options import load_experiment
 from pairjax.cli.space import drawn_points, every_point, read_space, set_fields
-from pairjax.training.rundir import take_lock
+from pairjax.run.folder import take_lock
 
 
 def test_values_are_typed_by_the_fields_own_annotations() -> None:

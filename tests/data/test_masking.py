@@ -13,7 +13,7 @@ from pairjax.data.encode import PairTokenizer
 from pairjax.data.masking import Masking, RowMaker, build_masking, ordered_rows, train_rows
 from pairjax.data.nsp import Stream, build_sampler
 from pairjax.data.train_tokenizer import trained_tokenizer
-from pairjax.training.held_out import unmasked
+from pairjax.pretrain.held_out import unmasked
 from tests.data.texts import index, tiny_tokenizer, write_documents
 
 

@@ -18,7 +18,7 @@ from pairjax.base.types import TaskSpec
 from pairjax.cli.main import main
 from pairjax.data.sources import load_for_task, load_pairs
 from pairjax.data.tfds import choose_splits, find_prepared, parse_name
-from pairjax.training.pretrain_setup import corpus_sources
+from pairjax.pretrain.prepare import corpus_sources
 
 tfds = pytest.importorskip("tensorflow_datasets")
 

@@ -10,10 +10,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from pairjax.base.errors import UserError
-from pairjax.base.losses import make_pretraining_loss
 from pairjax.base.params import flatten
 from pairjax.base.types import Batch, Rates
 from pairjax.models.pretraining import build_pretraining_model
+from pairjax.step.losses import make_pretraining_loss
 from pairjax.weights import bert_config, load_pretraining, read_encoder_spec, save_pretraining
 from pairjax.weights.names import encoder_tensors, masked_head_tensors, order_head_tensors, pooler_tensors
 

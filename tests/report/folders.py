@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from pairjax import Config, DataConfig, PretrainConfig
-from pairjax.base.stats import Sampled
 from pairjax.base.types import Pairs, TaskSpec
-from pairjax.training.artifact import Calibration
-from pairjax.training.claims import Claim, ClaimRun, Hypothesis, Outcome, verdict_row, write_outcome
-from pairjax.training.files import write_json, write_text
-from pairjax.training.finish import prediction_lines
-from pairjax.training.provenance import provenance
-from pairjax.training.scores import calibrate, class_report, score, scores_to_json
+from pairjax.evaluation.intervals import Sampled
+from pairjax.evaluation.scores import calibrate, class_report, score, scores_to_json
+from pairjax.finetune.finish import prediction_lines
+from pairjax.inference.model_folder import Calibration
+from pairjax.storage.files import write_json, write_text
+from pairjax.storage.provenance import provenance
+from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome, verdict_row, write_outcome
 
 CLASSES = ("contradiction", "entailment", "neutral")
 SCORE = {"value": 0.41, "low": 0.37, "high": 0.45}

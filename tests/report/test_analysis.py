@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pairjax.base.errors import UserError
-from pairjax.base.inference import holm, mcnemar
-from pairjax.base.metrics import calibration_gaps, ece, once, probabilities
 from pairjax.base.types import TaskSpec
+from pairjax.evaluation.metrics import calibration_gaps, ece, once, probabilities
+from pairjax.evaluation.significance import holm, mcnemar
 from pairjax.report.analysis import class_scores, compare, hardest, reliability, sharing_a_split, slices
 from pairjax.report.folder import ClaimFolder, Predictions, Run, read_curve, read_folder, read_predictions
 from tests.report.folders import CLASSES, drawn_outputs, texts, write_claim, write_pair_run, write_pretraining_run

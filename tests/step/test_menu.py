@@ -12,12 +12,12 @@ import pytest
 
 from pairjax.base.config import Config, DropoutConfig, LossConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
-from pairjax.base.losses import cross_entropy, make_loss, symmetric_divergence
 from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.params import flatten
 from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.types import Hypers, Params, TaskSpec
 from pairjax.step.average import make_average
+from pairjax.step.losses import cross_entropy, make_loss, symmetric_divergence
 from pairjax.step.optim import Optimizer, anchors, build_optimizer, decay_mask, make_schedule, rate_multipliers, turns
 from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step, two_passes

@@ -11,10 +11,10 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pairjax.base.config import CombineConfig, HeadConfig, InteractConfig, LossConfig, ModelConfig, OptimConfig
-from pairjax.base.losses import make_loss
 from pairjax.base.params import flatten, split
 from pairjax.base.types import Batch, EncoderSpec, Hypers, Params, Rates, TaskSpec
 from pairjax.models.build import build_pair_model, heads_by_path
+from pairjax.step.losses import make_loss
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, trainable_paths
 from pairjax.step.sharding import build_mesh, gather, param_specs, place, place_params, put_batch
 from pairjax.step.state import init_state, state_sharding

@@ -26,9 +26,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = ""
 
 import pairjax.cli.main
-import pairjax.training.finetune
-import pairjax.training.pretrain
-from pairjax.training.liveness import LOST
+import pairjax.finetune.train
+import pairjax.pretrain.train
+from pairjax.run.liveness import LOST
 from tests.tiny import write_tiny_encoder
 
 STEPS = 24

@@ -21,7 +21,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import numpy as np
 
-from pairjax.training.distributed import StopSignal
+from pairjax.run.distributed import StopSignal
 from tests.torture.runs import start, tiny_config
 
 EVAL_EVERY = 500

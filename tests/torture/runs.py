@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pairjax import Config, DataConfig, EvalConfig, ModelConfig, RunConfig, TrainConfig
-from pairjax.training.finetune import train
+from pairjax.finetune.train import train
 from tests.cli.conftest import write_pairs
 from tests.tiny import write_tiny_encoder
 

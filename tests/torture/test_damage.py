@@ -20,8 +20,8 @@ import pytest
 
 import pairjax
 from pairjax import Config, UserError
-from pairjax.training.digests import _seal
-from pairjax.training.distributed import StopSignal
+from pairjax.run.digest import _seal
+from pairjax.run.distributed import StopSignal
 from tests.torture.runs import outcome, start, tiny_config
 
 NEWEST, GOOD = "6", "4"
@@ -110,7 +110,7 @@ IN_CI = (
     "step and digest of another run",
     "digest of an older version",
 )
-"""Each of the rest takes as long, and their like are in tests/training/test_checkpoint.py."""
+"""Each of the rest takes as long, and their like are in tests/run/test_checkpoint.py."""
 
 Damage = Callable[[Path, Runs], object]
 """Of the `checkpoints` folder of a stopped run."""

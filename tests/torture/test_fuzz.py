@@ -27,7 +27,7 @@ from pairjax.base.types import EncoderSpec
 from pairjax.data.encode import load_tokenizer
 from pairjax.data.readers import BadRow
 from pairjax.data.sources import iter_pairs, iter_rows, load_pairs
-from pairjax.training.artifact import load_artifact
+from pairjax.inference.model_folder import load_artifact
 from pairjax.weights import load_encoder, read_encoder_spec
 from tests.tiny import write_tiny_encoder
 
@@ -298,8 +298,8 @@ def write_tiny_artifact(folder: Path, *, sharpness: float = 1.0) -> Path:
 
     from pairjax.base.config import ModelConfig
     from pairjax.base.types import TaskSpec
+    from pairjax.inference.model_folder import Calibration, save_artifact
     from pairjax.models.build import build_pair_model, initial_params
-    from pairjax.training.artifact import Calibration, save_artifact
 
     source = write_tiny_encoder(folder / "source", layers=1, hidden=8)
     spec = read_encoder_spec(source)

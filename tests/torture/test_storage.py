@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from pairjax import Config, UserError
-from pairjax.training import provenance
-from pairjax.training.checkpoint import Checkpointer
-from pairjax.training.distributed import StopSignal
+from pairjax.run.checkpoint import Checkpointer
+from pairjax.run.distributed import StopSignal
+from pairjax.storage import provenance
 from tests.torture.runs import options, outcome, start, tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,201 @@
+"""Baselines that read words and not meaning: what a score on a pair task must beat to show anything.
+
+Each is a linear model of scikit-learn, fitted on train: the majority class; lengths; the second text alone (a task
+whose B betrays the label is unfair); and overlap of words, with negations counted.
+"""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from scipy import sparse
+from scipy.stats import rankdata
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
+
+from pairjax.base.errors import UserError
+from pairjax.base.types import PairData, Pairs
+from pairjax.evaluation.metrics import once, points_of
+
+NEGATIONS = frozenset(
+    [
+        "no",
+        "not",
+        "none",
+        "never",
+        "nobody",
+        "nothing",
+        "neither",
+        "nor",
+        "without",
+        "n't",
+        "não",
+        "nenhum",
+        "nenhuma",
+        "nunca",
+        "ninguém",
+        "nada",
+        "nem",
+        "sem",
+    ]
+)
+WORD = re.compile(r"n't|\w+(?=n't)|\w+", re.UNICODE)
+RESAMPLES = 1000
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-cased words; n't is one of its own."""
+    return WORD.findall(text.lower().replace("’", "'"))
+
+
+def length_features(pairs: Pairs) -> Float[np.ndarray, "pairs features"]:
+    """Words and characters of A and of B, and their differences."""
+    counts = np.array(
+        [(len(words_of(a)), len(words_of(b)), len(a), len(b)) for a, b in zip(pairs.first, pairs.second, strict=True)],
+        dtype=np.float64,
+    ).reshape(len(pairs), 4)
+    return np.column_stack([counts, counts[:, 0] - counts[:, 1], counts[:, 2] - counts[:, 3]])
+
+
+def overlap_features(pairs: Pairs) -> Float[np.ndarray, "pairs features"]:
+    """Jaccard index, shares of A's words in B and of B's in A, lengths, and negations (each, difference, absolute)."""
+    rows = []
+    for one, two in zip(pairs.first, pairs.second, strict=True):
+        a, b = words_of(one), words_of(two)
+        first, second = set(a), set(b)
+        shared = len(first & second)
+        negated = sum(word in NEGATIONS for word in a), sum(word in NEGATIONS for word in b)
+        rows.append(
+            (
+                shared / max(1, len(first | second)),
+                shared / max(1, len(first)),
+                shared / max(1, len(second)),
+                len(a) - len(b),
+                len(b) / max(1, len(a)),
+                negated[0],
+                negated[1],
+                negated[0] - negated[1],
+                abs(negated[0] - negated[1]),
+            )
+        )
+    return np.array(rows, dtype=np.float64).reshape(len(pairs), 9)
+
+
+def _second_words(train: Pairs, scored: Pairs) -> tuple[sparse.spmatrix, sparse.spmatrix]:
+    vectoriser = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    return vectoriser.fit_transform(train.second), vectoriser.transform(scored.second)
+
+
+def _scaled(train: np.ndarray, scored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    scaler = StandardScaler().fit(train)
+    return scaler.transform(train), scaler.transform(scored)
+
+
+def wilson(right: int, total: int) -> dict[str, float]:
+    """A share with Wilson's 95 % interval."""
+    z, share = 1.959963984540054, right / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return {"value": share, "low": max(0.0, float(middle - half)), "high": min(1.0, float(middle + half))}
+
+
+def _spearman(
+    predicted: Shaped[np.ndarray, " pairs"], label: Shaped[np.ndarray, " pairs"], seed: int
+) -> dict[str, float]:
+    """Spearman's correlation with a bootstrap 95 % interval over pairs; NaN where either side is constant."""
+    if np.ptp(predicted) == 0 or np.ptp(label) == 0:
+        return {"value": float("nan"), "low": float("nan"), "high": float("nan")}
+    ranks = np.stack([rankdata(predicted), rankdata(label)])
+    value = float(np.corrcoef(ranks)[0, 1])
+    generator = np.random.default_rng(seed)
+    # Resamples correlate the ranks of the full sample: ranking anew changes the third digit and costs ten times more.
+    drawn = generator.integers(0, ranks.shape[1], (RESAMPLES, ranks.shape[1]))
+    x, y = ranks[0][drawn], ranks[1][drawn]
+    x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
+    scale = np.sqrt((x * x).sum(1) * (y * y).sum(1))
+    sampled = (x * y).sum(1)[scale > 0] / scale[scale > 0]
+    low, high = np.quantile(sampled, (0.025, 0.975))
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def _check(data: PairData, split: str) -> tuple[Pairs, Pairs]:
+    for name in ("train", split):
+        pairs = data.splits.get(name)
+        if pairs is None or pairs.label is None or len(pairs) == 0:
+            got = "no such split" if pairs is None else "no labels" if pairs.label is None else "no pairs"
+            raise UserError(f"baselines need labelled pairs in {name}", got=got)
+    return data.splits["train"], data.splits[split]
+
+
+def lexical_baselines(data: PairData, *, split: str = "dev", seed: int = 0) -> dict[str, dict[str, dict[str, float]]]:
+    """Scores on `split` of baselines fitted on train.
+
+    Args:
+        data: A task with a labelled train split.
+        split: The labelled split to score.
+        seed: Of the bootstrap (regression).
+
+    Returns:
+        By baseline (`majority`, `length`, `hypothesis_only`, `word_overlap`): `accuracy` for classes, with Wilson's
+        95 % interval, or `spearman` for scores, with a bootstrap one; each `{"value", "low", "high"}`. A regression
+        has no `majority`: a constant ranks nothing.
+
+    Raises:
+        UserError: If train or `split` is missing, empty or unlabelled.
+    """
+    train, scored = _check(data, split)
+    assert train.label is not None
+    assert scored.label is not None
+    inputs = {
+        "length": _scaled(length_features(train), length_features(scored)),
+        "hypothesis_only": _second_words(train, scored),
+        "word_overlap": _scaled(overlap_features(train), overlap_features(scored)),
+    }
+    if data.task.kind == "regression":
+        predicted = {name: Ridge().fit(x, train.label).predict(z) for name, (x, z) in inputs.items()}
+        return {name: {"spearman": _spearman(guess, scored.label, seed)} for name, guess in predicted.items()}
+    majority = np.full(len(scored), np.bincount(train.label).argmax())
+    guesses = {"majority": majority} | {name: _classify(x, train.label, z) for name, (x, z) in inputs.items()}
+    return {
+        name: {"accuracy": wilson(int((guess == scored.label).sum()), len(scored))} for name, guess in guesses.items()
+    }
+
+
+def _classify(inputs: object, label: Shaped[np.ndarray, " pairs"], scored: object) -> Shaped[np.ndarray, " scored"]:
+    if len(np.unique(label)) < 2:
+        return np.full(scored.shape[0], label[0])  # type: ignore[attr-defined]
+    return LogisticRegression(max_iter=1000, tol=1e-6).fit(inputs, label).predict(scored)
+
+
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+"""Inverse strengths of the penalty that a linear probe chooses among."""
+
+
+def linear_probe(
+    data: PairData, inputs: Mapping[str, Float[np.ndarray, "pairs features"]]
+) -> Float[np.ndarray, " scored"]:
+    """What a linear model of given features says of the test pairs: class indices, or scores.
+
+    Features are standardised on train; the penalty is the one of `STRENGTHS` that is best on dev (accuracy, or
+    Spearman's correlation), the strongest of equals.
+
+    Args:
+        data: Labels of train and dev.
+        inputs: Features of train, dev and test.
+    """
+    train, dev = data.splits["train"].label, data.splits["dev"].label
+    assert train is not None
+    assert dev is not None
+    scaler = StandardScaler().fit(inputs["train"])
+    scaled = {split: scaler.transform(values) for split, values in inputs.items()}
+    best, chosen = -np.inf, np.zeros(len(inputs["test"]))
+    for strength in STRENGTHS:
+        regression = data.task.kind == "regression"
+        model = Ridge(alpha=1.0 / strength) if regression else LogisticRegression(C=strength, max_iter=1000)
+        model.fit(scaled["train"], train)
+        found = points_of(data.task, model.predict(scaled["dev"]), dev)(once(len(dev)))["value"][0]
+        if found > best:
+            best, chosen = found, model.predict(scaled["test"])
+    return chosen.astype(np.float64)

@@ -1,0 +1,345 @@
+"""Metrics of predictions, over many resamples of the pairs at once.
+
+Every metric takes `counts` [resamples, pairs]: how often each pair stands in each resample. The score of the pairs as
+they are is that of `once(pairs)`, a single resample with every count 1; an interval is the same call with drawn counts
+(`pairjax.evaluation.intervals`). Nothing is sorted or ranked again for a resample, and the results are exact.
+
+What a division by zero gives: precision, recall and F1 of a class are 0, MCC is 0 (as scikit-learn), a correlation with
+a constant is NaN (as SciPy).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float64, Int, Int64, Num
+
+from pairjax.base.errors import DivergedError, UserError
+from pairjax.base.types import TaskSpec
+
+Counts = Float64[np.ndarray, "resamples pairs"]
+Scores = dict[str, Float64[np.ndarray, " resamples"]]
+Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
+"""From counts [resamples, pairs] to each metric's values [resamples]."""
+
+
+def difference_of(one: Statistic, other: Statistic) -> Statistic:
+    """The metric `value` of one less that of the other, on the same resamples."""
+    return lambda counts: {"value": one(counts)["value"] - other(counts)["value"]}
+
+
+def constant(value: float) -> Statistic:
+    """The metric `value` that is the same in every resample; NaN for one that is undefined."""
+    return lambda counts: {"value": np.full(len(counts), value)}
+
+
+ECE_BINS = 15
+LOWER_IS_BETTER = ("nll", "brier", "ece", "mse", "mae")
+
+
+def once(pairs: int) -> Float64[np.ndarray, "1 pairs"]:
+    """Counts of the pairs as they are: each once."""
+    return np.ones((1, pairs))
+
+
+def mean(values: Num[np.ndarray, " pairs"], counts: Counts) -> Float64[np.ndarray, " resamples"]:
+    """Mean of one value a pair, in each resample."""
+    return counts @ values.astype(np.float64) / counts.sum(axis=1)
+
+
+def group_sums(
+    counts: Counts, group: Int[np.ndarray, " pairs"], groups: int
+) -> Float64[np.ndarray, "resamples groups"]:
+    """Pairs of each group 0..groups-1 in each resample."""
+    order = np.argsort(group, kind="stable")
+    present, starts = np.unique(group[order], return_index=True)
+    sums = np.zeros((counts.shape[0], groups))
+    if len(present):
+        sums[:, present] = np.add.reduceat(counts[:, order], starts, axis=1)
+    return sums
+
+
+# ------------------------------------------------------------------------------------------------------------- classes
+
+
+class Tally(NamedTuple):
+    """The confusion matrix's diagonal, row sums and column sums: all that the metrics of classes read of it.
+
+    Attributes:
+        hits: Pairs of a class that are labelled so and predicted so, [resamples, classes].
+        labelled: Pairs labelled so.
+        predicted: Pairs predicted so.
+    """
+
+    hits: Float64[np.ndarray, "resamples classes"]
+    labelled: Float64[np.ndarray, "resamples classes"]
+    predicted: Float64[np.ndarray, "resamples classes"]
+
+
+def tally(
+    label: Int[np.ndarray, " pairs"], predicted: Int[np.ndarray, " pairs"], counts: Counts, *, classes: int
+) -> Tally:
+    """Count hits, labels and predictions of each class in each resample."""
+    right = label == predicted
+    return Tally(
+        hits=group_sums(counts[:, right], label[right], classes),
+        labelled=group_sums(counts, label, classes),
+        predicted=group_sums(counts, predicted, classes),
+    )
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole; 0 where the whole is 0."""
+    return np.divide(part, whole, out=np.zeros(np.broadcast_shapes(part.shape, whole.shape)), where=whole > 0)
+
+
+def accuracy(tallied: Tally) -> Float64[np.ndarray, " resamples"]:
+    """Share of pairs whose class is predicted."""
+    return tallied.hits.sum(axis=1) / tallied.labelled.sum(axis=1)
+
+
+def precision(tallied: Tally) -> Float64[np.ndarray, "resamples classes"]:
+    """Of the pairs predicted so, the share labelled so; by class."""
+    return _share(tallied.hits, tallied.predicted)
+
+
+def recall(tallied: Tally) -> Float64[np.ndarray, "resamples classes"]:
+    """Of the pairs labelled so, the share predicted so; by class."""
+    return _share(tallied.hits, tallied.labelled)
+
+
+def f1(tallied: Tally) -> Float64[np.ndarray, "resamples classes"]:
+    """Harmonic mean of precision and recall, 2 hits / (predicted + labelled); by class."""
+    return _share(2.0 * tallied.hits, tallied.predicted + tallied.labelled)
+
+
+def macro_f1(tallied: Tally) -> Float64[np.ndarray, " resamples"]:
+    """Mean of F1 over all classes of the task; a class that is neither labelled nor predicted counts as 0."""
+    return f1(tallied).mean(axis=1)
+
+
+def mcc(tallied: Tally) -> Float64[np.ndarray, " resamples"]:
+    """Matthews' correlation, for any number of classes (Gorodkin 2004); 0 where labels or predictions are constant."""
+    total = tallied.labelled.sum(axis=1)
+    labelled, predicted = tallied.labelled, tallied.predicted
+    covariance = tallied.hits.sum(axis=1) * total - (labelled * predicted).sum(axis=1)
+    spread = (total**2 - (labelled**2).sum(axis=1)) * (total**2 - (predicted**2).sum(axis=1))
+    return _share(covariance, np.sqrt(np.maximum(spread, 0.0)))
+
+
+def confusion_matrix(
+    label: Int[np.ndarray, " pairs"], predicted: Int[np.ndarray, " pairs"], *, classes: int
+) -> Int64[np.ndarray, "classes classes"]:
+    """Pairs by true class (rows) and predicted class (columns)."""
+    cells = label.astype(np.int64) * classes + predicted
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+
+
+# ------------------------------------------------------------------------------------------------------- probabilities
+
+
+def probabilities(
+    logits: Float[np.ndarray, "pairs classes"], *, temperature: float = 1.0
+) -> Float64[np.ndarray, "pairs classes"]:
+    """softmax(logits / temperature), in float64."""
+    from scipy.special import softmax
+
+    return softmax(logits.astype(np.float64) / temperature, axis=-1)
+
+
+def nll_each(
+    logits: Float[np.ndarray, "pairs classes"], label: Int[np.ndarray, " pairs"], *, temperature: float = 1.0
+) -> Float64[np.ndarray, " pairs"]:
+    """Negative log-likelihood of each pair's class, in nats."""
+    from scipy.special import log_softmax
+
+    log_probability = log_softmax(logits.astype(np.float64) / temperature, axis=-1)
+    return -np.take_along_axis(log_probability, label[:, None].astype(np.int64), axis=-1)[:, 0]
+
+
+def brier_each(
+    probability: Float64[np.ndarray, "pairs classes"], label: Int[np.ndarray, " pairs"]
+) -> Float64[np.ndarray, " pairs"]:
+    """Squared distance of each pair's probabilities and its class.
+
+    Two classes: (p_positive - y)^2, in [0, 1]. More: the sum over classes (Brier 1950), in [0, 2]. This is
+    scikit-learn's `brier_score_loss` with `scale_by_half="auto"`.
+    """
+    classes = probability.shape[1]
+    squared = np.square(probability - np.eye(classes)[label]).sum(axis=1)
+    return squared / 2.0 if classes == 2 else squared
+
+
+def calibration_gaps(
+    probability: Float64[np.ndarray, "pairs classes"], label: Int[np.ndarray, " pairs"]
+) -> Float64[np.ndarray, "pairs bins"]:
+    """Confidence less correctness of each pair, in the column of its bin; 0 elsewhere. See `ece`."""
+    confidence = probability.max(axis=1)
+    correct = probability.argmax(axis=1) == label
+    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
+    gaps = np.zeros((len(label), ECE_BINS))
+    gaps[np.arange(len(label)), bins] = confidence - correct
+    return gaps
+
+
+def ece(gaps: Float64[np.ndarray, "pairs bins"], counts: Counts) -> Float64[np.ndarray, " resamples"]:
+    """Expected calibration error: the mean over pairs of |mean confidence - accuracy| of their bin.
+
+    Confidence is the predicted class's probability; 15 bins of equal width, closed on the right (Guo et al. 2017).
+    """
+    return np.abs(counts @ gaps).sum(axis=1) / counts.sum(axis=1)
+
+
+# -------------------------------------------------------------------------------------------------------------- scores
+
+
+def pearson(
+    x: Num[np.ndarray, " pairs"], y: Num[np.ndarray, " pairs"], counts: Counts
+) -> Float64[np.ndarray, " resamples"]:
+    """Pearson's correlation; NaN where either is constant."""
+    if len(x) == 0 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return np.full(counts.shape[0], np.nan)
+    # Centred and scaled over all pairs first, so that the sums of squares of a resample cancel little.
+    a, b = ((z - z.mean()) / z.std() for z in (x.astype(np.float64), y.astype(np.float64)))
+    n = counts.sum(axis=1)
+    first, second, aa, bb, ab = (counts @ np.stack([a, b, a * a, b * b, a * b], axis=1)).T
+    spread = (aa / n - (first / n) ** 2) * (bb / n - (second / n) ** 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = (ab / n - first * second / n**2) / np.sqrt(spread)
+    return np.where(spread > 1e-24, np.clip(found, -1.0, 1.0), np.nan)
+
+
+def _centred_ranks(x: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Rank of each pair in each resample less the mean rank [resamples, pairs]; ties get their mean rank."""
+    values, group = np.unique(x, return_inverse=True)
+    members = group_sums(counts, group, len(values))
+    before = np.cumsum(members, axis=1) - members
+    ranks = before + (members + 1.0) / 2.0 - (counts.sum(axis=1, keepdims=True) + 1.0) / 2.0
+    return ranks[:, group]
+
+
+def spearman(
+    x: Num[np.ndarray, " pairs"], y: Num[np.ndarray, " pairs"], counts: Counts
+) -> Float64[np.ndarray, " resamples"]:
+    """Spearman's rank correlation, ranks taken anew in each resample; NaN where either is constant."""
+    a, b = _centred_ranks(x, counts), _centred_ranks(y, counts)
+    weighted = counts * a
+    spread = np.einsum("rp,rp->r", weighted, a) * np.einsum("rp,rp,rp->r", counts, b, b)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.einsum("rp,rp->r", weighted, b) / np.sqrt(spread)
+    return np.where(spread > 0, np.clip(found, -1.0, 1.0), np.nan)
+
+
+# ---------------------------------------------------------------------------------------------------------------- task
+
+
+def points_of(task: TaskSpec, predicted: Num[np.ndarray, " pairs"], label: Num[np.ndarray, " pairs"]) -> Statistic:
+    """Accuracy of class indices or Spearman's correlation of scores, in points (percent), as the metric `value`."""
+    if task.kind == "classification":
+        right = (predicted == label).astype(np.float64)
+        return lambda counts: {"value": 100.0 * mean(right, counts)}
+    return lambda counts: {"value": 100.0 * spearman(predicted, label, counts)}
+
+
+def check_outputs(task: TaskSpec, outputs: np.ndarray, label: np.ndarray) -> None:
+    """Whether there is something to score.
+
+    Raises:
+        UserError: No pairs, or outputs that are NaN or infinite.
+        ValueError: Shapes or class indices that do not fit the task.
+    """
+    if outputs.shape != (len(label), task.outputs):
+        raise ValueError(f"outputs of shape {outputs.shape} for {len(label)} labels and {task.outputs} outputs")
+    if len(label) == 0:
+        raise UserError("no pairs to score", got="an empty split")
+    odd = int((~np.isfinite(outputs).all(axis=1)).sum())
+    if odd:
+        raise DivergedError(
+            "the model's outputs are not finite",
+            got=f"NaN or infinity for {odd:,} of {len(label):,} pairs",
+            mend="lower --optim.learning-rate or use --model.dtype float32",
+        )
+    if task.kind == "classification" and not 0 <= int(label.min()) <= int(label.max()) < task.outputs:
+        raise ValueError(f"class indices from {label.min()} to {label.max()} for {task.outputs} classes")
+
+
+def make_class_statistic(
+    task: TaskSpec, label: Int[np.ndarray, " pairs"], predicted: Int[np.ndarray, " pairs"], *, suffix: str = ""
+) -> Statistic:
+    """Metrics of predicted classes: accuracy, macro F1, MCC and, for two classes, the positive one's.
+
+    Where all labels are of one class, F1 and MCC say nothing (a constant prediction would score F1 = 1): they are NaN.
+    """
+    positive = task.positive_index
+    varied = len(np.unique(label)) > 1
+
+    def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
+        tallied = tally(label, predicted, counts, classes=task.outputs)
+        found = {"accuracy": accuracy(tallied)}
+        if positive is not None:
+            for name, metric in (("precision", precision), ("recall", recall), ("f1", f1)):
+                found[name] = metric(tallied)[:, positive]
+        found |= {"macro_f1": macro_f1(tallied), "mcc": mcc(tallied)}
+        return {
+            f"{name}{suffix}": value if varied or name == "accuracy" else np.full_like(value, np.nan)
+            for name, value in found.items()
+        }
+
+    return statistic
+
+
+def make_probability_statistic(
+    logits: Float[np.ndarray, "pairs classes"],
+    label: Int[np.ndarray, " pairs"],
+    *,
+    temperature: float = 1.0,
+    suffix: str = "",
+) -> Statistic:
+    """Metrics of probabilities: NLL, Brier score and expected calibration error."""
+    probability = probabilities(logits, temperature=temperature)
+    losses = nll_each(logits, label, temperature=temperature)
+    squares, gaps = brier_each(probability, label), calibration_gaps(probability, label)
+
+    def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
+        found = {"nll": mean(losses, counts), "brier": mean(squares, counts), "ece": ece(gaps, counts)}
+        return {f"{name}{suffix}": value for name, value in found.items()}
+
+    return statistic
+
+
+def make_statistic(
+    task: TaskSpec, outputs: Float[np.ndarray, "pairs outputs"], label: Num[np.ndarray, " pairs"]
+) -> Statistic:
+    """All metrics of a task's outputs as a function of counts.
+
+    Args:
+        task: What is predicted.
+        outputs: Logits, or for regression scores in the labels' units [N, 1].
+        label: Class indices or scores.
+
+    Raises:
+        UserError: No pairs, or outputs that are NaN or infinite.
+    """
+    check_outputs(task, outputs, label)
+    if task.kind == "classification":
+        classes = make_class_statistic(task, label, outputs.argmax(axis=1))
+        shares = make_probability_statistic(outputs, label)
+        return lambda counts: classes(counts) | shares(counts)
+    score, error = outputs[:, 0].astype(np.float64), outputs[:, 0].astype(np.float64) - label
+    return lambda counts: {
+        "pearson": pearson(score, label, counts),
+        "spearman": spearman(score, label, counts),
+        "mse": mean(error**2, counts),
+        "mae": mean(np.abs(error), counts),
+    }
+
+
+def quick_scores(
+    task: TaskSpec, outputs: Float[np.ndarray, "pairs outputs"], label: Num[np.ndarray, " pairs"]
+) -> dict[str, float]:
+    """The task's metrics without intervals, for evaluations while training; NaN where undefined.
+
+    Raises:
+        UserError: No pairs, or outputs that are NaN or infinite.
+    """
+    return {name: float(value[0]) for name, value in make_statistic(task, outputs, label)(once(len(label))).items()}

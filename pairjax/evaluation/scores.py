@@ -1,0 +1,177 @@
+"""Scores of predictions: the part of evaluation that needs no model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Num
+
+from pairjax.base.types import TaskSpec
+from pairjax.evaluation.calibration import fit_temperature, fit_threshold
+from pairjax.evaluation.intervals import Interval, bootstrap_intervals
+from pairjax.evaluation.metrics import (
+    Statistic,
+    check_outputs,
+    confusion_matrix,
+    f1,
+    make_class_statistic,
+    make_probability_statistic,
+    make_statistic,
+    mean,
+    once,
+    pearson,
+    precision,
+    probabilities,
+    recall,
+    tally,
+)
+
+RECENTRED = ("ece", "ece_calibrated")
+
+
+def classes_at_threshold(
+    probability: Float[np.ndarray, "pairs 2"], *, positive: int, threshold: float
+) -> Int[np.ndarray, " pairs"]:
+    """Class indices: the positive one where its probability is at least the threshold."""
+    return np.where(probability[:, positive] >= threshold, positive, 1 - positive)
+
+
+def calibrate(
+    task: TaskSpec, logits: Float[np.ndarray, "pairs outputs"], label: Num[np.ndarray, " pairs"]
+) -> tuple[float, float | None]:
+    """Temperature and, for two classes, threshold on the calibrated probability; both from dev alone.
+
+    Args:
+        task: What is predicted.
+        logits: On dev.
+        label: On dev.
+
+    Returns:
+        (1.0, None) for regression; the threshold is None too where dev gives nothing to fit it on.
+
+    Raises:
+        UserError: No pairs, or outputs that are NaN or infinite.
+    """
+    check_outputs(task, logits, label)
+    if task.kind == "regression":
+        return 1.0, None
+    temperature = fit_temperature(logits, label)
+    positive = task.positive_index
+    if positive is None:
+        return temperature, None
+    probability = probabilities(logits, temperature=temperature)[:, positive]
+    return temperature, fit_threshold(probability, label == positive)
+
+
+def _make_swap_statistic(task: TaskSpec, outputs: np.ndarray, swapped: np.ndarray) -> Statistic:
+    if task.kind == "regression":
+        one, other = outputs[:, 0], swapped[:, 0]
+        return lambda counts: {
+            "swap_difference": mean(np.abs(one - other), counts),
+            "swap_correlation": pearson(one, other, counts),
+        }
+    agree = (outputs.argmax(axis=1) == swapped.argmax(axis=1)).astype(np.float64)
+    distance = np.abs(probabilities(outputs) - probabilities(swapped)).sum(axis=1) / 2.0
+    return lambda counts: {"swap_agreement": mean(agree, counts), "swap_difference": mean(distance, counts)}
+
+
+def score(
+    task: TaskSpec,
+    outputs: Float[np.ndarray, "pairs outputs"],
+    label: Num[np.ndarray, " pairs"],
+    *,
+    bootstrap: int,
+    seed: int,
+    temperature: float = 1.0,
+    threshold: float | None = None,
+    swapped_logits: Float[np.ndarray, "pairs outputs"] | None = None,
+) -> dict[str, Interval]:
+    """All metrics of a split, each with a bootstrap 95 % interval over its pairs.
+
+    Args:
+        task: What is predicted.
+        outputs: Logits, or for regression scores in the labels' units [N, 1].
+        label: Class indices or scores.
+        bootstrap: How many resamples.
+        seed: Of the resamples; the same for all metrics, so that two models' scores are resampled alike.
+        temperature: Fitted on dev; other than 1 it adds `nll_calibrated`, `brier_calibrated`, `ece_calibrated`.
+        threshold: Fitted on dev, on the calibrated probability of the positive class; adds `accuracy_at_threshold`,
+            `f1_at_threshold` and so on.
+        swapped_logits: Outputs for (b, a); adds for classes `swap_agreement`, the share of pairs with the same class
+            both ways, and `swap_difference`, the mean total variation distance of their probabilities (for two
+            classes, the absolute difference); for scores `swap_difference`, the mean absolute one, and
+            `swap_correlation`.
+
+    Returns:
+        Classes: accuracy; for two, precision, recall and f1 of the positive one; macro_f1, mcc, nll, brier, ece.
+        Scores: pearson, spearman, mse, mae. NaN where undefined.
+
+    Raises:
+        UserError: No pairs, or outputs that are NaN or infinite.
+    """
+    parts = [make_statistic(task, outputs, label)]
+    if task.kind == "classification" and temperature != 1.0:
+        parts.append(make_probability_statistic(outputs, label, temperature=temperature, suffix="_calibrated"))
+    if task.positive_index is not None and threshold is not None:
+        chosen = classes_at_threshold(
+            probabilities(outputs, temperature=temperature), positive=task.positive_index, threshold=threshold
+        )
+        parts.append(make_class_statistic(task, label, chosen, suffix="_at_threshold"))
+    if swapped_logits is not None:
+        check_outputs(task, swapped_logits, label)
+        parts.append(_make_swap_statistic(task, outputs, swapped_logits))
+
+    def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: value for part in parts for name, value in part(counts).items()}
+
+    return bootstrap_intervals(statistic, len(label), resamples=bootstrap, seed=seed, recentred=RECENTRED)
+
+
+def scores_to_json(scores: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
+    """As in result.json: `{name: {"value", "low", "high"}}`, with null for what is undefined."""
+    return {name: interval.to_json() for name, interval in scores.items()}
+
+
+def class_report(
+    task: TaskSpec, outputs: Float[np.ndarray, "pairs outputs"], label: Num[np.ndarray, " pairs"]
+) -> dict[str, Any]:
+    """The confusion matrix and the figures of each class, ready for JSON; empty for regression.
+
+    Returns:
+        `{"labels": [name], "confusion": [[pairs]] (rows true, columns predicted), "per_class": {name: {"precision",
+        "recall", "f1", "support"}}}`; precision, recall and F1 are 0 where their denominator is.
+    """
+    check_outputs(task, outputs, label)
+    if task.kind == "regression":
+        return {}
+    predicted = outputs.argmax(axis=1)
+    tallied = tally(label, predicted, once(len(label)), classes=task.outputs)
+    columns = {"precision": precision(tallied)[0], "recall": recall(tallied)[0], "f1": f1(tallied)[0]}
+    return {
+        "labels": list(task.labels),
+        "confusion": confusion_matrix(label, predicted, classes=task.outputs).tolist(),
+        "per_class": {
+            name: {column: float(values[index]) for column, values in columns.items()}
+            | {"support": int(tallied.labelled[0, index])}
+            for index, name in enumerate(task.labels)
+        },
+    }
+
+
+def collapsed(task: TaskSpec, outputs: Float[np.ndarray, "pairs outputs"], *, split: str = "dev") -> str | None:
+    """A line of warning where the model answers the same for every pair; None where it does not."""
+    if len(outputs) < 2:
+        return None
+    if task.kind == "regression":
+        if float(np.ptp(outputs)) > 1e-4 * task.scale:
+            return None
+        answer, also = f"the score {float(outputs[0, 0]):.3g}", ""
+    else:
+        predicted = np.unique(outputs.argmax(axis=1))
+        if len(predicted) > 1:
+            return None
+        answer, also = f"'{task.labels[int(predicted[0])]}'", ", or --loss.class-weights balanced"
+    return (
+        f"WARNING: the model predicts {answer} for all {len(outputs):,} pairs of {split}: it has learnt nothing of "
+        f"them. Try another --optim.learning-rate or more steps{also}"
+    )

@@ -1,0 +1,274 @@
+"""The end of a run: calibrate on dev, score every split, write the model and the result, and show them."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from pairjax.base.config import Config, EvalConfig
+from pairjax.base.errors import UserError
+from pairjax.base.types import PairData, Pairs, Params, TaskSpec
+from pairjax.evaluation.scores import calibrate, class_report, collapsed, score, scores_to_json
+from pairjax.evaluation.tables import print_results
+from pairjax.finetune.job import Trainer
+from pairjax.finetune.prepare import encode_split, plain_config
+from pairjax.inference.card import CardInfo, model_card
+from pairjax.inference.classifier import PairClassifier, predictions_from
+from pairjax.inference.model_folder import Calibration, save_artifact
+from pairjax.run.distributed import is_main
+from pairjax.run.folder import RunFolder
+from pairjax.run.loop import Fit
+from pairjax.step.sharding import gather
+from pairjax.storage.files import to_json, write_json, write_text
+
+
+def score_splits(
+    task: TaskSpec,
+    splits: Mapping[str, Pairs],
+    outputs: Mapping[str, np.ndarray],
+    *,
+    outputs_of: Callable[[Pairs], np.ndarray],
+    config: EvalConfig,
+    calibration: Calibration,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`metrics` and `classes` of result.json, for the splits that have labels.
+
+    Args:
+        task: What is predicted.
+        splits: The pairs.
+        outputs: What the model gives for them.
+        outputs_of: Gives it for others: the swapped pairs.
+        config: Bootstrap, swap and fit.
+        calibration: Fitted on dev.
+    """
+    metrics, classes = {}, {}
+    for split, pairs in splits.items():
+        if pairs.label is None:
+            continue
+        swapped = None
+        if config.swap:
+            swapped = outputs_of(dataclasses.replace(pairs, first=pairs.second, second=pairs.first))
+        intervals = score(
+            task,
+            outputs[split],
+            pairs.label,
+            bootstrap=config.bootstrap,
+            seed=0,
+            temperature=calibration.temperature if config.fit else 1.0,
+            threshold=calibration.threshold if config.fit else None,
+            swapped_logits=swapped,
+        )
+        metrics[split] = scores_to_json(intervals)
+        if task.kind == "classification":
+            classes[split] = class_report(task, outputs[split], pairs.label)
+    return metrics, classes
+
+
+def slice_splits(
+    task: TaskSpec, splits: Mapping[str, Pairs], outputs: Mapping[str, np.ndarray], *, config: EvalConfig
+) -> dict[str, Any]:
+    """`slices` of result.json, for the splits that have labels."""
+    from pairjax.evaluation.slices import slice_scores
+
+    return {
+        split: slice_scores(task, pairs, outputs[split], pairs.label, bootstrap=config.bootstrap)
+        for split, pairs in splits.items()
+        if pairs.label is not None
+    }
+
+
+def evaluate_splits(model: PairClassifier, data: PairData, *, config: EvalConfig) -> dict[str, Any]:
+    """`metrics` and `classes` of a saved model on every labelled split; by option also `baselines` and `slices`.
+
+    Baselines are fitted on the data's train split, and scored on the others.
+
+    Raises:
+        UserError: Baselines without a labelled train split, or without another to score; said before the model runs.
+    """
+    if config.baselines:
+        others = [split for split, pairs in data.splits.items() if split != "train" and pairs.label is not None]
+        if "train" not in data.splits or not others:
+            raise UserError(
+                "--evaluation.baselines are fitted on train and scored on another labelled split",
+                got=", ".join(data.splits),
+                mend="name a folder with train and dev or test by --data.path",
+            )
+
+    def outputs_of(pairs: Pairs) -> np.ndarray:
+        return model.outputs(pairs.first, pairs.second, batch_size=config.batch_size)
+
+    labelled = {split: pairs for split, pairs in data.splits.items() if pairs.label is not None}
+    outputs = {split: outputs_of(pairs) for split, pairs in labelled.items()}
+    metrics, classes = score_splits(
+        model.task,
+        labelled,
+        outputs,
+        outputs_of=outputs_of,
+        config=config,
+        calibration=model.artifact.calibration,
+    )
+    found: dict[str, Any] = {"metrics": metrics, "classes": classes}
+    if config.baselines:
+        from pairjax.evaluation.baselines import lexical_baselines
+
+        found["baselines"] = {split: lexical_baselines(data, split=split) for split in others}
+    if config.slices:
+        found["slices"] = slice_splits(model.task, labelled, outputs, config=config)
+    return found
+
+
+def prediction_lines(task: TaskSpec, pairs: Pairs, outputs: np.ndarray, *, calibration: Calibration) -> str:
+    """The text of predictions.SPLIT.jsonl: each pair with its answer, for classes the logits before the temperature,
+    and, where known, its true label."""
+    answers = predictions_from(outputs, task, temperature=calibration.temperature, threshold=calibration.threshold)
+    lines = []
+    for i, answer in enumerate(answers):
+        row: dict[str, Any] = {"sentence1": pairs.first[i], "sentence2": pairs.second[i], **answer.to_json()}
+        if task.kind == "classification":
+            row["logits"] = [round(float(value), 5) for value in outputs[i]]
+        if pairs.label is not None:
+            value = pairs.label[i]
+            row["true"] = task.labels[int(value)] if task.kind == "classification" else round(float(value), 6)
+        lines.append(to_json(row))
+    return "".join(line + "\n" for line in lines)
+
+
+def finish(
+    config: Config,
+    trainer: Trainer,
+    done: Fit,
+    params: Params,
+    *,
+    run: RunFolder,
+    origin: Mapping[str, Any],
+    console: Console,
+) -> dict[str, Any]:
+    """Score, write and show; returns what result.json holds. Of several processes all compute and the first writes."""
+    prepared, task = trainer.prepared, trainer.prepared.task
+    splits = prepared.data.splits
+
+    def outputs_of(pairs: Pairs) -> np.ndarray:
+        encoded = encode_split(
+            pairs,
+            prepared.tokenizer,
+            model=config.model,
+            max_length=config.data.max_length,
+            truncation=config.data.truncation,
+        )
+        return trainer.predict(params, encoded, layout=prepared.layout, batch_size=config.evaluation.batch_size)
+
+    shown = {split: pairs for split, pairs in splits.items() if split != "train"}
+    outputs = {split: outputs_of(pairs) for split, pairs in shown.items()}
+    dev = splits["dev"]
+    assert dev.label is not None
+    calibration = Calibration(*calibrate(task, outputs["dev"], dev.label)) if config.evaluation.fit else Calibration()
+    metrics, classes = score_splits(
+        task, shown, outputs, outputs_of=outputs_of, config=config.evaluation, calibration=calibration
+    )
+    texts = config.evaluation.examples or tuple(zip(dev.first[:3], dev.second[:3], strict=True))
+    first, second = zip(*texts, strict=True)
+    example_outputs = outputs_of(Pairs(tuple(first), tuple(second), None))
+    params = gather(params, trainer.programs.mesh)
+    warning = collapsed(task, outputs["dev"])
+    progress = done.progress
+    result: dict[str, Any] = {
+        "metrics": metrics,
+        "classes": classes,
+        "rows": {split: len(pairs) for split, pairs in splits.items()},
+        "train": {
+            "seconds": progress.seconds,
+            "compile_seconds": progress.compile_seconds,
+            "pairs_per_second": progress.examples_per_second,
+            "steps": int(done.state.step),
+            "examples": progress.examples,
+            "ended": done.ended,
+            "metric": trainer.job.metric,
+            "best_step": progress.best_step,
+        },
+        "calibration": dataclasses.asdict(calibration),
+        "task": dataclasses.asdict(task),
+        "warnings": [warning] if warning else [],
+        "notes": list(prepared.notes),
+        "provenance": dict(origin) | {"data": dict(prepared.data.source)},
+    }
+    if not is_main():
+        return result
+    if config.evaluation.baselines:
+        from pairjax.evaluation.baselines import lexical_baselines
+
+        result["baselines"] = {split: lexical_baselines(prepared.data, split=split) for split in metrics}
+    if config.evaluation.slices:
+        result["slices"] = slice_splits(task, shown, outputs, config=config.evaluation)
+    card = model_card(
+        CardInfo(
+            name=run.name,
+            task=task,
+            config=plain_config(config, pooling=prepared.fns.config.pooling),
+            metrics=metrics,
+            source=prepared.data.source,
+            provenance=origin,
+            steps=progress.best_step if config.train.keep == "best" else int(done.state.step),
+            temperature=calibration.temperature,
+            threshold=calibration.threshold,
+            language=prepared.data.source.get("language"),
+            notes=prepared.notes,
+            warnings=result["warnings"],
+        )
+    )
+    save_artifact(
+        run.model,
+        task=task,
+        model=prepared.fns.config,
+        max_length=config.data.max_length,
+        truncation=config.data.truncation,
+        calibration=calibration,
+        spec=prepared.spec,
+        params=params,
+        encoder_source=prepared.encoder_folder,
+        card=card,
+    )
+    for split, pairs in shown.items():
+        text = prediction_lines(task, pairs, outputs[split], calibration=calibration)
+        write_text(run.predictions_file(split), text)
+    # Last: a run folder with a result is a finished run.
+    write_json(run.result_file, result)
+    answers = predictions_from(
+        example_outputs,
+        task,
+        temperature=calibration.temperature,
+        threshold=calibration.threshold,
+    )
+    rows = [{"sentence1": a, "sentence2": b, **answer.to_json()} for (a, b), answer in zip(texts, answers, strict=True)]
+    seconds, compiling = progress.seconds, progress.compile_seconds
+    console.print(
+        f"{result['train']['steps']} steps in {seconds:.0f} s ({compiling:.0f} s of them compiling), "
+        f"{progress.examples_per_second:.1f} pairs/s; best dev {trainer.job.metric} at step {progress.best_step}",
+        highlight=False,
+    )
+    print_results(
+        console,
+        metrics=metrics,
+        reports={split: report for split, report in classes.items() if split == list(metrics)[-1]},
+        baselines={"dev": result["baselines"]["dev"]} if "baselines" in result else {},
+        slices={"dev": result["slices"]["dev"]} if "slices" in result else {},
+        examples=rows,
+        warnings=result["warnings"],
+        commands=next_commands(run),
+        positive=task.positive,
+        threshold=calibration.threshold,
+    )
+    return result
+
+
+def next_commands(run: RunFolder) -> list[tuple[str, str]]:
+    """What to try next: (purpose, command)."""
+    folder, first = run.in_commands()
+    return [
+        *first,
+        ("label pairs of your own", f"pairjax predict {folder} pairs.tsv --output answers.jsonl"),
+        ("score it on other labelled pairs", f"pairjax evaluate {folder} --data.path DIR"),
+        ("train on your own data", "pairjax train --data.path DIR --run.dir runs/mine"),
+        ("look at data first", "pairjax data inspect --data.path DIR"),
+    ]

@@ -1,0 +1,265 @@
+"""The model card: what a model folder says of itself to a person, and to the Hugging Face hub."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pairjax.base.config import OptimConfig
+from pairjax.base.types import TaskSpec
+from pairjax.evaluation.tables import NAMES, OF_POSITIVE, Score, format_score
+
+
+@dataclass(frozen=True)
+class CardInfo:
+    """What a card is written from.
+
+    Attributes:
+        name: Title of the card.
+        task: What is predicted.
+        config: The resolved config as plain data (`config.json` of the run): recipe, lengths, truncation.
+        metrics: Scores by split, then by name, as in result.json.
+        source: Provenance of the data (`PairData.source`): name, files, licence where known, rows.
+        provenance: Versions, commit, device, command.
+        steps: Updates of the parameters that were kept.
+        temperature: Fitted on dev.
+        threshold: Fitted on dev; None where there is none.
+        language: Code of the texts' language ("en"); None where it is not known.
+        notes: Counts of the data worth a line each (truncated pairs, repeats, ...).
+        warnings: Lines that whoever uses the model must see.
+    """
+
+    name: str
+    task: TaskSpec
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, Score]]
+    source: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    steps: int
+    temperature: float = 1.0
+    threshold: float | None = None
+    language: str | None = None
+    notes: Sequence[str] = field(default=())
+    warnings: Sequence[str] = field(default=())
+
+
+def escaped(text: object) -> str:
+    """Text as one line of Markdown that it cannot break out of: no table cell, tag, link, emphasis or heading ends or
+    begins in it."""
+    line = " ".join(str(text).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for mark in "\\`*_[]|#~":
+        line = line.replace(mark, "\\" + mark)
+    return line
+
+
+def _code(text: object) -> str:
+    """Text as a code span, also where it holds backticks; fit for a table cell."""
+    line = " ".join(str(text).split()).replace("|", "\\|")
+    if "`" not in line:
+        return f"`{line}`"
+    longest = max(len(run) for run in "".join(c if c == "`" else " " for c in line).split())
+    fence = "`" * (longest + 1)
+    return f"{fence} {line} {fence}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def _front_matter(info: CardInfo) -> list[str]:
+    """YAML in its JSON subset value by value, so that no text needs YAML's quoting rules."""
+    names = list(dict.fromkeys(name for split in info.metrics.values() for name in split))
+    fields: dict[str, Any] = {"library_name": "pairjax"}
+    if info.language:
+        fields["language"] = info.language
+    if info.source.get("licence"):
+        # The licence of the data: the model's own is for whoever publishes it to state.
+        fields["data_license"] = info.source["licence"]
+    fields["pipeline_tag"] = "text-classification"
+    kind = info.config["model"]["kind"]
+    fields["tags"] = ["pairjax", "jax", "sentence-pairs", f"{kind}-encoder", info.task.kind]
+    fields["datasets"] = [str(info.source.get("name", "unknown"))]
+    fields["metrics"] = [name for name in names if name in NAMES and not name.startswith("swap_")]
+    fields["base_model"] = info.config["model"]["encoder"]
+    return ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()), "---"]
+
+
+def _task_lines(info: CardInfo) -> list[str]:
+    task = info.task
+    if task.kind == "regression":
+        return ["Gives a score for a pair of texts, in the units of its training scores."]
+    lines = ["Classifies a pair of texts into, in the order of its outputs:", ""]
+    lines += [f"{number}. {escaped(label)}" for number, label in enumerate(task.labels)]
+    if task.positive is not None:
+        lines += ["", f"Precision, recall and F1 are of the positive class, {escaped(task.positive)}."]
+    return lines
+
+
+MENU = ("bias_correction", "decay_to", "gradual", "reinit_layers", "lora", "average")
+
+
+def _menu(loss: Mapping[str, Any], optim: Mapping[str, Any]) -> dict[str, str]:
+    """A row for what the run took of the optimiser's options; none where it took none."""
+    usual, taken = asdict(OptimConfig()), []
+    for name, value in optim.items():
+        if name not in MENU or value == usual[name]:
+            continue
+        parts = value if isinstance(value, Mapping) else {"": value}
+        taken.append(f"{name.replace('_', ' ')} " + ", ".join(f"{key} {part}".strip() for key, part in parts.items()))
+    if loss.get("r_drop"):
+        taken.append(f"R-Drop {loss['r_drop']}")
+    return {"options": "; ".join(taken)} if taken else {}
+
+
+def _recipe(info: CardInfo) -> list[str]:
+    model, optim, train, loss = (info.config[part] for part in ("model", "optim", "train", "loss"))
+    combine, interact = model["combine"], model["interact"]
+    attended = (
+        "none"
+        if interact["kind"] == "none"
+        else (f"{interact['kind']} attention, {interact['layers']} layers, {interact['heads']} heads")
+    )
+    if model.get("combiner"):
+        combined = f"a combiner of its own, {model['combiner']}"
+    else:
+        combined = " ".join(combine["features"] or ["(default)"]) + f", {combine['kind']}"
+    hidden = " ".join(map(str, model["head"]["hidden"])) or "none (linear)"
+    weights = "" if loss["class_weights"] == "none" else f", class weights {loss['class_weights']}"
+    decay = "" if optim["layer_decay"] == 1.0 else f", layer decay {optim['layer_decay']}"
+    rows = {
+        "encoder": model["encoder"],
+        "kind": f"{model['kind']}-encoder",
+        "interaction": attended,
+        "pooling": model["pooling"] or "(default)",
+        "combination": combined if model["kind"] == "bi" or model.get("pool_over") == "sides" else "none: one vector",
+        "hidden layers": hidden,
+        "loss": f"label smoothing {loss['label_smoothing']}{weights}",
+        "optimiser": f"AdamW, peak learning rate {optim['learning_rate']}, {optim['schedule']} schedule, warm-up "
+        f"{optim['warmup']}, weight decay {optim['weight_decay']}{decay}, frozen: {optim['freeze']}",
+        **_menu(loss, optim),
+        "batch": f"{train['batch_size']} pairs",
+        "steps": f"{info.steps:,}",
+        "seed": train["seed"],
+        "dtype": model["dtype"],
+    }
+    return _table(["", ""], [[name, escaped(value)] for name, value in rows.items()])
+
+
+def _data_lines(info: CardInfo) -> list[str]:
+    source = info.source
+    licence = source.get("licence") or "not known: check it before you pass the model on"
+    lines = [f"- Name: {escaped(source.get('name', 'unknown'))}", f"- Licence: {escaped(licence)}"]
+    if source.get("rows"):
+        counts = ", ".join(f"{escaped(split)} {count:,}" for split, count in source["rows"].items())
+        lines.append(f"- Pairs: {counts}")
+    lines += [f"- {escaped(name)}: SHA-256 {_code(digest)}" for name, digest in (source.get("files") or {}).items()]
+    if source.get("citation"):
+        lines.append(f"- Citation: {escaped(source['citation'])}")
+    return lines + [f"- {escaped(note)}" for note in info.notes]
+
+
+def _score_lines(info: CardInfo) -> list[str]:
+    if not info.metrics:
+        return ["None were taken."]
+    names = list(dict.fromkeys(name for split in info.metrics.values() for name in split))
+    rows = []
+    for name in names:
+        plain = name.removesuffix("_calibrated").removesuffix("_at_threshold")
+        positive = f" ({escaped(info.task.positive)})" if info.task.positive and plain in OF_POSITIVE else ""
+        shown = NAMES.get(plain, plain).replace("|", "\\|") + positive
+        shown += ", calibrated" if name.endswith("_calibrated") else ""
+        shown += ", at threshold" if name.endswith("_at_threshold") else ""
+        rows.append([shown, *(format_score(split.get(name)) for split in info.metrics.values())])
+    lines = ["Value and 95 % bootstrap interval over the pairs.", ""]
+    return lines + _table(["metric", *(escaped(split) for split in info.metrics)], rows)
+
+
+def _calibration_lines(info: CardInfo) -> list[str]:
+    if info.task.kind == "regression":
+        return []
+    fitted = f"Fitted on dev alone. Logits are divided by the temperature {info.temperature:.4g}."
+    lines = ["## Calibration", "", fitted]
+    if info.threshold is not None:
+        lines.append(
+            f"`label_at_threshold` is the positive class where its probability is at least {info.threshold:.4g}; "
+            "`label` is the most probable class."
+        )
+    return [*lines, ""]
+
+
+def _limit_lines(info: CardInfo) -> list[str]:
+    data, kind = info.config["data"], info.config["model"]["kind"]
+    what = "the joint pair" if kind == "cross" else "each text"
+    lines = [
+        f"- Reads at most {data['max_length']} tokens of {what}, special tokens included; longer ones are cut "
+        f"({data['truncation'].replace('_', ' ')}).",
+        "- The scores hold for pairs like those it was trained and tested on; nothing else was measured.",
+    ]
+    return lines + [f"- **{escaped(line)}**" for line in info.warnings]
+
+
+def _use_lines(info: CardInfo) -> list[str]:
+    own = ", combiner=YourCombiner" if info.config["model"].get("combiner") else ""
+    answer = "score" if info.task.kind == "regression" else "label, probabilities"
+    lines = [
+        "```python",
+        "import pairjax",
+        "",
+        f'model = pairjax.load("path/to/this/folder"{own})',
+        f'model.predict([("a", "b")])  # {answer} of each pair',
+    ]
+    if info.config["model"]["kind"] == "bi" and info.config["model"]["interact"]["kind"] == "none":
+        lines.append('model.embed(["a", "b"])  # a vector of each text')
+    return [*lines, "```"]
+
+
+def _provenance_lines(info: CardInfo) -> list[str]:
+    origin = info.provenance
+    git = origin.get("git") or {}
+    commit = git.get("commit")
+    rows = [["git commit", _code(commit) + (" with changes" if git.get("dirty") else "") if commit else "not known"]]
+    if origin.get("command"):
+        rows.append(["command", _code(" ".join(map(str, origin["command"])))])
+    for name in ("started", "device_kind", "device_count", "platform", "python"):
+        if origin.get(name) is not None:
+            rows.append([name.replace("_", " "), escaped(origin[name])])
+    rows += [[escaped(name), escaped(version)] for name, version in (origin.get("versions") or {}).items() if version]
+    return _table(["", ""], rows)
+
+
+def model_card(info: CardInfo) -> str:
+    """The card as Markdown with Hugging Face's YAML front matter; all text of the user's is escaped."""
+    parts = [
+        *_front_matter(info),
+        "",
+        f"# {escaped(info.name)}",
+        "",
+        *_task_lines(info),
+        "",
+        "## Use",
+        "",
+        *_use_lines(info),
+        "",
+        "## Scores",
+        "",
+        *_score_lines(info),
+        "",
+        *_calibration_lines(info),
+        "## Limits",
+        "",
+        *_limit_lines(info),
+        "",
+        "## Data",
+        "",
+        *_data_lines(info),
+        "",
+        "## Recipe",
+        "",
+        *_recipe(info),
+        "",
+        "## Provenance",
+        "",
+        *_provenance_lines(info),
+    ]
+    return "\n".join(parts) + "\n"

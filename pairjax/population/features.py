@@ -1,0 +1,324 @@
+"""Cached features: each distinct text encoded once by a frozen encoder, kept in memory-mapped arrays.
+
+A cache is a folder: `meta.json` (what it was made from, by hashes, and the digest of each file), `texts.jsonl`,
+`pooled.npy` [texts, D] and, by option, `tokens.npy` [tokens, D] with `offsets.npy` [texts + 1]. It appears under its
+name only when it is whole; one that was made from anything else, or is damaged, is made again and never read.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+from jaxtyping import Array, Float, Int32, Int64
+
+from pairjax.base.config import FeatureConfig, ModelConfig, Truncation
+from pairjax.base.errors import UserError
+from pairjax.base.types import Batch, Pairs, Params
+from pairjax.data.encode import EncodedPairs, PairTokenizer, load_tokenizer
+from pairjax.data.layout import Layout, plan_in_order
+from pairjax.data.pipeline import eval_batches
+from pairjax.data.texts import distinct_texts, encode_texts
+from pairjax.finetune.prepare import check_fit
+from pairjax.models.build import build_pair_model, initial_params
+from pairjax.run.digest import file_fault, hash_files
+from pairjax.step.sharding import build_mesh, put_batch, replicate, row_shards
+from pairjax.storage.files import storage_error, to_json, write_text
+from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, weights_hash
+
+FORMAT = 1
+RUNGS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+META, TEXTS, POOLED, TOKENS, OFFSETS = "meta.json", "texts.jsonl", "pooled.npy", "tokens.npy", "offsets.npy"
+DTYPES: Mapping[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+
+
+@dataclass(frozen=True)
+class Features:
+    """An opened cache.
+
+    Attributes:
+        folder: Where it lies.
+        identity: What it was made from.
+        index: Row of each text.
+        pooled: [texts, D], memory-mapped, in the cache's dtype.
+        tokens: [tokens, D], or None where only pooled vectors were kept.
+        offsets: int64 [texts + 1]; text i's tokens are `tokens[offsets[i]:offsets[i + 1]]`.
+        notes: What a person should know: why it was made again, what truncation cut.
+    """
+
+    folder: Path
+    identity: Mapping[str, Any]
+    index: Mapping[str, int]
+    pooled: np.ndarray
+    tokens: np.ndarray | None
+    offsets: Int64[np.ndarray, " texts_and_one"] | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the identity: whatever depends on the features depends on this."""
+        return hashlib.sha256(json.dumps(dict(self.identity), sort_keys=True).encode()).hexdigest()
+
+    def sides(self, pairs: Pairs) -> Int32[np.ndarray, "pairs 2"]:
+        """Rows of A's and B's text.
+
+        Raises:
+            UserError: A text is not in the cache.
+        """
+        try:
+            first = [self.index[text] for text in pairs.first]
+            second = [self.index[text] for text in pairs.second]
+        except KeyError as error:
+            raise UserError(
+                f"{self.folder}: the cache lacks a text", got=repr(error.args[0])[:80], mend="make it for these pairs"
+            ) from None
+        return np.stack([np.asarray(first, np.int32), np.asarray(second, np.int32)], axis=1)
+
+    def vectors(self, sides: Int32[np.ndarray, "pairs 2"], batch: Batch) -> Float[np.ndarray, "rows slots 2 dim"]:
+        """u and v of a batch's pairs, float32, for `PairModelFns.head_pooled`; zeros in an empty slot."""
+        real = batch.example_id >= 0
+        rows = sides[np.where(real, batch.example_id, 0)]
+        return np.where(real[..., None, None], self.pooled[rows].astype(np.float32), np.float32(0))
+
+    def hidden(self, sides: Int32[np.ndarray, "pairs 2"], batch: Batch) -> Float[np.ndarray, "rows length dim"]:
+        """Hidden states of a bi-encoder's batch, float32, for `PairModelFns.head`; zeros in empty slots.
+
+        Raises:
+            UserError: The cache has pooled vectors alone.
+        """
+        if self.tokens is None or self.offsets is None:
+            raise UserError(f"{self.folder}: the cache has no token vectors", mend="make it with --features.tokens")
+        real = batch.pair_ids > 0
+        slot = np.where(real, batch.pair_ids - 1, 0)
+        example = np.take_along_axis(batch.example_id, slot, axis=1)
+        text = sides[np.where(real, example, 0), batch.side_ids]
+        place = np.where(real, self.offsets[text] + batch.position_ids, 0)
+        return np.where(real[..., None], self.tokens[place].astype(np.float32), np.float32(0))
+
+
+def _hash(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _tokenizer_hash(tokenizer: PairTokenizer) -> str:
+    special = json.dumps([tokenizer.family, tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id])
+    return _hash(tokenizer.backend.to_str().encode(), special.encode())
+
+
+def _stale(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str | None:
+    """Why the cache in a folder cannot be used; None where it can, "" where there is none.
+
+    Raises:
+        UserError: The folder is something else, or the cache of another encoder.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        return ""
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        saved, files = dict(meta["identity"]), dict(meta["files"])
+    except FileNotFoundError:
+        raise UserError(f"{folder}: not a feature cache", got="no meta.json", mend="choose another folder") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"its {META} is damaged ({error})"
+    if overwrite:
+        return "to be overwritten"
+    if saved.get("encoder") != identity["encoder"]:
+        raise UserError(
+            f"{folder}: the cache of another encoder",
+            got=saved.get("encoder"),
+            expected=identity["encoder"],
+            mend="choose another folder, or add --overwrite",
+        )
+    changed = [name for name in identity if saved.get(name) != identity[name]]
+    if changed:
+        return f"made from other {', '.join(changed)}"
+    faults = (file_fault(folder, name, (int(size), str(digest))) for name, (size, digest) in files.items())
+    fault = next((fault for fault in faults if fault), None)
+    return f"cut short or damaged: {fault}" if fault else None
+
+
+def _open(folder: Path, identity: Mapping[str, Any], notes: Sequence[str]) -> Features:
+    lines = (folder / TEXTS).read_text(encoding="utf-8").splitlines()
+    index = {json.loads(line): row for row, line in enumerate(lines)}
+    dtype = DTYPES[identity["dtype"]]
+
+    def mapped(name: str) -> np.ndarray:
+        # bfloat16 has no name in a .npy file: it is kept as its 16 bits.
+        array = np.load(folder / name, mmap_mode="r")
+        return array.view(dtype) if array.dtype == np.uint16 else array
+
+    tokens = mapped(TOKENS) if identity["tokens"] else None
+    offsets = np.load(folder / OFFSETS) if identity["tokens"] else None
+    return Features(folder, dict(identity), index, mapped(POOLED), tokens, offsets, tuple(notes))
+
+
+def _create(path: Path, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    kept = np.uint16 if dtype is ml_dtypes.bfloat16 else dtype
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=kept, shape=shape)
+    return array.view(dtype) if dtype is ml_dtypes.bfloat16 else array
+
+
+def _fill(
+    folder: Path,
+    encoded: EncodedPairs,
+    run: Callable[[Batch], tuple[Array, Array]],
+    *,
+    config: FeatureConfig,
+    width: int,
+    multiple: int,
+    progress: Callable[[int], None],
+) -> None:
+    """Encode every row of `encoded` into the arrays of a folder."""
+    dtype = DTYPES[config.dtype]
+    pooled = _create(folder / POOLED, (len(encoded), width), dtype)
+    tokens = _create(folder / TOKENS, (len(encoded.tokens), width), dtype) if config.tokens else None
+    layout = Layout("bucketed", RUNGS).extend(encoded.lengths)
+    rows = min(config.batch_size, 1 << max(len(encoded) - 1, 0).bit_length())
+    for batch in eval_batches(encoded, None, plan_in_order(encoded.lengths, layout, rows, multiple=multiple)):
+        hidden, vectors = run(batch)
+        real = batch.example_id[:, 0] >= 0
+        which = batch.example_id[real, 0]
+        pooled[which] = np.asarray(vectors)[real].astype(dtype)
+        if tokens is not None:
+            row, column = np.nonzero(batch.pair_ids)
+            place = encoded.offsets[batch.example_id[row, 0]] + batch.position_ids[row, column]
+            tokens[place] = np.asarray(hidden)[row, column].astype(dtype)
+        progress(int(real.sum()))
+    if tokens is not None:
+        np.save(folder / OFFSETS, encoded.offsets)
+    # Dropping the last reference to a memory map writes it out.
+
+
+def _origin(config: FeatureConfig, source: Path, tokenizer: PairTokenizer) -> dict[str, Any]:
+    """What vectors follow from, settings of the rows aside."""
+    return {
+        "format": FORMAT,
+        "encoder": config.encoder,
+        "weights": weights_hash(source),
+        "tokenizer": _tokenizer_hash(tokenizer),
+        "pooling": config.pooling,
+        "dtype": config.dtype,
+        "tokens": config.tokens,
+    }
+
+
+def read_features(
+    folder: Path, config: FeatureConfig, *, max_length: int = 128, truncation: Truncation = "longest_first"
+) -> Features:
+    """Features that are in `folder`, of whatever texts, with token vectors or without; nothing is made or replaced.
+
+    Args:
+        folder: Of the cache.
+        config: Encoder, pooling and precision that they must be of.
+        max_length: Likewise, longest row of a text.
+        truncation: Likewise.
+
+    Raises:
+        UserError: There are none, they are of something else, or damaged.
+    """
+    source = resolve_encoder(config.encoder, download=config.download)
+    tokenizer = load_tokenizer(source, family=read_encoder_spec(source).family)
+    make = "make it with pairjax features, --features.pooling and --data.max-length as here"
+    try:
+        saved = dict(json.loads((folder / META).read_text(encoding="utf-8"))["identity"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: not a feature cache", got=f"no {META} that can be read", mend=make) from error
+    identity = _origin(config, source, tokenizer) | {"max_length": max_length, "truncation": truncation}
+    identity |= {name: saved[name] for name in ("texts", "tokens") if name in saved}
+    reason = _stale(folder, identity, overwrite=False)
+    if reason is not None:
+        raise UserError(f"{folder}: the cache does not serve", got=f"it was {reason}", mend=make)
+    return _open(folder, identity, ())
+
+
+def cached_features(
+    splits: Iterable[Pairs],
+    folder: Path,
+    config: FeatureConfig,
+    *,
+    max_length: int = 128,
+    truncation: Truncation = "longest_first",
+    overwrite: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Features:
+    """Features of all texts of some splits: from the cache in `folder` where it is theirs, else made now.
+
+    Args:
+        splits: Whose texts; each distinct one is encoded once.
+        folder: Of the cache.
+        config: Encoder, pooling, what is kept.
+        max_length: Longest row of a text, special tokens included.
+        truncation: How longer ones are cut; `longest_first` or `head_tail`.
+        overwrite: Replace the cache of another encoder.
+        progress: Called with the number of texts of each batch.
+
+    Raises:
+        UserError: The folder is none of a cache, or another encoder's; or the encoder's own faults.
+    """
+    texts = distinct_texts(splits)
+    if not texts:
+        raise UserError("no texts to encode", got="empty splits")
+    source = resolve_encoder(config.encoder, download=config.download)
+    spec = read_encoder_spec(source)
+    tokenizer = load_tokenizer(source, family=spec.family)
+    check_fit(max_length, spec=spec, tokenizer=tokenizer, folder=source)
+    identity = _origin(config, source, tokenizer) | {
+        "texts": _hash(*(text.encode("utf-8", "surrogatepass") for text in texts)),
+        "max_length": max_length,
+        "truncation": truncation,
+    }
+    reason = _stale(folder, identity, overwrite=overwrite)
+    if reason is None:
+        return _open(folder, identity, ())
+    notes = [f"{folder}: the cache was {reason}; made again"] if reason else []
+    encoded = encode_texts(texts, tokenizer, max_length=max_length, truncation=truncation)
+    notes += [note.replace("pairs have a text", "texts are").replace("pairs", "texts") for note in encoded.notes()]
+    model = build_pair_model(
+        ModelConfig(encoder=config.encoder, kind="bi", pooling=config.pooling), spec, 1, freeze_encoder=True
+    )
+    loaded = load_encoder(source, spec)
+    if config.pooling == "pooler" and loaded.pooler is None:
+        raise UserError(f"{source}: the checkpoint carries no pooler weights", mend="use --features.pooling cls")
+    params, _ = initial_params(model, jax.random.key(0), encoder=loaded.params, pooler=loaded.pooler)
+    mesh = build_mesh()
+    placed = replicate(params, mesh)
+
+    @jax.jit
+    def encode(params: Params, batch: Batch) -> tuple[Array, Array]:
+        hidden = model.encode(params, batch)
+        return hidden, model.pooled(params, hidden, batch)[:, 0, 0]
+
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _fill(
+            partial,
+            encoded,
+            lambda batch: encode(placed, put_batch(batch, mesh)),
+            config=config,
+            width=spec.hidden_size,
+            multiple=row_shards(mesh),
+            progress=progress,
+        )
+        write_text(partial / TEXTS, "".join(json.dumps(text) + "\n" for text in texts))
+        meta = {"identity": identity, "files": {name: list(pair) for name, pair in hash_files(partial).items()}}
+        write_text(partial / META, to_json(meta, indent=1) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except OSError as error:
+        raise storage_error(f"{folder} cannot be written", error, mend="free some space") or error from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return _open(folder, identity, notes)

@@ -1,0 +1,95 @@
+"""SHA-256 of a task's pairs and of a checkpoint's files: what `digests/STEP.json` says, how it is written and compared.
+
+{"format": 1, "step": 30, "metric": 0.91, "identity": "...", "files": {"state/d/0a...": [bytes, SHA-256], ...},
+ "seal": SHA-256 of all that}
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pairjax.base.types import PairData
+from pairjax.storage.bucket import AnyPath, files_below, size_of
+from pairjax.storage.files import to_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What `digests/STEP.json` says: the files of a step as {path: (bytes, SHA-256)}."""
+
+    step: int
+    metric: int | float | None
+    identity: str
+    files: Mapping[str, tuple[int, str]]
+
+
+def hash_pairs(data: PairData) -> "hashlib._Hash":
+    """SHA-256 of a task, its texts and its labels, to which more may be added."""
+    digest = hashlib.sha256(json.dumps(asdict(data.task)).encode())
+    for name in sorted(data.splits):
+        pairs = data.splits[name]
+        digest.update(to_json([name, pairs.first, pairs.second]).encode("utf-8", "surrogatepass"))
+        digest.update(b"" if pairs.label is None else pairs.label.tobytes())
+    return digest
+
+
+def _hash_file(path: AnyPath) -> tuple[int, str]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return file.tell(), digest
+
+
+def hash_files(root: AnyPath) -> dict[str, tuple[int, str]]:
+    """Bytes and SHA-256 of every file below `root`, by its path from there."""
+    return {name: _hash_file(path) for name, path in files_below(root)}
+
+
+def file_fault(root: AnyPath, name: str, expected: tuple[int, str]) -> str | None:
+    """What is wrong with one file of a step; its size is looked at first, as that costs nothing."""
+    path, (size, digest) = root / name, expected
+    try:
+        found = size_of(path)
+        if found != size:
+            return f"{name}: {found} bytes where {size} were saved"
+        return None if _hash_file(path)[1] == digest else f"{name}: damaged (its SHA-256 differs)"
+    except FileNotFoundError:
+        return f"{name}: missing"
+    except OSError as error:
+        return f"{name}: {error.strerror}"
+
+
+def _seal(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def digest_text(digest: Digest) -> str:
+    """The sealed text of a digest's file."""
+    body = {
+        "format": FORMAT,
+        "step": digest.step,
+        "metric": digest.metric,
+        "identity": digest.identity,
+        "files": {name: list(pair) for name, pair in digest.files.items()},
+    }
+    return to_json({**body, "seal": _seal(body)}, indent=1) + "\n"
+
+
+def read_digest(path: AnyPath) -> Digest | str | None:
+    """The digest, or what is wrong with its file, or None where there is none."""
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        seal = body.pop("seal")
+        if seal != _seal(body):
+            return "damaged (its SHA-256 differs)"
+        if body["format"] != FORMAT:
+            return f"written by another version of pairjax (format {body['format']}, not {FORMAT})"
+        files = {name: (int(size), str(digest)) for name, (size, digest) in body["files"].items()}
+        return Digest(body["step"], body["metric"], body["identity"], files)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"damaged ({error})"

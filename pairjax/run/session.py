@@ -1,0 +1,292 @@
+"""A run from its programs to its folder: what fine-tuning and pretraining share above the loop."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+from jax.sharding import AbstractMesh, Mesh
+from rich.console import Console
+
+from pairjax.base.config import OptimConfig, RunConfig, TrainConfig
+from pairjax.base.params import merge, split
+from pairjax.base.types import Batch, Hypers, Params
+from pairjax.run.checkpoint import Checkpointer
+from pairjax.run.distributed import StopSignal, all_or_none, is_main, process_index
+from pairjax.run.folder import RunFolder, open_run
+from pairjax.run.loop import Fit, Job, Progress, Step, fit, progress_from
+from pairjax.run.tracking import Tracker
+from pairjax.run.watchdog import Watchdog
+from pairjax.step.average import make_average
+from pairjax.step.optim import Optimizer, build_optimizer, decay_mask, rate_multipliers, turns
+from pairjax.step.sharding import param_specs, place, put_batch, used_shardings
+from pairjax.step.state import TrainState, init_state, state_sharding
+from pairjax.step.step import Apply, Loss, make_train_step
+from pairjax.storage.bucket import AnyPath
+from pairjax.storage.provenance import provenance
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run leaves.
+
+    Attributes:
+        dir: The run's folder, perhaps in a bucket; the model lies in `dir/model`.
+        result: What result.json holds; None where a signal stopped the run.
+        exit_code: 0, or 143 after a signal.
+    """
+
+    dir: AnyPath
+    result: dict[str, Any] | None
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class Programs:
+    """A run's compiled update with its initial state; the loop's job comes on top.
+
+    Attributes:
+        mesh: Of the devices.
+        step: The update.
+        state: The initial one.
+        frozen: Parameters that do not train.
+        export: From the tree that is trained to the model's own, where they differ (LoRA).
+    """
+
+    mesh: jax.sharding.Mesh
+    step: Step
+    state: TrainState
+    frozen: Params
+    export: Callable[[Params], Params] = field(default=lambda params: params)
+
+    def params(self, state: TrainState) -> Params:
+        """The model's whole tree, frozen part included; averaged weights where the run averages."""
+        return self.export(merge(state.params if state.average is None else state.average, self.frozen))
+
+
+@dataclass(frozen=True)
+class Update:
+    """A run's compiled update and where its arguments lie; holds shapes only, no array.
+
+    Attributes:
+        mesh: Of the devices, real or not.
+        optimizer: Of the trainable parameters.
+        trainable: Parameters that train, or their shapes.
+        frozen: Those that do not.
+        sharding: Of the state.
+        frozen_specs: Partition specs of the frozen parameters.
+        compiled: `compiled(state, frozen, batch, hypers) -> (state, metrics)`, jitted.
+    """
+
+    mesh: Mesh | AbstractMesh
+    optimizer: Optimizer
+    trainable: Params
+    frozen: Params
+    sharding: TrainState
+    frozen_specs: Params
+    compiled: Any
+
+
+def build_update(
+    params: Params,
+    chosen: Mapping[str, bool],
+    *,
+    apply: Apply,
+    loss: Loss,
+    optim: OptimConfig,
+    total_steps: int,
+    mesh: Mesh | AbstractMesh,
+    specs: Params | None = None,
+    anchored: Params | None = None,
+) -> Update:
+    """The update that training runs and `pairjax plan` compiles; makes no array.
+
+    Args:
+        params: The initial parameters, all of them, or their shapes.
+        chosen: Which paths train.
+        apply: The model.
+        loss: Its loss.
+        optim: Optimiser and accumulation.
+        total_steps: Which the schedule spans.
+        mesh: Of the devices, real or not.
+        specs: Where each parameter lies (`place_params`); by default whole everywhere.
+        anchored: Which parameters decay to their initial value (`anchors`); by default none.
+    """
+    trainable, frozen = split(params, chosen)
+    trainable_specs, frozen_specs = split(param_specs(params) if specs is None else specs, chosen)
+    optimizer = build_optimizer(
+        optim,
+        total_steps=total_steps,
+        decay=decay_mask(trainable),
+        multiplier=split(rate_multipliers(optim, params), chosen)[0],
+        anchored=None if anchored is None else split(anchored, chosen)[0],
+        turn=turns(optim, trainable, total_steps=total_steps),
+    )
+    average = make_average(optim, total_steps=total_steps)
+    where = state_sharding(trainable, optimizer, mesh, specs=trainable_specs, averaged=average is not None)
+    split_over = mesh.shape["fsdp"] > 1
+    compiled = make_train_step(
+        apply,
+        loss,
+        optimizer,
+        accumulate=optim.accumulate,
+        sharding=where,
+        average=average,
+        used=(used_shardings(trainable_specs, mesh), used_shardings(frozen_specs, mesh)) if split_over else None,
+    )
+    return Update(mesh, optimizer, trainable, frozen, where, frozen_specs, compiled)
+
+
+def build_programs(
+    params: Params,
+    chosen: Mapping[str, bool],
+    *,
+    apply: Apply,
+    loss: Loss,
+    optim: OptimConfig,
+    hypers: Hypers,
+    total_steps: int,
+    seed: int,
+    mesh: jax.sharding.Mesh,
+    specs: Params | None = None,
+    anchored: Params | None = None,
+    export: Callable[[Params], Params] = lambda params: params,
+) -> Programs:
+    """Compile nothing yet; lay out the state and the update.
+
+    Args:
+        params: The initial parameters, all of them.
+        chosen: Which paths train.
+        apply: The model.
+        loss: Its loss.
+        optim: Optimiser and accumulation.
+        hypers: Numbers that the step takes as an argument.
+        total_steps: Which the schedule spans.
+        seed: Of dropout.
+        mesh: Of the devices.
+        specs: Where each parameter lies (`place_params`); by default whole everywhere.
+        anchored: Which parameters decay to their initial value (`anchors`); by default none.
+        export: From the tree that is trained to the model's own.
+    """
+    update = build_update(
+        params,
+        chosen,
+        apply=apply,
+        loss=loss,
+        optim=optim,
+        total_steps=total_steps,
+        mesh=mesh,
+        specs=specs,
+        anchored=anchored,
+    )
+    frozen = place(update.frozen, update.frozen_specs, mesh)
+    averaged = update.sharding.average is not None
+    state = init_state(
+        update.trainable, update.optimizer, key=jax.random.key(seed), sharding=update.sharding, averaged=averaged
+    )
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Mapping[str, jax.Array]]:
+        return update.compiled(state, frozen, put_batch(batch, mesh), hypers)
+
+    return Programs(mesh, step, state, frozen, export)
+
+
+def _teller(tracker: Tracker) -> Callable[[str], None]:
+    """Where the watchdog's lines go: of several processes each tells of its own standstill."""
+    if is_main():
+        return tracker.say
+    index = process_index()
+    return lambda line: print(f"process {index}: {line}", file=sys.stderr, flush=True)
+
+
+def run_loop(
+    programs: Programs, job: Job, run: RunFolder, tracker: Tracker, *, config: RunConfig, train: TrainConfig
+) -> tuple[Fit, Params]:
+    """Train, and give the parameters that become the model: the best on dev, or the last."""
+    with (
+        StopSignal() as stop,
+        Watchdog(_teller(tracker)) as watch,
+        Checkpointer(
+            run.checkpoints,
+            keep=config.keep_checkpoints,
+            metric_mode=job.mode,
+            identity=run.identity,
+            before=run.publish,
+        ) as checkpoints,
+    ):
+        state, progress = programs.state, Progress()
+        if not run.resumed or checkpoints.latest_step() is None:
+            tracker.cut_back(0)
+        else:
+            restored = checkpoints.restore(state)
+            state, progress = restored.state, progress_from(restored.host)
+            for note in restored.notes:
+                tracker.say(note)
+            tracker.say(f"resumed at step {restored.step} of {job.total_steps}")
+            tracker.cut_back(restored.step)
+        done = fit(job, state, progress, checkpoints=checkpoints, tracker=tracker, stop=stop, watch=watch)
+        with watch.phase("save", step=int(done.state.step)):
+            checkpoints.wait()
+        tracker.say(watch.summary())
+        if done.ended == "signal":
+            return done, {}
+        best = done.progress.best_step
+        if train.keep == "best" and best and best != int(done.state.step):
+            return done, programs.params(checkpoints.restore(done.state, step=best).state)
+        return done, programs.params(done.state)
+
+
+Finish = Callable[[Fit, Params, RunFolder, Mapping[str, Any]], dict[str, Any]]
+"""`finish(done, params, run, origin) -> what result.json holds`, after the last step."""
+
+
+def run_session(
+    programs: Programs,
+    job: Job,
+    *,
+    config: RunConfig,
+    train: TrainConfig,
+    plain: Mapping[str, Any],
+    name: str,
+    unit: str,
+    notes: tuple[str, ...],
+    console: Console,
+    finish: Finish,
+) -> TrainResult:
+    """Open the run's folder, train in it, and finish.
+
+    Args:
+        programs: The update and its state.
+        job: What is trained.
+        config: Of the run's folder.
+        train: Which parameters become the model.
+        plain: The whole config as plain data.
+        name: The run's name where the config gives no folder.
+        unit: What the throughput counts.
+        notes: Lines on the input, shown first.
+        console: Where all is shown.
+        finish: Scores and writes what the run leaves.
+    """
+    device = programs.mesh.devices.flat[0]
+    origin = provenance(device_kind=device.device_kind, device_count=programs.mesh.devices.size)
+    with all_or_none():
+        opened = open_run(config, plain, default_name=name, origin=origin)
+    with opened as run:
+        with Tracker(
+            run,
+            config,
+            total_steps=job.total_steps,
+            steps_per_epoch=job.steps_per_epoch,
+            metric=f"dev/{job.metric}",
+            unit=unit,
+            settings=plain,
+            console=console,
+        ) as tracker:
+            for note in (*run.notes, *notes):
+                tracker.say(note)
+            done, params = run_loop(programs, job, run, tracker, config=config, train=train)
+        if done.ended == "signal":
+            console.print(f"stopped at step {int(done.state.step)}; go on with --run.resume (run folder {run.place})")
+            return TrainResult(run.place, None, 143)
+        return TrainResult(run.place, finish(done, params, run, origin), 0)

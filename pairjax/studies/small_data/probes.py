@@ -1,0 +1,101 @@
+"""What an encoder still knows of other tasks: linear probes on its frozen vectors, before and after it was tuned."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pairjax.base.config import FeatureConfig
+from pairjax.base.types import PairData
+from pairjax.data.folds import text_clusters
+from pairjax.data.sources import sample_rows
+from pairjax.evaluation.baselines import linear_probe
+from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
+from pairjax.evaluation.metrics import difference_of, once, points_of
+from pairjax.population.features import cached_features
+from pairjax.run.digest import hash_pairs
+from pairjax.storage.arrays import made_or_kept
+from pairjax.studies.small_data.arms import RESAMPLES
+from pairjax.weights import encoder_content
+
+CUT = {"train": 600, "dev": 300, "test": 1000}
+"""Most pairs of each split that a probe reads; encoding them is what costs."""
+
+
+def cut(data: PairData, sizes: Mapping[str, int] = CUT) -> PairData:
+    """The task with a fixed sample of each split."""
+    return replace(data, splits={split: sample_rows(data.splits[split], size) for split, size in sizes.items()})
+
+
+def probe_encoder(encoder: str, tasks: Mapping[str, PairData]) -> dict[str, np.ndarray]:
+    """Each task's test predictions by a linear probe on [u; v; |u-v|; u*v] of the encoder's mean-pooled vectors.
+
+    Args:
+        encoder: As --model.encoder.
+        tasks: By name, cut to size.
+    """
+    place = Path(tempfile.mkdtemp(prefix="pairjax-probe-"))
+    found = {}
+    try:
+        for name, data in tasks.items():
+            features = cached_features(data.splits.values(), place / name, FeatureConfig(encoder=encoder))
+            inputs = {}
+            for split, pairs in data.splits.items():
+                u, v = (np.asarray(features.pooled, np.float32)[side] for side in features.sides(pairs).T)
+                inputs[split] = np.concatenate([u, v, np.abs(u - v), u * v], axis=1)
+            found[name] = linear_probe(data, inputs)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return found
+
+
+def probes_key(tasks: Mapping[str, PairData]) -> str:
+    """Names what `probe_encoder` measures on these tasks."""
+    digest = hashlib.sha256(b"linear probes 1")
+    for name, data in tasks.items():
+        digest.update(name.encode() + hash_pairs(data).digest())
+    return digest.hexdigest()[:20]
+
+
+def probe_kept(encoder: str, tasks: Mapping[str, PairData], *, folder: Path) -> dict[str, np.ndarray]:
+    """As `probe_encoder`, of an encoder that is not tuned; read where it was measured before."""
+    identity = hashlib.sha256(f"{encoder_content(encoder)} {probes_key(tasks)}".encode()).hexdigest()
+    found, _ = made_or_kept(folder, identity, lambda: probe_encoder(encoder, tasks))
+    return dict(found)
+
+
+def make_probe_look(tasks: Mapping[str, PairData]) -> Callable[[Path], dict[str, np.ndarray]]:
+    """Measures a finished run's encoder, for `run_tuned`."""
+    return lambda folder: probe_encoder(str(folder / "model" / "encoder"), tasks)
+
+
+def probe_score(data: PairData, predicted: np.ndarray) -> float:
+    """A probe's score on test, in points."""
+    label = data.splits["test"].label
+    assert label is not None
+    return float(points_of(data.task, predicted, label)(once(len(predicted)))["value"][0])
+
+
+def probe_difference(
+    data: PairData, one: Sequence[np.ndarray], other: Sequence[np.ndarray], *, seed: int = 0
+) -> Sampled:
+    """Mean of one probe's score less the other's, run by run, over test pairs and runs.
+
+    Args:
+        data: The probed task.
+        one: Test predictions of each run.
+        other: Likewise; the same runs in the same order.
+        seed: Of the bootstrap.
+    """
+    label = data.splits["test"].label
+    assert label is not None
+    runs = [
+        difference_of(points_of(data.task, a, label), points_of(data.task, b, label))
+        for a, b in zip(one, other, strict=True)
+    ]
+    test = data.splits["test"]
+    return two_way_bootstrap(runs, len(test), resamples=RESAMPLES, seed=seed, clusters=text_clusters(test))["value"]

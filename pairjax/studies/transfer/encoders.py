@@ -1,0 +1,245 @@
+"""Encoders that were pretrained alike but for the objective: the start that they share, and one run of each.
+
+The start is some of an encoder's layers (a small model that reads language already: one from scratch does not learn to
+tell next segments within a few million tokens), adapted to the corpus by masked tokens. From it each objective goes on
+with the same text, steps, rates and seed. Embeddings are frozen throughout. Every run is a folder of its own, named by
+a hash of all that decides it, and goes on where it was stopped.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from pairjax.base.config import DropoutConfig, OptimConfig, RunConfig, TrainConfig
+from pairjax.base.errors import UserError
+from pairjax.base.pretrain_config import (
+    CorpusConfig,
+    Objective,
+    PretrainConfig,
+    PretrainEvalConfig,
+    PretrainModelConfig,
+)
+from pairjax.data.corpus_sources import Source, rule_source, text_sources
+from pairjax.finetune.prepare import compilation_cache
+from pairjax.pretrain.train import pretrain
+from pairjax.storage.files import write_json, write_text
+from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, save_encoder, weights_hash
+from pairjax.weights.source import read_json
+
+FORMAT = 2
+Origin = Literal["start", "none", "nsp", "sop"]
+"""Not pretrained further, or the objective beside masked tokens."""
+
+
+@dataclass(frozen=True)
+class PretrainDesign:
+    """How encoders are made.
+
+    Attributes:
+        layers: How many of the encoder that all start from (`spaced_layers`).
+        adapt_steps: Updates of the start, masked tokens alone.
+        steps: Updates of each objective.
+        batch_size: Rows an update.
+        length: Tokens of a row.
+        adapt_rate: Peak learning rate of the start's updates.
+        learning_rate: Of the objectives'.
+        head_multiplier: Rate of all above the encoder, relative to it: a fresh pooler else learns the segments late.
+        examples: Held-out examples scored at the end.
+    """
+
+    layers: int = 3
+    adapt_steps: int = 100
+    steps: int = 300
+    batch_size: int = 32
+    length: int = 64
+    adapt_rate: float = 5e-4
+    learning_rate: float = 5e-4
+    head_multiplier: float = 3.0
+    examples: int = 1000
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A corpus: globs of its train and its held-out files, one sentence a line, blank lines between documents."""
+
+    train: str
+    held_out: str
+
+    def sources(self) -> dict[str, tuple[Source, ...]]:
+        """Both, read and hashed.
+
+        Raises:
+            UserError: A glob matches nothing.
+        """
+        return {
+            name: text_sources(pattern, format="lines", language="en", option=f"the corpus's {name} text")
+            for name, pattern in (("train", self.train), ("held_out", self.held_out))
+        }
+
+
+def write_stories(folder: Path, *, documents: int) -> Texts:
+    """A corpus made by rules; held out are a fifth as many documents."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (split, size) in enumerate((("train", documents), ("heldout", documents // 5))):
+        path = folder / f"stories-{size}.{split}.txt"
+        if not path.is_file():
+            sentences = rule_source("en", documents=size, seed=(0, number)).sentences()
+            write_text(path, "\n".join(sentence or "" for sentence in sentences) + "\n")
+    return Texts(str(folder / f"stories-{documents}.train.txt"), str(folder / f"stories-{documents // 5}.heldout.txt"))
+
+
+def spaced_layers(source: Path, layers: int, folder: Path) -> Path:
+    """An encoder's embeddings and some of its layers as a folder, without its pooler.
+
+    The layers are evenly spaced and end with the last, as DistilBERT was begun (Sanh et al. 2019): of n layers j of
+    1..k is layer floor(j n / k).
+
+    Args:
+        source: A Hugging Face folder.
+        layers: How many.
+        folder: Written once, whole or not at all.
+
+    Raises:
+        UserError: It has fewer.
+    """
+    spec = read_encoder_spec(source)
+    if not 1 <= layers <= spec.num_layers:
+        raise UserError(f"{source}: it has no {layers} layers", got=spec.num_layers)
+    if (folder / "config.json").is_file():
+        return folder
+    loaded = load_encoder(source, spec).params
+    params = {name: leaf for name, leaf in loaded.items() if not name.startswith("layer_")}
+    for index in range(layers):
+        params[f"layer_{index}"] = loaded[f"layer_{(index + 1) * spec.num_layers // layers - 1}"]
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    save_encoder(beside, replace(spec, num_layers=layers), params, None, source=source)
+    write_json(beside / "config.json", read_json(beside / "config.json") | {"num_hidden_layers": layers})
+    os.replace(beside, folder)
+    return folder
+
+
+class Encoders:
+    """Makes encoders, or finds those that were made.
+
+    Attributes:
+        design: How.
+    """
+
+    def __init__(self, design: PretrainDesign, texts: Texts, *, source: str, folder: Path) -> None:
+        """Name nothing yet.
+
+        Args:
+            design: How each is made.
+            texts: From what.
+            source: The encoder whose layers all start from.
+            folder: Where each has its own.
+        """
+        self.design, self.texts, self.folder = design, texts, folder
+        self._source = resolve_encoder(source)
+        found = texts.sources()
+        self.held_out = found["held_out"]
+        digests = {name: [source.digest for source in sources] for name, sources in found.items()}
+        self._weights = weights_hash(self._source)
+        self._base = {"format": FORMAT, "texts": digests, "source": self._weights}
+
+    def path(self, origin: Origin, seed: int) -> Path:
+        """Where an encoder lies, or will; the start is the same for every seed."""
+        if origin == "start":
+            return self.folder / f"start-{self._key(self._start_config())}"
+        return self.folder / f"{origin}-{seed}-{self._key(self._config(origin, seed))}"
+
+    def made(self, origin: Origin, seed: int) -> bool:
+        """Whether it is there."""
+        return (self.path(origin, seed) / "result.json").is_file()
+
+    def make(self, origin: Origin, seed: int) -> Path:
+        """The encoder's folder; makes it, or goes on making it, where it is not there.
+
+        Raises:
+            SystemExit: Code 143, after a signal.
+        """
+        if not self.made(origin, seed):
+            if origin == "start":
+                spaced_layers(self._source, self.design.layers, self._layers_folder())
+                _run(self._start_config(), self.path(origin, seed))
+            else:
+                self.make("start", seed)
+                _run(self._config(origin, seed), self.path(origin, seed))
+        return self.path(origin, seed)
+
+    def result(self, origin: Origin, seed: int) -> Mapping[str, Any]:
+        """What its run left in result.json."""
+        return read_json(self.path(origin, seed) / "result.json")
+
+    def _layers_folder(self) -> Path:
+        return self.folder / f"layers-{self.design.layers}-{self._weights[:12]}"
+
+    def _start_config(self) -> PretrainConfig:
+        design = self.design
+        return self._pretraining(
+            "none", seed=0, encoder=self._layers_folder(), steps=design.adapt_steps, rate=design.adapt_rate
+        )
+
+    def _config(self, origin: Origin, seed: int) -> PretrainConfig:
+        assert origin != "start"
+        design = self.design
+        return self._pretraining(
+            origin, seed=seed + 1, encoder=self.path("start", 0), steps=design.steps, rate=design.learning_rate
+        )
+
+    def _pretraining(
+        self, objective: Objective, *, seed: int, encoder: Path, steps: int, rate: float
+    ) -> PretrainConfig:
+        design = self.design
+        return PretrainConfig(
+            data=CorpusConfig(
+                corpus=self.texts.train,
+                dev=self.texts.held_out,
+                objective=objective,
+                max_length=design.length,
+                seed=seed,
+                cache=str(self.folder / "indexes"),
+            ),
+            model=PretrainModelConfig(encoder=str(encoder), dropout=DropoutConfig(hidden=0.0, attention=0.0)),
+            optim=OptimConfig(
+                learning_rate=rate, warmup=0.1, freeze="embeddings", head_multiplier=design.head_multiplier
+            ),
+            train=TrainConfig(max_steps=steps, batch_size=design.batch_size, seed=seed, eval_every=200, keep="last"),
+            evaluation=PretrainEvalConfig(examples=design.examples, during=64, oracles=False, bootstrap=1000),
+        )
+
+    def _key(self, config: PretrainConfig) -> str:
+        plain = asdict(config)
+        # Where things lie decides nothing: the texts go by their digests, and a start by its folder's name.
+        for section, name in (("data", "corpus"), ("data", "dev"), ("data", "cache")):
+            del plain[section][name]
+        plain["model"]["encoder"] = Path(str(config.model.encoder)).name
+        del plain["run"]
+        return hashlib.sha256(json.dumps([self._base, plain], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _run(config: PretrainConfig, folder: Path) -> None:
+    """A pretraining run, begun or gone on with; its checkpoints go when it is done."""
+    begun = (folder / "config.json").is_file()
+    if not begun:
+        shutil.rmtree(folder, ignore_errors=True)
+    run = RunConfig(
+        dir=str(folder),
+        resume=begun,
+        keep_checkpoints=1,
+        progress=False,
+        compilation_cache=compilation_cache(),
+    )
+    done = pretrain(replace(config, run=run), console=Console(quiet=True))
+    if done.result is None:
+        raise SystemExit(done.exit_code)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)

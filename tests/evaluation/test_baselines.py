@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score
+
+from pairjax.base.errors import UserError
+from pairjax.base.types import PairData, Pairs, TaskSpec
+from pairjax.evaluation.baselines import length_features, lexical_baselines, overlap_features
+
+LABELS = ("contradiction", "entailment", "neutral")
+WORDS = [f"word{index}" for index in range(60)]
+
+
+def data_of(rows: list[tuple[str, str, int]], *, task: TaskSpec | None = None) -> PairData:
+    def pairs(part: list[tuple[str, str, int]]) -> Pairs:
+        first, second, label = zip(*part, strict=True)
+        kind = np.int32 if task is None or task.kind == "classification" else np.float32
+        return Pairs(tuple(first), tuple(second), np.array(label, kind))
+
+    half = len(rows) * 2 // 3
+    return PairData(
+        task=task or TaskSpec("classification", LABELS),
+        splits={"train": pairs(rows[:half]), "dev": pairs(rows[half:])},
+        source={},
+    )
+
+
+def texts(rng: np.random.Generator, count: int = 6) -> str:
+    return " ".join(rng.choice(WORDS, count))
+
+
+def accuracies(data: PairData) -> dict[str, float]:
+    return {name: scores["accuracy"]["value"] for name, scores in lexical_baselines(data).items()}
+
+
+def test_without_a_leak_every_baseline_is_at_chance() -> None:
+    rng = np.random.default_rng(0)
+    rows = [(texts(rng), texts(rng), index % 3) for index in range(3000)]
+    found = accuracies(data_of(rows))
+    assert set(found) == {"majority", "length", "hypothesis_only", "word_overlap"}
+    assert all(abs(value - 1 / 3) < 0.06 for value in found.values())
+
+
+def test_second_text_that_betrays_the_label_is_found_even_where_each_word_tells_little() -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for index in range(3000):
+        # Each class prefers a third of the words, by odds of two to one.
+        odds = np.where(np.arange(60) % 3 == index % 3, 2.0, 1.0)
+        rows.append((texts(rng), " ".join(rng.choice(WORDS, 8, p=odds / odds.sum())), index % 3))
+    found = accuracies(data_of(rows))
+    assert found["hypothesis_only"] > 0.5
+    assert abs(found["word_overlap"] - 1 / 3) < 0.06
+
+
+def test_overlap_and_negation_that_betray_the_label_are_found() -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for index in range(900):
+        text = texts(rng)
+        rows.append((text, {0: f"not {text}", 1: text, 2: texts(rng)}[index % 3], index % 3))
+    assert accuracies(data_of(rows))["word_overlap"] > 0.95
+
+
+def test_lengths_that_betray_the_label_are_found() -> None:
+    rng = np.random.default_rng(0)
+    rows = [(texts(rng), texts(rng, 3 + 4 * (index % 3)), index % 3) for index in range(900)]
+    assert accuracies(data_of(rows))["length"] > 0.95
+
+
+def test_majority_is_the_commonest_class_of_train_and_its_interval_is_wilsons() -> None:
+    rng = np.random.default_rng(0)
+    rows = [(texts(rng), texts(rng), int(index % 4 == 0)) for index in range(300)]
+    data = data_of(rows, task=TaskSpec("classification", ("a", "b"), positive="b"))
+    found = lexical_baselines(data)["majority"]["accuracy"]
+    assert found["value"] == accuracy_score(data.splits["dev"].label, np.zeros(100))
+    # Wilson (1927) for 75 of 100, as statsmodels' proportion_confint(75, 100, method="wilson") gives it.
+    assert (found["low"], found["high"]) == pytest.approx((0.6569, 0.8245), abs=1e-4)
+
+
+def test_regression_gives_rank_correlations_with_intervals() -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(600):
+        kept, words = int(rng.integers(0, 7)), rng.choice(WORDS, 12, replace=False)
+        rows.append((" ".join(words[:6]), " ".join([*words[:kept], *words[6 : 12 - kept]]), kept))
+    found = lexical_baselines(data_of(rows, task=TaskSpec("regression")))
+    assert set(found) == {"length", "hypothesis_only", "word_overlap"}
+    overlap = found["word_overlap"]["spearman"]
+    assert 0.9 < overlap["low"] <= overlap["value"] <= overlap["high"] <= 1
+    assert abs(found["hypothesis_only"]["spearman"]["value"]) < 0.25
+
+
+def test_features_of_empty_texts_are_finite() -> None:
+    pairs = Pairs(("", "a b"), ("", ""), None)
+    assert np.isfinite(length_features(pairs)).all()
+    assert np.isfinite(overlap_features(pairs)).all()
+    assert length_features(Pairs((), (), None)).shape == (0, 6)
+
+
+def test_contracted_and_portuguese_negations_are_counted() -> None:
+    pairs = Pairs(("It isn't so.", "Não é assim."), ("It is so.", "É assim."), None)
+    assert overlap_features(pairs)[:, 5:].tolist() == [[1, 0, 1, 1], [1, 0, 1, 1]]
+
+
+def test_unlabelled_or_missing_splits_are_told() -> None:
+    rows = [("a", "b", 0), ("c", "d", 1), ("e", "f", 2)]
+    with pytest.raises(UserError, match="labelled pairs in test; got no such split"):
+        lexical_baselines(data_of(rows), split="test")

@@ -1,0 +1,120 @@
+"""Tests and corrections against SciPy, brute force and published tables."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from pairjax.evaluation.significance import (
+    expected_maximum,
+    holm,
+    mcnemar,
+    paired_permutation,
+    smallest_difference,
+    smallest_difference_of_runs,
+)
+
+
+def scipy_permutation(one: np.ndarray, other: np.ndarray, resamples: float) -> float:
+    found = scipy_stats.permutation_test(
+        (one, other),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        n_resamples=resamples,
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_permutation_of_few_pairs_is_scipys_exact_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one, other = rng.normal(size=10), rng.normal(0.4, 1.0, size=10)
+    assert paired_permutation(one, other) == pytest.approx(scipy_permutation(one, other, np.inf))
+
+
+def test_permutation_of_many_pairs_is_near_scipys_and_a_function_of_the_seed() -> None:
+    rng = np.random.default_rng(1)
+    one = (rng.random(400) < 0.70).astype(float)
+    other = np.where(rng.random(400) < 0.2, (rng.random(400) < 0.6).astype(float), one)
+    found = paired_permutation(one, other, resamples=20000, seed=3)
+    # Two estimates of one p from 20,000 and 10,000 exchanges: five standard errors of their difference.
+    expected = scipy_permutation(one, other, 9999)
+    error = math.sqrt(expected * (1 - expected) * (1 / 20000 + 1 / 9999))
+    assert abs(found - expected) < 5 * error
+    assert found == paired_permutation(one, other, resamples=20000, seed=3)
+
+
+def test_permutation_of_equal_values_is_1_and_never_0() -> None:
+    same = np.arange(50.0)
+    assert paired_permutation(same, same) == 1.0
+    assert paired_permutation(same + 1.0, same, resamples=99) == pytest.approx(1 / 100)
+
+
+def test_permutation_keeps_its_level_under_the_null() -> None:
+    rng = np.random.default_rng(0)
+    low = [paired_permutation(*rng.normal(size=(2, 30)), resamples=199, seed=s) <= 0.05 for s in range(400)]
+    # 5 % of 400 is 20, standard deviation 4.4.
+    assert 6 <= sum(low) <= 34
+
+
+def test_mcnemar_is_the_binomial_of_the_pairs_that_differ() -> None:
+    one = np.array([True] * 12 + [False] * 3 + [True] * 20 + [False] * 5)
+    other = np.array([False] * 12 + [True] * 3 + [True] * 20 + [False] * 5)
+    found = mcnemar(one, other)
+    assert (found.only_one, found.only_other) == (12, 3)
+    by_hand = 2 * sum(math.comb(15, k) for k in range(4)) / 2**15
+    assert found.p == pytest.approx(by_hand)
+    assert mcnemar(other, one).p == pytest.approx(by_hand)
+    assert mcnemar(one, one) == (0, 0, 1.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_is_the_closed_test_with_bonferronis_local_ones(seed: int) -> None:
+    p = np.random.default_rng(seed).random(5) ** 3
+    families = [s for size in range(1, 6) for s in itertools.combinations(range(5), size)]
+    expected = [max(min(1.0, len(s) * min(p[j] for j in s)) for s in families if i in s) for i in range(5)]
+    assert holm(list(p)) == pytest.approx(expected)
+
+
+def test_holm_leaves_nan_and_counts_it() -> None:
+    found = holm([0.01, math.nan])
+    assert found[0] == pytest.approx(0.02)
+    assert math.isnan(found[1])
+    assert holm([]) == ()
+
+
+def test_expected_maximum_is_the_mean_over_all_subsets() -> None:
+    scores = np.array([0.3, 0.9, 0.5, 0.5, 0.7, 0.1])
+    expected = [np.mean([max(s) for s in itertools.combinations(scores, n)]) for n in range(1, 7)]
+    np.testing.assert_allclose(expected_maximum(scores), expected, rtol=1e-12)
+
+
+def test_expected_maximum_of_many_trials_is_finite_and_rises() -> None:
+    scores = np.random.default_rng(0).random(3000)
+    found = expected_maximum(scores)
+    assert found[0] == pytest.approx(scores.mean())
+    assert found[-1] == pytest.approx(scores.max())
+    assert (np.diff(found) > -1e-9).all()
+    with pytest.raises(ValueError, match="finite"):
+        expected_maximum(np.array([0.1, np.nan]))
+
+
+def test_smallest_difference_of_runs_is_the_published_one_and_has_its_power() -> None:
+    # G*Power 3.1, paired t, two-sided 5 %, power 80 %: n = 20 sees d = 0.6604, n = 34 sees d = 0.4951.
+    assert smallest_difference_of_runs(1.0, 20) == pytest.approx(0.6604, abs=2e-4)
+    assert smallest_difference_of_runs(0.5, 34) == pytest.approx(0.4951 / 2, abs=2e-4)
+    size = smallest_difference_of_runs(2.0, 8)
+    drawn = np.random.default_rng(0).normal(size, 2.0, (20000, 8))
+    found = (scipy_stats.ttest_1samp(drawn, 0.0, axis=1).pvalue < 0.05).mean()
+    assert found == pytest.approx(0.8, abs=0.015)
+    assert smallest_difference_of_runs(1.0, 1) == math.inf
+
+
+def test_smallest_difference_has_its_power() -> None:
+    size = smallest_difference(0.7)
+    drawn = np.random.default_rng(0).normal(size, 0.7, 40000)
+    assert (np.abs(drawn) > scipy_stats.norm.ppf(0.975) * 0.7).mean() == pytest.approx(0.8, abs=0.01)

@@ -1,0 +1,136 @@
+"""Prediction of a bi-encoder: each text once, the same answers, memory that does not grow."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import pairjax
+from pairjax.base.config import CombineConfig, InteractConfig, ModelConfig
+from pairjax.base.types import TaskSpec
+from pairjax.data.sides import alone, distinct_sides
+from pairjax.inference import text_vectors as vectors
+from pairjax.inference.classifier import PairClassifier
+from pairjax.inference.logits import make_predict_logits, one_behind
+from pairjax.inference.model_folder import Calibration, save_artifact
+from pairjax.models.build import build_pair_model, initial_params
+from pairjax.weights import load_encoder, read_encoder_spec
+from tests.data.test_pipeline import encode
+from tests.tiny import write_tiny_encoder
+
+TEXTS = ["the man", "a dog is not a man no no", "some woman", "the dog", "no"]
+PAIRS = [(a, b) for a in TEXTS for b in TEXTS]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> PairClassifier:
+    folder = tmp_path_factory.mktemp("bi")
+    source = write_tiny_encoder(folder / "encoder")
+    spec = read_encoder_spec(source)
+    config = ModelConfig(kind="bi", combine=CombineConfig(features=("u", "v", "|u-v|", "u*v")))
+    task = TaskSpec("classification", ("x", "y"), positive="y")
+    fns = build_pair_model(config, spec, 2)
+    params, _ = initial_params(fns, jax.random.key(0), encoder=load_encoder(source, spec).params, pooler=None)
+    save_artifact(
+        folder / "model",
+        task=task,
+        model=fns.config,
+        max_length=8,
+        truncation="longest_first",
+        calibration=Calibration(),
+        spec=spec,
+        params=params,
+        encoder_source=source,
+        card="",
+    )
+    return pairjax.load(folder / "model")
+
+
+def test_equal_token_rows_are_one_whichever_side_they_stand_on() -> None:
+    encoded = encode([("a b", "c"), ("c", "a b"), ("d", "c")], kind="bi")
+    sides = distinct_sides(encoded)
+    assert sides.pairs.tolist() == [[0, 1], [1, 0], [2, 1]]
+    rows = alone(list(sides.keys), encoded)
+    assert len(rows) == 3
+    assert rows.lengths.tolist() == rows.split.tolist() == [4, 3, 3]
+    assert rows.tokens[:4].tolist() == encoded.tokens[:4].tolist()
+    with pytest.raises(ValueError, match="joint"):
+        distinct_sides(encode([("a", "b")]))
+
+
+def test_answers_are_those_of_pairs_encoded_together(model: PairClassifier) -> None:
+    first, second = zip(*PAIRS, strict=True)
+    encoded = model.encode(first, second)
+    assert encoded.truncated > 0
+    whole = make_predict_logits(model._fns, model.task, mesh=model._mesh)
+    wanted = whole(model._params, encoded, layout=model._layout, batch_size=8)
+    np.testing.assert_allclose(model.outputs(first, second, batch_size=8), wanted, atol=1e-5)
+
+
+def test_each_text_is_encoded_once_and_not_again(model: PairClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    sides = model._sides
+    assert sides is not None
+    sides._kept.clear()
+    inner = sides._encode
+    monkeypatch.setattr(sides, "_encode", lambda rows, size: (seen.append(len(rows)), inner(rows, size))[1])
+    before = model.predict(PAIRS)
+    assert seen == [len(TEXTS)]
+    assert model.predict(PAIRS) == before
+    assert seen == [len(TEXTS), 0]
+    streamed = list(model.predict_stream(iter(PAIRS), chunk=4, batch_size=8))
+    assert [pair for pair, _ in streamed] == PAIRS
+    assert [answer.label for _, answer in streamed] == [answer.label for answer in before]
+    assert sum(seen) == len(TEXTS)
+
+
+def test_memory_of_texts_is_bounded(model: PairClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides = vectors.SideVectors(model._fns, model._params, model._layout, model._mesh)
+    monkeypatch.setattr(sides, "_most", 3)
+    encoded = model.encode(*zip(*PAIRS, strict=True))
+    one = sides.pairs(encoded, batch_size=8)
+    assert len(sides._kept) == 3
+    np.testing.assert_allclose(sides.pairs(encoded, batch_size=8), one, atol=1e-6)
+
+
+def test_a_stream_fails_where_its_source_does_and_stops_when_it_ends(model: PairClassifier) -> None:
+    def broken():
+        yield from PAIRS[:5]
+        raise pairjax.UserError("line 6 is broken")
+
+    with pytest.raises(pairjax.UserError, match="line 6"):
+        list(model.predict_stream(broken(), chunk=4))
+    assert list(model.predict_stream(iter([]))) == []
+
+
+def test_sides_that_read_each_other_are_not_encoded_apart(model: PairClassifier, tmp_path: Path) -> None:
+    artifact = model.artifact
+    config = ModelConfig(kind="bi", interact=InteractConfig(kind="cross", heads=2), pooling="mean")
+    fns = build_pair_model(config, artifact.spec, 2)
+    params, _ = initial_params(fns, jax.random.key(0), encoder=artifact.params["encoder"], pooler=None)
+    save_artifact(
+        tmp_path / "model",
+        task=artifact.task,
+        model=fns.config,
+        max_length=8,
+        truncation="longest_first",
+        calibration=Calibration(),
+        spec=artifact.spec,
+        params=params,
+        encoder_source=artifact.folder / "encoder",
+        card="",
+    )
+    assert pairjax.load(tmp_path / "model")._sides is None
+
+
+def test_one_behind_gives_all_and_asks_for_the_next_first() -> None:
+    asked = []
+
+    def source():
+        for item in range(3):
+            asked.append(item)
+            yield item
+
+    given = [(item, list(asked)) for item in one_behind(source())]
+    assert given == [(0, [0, 1]), (1, [0, 1, 2]), (2, [0, 1, 2])]

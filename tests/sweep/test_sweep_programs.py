@@ -1,0 +1,116 @@
+"""What a sweep compiles, and that its two ways to train are one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from pairjax import Config
+from pairjax.cli.space import set_fields
+from pairjax.sweep.search import DEV
+from pairjax.sweep.single import train_run
+from pairjax.sweep.trials import Run, shape_key
+from tests.sweep.sweeps import RATES, sweep_of, tiny_config, trials_of
+
+COUNTED = "/jax/core/compile/backend_compile_duration"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return tiny_config(tmp_path_factory.mktemp("sweep"))
+
+
+@contextmanager
+def compilations() -> Iterator[list[str]]:
+    """Programs compiled or read from the cache of compiled ones, as they come."""
+    seen: list[str] = []
+
+    def listen(event: str, duration: float, **_: Any) -> None:
+        if event == COUNTED:
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield seen
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+STILL = {f"model.dropout.{name}": 0.0 for name in ("hidden", "attention", "interaction", "head")}
+
+
+@pytest.mark.parametrize(("way", "freeze"), [("features", "encoder"), ("population", "none")])
+def test_a_population_scores_as_the_ordinary_trainer_does(
+    config: Config, tmp_path: Path, way: str, freeze: str
+) -> None:
+    config = set_fields(config, STILL | {"optim.freeze": freeze})
+    sweep = sweep_of(trials_of(config, *RATES), tmp_path, nested=False)
+    assert all(sweep.way(number) == way for number in range(3))
+    result = sweep.run()
+    trial = sweep.trials[2]
+    assert result.rows[0].score.mean > 0.8
+    run = Run((1,), 20, 0)
+    alone = train_run(trial.trial.config, sweep.data, run, folder=tmp_path / "alone", metric="accuracy")
+    assert trial.found[run].by == way
+    assert alone.by == "training"
+    assert alone.scores == trial.found[run].scores
+    assert not (tmp_path / "alone" / "model").exists()
+
+
+def test_traced_numbers_share_one_program_and_a_static_field_takes_another(config: Config, tmp_path: Path) -> None:
+    def count(name: str, *points: dict[str, Any]) -> int:
+        sweep = sweep_of(trials_of(config, *points), tmp_path / name)
+        jax.clear_caches()
+        with compilations() as seen:
+            sweep.run()
+        return len(seen)
+
+    two = count("two", *RATES[:2])
+    traced = {"optim.weight_decay": 0.5, "loss.label_smoothing": 0.1, "model.dropout.head": 0.4}
+    many = [rate | {name: value} for rate in RATES for name, value in traced.items()]
+    assert count("many", *many) == two
+    static: list[dict[str, Any]] = [{"model.combine.features": ("u", "v")}, {"model.combine.features": ("u*v",)}]
+    shapes = {shape_key(trial.config, steps=20) for trial in trials_of(config, *static, *many)}
+    assert len(shapes) == 3
+    assert count("static", *static) > two
+
+
+@pytest.mark.slow
+def test_whole_runs_of_one_shape_take_the_step_from_the_cache_of_compiled_programs(
+    config: Config, tmp_path: Path
+) -> None:
+    hits: list[str] = []
+
+    def listen(event: str, **_: Any) -> None:
+        if event in ("/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache_misses"):
+            hits.append(event.rpartition("_")[2])
+
+    # A cache of its own: in one that is warm already, numbers baked into the program would be found too.
+    kept = jax.config.jax_compilation_cache_dir
+    compilation_cache.reset_cache()
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "xla"))
+    config = set_fields(config, {"optim.freeze": "none", "train.max_steps": 2, "data.layout": "bucketed"})
+    points = [
+        {"optim.learning_rate": 1e-3, "model.dropout.hidden": 0.1},
+        {"optim.learning_rate": 3e-3, "model.dropout.hidden": 0.3},
+    ]
+    sweep = sweep_of(trials_of(config, *points), tmp_path, folds=0)
+    assert sweep.way(0) == "training"
+    run = Run((DEV,), 2, 0)
+    try:
+        sweep._train_one(0, run, "first")
+        jax.monitoring.register_event_listener(listen)
+        sweep._train_one(1, run, "second")
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
+        jax.config.update("jax_compilation_cache_dir", kept)
+        compilation_cache.reset_cache()
+    assert hits.count("hits") > 0
+    assert hits.count("misses") == 0
+    first, second = (trial.found[run] for trial in sweep.trials)
+    assert all(0 <= score <= 1 for score in (*first.scores, *second.scores))
+    assert sweep.run().found == 2
