@@ -14,7 +14,8 @@ import safetensors.numpy
 from pairjax.base.config import CombineConfig, DataConfig, DropoutConfig, ModelConfig
 from pairjax.base.types import PairData, Params
 from pairjax.data.sources import load_pairs
-from pairjax.inference.model_folder import Calibration, save_artifact
+from pairjax.evaluation.calibration import Calibration
+from pairjax.inference.model_folder import save_artifact
 from pairjax.models.build import build_pair_model, initial_params
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, save_encoder
 

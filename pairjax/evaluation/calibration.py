@@ -1,6 +1,7 @@
 """Temperature and threshold, fitted on dev and applied everywhere else."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
@@ -64,3 +65,12 @@ def fit_threshold(probability: Float64[np.ndarray, " pairs"], positive: Bool[np.
     middle = np.where(middle > below, middle, above)
     best = np.flatnonzero(scores == scores.max())
     return float(middle[best[np.abs(middle[best] - 0.5).argmin()]])
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Fitted on dev only: logits are divided by `temperature`; with two classes the positive one is chosen where its
+    probability reaches `threshold`."""
+
+    temperature: float = 1.0
+    threshold: float | None = None

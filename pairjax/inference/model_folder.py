@@ -26,6 +26,7 @@ from pairjax.base.config import CombineConfig, DropoutConfig, HeadConfig, Intera
 from pairjax.base.errors import UserError
 from pairjax.base.params import flatten, unflatten
 from pairjax.base.types import EncoderSpec, Params, TaskSpec
+from pairjax.evaluation.calibration import Calibration
 from pairjax.weights import load_encoder, read_encoder_spec, save_encoder
 
 FORMAT = 2
@@ -33,15 +34,6 @@ FORMAT = 2
 MANIFEST = "pairjax.json"
 NEEDED = ("head.safetensors", "encoder/config.json", "encoder/model.safetensors")
 """Files that make up a model; the manifest must give the digest of each."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Fitted on dev only: logits are divided by `temperature`; with two classes the positive one is chosen where its
-    probability reaches `threshold`."""
-
-    temperature: float = 1.0
-    threshold: float | None = None
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ import pairjax
 from pairjax.base.config import CombineConfig, InteractConfig, ModelConfig
 from pairjax.base.types import TaskSpec
 from pairjax.data.sides import alone, distinct_sides
+from pairjax.evaluation.calibration import Calibration
 from pairjax.inference import text_vectors as vectors
 from pairjax.inference.classifier import PairClassifier
 from pairjax.inference.logits import make_predict_logits, one_behind
-from pairjax.inference.model_folder import Calibration, save_artifact
+from pairjax.inference.model_folder import save_artifact
 from pairjax.models.build import build_pair_model, initial_params
 from pairjax.weights import load_encoder, read_encoder_spec
 from tests.data.test_pipeline import encode

@@ -298,7 +298,8 @@ def write_tiny_artifact(folder: Path, *, sharpness: float = 1.0) -> Path:
 
     from pairjax.base.config import ModelConfig
     from pairjax.base.types import TaskSpec
-    from pairjax.inference.model_folder import Calibration, save_artifact
+    from pairjax.evaluation.calibration import Calibration
+    from pairjax.inference.model_folder import save_artifact
     from pairjax.models.build import build_pair_model, initial_params
 
     source = write_tiny_encoder(folder / "source", layers=1, hidden=8)
