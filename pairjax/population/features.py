@@ -28,9 +28,9 @@ from pairjax.data.pipeline import eval_batches
 from pairjax.data.texts import distinct_texts, encode_texts
 from pairjax.finetune.prepare import check_fit
 from pairjax.models.build import build_pair_model, initial_params
-from pairjax.run.digest import file_fault, hash_files
 from pairjax.step.sharding import build_mesh, put_batch, replicate, row_shards
 from pairjax.storage.files import storage_error, to_json, write_text
+from pairjax.storage.hashes import file_fault, hash_files
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, weights_hash
 
 FORMAT = 1

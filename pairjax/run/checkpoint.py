@@ -28,10 +28,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from pairjax.base.errors import UserError
-from pairjax.run.digest import Digest, digest_text, file_fault, hash_files, read_digest
+from pairjax.run.digest import Digest, digest_text, read_digest
 from pairjax.run.distributed import is_main, process_count
 from pairjax.storage.bucket import AnyPath, remove_tree
 from pairjax.storage.files import storage_error, write_text
+from pairjax.storage.hashes import file_fault, hash_files
 
 
 class Restored(NamedTuple):

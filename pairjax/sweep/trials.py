@@ -17,8 +17,8 @@ from pairjax.base.config import Config
 from pairjax.base.types import PairData
 from pairjax.data.sources import take_rows
 from pairjax.finetune.prepare import plain_config
-from pairjax.run.digest import hash_pairs
 from pairjax.storage.files import storage_error, to_json, write_json
+from pairjax.storage.hashes import hash_pairs
 from pairjax.sweep.search import DEV
 
 FORMAT = 1

@@ -17,8 +17,8 @@ from pairjax.evaluation.baselines import linear_probe
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import difference_of, once, points_of
 from pairjax.population.features import cached_features
-from pairjax.run.digest import hash_pairs
 from pairjax.storage.arrays import made_or_kept
+from pairjax.storage.hashes import hash_pairs
 from pairjax.studies.small_data.arms import RESAMPLES
 from pairjax.weights import encoder_content
 

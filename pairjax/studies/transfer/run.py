@@ -14,8 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from pairjax.run.digest import hash_pairs
 from pairjax.storage.arrays import read_kept, write_kept
+from pairjax.storage.hashes import hash_pairs
 from pairjax.studies.claim import ClaimRun, data_folder
 from pairjax.studies.transfer.board import Board
 from pairjax.studies.transfer.design import TransferDesign, Work, choose_design, quick
