@@ -15,10 +15,11 @@ from protocol import Worker, serve
 from rich.console import Console
 
 import pairjax
+from pairjax.data.encode import encode_split
 from pairjax.data.layout import plan_epoch, steps_per_epoch
 from pairjax.data.pipeline import train_batches
 from pairjax.finetune.job import build_trainer
-from pairjax.finetune.prepare import encode_split, prepare
+from pairjax.finetune.prepare import prepare
 
 
 class Step(Case):

@@ -18,8 +18,9 @@ from pairjax.base.types import Params
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.pipeline import make_batch
 from pairjax.finetune.job import build_trainer
-from pairjax.finetune.prepare import Prepared, prepare, use_compilation_cache
+from pairjax.finetune.prepare import Prepared, prepare
 from pairjax.inference.classifier import PairClassifier
+from pairjax.step.compilation import use_compilation_cache
 
 CHECKED = 10
 """Steps without dropout, in file order, in which both sides' losses are compared."""

@@ -14,12 +14,14 @@ from protocol import Worker
 from workload_more import HEADS, head_runs
 
 from pairjax.base.config import Config, DataConfig, ModelConfig
-from pairjax.data.encode import encode_pairs, load_tokenizer
+from pairjax.data.encode import encode_pairs
 from pairjax.data.pipeline import make_batch
+from pairjax.data.tokenizer import load_tokenizer
 from pairjax.finetune.job import build_trainer
-from pairjax.finetune.prepare import prepare, use_compilation_cache
+from pairjax.finetune.prepare import prepare
 from pairjax.models.build import build_pair_model
 from pairjax.population.engine import Program, Trained, train_population
+from pairjax.step.compilation import use_compilation_cache
 from pairjax.weights import load_encoder, read_encoder_spec
 
 

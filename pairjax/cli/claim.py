@@ -48,7 +48,7 @@ def main(args: Sequence[str]) -> int:
     from rich.table import Table
 
     from pairjax.evaluation.tables import table_console
-    from pairjax.finetune.prepare import use_compilation_cache
+    from pairjax.step.compilation import use_compilation_cache
     from pairjax.studies.claim import (
         BudgetSpentError,
         Claim,

@@ -32,8 +32,8 @@ def main(args: Sequence[str]) -> int:
 
     from pairjax.data.sources import load_pairs
     from pairjax.data.texts import distinct_texts
-    from pairjax.finetune.prepare import use_compilation_cache
     from pairjax.population.features import cached_features
+    from pairjax.step.compilation import use_compilation_cache
 
     console = Console(stderr=True)
     data = load_pairs(options.data)

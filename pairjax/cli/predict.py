@@ -116,8 +116,8 @@ def main(args: Sequence[str]) -> int:
 
     from pairjax.data.readers import BadRow
     from pairjax.data.sources import iter_pairs, iter_rows
-    from pairjax.finetune.prepare import use_compilation_cache
     from pairjax.inference.classifier import load
+    from pairjax.step.compilation import use_compilation_cache
 
     read = iter_rows if options.bad_rows == "mark" else iter_pairs
     rows = read(options.input, format=options.format, first=options.first, second=options.second)

@@ -113,7 +113,7 @@ def main(args: Sequence[str]) -> int:
     _check_folder(folder)
 
     from pairjax.evaluation.tables import table_console
-    from pairjax.finetune.prepare import use_compilation_cache
+    from pairjax.step.compilation import use_compilation_cache
     from pairjax.sweep.single import StoppedError
     from pairjax.sweep.sweep import Sweep, SweepDesign, without_choice
     from pairjax.sweep.trials import Trial

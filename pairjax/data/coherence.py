@@ -17,8 +17,8 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import PairData, Pairs, TaskSpec
 from pairjax.data.corpus import build_index
 from pairjax.data.corpus_sources import Source
-from pairjax.data.encode import PairTokenizer
 from pairjax.data.nsp import build_sampler
+from pairjax.data.tokenizer import PairTokenizer
 
 SPLITS = ("train", "dev", "test")
 LABELS = ("adjacent", "not adjacent")

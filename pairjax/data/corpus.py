@@ -23,7 +23,7 @@ import numpy as np
 
 from pairjax.base.errors import UserError
 from pairjax.data.corpus_sources import Source
-from pairjax.data.encode import PairTokenizer
+from pairjax.data.tokenizer import PairTokenizer
 
 FORMAT = 3
 AT_ONCE = 4096

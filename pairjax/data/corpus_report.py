@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pairjax.data.corpus import Corpus
-from pairjax.data.encode import PairTokenizer
 from pairjax.data.nsp import LABELS, PairSampler
+from pairjax.data.tokenizer import PairTokenizer
 
 SHOWN = 320
 ROWS = ("documents", "sentences", "tokens", "unknown", "duplicates", "single", "bare", "longest")

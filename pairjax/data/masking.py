@@ -8,9 +8,9 @@ from jaxtyping import Bool, Int, Int32, Int64
 
 from pairjax.base.errors import UserError
 from pairjax.base.types import Batch
-from pairjax.data.encode import PairTokenizer
 from pairjax.data.nsp import PairSampler, Stream
 from pairjax.data.pipeline import PADDING_POSITION, made_ahead
+from pairjax.data.tokenizer import PairTokenizer
 
 MASKED, REPLACED = 0.8, 0.9
 """Below the first share of [0, 1) a chosen token becomes the mask, below the second a random one, else it stays."""

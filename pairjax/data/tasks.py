@@ -335,3 +335,25 @@ def cut_dev(
     rng = np.random.default_rng(seed)
     dev = np.sort(np.concatenate([rng.permutation(rows)[: take[value]] for value, rows in strata.items()]))
     return np.setdiff1d(np.arange(len(label)), dev), dev
+
+
+def standardised(task: TaskSpec, train: Pairs) -> TaskSpec:
+    """The task with center and scale of the train scores; a classification task as it is."""
+    if task.kind == "classification" or train.label is None:
+        return task
+    spread = float(np.std(train.label))
+    return replace(task, center=float(np.mean(train.label)), scale=spread if spread > 0 else 1.0)
+
+
+def targets_of(task: TaskSpec, pairs: Pairs) -> np.ndarray | None:
+    """Labels as the model learns them: int32 [N], or float32 [N] standardised; None where unlabelled."""
+    if pairs.label is None or task.kind == "classification":
+        return pairs.label
+    return ((pairs.label - task.center) / task.scale).astype(np.float32)
+
+
+def label_counts(task: TaskSpec, pairs: Pairs) -> Any:
+    """Pairs of each class in train, [classes]; None for regression."""
+    if task.kind == "regression" or pairs.label is None:
+        return None
+    return np.bincount(pairs.label, minlength=len(task.labels))

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pairjax.base.config import Truncation
 from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs
-from pairjax.data.encode import EncodedPairs, PairTokenizer, encode_pairs
+from pairjax.data.encode import EncodedPairs, encode_pairs
 from pairjax.data.sides import alone
+from pairjax.data.tokenizer import PairTokenizer
 
 
 def distinct_texts(splits: Iterable[Pairs]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import Any
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import TokenizerKind
 from pairjax.data.corpus_sources import Source
-from pairjax.data.encode import BERT_NAMES, PairTokenizer, load_tokenizer
+from pairjax.data.tokenizer import BERT_NAMES, PairTokenizer, load_tokenizer
 
 FORMAT = 2
 ALPHABET = 1000

@@ -10,11 +10,12 @@ from rich.console import Console
 from pairjax.base.config import Config, EvalConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import PairData, Pairs, Params, TaskSpec
+from pairjax.data.encode import encode_split
 from pairjax.evaluation.calibration import Calibration
 from pairjax.evaluation.scores import calibrate, class_report, collapsed, score, scores_to_json
 from pairjax.evaluation.tables import print_results
 from pairjax.finetune.job import Trainer
-from pairjax.finetune.prepare import encode_split, plain_config
+from pairjax.finetune.prepare import plain_config
 from pairjax.inference.card import CardInfo, model_card
 from pairjax.inference.classifier import PairClassifier, predictions_from
 from pairjax.inference.model_folder import save_artifact

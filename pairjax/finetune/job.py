@@ -12,8 +12,9 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import Batch, TaskSpec
 from pairjax.data.layout import steps_per_epoch
 from pairjax.data.pipeline import train_batches
+from pairjax.data.tasks import label_counts
 from pairjax.evaluation.metrics import LOWER_IS_BETTER, quick_scores
-from pairjax.finetune.prepare import Prepared, hypers_of, label_counts
+from pairjax.finetune.prepare import Prepared, hypers_of
 from pairjax.inference.logits import PredictLogits, make_predict_logits
 from pairjax.models.build import heads_by_path
 from pairjax.run.loop import Job

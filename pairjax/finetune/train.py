@@ -9,12 +9,13 @@ from pairjax.base.config import Config
 from pairjax.base.types import PairData, Params
 from pairjax.finetune.finish import finish
 from pairjax.finetune.job import build_trainer
-from pairjax.finetune.prepare import check_alike, plain_config, prepare, use_compilation_cache
+from pairjax.finetune.prepare import plain_config, prepare
 from pairjax.run.distributed import all_or_none, is_main
 from pairjax.run.folder import RunFolder, check_run
 from pairjax.run.loop import Fit
-from pairjax.run.session import TrainResult, run_session
+from pairjax.run.session import TrainResult, check_alike, run_session
 from pairjax.run.tracking import check_tracking
+from pairjax.step.compilation import use_compilation_cache
 
 __all__ = ["TrainResult", "train"]
 

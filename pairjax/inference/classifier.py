@@ -13,9 +13,10 @@ from jaxtyping import Float
 from pairjax.base.config import MeshConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import TaskSpec
-from pairjax.data.encode import EncodedPairs, encode_pairs, load_tokenizer
+from pairjax.data.encode import EncodedPairs, encode_pairs
 from pairjax.data.layout import Layout
 from pairjax.data.readers import BadRow
+from pairjax.data.tokenizer import load_tokenizer
 from pairjax.evaluation.metrics import probabilities
 from pairjax.inference.logits import make_predict_logits
 from pairjax.inference.model_folder import Artifact, load_artifact

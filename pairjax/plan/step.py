@@ -16,9 +16,9 @@ from pairjax.base.config import Config, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.types import Batch, EncoderSpec, Hypers, Params, TaskSpec
-from pairjax.data.encode import load_tokenizer
 from pairjax.data.layout import choose_layout, plan_epoch
 from pairjax.data.sources import load_pairs
+from pairjax.data.tokenizer import load_tokenizer
 from pairjax.finetune import prepare as setup
 from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.models.encoder import encoder_heads

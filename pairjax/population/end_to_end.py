@@ -18,9 +18,9 @@ from pairjax.base.config import LossConfig, ModelConfig, OptimConfig, Truncation
 from pairjax.base.errors import UserError
 from pairjax.base.params import split
 from pairjax.base.types import Batch, EncoderSpec, PairData, Params, TaskSpec
-from pairjax.data.encode import load_tokenizer
+from pairjax.data.encode import encode_split
 from pairjax.data.pipeline import PADDING_POSITION, make_batch
-from pairjax.finetune.prepare import check_fit, encode_split
+from pairjax.data.tokenizer import check_fit, load_tokenizer
 from pairjax.models.build import PairModelFns, build_pair_model, initial_params
 from pairjax.population.engine import Program
 from pairjax.population.pooled import assemble, number_pairs

@@ -22,11 +22,11 @@ from jaxtyping import Array, Float, Int32, Int64
 from pairjax.base.config import FeatureConfig, ModelConfig, Truncation
 from pairjax.base.errors import UserError
 from pairjax.base.types import Batch, Pairs, Params
-from pairjax.data.encode import EncodedPairs, PairTokenizer, load_tokenizer
+from pairjax.data.encode import EncodedPairs
 from pairjax.data.layout import Layout, plan_in_order
 from pairjax.data.pipeline import eval_batches
 from pairjax.data.texts import distinct_texts, encode_texts
-from pairjax.finetune.prepare import check_fit
+from pairjax.data.tokenizer import PairTokenizer, check_fit, load_tokenizer
 from pairjax.models.build import build_pair_model, initial_params
 from pairjax.step.sharding import build_mesh, put_batch, replicate, row_shards
 from pairjax.storage.files import storage_error, to_json, write_text

@@ -18,8 +18,8 @@ from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.types import Batch, EncoderSpec, Hypers, PairData, Pairs, Params, TaskSpec
 from pairjax.data.folds import text_clusters
 from pairjax.data.layout import Layout, plan_epoch, steps_per_epoch
+from pairjax.data.tasks import standardised, targets_of
 from pairjax.evaluation.metrics import LOWER_IS_BETTER, quick_scores
-from pairjax.finetune.prepare import standardised, targets_of
 from pairjax.models.build import PairModelFns, build_pair_model
 from pairjax.models.pool import Pooling
 from pairjax.population.engine import Program, Runs, Score

@@ -14,10 +14,11 @@ import numpy as np
 from pairjax.base.config import MINILM, DataConfig, ModelConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Batch, Params
-from pairjax.data.encode import encode_pairs, load_tokenizer
+from pairjax.data.encode import encode_pairs
 from pairjax.data.layout import choose_layout, plan_in_order
 from pairjax.data.masking import RowMaker
 from pairjax.data.pipeline import eval_batches
+from pairjax.data.tokenizer import load_tokenizer
 from pairjax.evaluation.intervals import Interval
 from pairjax.models.build import build_pair_model
 from pairjax.pretrain.held_out import accuracy_interval

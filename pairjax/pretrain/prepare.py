@@ -12,11 +12,10 @@ from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig
 from pairjax.base.types import EncoderSpec, Hypers, Params, Rates
 from pairjax.data.corpus import Corpus, Cut, build_index, cache_folder, tokenizer_digest
 from pairjax.data.corpus_sources import Source, rule_source, text_sources, tfds_sources
-from pairjax.data.encode import PairTokenizer, load_tokenizer
 from pairjax.data.masking import RowMaker, build_masking
 from pairjax.data.nsp import build_sampler
+from pairjax.data.tokenizer import PairTokenizer, check_fit, load_tokenizer
 from pairjax.data.train_tokenizer import trained_tokenizer
-from pairjax.finetune.prepare import check_fit
 from pairjax.models.pretraining import PretrainingFns, build_pretraining_model
 from pairjax.step.optim import trainable_paths
 from pairjax.weights import (

@@ -9,7 +9,6 @@ from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.types import Batch, Params
 from pairjax.data.masking import RowMaker, train_rows
-from pairjax.finetune.prepare import check_alike, use_compilation_cache
 from pairjax.models.encoder import encoder_heads
 from pairjax.pretrain.finish import PretrainEnd, finish_pretraining
 from pairjax.pretrain.held_out import HeldOut, make_held_out, quick_figures
@@ -23,8 +22,9 @@ from pairjax.pretrain.prepare import (
 from pairjax.run.distributed import all_or_none, is_main
 from pairjax.run.folder import RunFolder, check_run
 from pairjax.run.loop import Fit, Job
-from pairjax.run.session import Programs, TrainResult, build_programs, run_session
+from pairjax.run.session import Programs, TrainResult, build_programs, check_alike, run_session
 from pairjax.run.tracking import check_tracking
+from pairjax.step.compilation import use_compilation_cache
 from pairjax.step.losses import make_pretraining_loss
 from pairjax.step.sharding import build_mesh, place_params, row_shards, row_share
 from pairjax.step.state import TrainState

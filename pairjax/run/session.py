@@ -1,19 +1,21 @@
 """A run from its programs to its folder: what fine-tuning and pretraining share above the loop."""
 
 import sys
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 from rich.console import Console
 
 from pairjax.base.config import OptimConfig, RunConfig, TrainConfig
-from pairjax.base.params import merge, split
+from pairjax.base.params import flatten, merge, split
 from pairjax.base.types import Batch, Hypers, Params
 from pairjax.run.checkpoint import Checkpointer
-from pairjax.run.distributed import StopSignal, all_or_none, is_main, process_index
+from pairjax.run.distributed import StopSignal, all_or_none, check_agreement, is_main, process_count, process_index
 from pairjax.run.folder import RunFolder, open_run
 from pairjax.run.loop import Fit, Job, Progress, Step, fit, progress_from
 from pairjax.run.tracking import Tracker
@@ -290,3 +292,33 @@ def run_session(
             console.print(f"stopped at step {int(done.state.step)}; go on with --run.resume (run folder {run.place})")
             return TrainResult(run.place, None, 143)
         return TrainResult(run.place, finish(done, params, run, origin), 0)
+
+
+LOCAL = frozenset({"run.progress", "run.compilation_cache", "data.cache"})
+"""Options that each process of a run may have its own way."""
+
+
+def check_alike(plain: Mapping[str, Any], *, data: Mapping[str, Any], params: Params) -> None:
+    """Whether all processes of a run train the same, by options, data and a checksum of each parameter.
+
+    Args:
+        plain: The config as plain data.
+        data: What the data are, by name.
+        params: The initial parameters.
+
+    Raises:
+        UserError: They do not, on every process; says in what.
+    """
+    if process_count() == 1:
+        return
+    options = {
+        f"{section}.{name}" if isinstance(fields, Mapping) else section: value
+        for section, fields in plain.items()
+        for name, value in (fields.items() if isinstance(fields, Mapping) else ((section, fields),))
+    }
+    agree = {name: value for name, value in options.items() if name not in LOCAL}
+    agree |= {f"data set {name}": value for name, value in data.items()}
+    agree |= {
+        f"parameter {path}": zlib.crc32(np.ascontiguousarray(leaf).data) for path, leaf in flatten(params).items()
+    }
+    check_agreement(agree, what="what they train")

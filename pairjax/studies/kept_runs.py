@@ -11,8 +11,9 @@ import numpy as np
 from rich.console import Console
 
 from pairjax.base.config import Config, RunConfig
-from pairjax.finetune.prepare import compilation_cache, plain_config
+from pairjax.finetune.prepare import plain_config
 from pairjax.finetune.train import train
+from pairjax.step.compilation import compilation_cache
 from pairjax.storage.arrays import read_kept, write_kept
 from pairjax.studies.claim import BudgetSpentError
 from pairjax.weights import encoder_content

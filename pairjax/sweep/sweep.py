@@ -18,13 +18,12 @@ import numpy as np
 from pairjax.base.config import Config
 from pairjax.base.errors import UserError
 from pairjax.base.types import EncoderSpec, PairData
-from pairjax.data.encode import PairTokenizer, load_tokenizer
 from pairjax.data.folds import stratified_folds
 from pairjax.data.sources import load_pairs
+from pairjax.data.tokenizer import PairTokenizer, check_fit, load_tokenizer
 from pairjax.evaluation.intervals import Spread, mean_and_spread
 from pairjax.evaluation.metrics import LOWER_IS_BETTER
 from pairjax.finetune.job import choose_metric, total_steps
-from pairjax.finetune.prepare import check_fit
 from pairjax.models.build import build_pair_model
 from pairjax.sweep.end_to_end import fits_population, train_whole
 from pairjax.sweep.pooled import CachedHeads, fits_features

@@ -15,7 +15,7 @@ from pairjax.base.pretrain_config import TokenizerKind
 from pairjax.data import corpus as corpus_module
 from pairjax.data.corpus import Corpus, Cut, build_index
 from pairjax.data.corpus_sources import rule_source, text_sources
-from pairjax.data.encode import PairTokenizer
+from pairjax.data.tokenizer import PairTokenizer
 from pairjax.data.train_tokenizer import train_bpe, train_wordpiece, trained_tokenizer
 from tests.data.texts import index, tiny_tokenizer, write_documents
 

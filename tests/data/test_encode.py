@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from pairjax.base.errors import UserError
-from pairjax.data.encode import EncodedPairs, PairTokenizer, encode_pairs, load_tokenizer
+from pairjax.data.encode import EncodedPairs, encode_pairs
+from pairjax.data.tokenizer import PairTokenizer, load_tokenizer
 
 WORDS = [f"w{i}" for i in range(60)]
 ODD = [

@@ -9,9 +9,9 @@ from tokenizers import Tokenizer, models
 
 from pairjax.base.errors import UserError
 from pairjax.data.corpus_sources import rule_source
-from pairjax.data.encode import PairTokenizer
 from pairjax.data.masking import Masking, RowMaker, build_masking, ordered_rows, train_rows
 from pairjax.data.nsp import Stream, build_sampler
+from pairjax.data.tokenizer import PairTokenizer
 from pairjax.data.train_tokenizer import trained_tokenizer
 from pairjax.pretrain.held_out import unmasked
 from tests.data.texts import index, tiny_tokenizer, write_documents

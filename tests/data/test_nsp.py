@@ -10,8 +10,8 @@ import pytest
 from pairjax.base.errors import UserError
 from pairjax.data.corpus import Corpus, build_index
 from pairjax.data.corpus_sources import rule_source
-from pairjax.data.encode import PairTokenizer
 from pairjax.data.nsp import LABELS, PairSampler, Stream, build_sampler, class_balance, fair_lengths, permuted
+from pairjax.data.tokenizer import PairTokenizer
 from pairjax.data.train_tokenizer import trained_tokenizer
 from tests.data.texts import index, tiny_tokenizer, write_documents
 

@@ -8,9 +8,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from pairjax.base.config import DataConfig
 from pairjax.base.types import Batch
-from pairjax.data.encode import EncodedPairs, PairTokenizer, encode_pairs
+from pairjax.data.encode import EncodedPairs, encode_pairs
 from pairjax.data.layout import Layout, choose_layout, plan_in_order, steps_per_epoch
 from pairjax.data.pipeline import eval_batches, make_batch, train_batches
+from pairjax.data.tokenizer import PairTokenizer
 
 CLS, SEP, PAD = 2, 3, 0
 

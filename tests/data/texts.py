@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pairjax.data.corpus import Corpus, Cut, build_index
 from pairjax.data.corpus_sources import text_sources
-from pairjax.data.encode import PairTokenizer, load_tokenizer
+from pairjax.data.tokenizer import PairTokenizer, load_tokenizer
 from tests.tiny import write_tiny_encoder
 
 NAMES = ("man", "woman", "dog", "boy", "girl", "cat", "nurse", "guard")

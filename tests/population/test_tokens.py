@@ -20,10 +20,11 @@ from pairjax.base.config import (
 from pairjax.base.errors import UserError
 from pairjax.base.params import flatten
 from pairjax.base.types import Hypers, PairData, Rates
-from pairjax.data.encode import encode_pairs, load_tokenizer
+from pairjax.data.encode import encode_pairs
 from pairjax.data.layout import Layout, plan_in_order
 from pairjax.data.pipeline import eval_batches
 from pairjax.data.sources import load_pairs
+from pairjax.data.tokenizer import load_tokenizer
 from pairjax.models.build import build_pair_model
 from pairjax.population.engine import Program, groups_at_once, make_hypers, train_population
 from pairjax.population.features import Features, cached_features

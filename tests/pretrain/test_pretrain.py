@@ -25,7 +25,7 @@ from pairjax import (
 )
 from pairjax.base.pretrain_config import Objective
 from pairjax.cli.main import main
-from pairjax.data.encode import load_tokenizer
+from pairjax.data.tokenizer import load_tokenizer
 from pairjax.finetune.prepare import prepare
 from pairjax.models.pretraining import build_pretraining_model
 from pairjax.pretrain.held_out import accuracy_interval

@@ -27,8 +27,8 @@ from pairjax.base.pretrain_config import (
     PretrainModelConfig,
 )
 from pairjax.data.corpus_sources import Source, rule_source, text_sources
-from pairjax.finetune.prepare import compilation_cache
 from pairjax.pretrain.train import pretrain
+from pairjax.step.compilation import compilation_cache
 from pairjax.storage.files import write_json, write_text
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, save_encoder, weights_hash
 from pairjax.weights.source import read_json

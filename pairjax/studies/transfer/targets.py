@@ -16,9 +16,9 @@ from pairjax.base.config import DataConfig
 from pairjax.base.types import PairData, Pairs
 from pairjax.data.coherence import coherence_pairs
 from pairjax.data.corpus_sources import Source
-from pairjax.data.encode import load_tokenizer
 from pairjax.data.folds import text_clusters
 from pairjax.data.sources import load_pairs, sample_rows
+from pairjax.data.tokenizer import load_tokenizer
 from pairjax.studies.claim import real_pairs
 from pairjax.studies.combiners.cells import make_wrong
 from pairjax.weights import read_encoder_spec

@@ -17,10 +17,11 @@ from jaxtyping import Float32, Float64, Int, Int64
 from pairjax.base.config import DataConfig, LossConfig, ModelConfig, OptimConfig
 from pairjax.base.params import merge, split
 from pairjax.base.types import Batch, Hypers, PairData, Params, Rates
-from pairjax.data.encode import load_tokenizer
+from pairjax.data.encode import encode_split
 from pairjax.data.layout import choose_layout, plan_epoch, steps_per_epoch
 from pairjax.data.pipeline import make_batch
-from pairjax.finetune.prepare import check_fit, encode_split, standardised, targets_of
+from pairjax.data.tasks import standardised, targets_of
+from pairjax.data.tokenizer import check_fit, load_tokenizer
 from pairjax.inference.logits import make_predict_logits
 from pairjax.models.build import build_pair_model, initial_params
 from pairjax.population.pooled import scores_of
