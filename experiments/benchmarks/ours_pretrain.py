@@ -17,8 +17,8 @@ from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.pretrain.prepare import prepare_pretraining
 from pairjax.pretrain.train import build_pretraining
 from pairjax.run.loop import Job
-from pairjax.run.session import Programs
 from pairjax.step.compilation import use_compilation_cache
+from pairjax.step.programs import Programs
 
 
 class Pretrain:

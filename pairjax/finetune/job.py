@@ -18,10 +18,10 @@ from pairjax.finetune.prepare import Prepared, hypers_of
 from pairjax.inference.logits import PredictLogits, make_predict_logits
 from pairjax.models.build import heads_by_path
 from pairjax.run.loop import Job
-from pairjax.run.session import Programs, build_programs
 from pairjax.step.adapt import adaptation_notes, add_lora, merge_lora, reinit_top, with_lora
 from pairjax.step.losses import make_loss
 from pairjax.step.optim import anchors, trainable_paths
+from pairjax.step.programs import Programs, build_programs
 from pairjax.step.sharding import build_mesh, place_params, row_shards, row_share
 from pairjax.step.state import TrainState
 from pairjax.step.step import two_passes

@@ -24,10 +24,10 @@ from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.models.encoder import encoder_heads
 from pairjax.models.pretraining import build_pretraining_model
 from pairjax.pretrain import prepare as pretrain_setup
-from pairjax.run.session import Update, build_update
 from pairjax.step.adapt import add_lora, with_lora
 from pairjax.step.losses import make_loss, make_pretraining_loss
 from pairjax.step.optim import trainable_paths
+from pairjax.step.programs import Update, build_update
 from pairjax.step.sharding import batch_sharding, place_params, shardings
 from pairjax.step.state import init_state
 from pairjax.step.step import Apply, Loss, two_passes

@@ -17,7 +17,7 @@ from pairjax.pretrain.prepare import PreparedPretraining
 from pairjax.run.distributed import is_main
 from pairjax.run.folder import RunFolder
 from pairjax.run.loop import Fit, Job
-from pairjax.run.session import Programs
+from pairjax.step.programs import Programs
 from pairjax.step.sharding import gather
 from pairjax.storage.files import write_json
 from pairjax.weights import save_pretraining

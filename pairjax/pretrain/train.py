@@ -22,10 +22,11 @@ from pairjax.pretrain.prepare import (
 from pairjax.run.distributed import all_or_none, is_main
 from pairjax.run.folder import RunFolder, check_run
 from pairjax.run.loop import Fit, Job
-from pairjax.run.session import Programs, TrainResult, build_programs, check_alike, run_session
+from pairjax.run.session import TrainResult, check_alike, run_session
 from pairjax.run.tracking import check_tracking
 from pairjax.step.compilation import use_compilation_cache
 from pairjax.step.losses import make_pretraining_loss
+from pairjax.step.programs import Programs, build_programs
 from pairjax.step.sharding import build_mesh, place_params, row_shards, row_share
 from pairjax.step.state import TrainState
 

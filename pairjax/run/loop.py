@@ -20,10 +20,8 @@ from pairjax.run.checkpoint import Checkpointer
 from pairjax.run.distributed import StopSignal
 from pairjax.run.tracking import Tracker
 from pairjax.run.watchdog import Watchdog
+from pairjax.step.programs import Step
 from pairjax.step.state import TrainState
-
-Step = Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, jax.Array]]]
-"""One update; the state is donated."""
 
 
 @dataclass(frozen=True)

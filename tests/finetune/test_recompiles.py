@@ -29,7 +29,7 @@ from pairjax.finetune.prepare import prepare
 from pairjax.pretrain.prepare import prepare_pretraining
 from pairjax.pretrain.train import build_pretraining
 from pairjax.run.loop import Job
-from pairjax.run.session import Programs
+from pairjax.step.programs import Programs
 from tests.data.texts import write_documents
 from tests.tiny import write_tiny_encoder
 

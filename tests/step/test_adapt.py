@@ -12,10 +12,10 @@ from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.params import flatten
 from pairjax.base.types import EncoderSpec, Hypers, Params, Rates
 from pairjax.models.build import build_pair_model, heads_by_path
-from pairjax.run.session import build_programs
 from pairjax.step.adapt import adaptation_notes, adapted_kernels, add_lora, merge_lora, reinit_top, with_lora
 from pairjax.step.losses import make_loss
 from pairjax.step.optim import anchors, decay_mask, rate_multipliers, trainable_paths, turns
+from pairjax.step.programs import build_programs
 from pairjax.step.sharding import build_mesh, gather, place_params, put_batch
 from tests.step.test_optim import random_like, tree
 from tests.step.test_pair_step import SPEC, TASK, make_batch

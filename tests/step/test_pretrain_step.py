@@ -12,8 +12,8 @@ from pairjax.base.params import flatten
 from pairjax.base.types import Batch, EncoderSpec, Hypers, Rates
 from pairjax.models.encoder import encoder_heads
 from pairjax.models.pretraining import build_pretraining_model
-from pairjax.run.session import build_programs
 from pairjax.step.losses import make_pretraining_loss
+from pairjax.step.programs import build_programs
 from pairjax.step.sharding import build_mesh, gather, place_params
 from tests.step.test_pair_step import FACTORISATIONS, MINILM, Run, check_same
 
