@@ -13,7 +13,7 @@ from pairjax.base.types import Pairs, TaskSpec
 from pairjax.evaluation.calibration import Calibration
 from pairjax.evaluation.intervals import Sampled
 from pairjax.evaluation.scores import calibrate, class_report, score, scores_to_json
-from pairjax.finetune.finish import prediction_lines
+from pairjax.inference.evaluate import prediction_lines
 from pairjax.storage.files import write_json, write_text
 from pairjax.storage.provenance import provenance
 from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome, verdict_row, write_outcome
