@@ -47,7 +47,7 @@ def main(args: Sequence[str]) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from pairjax.evaluation.tables import table_console
+    from pairjax.base.terminal import table_console
     from pairjax.step.compilation import use_compilation_cache
     from pairjax.studies.claim import (
         BudgetSpentError,

@@ -112,7 +112,7 @@ def main(args: Sequence[str]) -> int:
     folder = Path(options.dir or f"runs/sweep_{name}")
     _check_folder(folder)
 
-    from pairjax.evaluation.tables import table_console
+    from pairjax.base.terminal import table_console
     from pairjax.step.compilation import use_compilation_cache
     from pairjax.sweep.single import StoppedError
     from pairjax.sweep.sweep import Sweep, SweepDesign, without_choice
@@ -178,7 +178,7 @@ def _finish(
     import jax
     from rich.text import Text
 
-    from pairjax.evaluation.tables import plain_table
+    from pairjax.base.terminal import plain_table
     from pairjax.storage.provenance import provenance
     from pairjax.sweep.results import BEST, MARGINALS, TABLE, format_spread, in_words, write_sweep
     from pairjax.sweep.sweep import shown

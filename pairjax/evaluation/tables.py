@@ -8,14 +8,10 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.panel import Panel
-from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-Score = Mapping[str, float | None]
-"""{"value", "low", "high"}, null where undefined."""
+from pairjax.base.terminal import Score, _shorten, format_score, plain_table, print_next, print_warning
 
 NAMES = {
     "accuracy": "accuracy",
@@ -44,46 +40,6 @@ BASELINE_NAMES = {
 }
 LABEL_WIDTH = 20
 WIDTH = 78
-LOG_WIDTH = 160
-
-
-def table_console() -> Console:
-    """Standard error for wide tables: as wide as the terminal; in a log, which wraps nothing, wide enough for them."""
-    console = Console(stderr=True)
-    return console if console.is_terminal else Console(stderr=True, width=LOG_WIDTH)
-
-
-def format_score(score: Score | None) -> str:
-    """`0.912 [0.889, 0.931]`; - where undefined."""
-    if score is None or score["value"] is None:
-        return "-"
-    if score.get("low") is None or score.get("high") is None:
-        return f"{score['value']:.3f}"
-    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-
-
-def _shorten(text: str, limit: int) -> str:
-    """One line of at most `limit` characters; its middle is left out, as names that are alike differ at the end."""
-    text = " ".join(text.split())
-    if len(text) <= limit:
-        return text
-    tail = (limit - 1) // 2
-    return f"{text[: limit - 1 - tail]}…{text[len(text) - tail :]}"
-
-
-def plain_table(title: str, columns: Sequence[str], *, left: int = 1) -> Table:
-    """A table whose first `left` columns are text and the others numbers."""
-    table = Table(
-        title=escape(title),
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        min_width=len(title),
-    )
-    for number, name in enumerate(columns):
-        table.add_column(escape(name), justify="left" if number < left else "right", overflow="fold")
-    return table
 
 
 def metrics_table(
@@ -266,19 +222,6 @@ def _answer(row: Mapping[str, Any]) -> Text:
     lines = [f"{share:.2f} {_shorten(name, LABEL_WIDTH)}" for name, share in likely[:4]]
     answer = Text(lines[0], style="bold")
     return answer.append("".join(f"\n{line}" for line in lines[1:]), style="not bold dim")
-
-
-def print_warning(console: Console, line: str) -> None:
-    """A warning that cannot be overlooked, with or without colour."""
-    console.print(Panel(Text(line.removeprefix("WARNING: ")), title="WARNING", style="bold red", box=box.HEAVY))
-
-
-def print_next(console: Console, commands: Sequence[tuple[str, str]]) -> None:
-    """What to try next: (purpose, command); a command stays one line, so that it can be copied whole."""
-    console.print(Rule("Next", align="left", style="bold"))
-    for purpose, command in commands:
-        console.print(Text(f"# {purpose}", style="dim"), soft_wrap=True)
-        console.print(Text(f"  {command}"), soft_wrap=True)
 
 
 def print_results(

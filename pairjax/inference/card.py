@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pairjax.base.config import OptimConfig
+from pairjax.base.terminal import Score, format_score
 from pairjax.base.types import TaskSpec
-from pairjax.evaluation.tables import NAMES, OF_POSITIVE, Score, format_score
+from pairjax.evaluation.tables import NAMES, OF_POSITIVE
 
 
 @dataclass(frozen=True)

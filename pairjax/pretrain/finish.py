@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.text import Text
 
 from pairjax.base.pretrain_config import PretrainConfig
+from pairjax.base.terminal import format_score, plain_table, print_next
 from pairjax.base.types import Params
 from pairjax.data.nsp import LABELS
-from pairjax.evaluation.tables import format_score, plain_table, print_next
 from pairjax.pretrain.held_out import HeldOut, figures_with_intervals, sizes
 from pairjax.pretrain.oracles import drawn_texts, oracle_scores
 from pairjax.pretrain.prepare import PreparedPretraining
