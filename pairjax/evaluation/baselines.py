@@ -4,11 +4,8 @@ Each is a linear model of scikit-learn, fitted on train: the majority class; len
 whose B betrays the label is unfair); and overlap of words, with negations counted.
 """
 
-import re
-from collections.abc import Mapping
-
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from scipy import sparse
 from scipy.stats import rankdata
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -17,70 +14,10 @@ from sklearn.preprocessing import StandardScaler
 
 from pairjax.base.errors import UserError
 from pairjax.base.types import PairData, Pairs
-from pairjax.evaluation.metrics import once, points_of
+from pairjax.evaluation.intervals import wilson
+from pairjax.evaluation.words import length_features, overlap_features
 
-NEGATIONS = frozenset(
-    [
-        "no",
-        "not",
-        "none",
-        "never",
-        "nobody",
-        "nothing",
-        "neither",
-        "nor",
-        "without",
-        "n't",
-        "não",
-        "nenhum",
-        "nenhuma",
-        "nunca",
-        "ninguém",
-        "nada",
-        "nem",
-        "sem",
-    ]
-)
-WORD = re.compile(r"n't|\w+(?=n't)|\w+", re.UNICODE)
 RESAMPLES = 1000
-
-
-def words_of(text: str) -> list[str]:
-    """Lower-cased words; n't is one of its own."""
-    return WORD.findall(text.lower().replace("’", "'"))
-
-
-def length_features(pairs: Pairs) -> Float[np.ndarray, "pairs features"]:
-    """Words and characters of A and of B, and their differences."""
-    counts = np.array(
-        [(len(words_of(a)), len(words_of(b)), len(a), len(b)) for a, b in zip(pairs.first, pairs.second, strict=True)],
-        dtype=np.float64,
-    ).reshape(len(pairs), 4)
-    return np.column_stack([counts, counts[:, 0] - counts[:, 1], counts[:, 2] - counts[:, 3]])
-
-
-def overlap_features(pairs: Pairs) -> Float[np.ndarray, "pairs features"]:
-    """Jaccard index, shares of A's words in B and of B's in A, lengths, and negations (each, difference, absolute)."""
-    rows = []
-    for one, two in zip(pairs.first, pairs.second, strict=True):
-        a, b = words_of(one), words_of(two)
-        first, second = set(a), set(b)
-        shared = len(first & second)
-        negated = sum(word in NEGATIONS for word in a), sum(word in NEGATIONS for word in b)
-        rows.append(
-            (
-                shared / max(1, len(first | second)),
-                shared / max(1, len(first)),
-                shared / max(1, len(second)),
-                len(a) - len(b),
-                len(b) / max(1, len(a)),
-                negated[0],
-                negated[1],
-                negated[0] - negated[1],
-                abs(negated[0] - negated[1]),
-            )
-        )
-    return np.array(rows, dtype=np.float64).reshape(len(pairs), 9)
 
 
 def _second_words(train: Pairs, scored: Pairs) -> tuple[sparse.spmatrix, sparse.spmatrix]:
@@ -91,14 +28,6 @@ def _second_words(train: Pairs, scored: Pairs) -> tuple[sparse.spmatrix, sparse.
 def _scaled(train: np.ndarray, scored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scaler = StandardScaler().fit(train)
     return scaler.transform(train), scaler.transform(scored)
-
-
-def wilson(right: int, total: int) -> dict[str, float]:
-    """A share with Wilson's 95 % interval."""
-    z, share = 1.959963984540054, right / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return {"value": share, "low": max(0.0, float(middle - half)), "high": min(1.0, float(middle + half))}
 
 
 def _spearman(
@@ -167,35 +96,3 @@ def _classify(inputs: object, label: Shaped[np.ndarray, " pairs"], scored: objec
     if len(np.unique(label)) < 2:
         return np.full(scored.shape[0], label[0])  # type: ignore[attr-defined]
     return LogisticRegression(max_iter=1000, tol=1e-6).fit(inputs, label).predict(scored)
-
-
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
-"""Inverse strengths of the penalty that a linear probe chooses among."""
-
-
-def linear_probe(
-    data: PairData, inputs: Mapping[str, Float[np.ndarray, "pairs features"]]
-) -> Float[np.ndarray, " scored"]:
-    """What a linear model of given features says of the test pairs: class indices, or scores.
-
-    Features are standardised on train; the penalty is the one of `STRENGTHS` that is best on dev (accuracy, or
-    Spearman's correlation), the strongest of equals.
-
-    Args:
-        data: Labels of train and dev.
-        inputs: Features of train, dev and test.
-    """
-    train, dev = data.splits["train"].label, data.splits["dev"].label
-    assert train is not None
-    assert dev is not None
-    scaler = StandardScaler().fit(inputs["train"])
-    scaled = {split: scaler.transform(values) for split, values in inputs.items()}
-    best, chosen = -np.inf, np.zeros(len(inputs["test"]))
-    for strength in STRENGTHS:
-        regression = data.task.kind == "regression"
-        model = Ridge(alpha=1.0 / strength) if regression else LogisticRegression(C=strength, max_iter=1000)
-        model.fit(scaled["train"], train)
-        found = points_of(data.task, model.predict(scaled["dev"]), dev)(once(len(dev)))["value"][0]
-        if found > best:
-            best, chosen = found, model.predict(scaled["test"])
-    return chosen.astype(np.float64)

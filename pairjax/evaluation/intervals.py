@@ -334,3 +334,11 @@ def mean_and_spread(values: Sequence[float], *, overlap: float = 0.0) -> Spread:
     deviation = float(np.std(values, ddof=1))
     half = float(student.ppf((1 + LEVEL) / 2, runs - 1)) * deviation * math.sqrt(1 / runs + overlap)
     return Spread(mean, deviation, mean - half, mean + half, runs)
+
+
+def wilson(right: int, total: int) -> dict[str, float]:
+    """A share with Wilson's 95 % interval."""
+    z, share = 1.959963984540054, right / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return {"value": share, "low": max(0.0, float(middle - half)), "high": min(1.0, float(middle + half))}

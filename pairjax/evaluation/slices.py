@@ -7,9 +7,9 @@ from jaxtyping import Float, Float64, Int64, Num
 
 from pairjax.base.types import Pairs, TaskSpec
 from pairjax.evaluation import metrics
-from pairjax.evaluation.baselines import length_features, overlap_features, wilson
-from pairjax.evaluation.intervals import Interval, bootstrap_intervals
+from pairjax.evaluation.intervals import Interval, bootstrap_intervals, wilson
 from pairjax.evaluation.metrics import check_outputs
+from pairjax.evaluation.words import length_features, overlap_features
 
 SMALLEST = 10
 """A slice of fewer pairs says nothing."""

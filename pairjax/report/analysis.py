@@ -10,9 +10,9 @@ from scipy.stats import binomtest
 
 from pairjax.base.types import Pairs, TaskSpec
 from pairjax.evaluation import metrics
-from pairjax.evaluation.baselines import length_features, overlap_features
 from pairjax.evaluation.intervals import Interval, bootstrap_difference, bootstrap_intervals
 from pairjax.evaluation.significance import holm, mcnemar, paired_permutation
+from pairjax.evaluation.words import length_features, overlap_features
 from pairjax.report.folder import Predictions, Run, probability_of
 
 RESAMPLES = 1000

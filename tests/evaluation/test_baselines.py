@@ -4,7 +4,8 @@ from sklearn.metrics import accuracy_score
 
 from pairjax.base.errors import UserError
 from pairjax.base.types import PairData, Pairs, TaskSpec
-from pairjax.evaluation.baselines import length_features, lexical_baselines, overlap_features
+from pairjax.evaluation.baselines import lexical_baselines
+from pairjax.evaluation.words import length_features, overlap_features
 
 LABELS = ("contradiction", "entailment", "neutral")
 WORDS = [f"word{index}" for index in range(60)]

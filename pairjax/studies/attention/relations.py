@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from pairjax.base.types import Pairs
-from pairjax.evaluation.baselines import NEGATIONS, words_of
+from pairjax.evaluation.words import NEGATIONS, words_of
 
 Slice = Literal["negation", "quantifiers", "roles", "rest"]
 SLICES: tuple[Slice, ...] = ("negation", "quantifiers", "roles", "rest")

@@ -1,0 +1,72 @@
+"""Words of a pair: what both texts share, and their lengths and negations."""
+
+import re
+
+import numpy as np
+from jaxtyping import Float
+
+from pairjax.base.types import Pairs
+
+NEGATIONS = frozenset(
+    [
+        "no",
+        "not",
+        "none",
+        "never",
+        "nobody",
+        "nothing",
+        "neither",
+        "nor",
+        "without",
+        "n't",
+        "não",
+        "nenhum",
+        "nenhuma",
+        "nunca",
+        "ninguém",
+        "nada",
+        "nem",
+        "sem",
+    ]
+)
+
+
+WORD = re.compile(r"n't|\w+(?=n't)|\w+", re.UNICODE)
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-cased words; n't is one of its own."""
+    return WORD.findall(text.lower().replace("’", "'"))
+
+
+def length_features(pairs: Pairs) -> Float[np.ndarray, "pairs features"]:
+    """Words and characters of A and of B, and their differences."""
+    counts = np.array(
+        [(len(words_of(a)), len(words_of(b)), len(a), len(b)) for a, b in zip(pairs.first, pairs.second, strict=True)],
+        dtype=np.float64,
+    ).reshape(len(pairs), 4)
+    return np.column_stack([counts, counts[:, 0] - counts[:, 1], counts[:, 2] - counts[:, 3]])
+
+
+def overlap_features(pairs: Pairs) -> Float[np.ndarray, "pairs features"]:
+    """Jaccard index, shares of A's words in B and of B's in A, lengths, and negations (each, difference, absolute)."""
+    rows = []
+    for one, two in zip(pairs.first, pairs.second, strict=True):
+        a, b = words_of(one), words_of(two)
+        first, second = set(a), set(b)
+        shared = len(first & second)
+        negated = sum(word in NEGATIONS for word in a), sum(word in NEGATIONS for word in b)
+        rows.append(
+            (
+                shared / max(1, len(first | second)),
+                shared / max(1, len(first)),
+                shared / max(1, len(second)),
+                len(a) - len(b),
+                len(b) / max(1, len(a)),
+                negated[0],
+                negated[1],
+                negated[0] - negated[1],
+                abs(negated[0] - negated[1]),
+            )
+        )
+    return np.array(rows, dtype=np.float64).reshape(len(pairs), 9)
