@@ -14,7 +14,8 @@ from pairjax.data.masking import train_rows
 from pairjax.data.sources import load_pairs
 from pairjax.population.engine import Program, Runs, make_hypers
 from pairjax.population.features import cached_features
-from pairjax.population.pooled import HeadTask, head_program, head_task, make_runs
+from pairjax.population.members import make_runs
+from pairjax.population.pooled import HeadTask, head_program, head_task
 from pairjax.pretrain.prepare import prepare_pretraining
 from pairjax.weights import save_pretraining
 

@@ -23,7 +23,7 @@ from pairjax.data.pipeline import PADDING_POSITION, make_batch
 from pairjax.data.tokenizer import check_fit, load_tokenizer
 from pairjax.models.build import PairModelFns, build_pair_model, initial_params
 from pairjax.population.engine import Program
-from pairjax.population.pooled import assemble, number_pairs
+from pairjax.population.members import assemble, number_pairs
 from pairjax.step.optim import trainable_paths
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, weights_hash
 

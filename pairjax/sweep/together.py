@@ -13,7 +13,7 @@ from pairjax.base.config import Config
 from pairjax.base.types import TaskSpec
 from pairjax.finetune.prepare import hypers_of
 from pairjax.population.engine import Program, make_hypers, train_population
-from pairjax.population.pooled import make_runs, scores_of
+from pairjax.population.members import make_runs, scores_of
 from pairjax.sweep.search import DEV
 from pairjax.sweep.trials import TRACED, Run, Scored, SweepData, TrialFolder, shape_key
 

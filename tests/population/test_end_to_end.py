@@ -25,7 +25,7 @@ from pairjax.finetune.train import train
 from pairjax.inference.classifier import load
 from pairjax.population.end_to_end import WholeTask, whole_program, whole_task
 from pairjax.population.engine import Runs, groups_at_once, make_hypers, train_population
-from pairjax.population.pooled import make_runs
+from pairjax.population.members import make_runs
 from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
 from tests.tiny import write_tiny_encoder

@@ -18,7 +18,8 @@ from pairjax.data.sources import load_pairs
 from pairjax.evaluation.metrics import quick_scores
 from pairjax.population.engine import Program, Runs, Trained, groups_at_once, make_hypers, train_population
 from pairjax.population.features import cached_features
-from pairjax.population.pooled import HeadTask, dev_score, head_program, head_task, make_runs, plan_orders, scores_of
+from pairjax.population.members import make_runs, plan_orders, scores_of
+from pairjax.population.pooled import HeadTask, dev_score, head_program, head_task
 from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
 from tests.tiny import write_tiny_encoder

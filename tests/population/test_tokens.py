@@ -28,16 +28,9 @@ from pairjax.data.tokenizer import load_tokenizer
 from pairjax.models.build import build_pair_model
 from pairjax.population.engine import Program, groups_at_once, make_hypers, train_population
 from pairjax.population.features import Features, cached_features
-from pairjax.population.pooled import make_runs
-from pairjax.population.tokens import (
-    TokenTask,
-    fit_projection,
-    parameter_count,
-    step_flops,
-    token_counts,
-    token_program,
-    token_task,
-)
+from pairjax.population.members import make_runs
+from pairjax.population.projection import fit_projection
+from pairjax.population.tokens import TokenTask, parameter_count, step_flops, token_counts, token_program, token_task
 from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
 from pairjax.weights import resolve_encoder

@@ -15,7 +15,8 @@ from pairjax.evaluation import metrics
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import Statistic
 from pairjax.population.features import Features
-from pairjax.population.tokens import TokenTask, fit_projection, token_counts, token_task
+from pairjax.population.projection import fit_projection
+from pairjax.population.tokens import TokenTask, token_counts, token_task
 from pairjax.studies.attention.nested_cv import TOKEN_KINDS, NestedDesign, Setting, SettingResult
 from pairjax.studies.attention.relations import SLICES, Slice, rule_slices, word_slices
 from pairjax.studies.claim import ClaimRun, data_folder, real_pairs

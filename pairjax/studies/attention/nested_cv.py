@@ -23,7 +23,7 @@ from pairjax.base.config import CombineConfig, Feature, HeadConfig, InteractConf
 from pairjax.base.errors import UserError
 from pairjax.base.types import Hypers, Rates
 from pairjax.population.engine import Program, Trained, make_hypers, train_population
-from pairjax.population.pooled import make_runs
+from pairjax.population.members import make_runs
 from pairjax.population.tokens import TokenTask, parameter_count, step_flops, token_program
 from pairjax.storage.arrays import made_or_kept
 

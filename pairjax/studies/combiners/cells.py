@@ -19,7 +19,8 @@ from pairjax.base.types import Hypers, Rates, TaskSpec
 from pairjax.evaluation import metrics
 from pairjax.evaluation.metrics import Statistic
 from pairjax.population.engine import Trained, make_hypers, train_population
-from pairjax.population.pooled import HeadTask, head_program, make_runs, scores_of
+from pairjax.population.members import make_runs, scores_of
+from pairjax.population.pooled import HeadTask, head_program
 from pairjax.storage.arrays import made_or_kept
 
 FORMAT = 1

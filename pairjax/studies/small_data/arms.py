@@ -34,7 +34,8 @@ from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import Statistic, difference_of
 from pairjax.inference.classifier import load
 from pairjax.population.engine import make_hypers, train_population
-from pairjax.population.pooled import HeadTask, head_program, make_runs
+from pairjax.population.members import make_runs
+from pairjax.population.pooled import HeadTask, head_program
 from pairjax.storage.files import to_json, write_text
 from pairjax.studies.kept_runs import Look, run_unit
 

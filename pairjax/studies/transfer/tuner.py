@@ -24,7 +24,7 @@ from pairjax.data.tasks import standardised, targets_of
 from pairjax.data.tokenizer import check_fit, load_tokenizer
 from pairjax.inference.logits import make_predict_logits
 from pairjax.models.build import build_pair_model, initial_params
-from pairjax.population.pooled import scores_of
+from pairjax.population.members import scores_of
 from pairjax.step.losses import make_loss
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, trainable_paths
 from pairjax.step.sharding import build_mesh

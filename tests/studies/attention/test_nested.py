@@ -14,8 +14,9 @@ from pairjax.data.folds import stratified_folds
 from pairjax.data.sources import load_pairs
 from pairjax.population.engine import make_hypers, train_population
 from pairjax.population.features import cached_features
-from pairjax.population.pooled import make_runs
-from pairjax.population.tokens import TokenTask, fit_projection, parameter_count, token_program, token_task
+from pairjax.population.members import make_runs
+from pairjax.population.projection import fit_projection
+from pairjax.population.tokens import TokenTask, parameter_count, token_program, token_task
 from pairjax.studies.attention import nested_cv as nested
 from pairjax.studies.attention.nested_cv import (
     NestedDesign,
