@@ -53,7 +53,8 @@ from pairjax.base.config import DataConfig
 from pairjax.base.types import PairData
 from pairjax.data.sources import load_pairs
 from pairjax.evaluation.intervals import Sampled, mean_of_sampled
-from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome, data_folder, real_pairs
+from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
+from pairjax.studies.sets import data_folder, real_pairs
 from pairjax.studies.small_data.arms import (
     READINGS,
     Arm,

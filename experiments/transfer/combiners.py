@@ -24,10 +24,11 @@ from pairjax.base.config import Feature
 from pairjax.evaluation.intervals import Sampled, mean_of_sampled
 from pairjax.evaluation.metrics import Statistic, once
 from pairjax.inference.classifier import load
-from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome, data_folder
+from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
 from pairjax.studies.combiners.board import CONCATENATION, Board, all_cells, paired_difference, run_board, score_cell
 from pairjax.studies.combiners.cells import Cell, main_metric
 from pairjax.studies.kept_runs import Look, run_unit
+from pairjax.studies.sets import data_folder
 
 TASKS, QUICK_TASKS = ("sick", "mrpc", "stsb"), ("coherence",)
 LEADERS, SEEDS_OF_CELLS, POINT = 3, 20, 1.0

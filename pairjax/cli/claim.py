@@ -49,15 +49,9 @@ def main(args: Sequence[str]) -> int:
 
     from pairjax.base.terminal import table_console
     from pairjax.step.compilation import use_compilation_cache
-    from pairjax.studies.claim import (
-        BudgetSpentError,
-        Claim,
-        ClaimRun,
-        hypothesis_table,
-        register,
-        verdict_row,
-        write_outcome,
-    )
+    from pairjax.studies.claim import BudgetSpentError, Claim, ClaimRun
+    from pairjax.studies.registration import register
+    from pairjax.studies.verdict import hypothesis_table, verdict_row, write_outcome
 
     claim = module.claim
     if not isinstance(claim, Claim):

@@ -16,7 +16,8 @@ from pairjax.evaluation.scores import calibrate, class_report, score, scores_to_
 from pairjax.inference.evaluate import prediction_lines
 from pairjax.storage.files import write_json, write_text
 from pairjax.storage.provenance import provenance
-from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome, verdict_row, write_outcome
+from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
+from pairjax.studies.verdict import verdict_row, write_outcome
 
 CLASSES = ("contradiction", "entailment", "neutral")
 SCORE = {"value": 0.41, "low": 0.37, "high": 0.45}

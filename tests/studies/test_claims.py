@@ -15,7 +15,7 @@ from pairjax.data.sources import load_pairs
 from pairjax.evaluation.intervals import Interval, Sampled
 from pairjax.population.features import cached_features
 from pairjax.population.pooled import HeadTask, head_task
-from pairjax.studies.claim import Claim, committed, overall, verdict_of
+from pairjax.studies.claim import Claim, overall, verdict_of
 from pairjax.studies.combiners import cells
 from pairjax.studies.combiners.cells import (
     Cell,
@@ -26,6 +26,7 @@ from pairjax.studies.combiners.cells import (
     noisy_target,
     run_cell,
 )
+from pairjax.studies.registration import committed
 from tests.tiny import write_tiny_encoder
 
 ROOT = Path(__file__).resolve().parents[2]

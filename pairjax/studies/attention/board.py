@@ -19,7 +19,8 @@ from pairjax.population.projection import fit_projection
 from pairjax.population.tokens import TokenTask, token_counts, token_task
 from pairjax.studies.attention.nested_cv import TOKEN_KINDS, NestedDesign, Setting, SettingResult
 from pairjax.studies.attention.relations import SLICES, Slice, rule_slices, word_slices
-from pairjax.studies.claim import ClaimRun, data_folder, real_pairs
+from pairjax.studies.claim import ClaimRun
+from pairjax.studies.sets import data_folder, real_pairs
 
 RESAMPLES = 2000
 WIDTH = 64

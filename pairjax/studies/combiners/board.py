@@ -16,8 +16,9 @@ from pairjax.evaluation.intervals import Sampled, mean_of_sampled, two_way_boots
 from pairjax.evaluation.metrics import Statistic, difference_of, once
 from pairjax.population.pooled import HeadTask
 from pairjax.storage.files import write_json
-from pairjax.studies.claim import ClaimRun, data_folder, real_pairs
+from pairjax.studies.claim import ClaimRun
 from pairjax.studies.combiners.cells import AT_EDGE, Cell, CellResult, Measure, main_metric, metric_of
+from pairjax.studies.sets import data_folder, real_pairs
 
 RESAMPLES = 2000
 COMBINERS: tuple[tuple[Feature, ...], ...] = (

@@ -15,13 +15,14 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from pairjax.base.config import CombineConfig, Feature, HeadConfig, ModelConfig, OptimConfig
-from pairjax.base.types import Hypers, Rates, TaskSpec
+from pairjax.base.types import Hypers, Rates
 from pairjax.evaluation import metrics
 from pairjax.evaluation.metrics import Statistic
 from pairjax.population.engine import Trained, make_hypers, train_population
 from pairjax.population.members import make_runs, scores_of
 from pairjax.population.pooled import HeadTask, head_program
 from pairjax.storage.arrays import made_or_kept
+from pairjax.studies.sets import make_wrong
 
 FORMAT = 1
 AT_EDGE = "at the edge of the grid"
@@ -106,16 +107,6 @@ def hidden_width(source: HeadTask, cell: Cell, design: CellDesign) -> int:
         return 0
     inputs = source.vectors.shape[1] * len(cell.features)
     return max(1, round((design.hidden_parameters - source.task.outputs) / (inputs + 1 + source.task.outputs)))
-
-
-def make_wrong(label: np.ndarray, rows: np.ndarray, task: TaskSpec, generator: np.random.Generator) -> np.ndarray:
-    """Labels with those of some rows made wrong: another class by lot, or scores dealt out anew among the rows."""
-    label = label.copy()
-    if task.kind == "regression":
-        label[rows] = label[generator.permutation(rows)]
-    else:
-        label[rows] = (label[rows] + generator.integers(1, task.outputs, len(rows))) % task.outputs
-    return label
 
 
 def noisy_target(source: HeadTask, noise: float, *, seed: int = 0) -> np.ndarray:

@@ -16,7 +16,8 @@ import numpy as np
 
 from pairjax.storage.arrays import read_kept, write_kept
 from pairjax.storage.hashes import hash_pairs
-from pairjax.studies.claim import ClaimRun, data_folder
+from pairjax.studies.claim import ClaimRun
+from pairjax.studies.sets import data_folder
 from pairjax.studies.transfer.board import Board
 from pairjax.studies.transfer.design import TransferDesign, Work, choose_design, quick
 from pairjax.studies.transfer.encoders import Encoders, Origin, Texts, write_stories

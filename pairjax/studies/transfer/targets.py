@@ -19,8 +19,7 @@ from pairjax.data.corpus_sources import Source
 from pairjax.data.folds import text_clusters
 from pairjax.data.sources import load_pairs, sample_rows
 from pairjax.data.tokenizer import load_tokenizer
-from pairjax.studies.claim import real_pairs
-from pairjax.studies.combiners.cells import make_wrong
+from pairjax.studies.sets import make_wrong, real_pairs
 from pairjax.weights import read_encoder_spec
 
 Skew = Literal["none", "length", "overlap", "topic"]

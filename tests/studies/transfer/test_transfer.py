@@ -290,7 +290,7 @@ def test_a_treatment_that_did_not_take_leaves_the_claim_undecided(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "toy.py").write_text(CLAIM)
-    monkeypatch.setattr("pairjax.studies.claim.committed", lambda file: ("a" * 40, None))
+    monkeypatch.setattr("pairjax.studies.registration.committed", lambda file: ("a" * 40, None))
     assert main(["claim", str(tmp_path / "toy.py"), "--dir", str(tmp_path / "c"), "--compilation-cache", ""]) == 0
     row = json.loads((tmp_path / "c" / "toy" / "verdict.json").read_text())
     assert row["verdict"] == "undecided"

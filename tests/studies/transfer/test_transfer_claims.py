@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from pairjax.cli.options import load_experiment
-from pairjax.studies.claim import ClaimRun, Outcome, verdict_row
+from pairjax.studies.claim import ClaimRun, Outcome
 from pairjax.studies.transfer.design import SOP, TransferDesign, choose_design, minutes_of
+from pairjax.studies.verdict import verdict_row
 from tests.tiny import write_tiny_encoder
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
