@@ -14,8 +14,8 @@ from workload import NO_DROPOUT
 from workload_more import PRETRAINING, pretrain_config
 
 from pairjax.base.pretrain_config import PretrainConfig
+from pairjax.pretrain.job import build_pretraining
 from pairjax.pretrain.prepare import prepare_pretraining
-from pairjax.pretrain.train import build_pretraining
 from pairjax.run.loop import Job
 from pairjax.step.compilation import use_compilation_cache
 from pairjax.step.programs import Programs

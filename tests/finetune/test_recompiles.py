@@ -26,8 +26,8 @@ from pairjax import (
 )
 from pairjax.finetune.job import build_trainer
 from pairjax.finetune.prepare import prepare
+from pairjax.pretrain.job import build_pretraining
 from pairjax.pretrain.prepare import prepare_pretraining
-from pairjax.pretrain.train import build_pretraining
 from pairjax.run.loop import Job
 from pairjax.step.programs import Programs
 from tests.data.texts import write_documents
