@@ -16,14 +16,16 @@ from pairjax.base.config import Config, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.types import Batch, EncoderSpec, Hypers, Params, TaskSpec
+from pairjax.data.encode import encode_split
 from pairjax.data.layout import choose_layout, plan_epoch
 from pairjax.data.sources import load_pairs
-from pairjax.data.tokenizer import load_tokenizer
-from pairjax.finetune import prepare as setup
+from pairjax.data.tasks import label_counts
+from pairjax.data.tokenizer import check_fit, load_tokenizer
+from pairjax.finetune.prepare import hypers_of
 from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.models.encoder import encoder_heads
 from pairjax.models.pretraining import build_pretraining_model
-from pairjax.pretrain import prepare as pretrain_setup
+from pairjax.pretrain import prepare as pretraining
 from pairjax.step.adapt import add_lora, with_lora
 from pairjax.step.losses import make_loss, make_pretraining_loss
 from pairjax.step.optim import trainable_paths
@@ -134,7 +136,7 @@ def plan_pairs(config: Config, *, length: int | None = None) -> Planned:
         apply=two_passes(apply) if config.loss.r_drop else apply,
         loss=make_loss(config.loss, task, counts),
         optim=config.optim,
-        hypers=setup.hypers_of(config),
+        hypers=hypers_of(config),
         dtype=config.model.dtype,
         remat=config.model.remat,
         batch_size=config.train.batch_size,
@@ -150,8 +152,8 @@ def _read_rows(config: Config, spec: EncoderSpec, folder: Path) -> tuple[TaskSpe
     data = load_pairs(config.data)
     train = data.splits["train"]
     tokenizer = load_tokenizer(folder, family=spec.family)
-    setup.check_fit(config.data.max_length, spec=spec, tokenizer=tokenizer, folder=folder)
-    encoded = setup.encode_split(
+    check_fit(config.data.max_length, spec=spec, tokenizer=tokenizer, folder=folder)
+    encoded = encode_split(
         train,
         tokenizer,
         model=config.model,
@@ -164,7 +166,7 @@ def _read_rows(config: Config, spec: EncoderSpec, folder: Path) -> tuple[TaskSpe
     )
     found, steps = np.unique(plan.length, return_counts=True)
     rows = Rows(plan.index.shape[1], int(found.max()), plan.index.shape[2])
-    counts = setup.label_counts(data.task, train)
+    counts = label_counts(data.task, train)
     return data.task, counts, rows, dict(zip(found.tolist(), steps.tolist(), strict=True))
 
 
@@ -183,19 +185,19 @@ def plan_pretraining(config: PretrainConfig, *, length: int | None = None) -> Pl
         config = replace(config, data=replace(config.data, max_length=length))
     if config.model.encoder is not None:
         folder = resolve_encoder(config.model.encoder, download=config.model.download)
-        spec = pretrain_setup.continued(folder, config)[1]
+        spec = pretraining.continued(folder, config)[1]
     else:
         words = config.data.vocabulary
         if config.data.tokenizer is None:
             notes = (f"a vocabulary of {words:,}: the tokeniser is trained by the run, and may find fewer words",)
         else:
-            words = pretrain_setup.corpus_tokenizer(config.data, ())[0].vocabulary_size
-        spec = pretrain_setup.new_spec(config, vocabulary=words, pad=0)
+            words = pretraining.corpus_tokenizer(config.data, ())[0].vocabulary_size
+        spec = pretraining.new_spec(config, vocabulary=words, pad=0)
     masked = config.data.most_masked
     fns = build_pretraining_model(spec, masked=masked, dtype=config.model.dtype, remat=config.model.remat)
     params = jax.eval_shape(fns.init, jax.random.key(0))
     order = config.data.objective != "none"
-    chosen = pretrain_setup.trainable(config, params, pooler_kept=config.model.encoder is not None)
+    chosen = pretraining.trainable(config, params, pooler_kept=config.model.encoder is not None)
     return Planned(
         spec=spec,
         params=params,
@@ -204,7 +206,7 @@ def plan_pretraining(config: PretrainConfig, *, length: int | None = None) -> Pl
         apply=fns.apply,
         loss=make_pretraining_loss(order=order)[0],
         optim=config.optim,
-        hypers=pretrain_setup.hypers_of(config),
+        hypers=pretraining.hypers_of(config),
         dtype=config.model.dtype,
         remat=config.model.remat,
         batch_size=config.train.batch_size,

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from pairjax.base import terminal
 from pairjax.base.types import TaskSpec
-from pairjax.evaluation import tables as present
+from pairjax.evaluation import tables
 from pairjax.inference.card import CardInfo, escaped, model_card
 
 SCORE = {"value": 0.9124, "low": 0.8891, "high": 0.9312}
@@ -40,7 +41,7 @@ def report(labels: list[str], *, seed: int = 0) -> dict[str, Any]:
 def test_a_metric_is_one_line_with_its_interval_in_each_split() -> None:
     names = ["accuracy", "f1", "nll_calibrated", "f1_at_threshold", "swap_agreement"]
     text = shown(
-        present.metrics_table(
+        tables.metrics_table(
             {"dev": dict.fromkeys(names, SCORE), "test": {"accuracy": SCORE}}, positive="paraphrase", threshold=0.375
         )
     )
@@ -50,14 +51,14 @@ def test_a_metric_is_one_line_with_its_interval_in_each_split() -> None:
 
 
 def test_what_is_undefined_is_a_dash() -> None:
-    assert present.format_score(NULL) == present.format_score(None) == "-"
-    assert present.format_score({"value": 0.5, "low": None, "high": None}) == "0.500"
+    assert terminal.format_score(NULL) == terminal.format_score(None) == "-"
+    assert terminal.format_score({"value": 0.5, "low": None, "high": None}) == "0.500"
 
 
 @pytest.mark.parametrize("splits", [["test"], ["dev", "test"], ["dev", "matched", "mismatched"]])
 def test_metrics_stay_within_80_columns(splits: list[str]) -> None:
     text = shown(
-        present.metrics_table({split: {"swap_agreement": SCORE, "f1": SCORE} for split in splits}, positive="x" * 40)
+        tables.metrics_table({split: {"swap_agreement": SCORE, "f1": SCORE} for split in splits}, positive="x" * 40)
     )
     assert all(len(line) <= 80 for line in text.splitlines())
     assert text.count("[0.889, 0.931]") == 2 * len(splits)
@@ -67,7 +68,7 @@ def test_metrics_stay_within_80_columns(splits: list[str]) -> None:
 @pytest.mark.parametrize("name", ["c{}", "a_rather_long_class_name_{}", "[bold]class {}[/bold]"])
 def test_the_confusion_matrix_is_readable_with_two_to_five_classes(classes: int, name: str) -> None:
     given = report([name.format(number) for number in range(classes)])
-    lines = [line.rstrip() for line in shown(present.confusion_table(given, split="dev")).splitlines() if line.strip()]
+    lines = [line.rstrip() for line in shown(tables.confusion_table(given, split="dev")).splitlines() if line.strip()]
     rows = lines[3:]
     assert len(rows) == classes, "no cell was broken over two lines"
     for line, counts in zip(rows, given["confusion"], strict=True):
@@ -78,9 +79,9 @@ def test_the_confusion_matrix_is_readable_with_two_to_five_classes(classes: int,
 
 def test_a_row_without_pairs_and_too_many_classes_are_shown_all_the_same() -> None:
     empty = report(["a", "b"]) | {"confusion": [[3, 1], [0, 0]]}
-    assert re.search(r"b +- +-", shown(present.confusion_table(empty, split="dev")))
+    assert re.search(r"b +- +-", shown(tables.confusion_table(empty, split="dev")))
     many = report([f"intent number {number}" for number in range(30)])
-    text = shown(present.confusion_table(many, split="dev"))
+    text = shown(tables.confusion_table(many, split="dev"))
     assert "Commonest confusions on dev" in text
     assert len([line for line in text.splitlines() if "%" in line]) == 10
 
@@ -88,7 +89,7 @@ def test_a_row_without_pairs_and_too_many_classes_are_shown_all_the_same() -> No
 def test_baselines_stand_beside_the_model() -> None:
     weak = {"value": 0.34, "low": 0.31, "high": 0.37}
     text = shown(
-        present.baselines_table(
+        tables.baselines_table(
             {"majority": {"accuracy": weak}, "length": {"accuracy": weak}}, {"accuracy": SCORE}, split="dev"
         )
     )
@@ -106,7 +107,7 @@ def test_predicted_pairs_show_texts_as_they_are_and_the_likeliest_class_first() 
         },
         {"sentence1": "c", "sentence2": "d", "score": 3.456},
     ]
-    text = shown(present.examples_table(rows))
+    text = shown(tables.examples_table(rows))
     assert "A: A [red]nurse[/red] sleeps." in text
     assert text.index("0.80 no") < text.index("0.20 yes")
     assert "3.46" in text
@@ -114,14 +115,14 @@ def test_predicted_pairs_show_texts_as_they_are_and_the_likeliest_class_first() 
 
 def test_commands_are_never_broken_so_that_they_can_be_copied() -> None:
     command = "pairjax predict runs/quickstart/model pairs.tsv --output " + "long" * 20
-    lines = shown(lambda console: present.print_next(console, [("label new pairs", command)])).splitlines()
+    lines = shown(lambda console: terminal.print_next(console, [("label new pairs", command)])).splitlines()
     assert f"  {command}" in lines
     assert "# label new pairs" in lines
 
 
 def test_a_whole_result_shows_its_warnings_first_and_everything_after() -> None:
     text = shown(
-        lambda console: present.print_results(
+        lambda console: tables.print_results(
             console,
             metrics={"dev": {"accuracy": SCORE}, "test": {"accuracy": SCORE}},
             reports={"test": report(["yes", "no"]), "dev": {}},

@@ -11,7 +11,7 @@ from pairjax.base.config import CombineConfig, InteractConfig, ModelConfig
 from pairjax.base.types import TaskSpec
 from pairjax.data.sides import alone, distinct_sides
 from pairjax.evaluation.calibration import Calibration
-from pairjax.inference import text_vectors as vectors
+from pairjax.inference import text_vectors
 from pairjax.inference.classifier import PairClassifier
 from pairjax.inference.logits import make_predict_logits, one_behind
 from pairjax.inference.model_folder import save_artifact
@@ -87,7 +87,7 @@ def test_each_text_is_encoded_once_and_not_again(model: PairClassifier, monkeypa
 
 
 def test_memory_of_texts_is_bounded(model: PairClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    sides = vectors.SideVectors(model._fns, model._params, model._layout, model._mesh)
+    sides = text_vectors.SideVectors(model._fns, model._params, model._layout, model._mesh)
     monkeypatch.setattr(sides, "_most", 3)
     encoded = model.encode(*zip(*PAIRS, strict=True))
     one = sides.pairs(encoded, batch_size=8)

@@ -12,10 +12,11 @@ import pytest
 from rich.console import Console
 
 from pairjax import Config, DataConfig, EvalConfig, ModelConfig, RunConfig, TrainConfig
-from pairjax.finetune import job as trainer
+from pairjax.finetune import job
 from pairjax.finetune.train import train
 from pairjax.run import session, watchdog
 from pairjax.run.watchdog import Watchdog
+from pairjax.step import programs
 from tests.cli.conftest import write_pairs
 from tests.tiny import write_tiny_encoder
 
@@ -91,7 +92,7 @@ def run(config: Config, folder: Path, log: Told, monkeypatch: pytest.MonkeyPatch
 def test_a_pipeline_that_starves_the_device_is_told_and_the_run_goes_on(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, real = Told("step 3: no batch for "), trainer.train_batches
+    log, real = Told("step 3: no batch for "), job.train_batches
 
     def slow(*args: Any, **options: Any) -> Iterator[tuple[int, Any]]:
         for step, batch in real(*args, **options):
@@ -99,7 +100,7 @@ def test_a_pipeline_that_starves_the_device_is_told_and_the_run_goes_on(
                 assert log.seen.wait(60)
             yield step, batch
 
-    monkeypatch.setattr(trainer, "train_batches", slow)
+    monkeypatch.setattr(job, "train_batches", slow)
     told = run(config, tmp_path / "r", log, monkeypatch, data=0.1)
     assert "the data pipeline starves the device" in told
     assert "step 3: went on after" in told
@@ -109,7 +110,7 @@ def test_a_pipeline_that_starves_the_device_is_told_and_the_run_goes_on(
 def test_a_step_that_hangs_is_told_and_the_run_goes_on(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, real, count = Told("step 3: not finished after "), session.make_train_step, 0
+    log, real, count = Told("step 3: not finished after "), programs.make_train_step, 0
 
     def make(*args: Any, **options: Any) -> Any:
         step = real(*args, **options)
@@ -123,7 +124,7 @@ def test_a_step_that_hangs_is_told_and_the_run_goes_on(
 
         return hanging
 
-    monkeypatch.setattr(session, "make_train_step", make)
+    monkeypatch.setattr(programs, "make_train_step", make)
     told = run(config, tmp_path / "r", log, monkeypatch, step=0.1)
     assert "a device hangs, or waits for another process" in told
     assert "step 3: went on after" in told

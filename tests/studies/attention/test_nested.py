@@ -17,7 +17,7 @@ from pairjax.population.features import cached_features
 from pairjax.population.members import make_runs
 from pairjax.population.projection import fit_projection
 from pairjax.population.tokens import TokenTask, parameter_count, token_program, token_task
-from pairjax.studies.attention import nested_cv as nested
+from pairjax.studies.attention import nested_cv
 from pairjax.studies.attention.nested_cv import (
     NestedDesign,
     Setting,
@@ -91,7 +91,7 @@ def test_inner_scores_are_those_of_the_fits_one_by_one_and_a_setting_is_read_the
             scores.append((outputs.argmax(axis=1) == label[inside]).mean())
         assert found.inner[outer, place] == pytest.approx(np.mean(scores))
     np.testing.assert_array_equal(found.rates, np.asarray(DESIGN.pooled_rates)[found.inner.argmax(axis=1)])
-    monkeypatch.setattr(nested, "_run", lambda *_: pytest.fail("was run again"))
+    monkeypatch.setattr(nested_cv, "_run", lambda *_: pytest.fail("was run again"))
     again = run_setting(source, fold, setting, DESIGN, folder=tmp_path)
     np.testing.assert_array_equal(again.predicted, found.predicted)
     assert (found.read, again.read) == (False, True)

@@ -13,10 +13,10 @@ from pairjax.data.sources import load_pairs
 from pairjax.population.features import cached_features
 from pairjax.population.pooled import head_task
 from pairjax.run.distributed import StopSignal
-from pairjax.studies import kept_runs as units
+from pairjax.studies import kept_runs
 from pairjax.studies.claim import BudgetSpentError
 from pairjax.studies.kept_runs import unit_identity
-from pairjax.studies.small_data import arms as small_data
+from pairjax.studies.small_data import arms
 from pairjax.studies.small_data.arms import (
     Measured,
     Setting,
@@ -55,7 +55,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(autouse=True)
 def wide_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny tokeniser spells words, so pairs are long."""
-    monkeypatch.setattr(small_data, "LADDER", (256,))
+    monkeypatch.setattr(arms, "LADDER", (256,))
 
 
 def test_subsets_are_drawn_by_seed_with_each_classs_share(data: PairData) -> None:
@@ -146,7 +146,7 @@ def test_a_unit_is_run_once_measured_and_emptied_of_its_weights(
     with pytest.raises(BudgetSpentError):
         run()
     monkeypatch.undo()
-    monkeypatch.setattr(small_data, "LADDER", (256,))
+    monkeypatch.setattr(arms, "LADDER", (256,))
     found = run()
     [folder] = (tmp_path / "units").iterdir()
     assert {path.name for path in folder.iterdir()} >= {"config.json", "metrics.jsonl", "result.json", "measured.npz"}
@@ -157,7 +157,7 @@ def test_a_unit_is_run_once_measured_and_emptied_of_its_weights(
     np.testing.assert_allclose(found.loss, -log_softmax(seen[0], axis=1)[np.arange(30), label], rtol=1e-5)
     np.testing.assert_array_equal(found.right, seen[0].argmax(axis=1) == label)
     assert found.more["paraphrase"].shape == (16,)
-    monkeypatch.setattr(units, "train", lambda *_, **__: pytest.fail("was run again"))
+    monkeypatch.setattr(kept_runs, "train", lambda *_, **__: pytest.fail("was run again"))
     np.testing.assert_array_equal(run().loss, found.loss)
 
 

@@ -14,7 +14,7 @@ from pairjax.base.types import PairData, Pairs, TaskSpec
 from pairjax.cli.main import main
 from pairjax.run.distributed import StopSignal
 from pairjax.studies.claim import BudgetSpentError, Claim, ClaimRun, Outcome
-from pairjax.studies.transfer import encoders as transfer_encoders
+from pairjax.studies.transfer import encoders
 from pairjax.studies.transfer.board import Board
 from pairjax.studies.transfer.design import (
     MLM,
@@ -93,7 +93,7 @@ def test_the_pooler_of_the_objective_is_kept_and_the_embeddings_are_the_start_s(
 
 def test_a_second_time_all_is_read(board: Board, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tuner, "run", lambda *_, **__: pytest.fail("tuned again"))
-    monkeypatch.setattr(transfer_encoders, "pretrain", lambda *_, **__: pytest.fail("pretrained again"))
+    monkeypatch.setattr(encoders, "pretrain", lambda *_, **__: pytest.fail("pretrained again"))
     again = run_transfer(claim_run(root, deadline=-1.0), (DESIGN,))
     for key, runs in board.runs.items():
         for one, other in zip(runs, again.runs[key], strict=True):
