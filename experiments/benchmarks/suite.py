@@ -87,7 +87,7 @@ def check_peers(python: str) -> dict[str, str]:
         raise UserError(
             "the tools to compare with are not installed",
             got=f"no {', '.join(missing)} in {python}",
-            mend="run: pip install -e '.[bench]' (or make bench), or name an interpreter with them by --peer-python",
+            fix="run: pip install -e '.[bench]' (or make bench), or name an interpreter with them by --peer-python",
         )
     return found
 

@@ -88,7 +88,7 @@ class DataConfig:
                 "more than one data source", got=" and ".join(f"--data.{name}" for name in chosen), expected="one"
             )
         if (self.dev or self.test) and not self.train:
-            raise UserError("--data.dev and --data.test go with --data.train", mend="name the train file too")
+            raise UserError("--data.dev and --data.test go with --data.train", fix="name the train file too")
         fraction("data.dev-fraction", self.dev_fraction)
         at_least("data.max-length", self.max_length, 8)
         at_least("data.buckets", self.buckets, 1)
@@ -202,7 +202,7 @@ class ModelConfig:
             raise UserError(
                 f"{what} needs two vectors, and this {self.kind}-encoder pools one",
                 got=" ".join(self.combine.features) or None,
-                mend="use --model.kind bi, or --model.pool-over sides with --model.pooling mean or max",
+                fix="use --model.kind bi, or --model.pool-over sides with --model.pooling mean or max",
             )
         if self.kind == "cross" and over == "sides" and self.pooling not in ("mean", "max"):
             raise UserError(
@@ -213,14 +213,14 @@ class ModelConfig:
         if self.kind == "bi" and self.interact.kind == "none" and over == "pair":
             raise UserError(
                 "--model.pool-over pair of a bi-encoder needs an interaction, or A's vector alone would be read",
-                mend="add --model.interact.kind joint, or leave --model.pool-over out",
+                fix="add --model.interact.kind joint, or leave --model.pool-over out",
             )
         if self.pooler is not None and self.pooling not in (None, "pooler"):
             raise UserError(
                 f"--model.pooler {self.pooler} goes with --model.pooling pooler", got=f"--model.pooling {self.pooling}"
             )
         if self.combiner is not None and self.combine != CombineConfig():
-            raise UserError("a combiner of one's own stands in for --model.combine", mend="set one of the two")
+            raise UserError("a combiner of one's own stands in for --model.combine", fix="set one of the two")
 
     @property
     def over(self) -> Literal["pair", "sides"]:
@@ -356,7 +356,7 @@ class RunConfig:
         if self.save_every is not None:
             at_least("run.save-every", self.save_every, 1)
         if self.resume and self.overwrite:
-            raise UserError("--run.resume and --run.overwrite exclude each other", mend="use one of the two")
+            raise UserError("--run.resume and --run.overwrite exclude each other", fix="use one of the two")
 
 
 @dataclass(frozen=True)
@@ -379,5 +379,5 @@ class Config:
             raise UserError(
                 "--loss.r-drop compares two dropout passes, and every --model.dropout rate is 0",
                 got=f"--loss.r-drop {self.loss.r_drop:g}",
-                mend="set a dropout rate, or leave --loss.r-drop out",
+                fix="set a dropout rate, or leave --loss.r-drop out",
             )

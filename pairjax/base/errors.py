@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Bad input, told in one line: where, what was got, what was expected, how to mend it.
+    """Bad input, told in one line: where, what was got, what was expected, how to fix it.
 
     The command line prints it without a traceback and exits with code 2.
 
@@ -10,7 +10,7 @@ class UserError(Exception):
         what: What is wrong, led by the place ("data/train.tsv, line 7: the row has 2 fields").
         got: What was found there.
         expected: What would have been right.
-        mend: What to do about it, an imperative.
+        fix: What to do about it, an imperative.
     """
 
     def __init__(
@@ -19,14 +19,14 @@ class UserError(Exception):
         *,
         got: object = None,
         expected: object = None,
-        mend: str | None = None,
+        fix: str | None = None,
     ) -> None:
         parts = [what.rstrip(".;")]
         if got is not None:
             parts.append(f"got {got}")
         if expected is not None:
             parts.append(f"expected {expected}")
-        if mend is not None:
+        if fix is not None:
             parts.append(mend.rstrip("."))
         super().__init__(" ".join("; ".join(parts).split()))
 

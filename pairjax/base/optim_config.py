@@ -158,7 +158,7 @@ class OptimConfig:
             raise UserError(
                 "--optim.lora leaves the encoder's own weights as they are",
                 got="--optim.decay-to initial" if self.decay_to == "initial" else "--optim.reinit-layers",
-                mend="leave it out: decay of a low-rank update draws to the checkpoint's weights already",
+                fix="leave it out: decay of a low-rank update draws to the checkpoint's weights already",
             )
 
     @property

@@ -71,7 +71,7 @@ class CorpusConfig:
 
     def __post_init__(self) -> None:
         if self.corpus is None and (self.dev or self.test):
-            raise UserError("--data.dev and --data.test go with --data.corpus", mend="name the train text too")
+            raise UserError("--data.dev and --data.test go with --data.corpus", fix="name the train text too")
         if self.corpus is not None and self.tfds is not None:
             raise UserError("more than one corpus", got="--data.corpus and --data.tfds", expected="one")
         if self.tokenizer_kind == "bpe" and self.vocabulary < SMALLEST_BPE:
@@ -169,7 +169,7 @@ class PretrainConfig:
         if self.data.tokenizer is not None and self.model.encoder is not None:
             raise UserError(
                 "--data.tokenizer goes with a new model: a continued encoder keeps its own tokeniser",
-                mend="leave --data.tokenizer out, or --model.encoder",
+                fix="leave --data.tokenizer out, or --model.encoder",
             )
         for option, given in (
             ("gradual", self.optim.gradual > 0),
@@ -178,4 +178,4 @@ class PretrainConfig:
             ("lora.rank", self.optim.lora.rank > 0),
         ):
             if given:
-                raise UserError(f"--optim.{option} is for fine-tuning", mend="leave it out of pretraining")
+                raise UserError(f"--optim.{option} is for fine-tuning", fix="leave it out of pretraining")

@@ -45,7 +45,7 @@ def main(args: Sequence[str]) -> int:
         raise UserError(
             "the benchmarks are not part of the installed package",
             got=f"no {home}",
-            mend="run it in a checkout of the repository: make bench",
+            fix="run it in a checkout of the repository: make bench",
         )
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))

@@ -71,7 +71,7 @@ def main(args: Sequence[str]) -> int:
                 f"too few seeds for a verdict on {claim.id}",
                 got=seeds,
                 expected=f"at least {claim.seeds}",
-                mend="leave --seeds out, or use --quick for a look",
+                fix="leave --seeds out, or use --quick for a look",
             )
         reason = register(root / claim.id, Path(options.file))
     began = time.monotonic()

@@ -41,14 +41,14 @@ def main(args: Sequence[str]) -> int:
 
     find_artifact(options.model)
     if options.output is not None and not Path(options.output).parent.is_dir():
-        raise UserError(f"{options.output}: its folder does not exist", mend="create it first")
+        raise UserError(f"{options.output}: its folder does not exist", fix="create it first")
     use_compilation_cache(None)
     model = load(options.model, mesh=options.mesh)
     data = load_for_task(options.data, model.task)
     found = evaluate_splits(model, data, config=options.evaluation)
     metrics = found["metrics"]
     if not metrics:
-        raise UserError("no split has labels to score against", got=", ".join(data.splits), mend="use pairjax predict")
+        raise UserError("no split has labels to score against", got=", ".join(data.splits), fix="use pairjax predict")
     console = Console()
     for note in data.notes:
         console.print(note, highlight=False, markup=False)

@@ -103,7 +103,7 @@ def _dispatch(args: Sequence[str]) -> int:
                 "no such command",
                 got=command,
                 expected=f"one of {', '.join(COMMANDS)}",
-                mend=f"perhaps you meant {near[0]}" if near else None,
+                fix=f"perhaps you meant {near[0]}" if near else None,
             )
 
 

@@ -26,7 +26,7 @@ def load_experiment(path: str, *, defines: str = "config") -> ModuleType:
     """
     file = Path(path)
     if not file.is_file():
-        raise UserError(f"{path}: no such experiment file", mend="see experiments/")
+        raise UserError(f"{path}: no such experiment file", fix="see experiments/")
     spec = importlib.util.spec_from_file_location(f"pairjax_experiment_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise UserError(f"{path}: not a Python file", expected="experiments/NAME.py")

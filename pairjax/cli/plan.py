@@ -79,7 +79,7 @@ def _parse(args: Sequence[str]) -> tuple[PlanOptions, Any]:
     if path is not None:
         default = load_experiment(path).config
     elif not helps:
-        raise UserError("pairjax plan needs an experiment file", mend="pairjax plan experiments/quickstart.py --cpu")
+        raise UserError("pairjax plan needs an experiment file", fix="pairjax plan experiments/quickstart.py --cpu")
     if not isinstance(default, Config | PretrainConfig):
         raise UserError(
             f"{path}: its config is of no run", got=type(default).__name__, expected="Config or PretrainConfig"
@@ -142,7 +142,7 @@ def _libtpu(interpreter: str | None) -> str | None:
         raise UserError(
             f"--libtpu-python {interpreter}: libtpu is not importable there",
             got=(asked.stderr.strip().splitlines() or ["no library"])[-1],
-            mend=f"run: {interpreter} -m pip install libtpu",
+            fix=f"run: {interpreter} -m pip install libtpu",
         )
     return asked.stdout.strip()
 

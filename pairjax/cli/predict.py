@@ -60,7 +60,7 @@ def _output(path: str) -> Iterator[IO[str]]:
         return
     target = Path(path)
     if not target.parent.is_dir():
-        raise UserError(f"{target}: its folder does not exist", got=target.parent, mend="create it first")
+        raise UserError(f"{target}: its folder does not exist", got=target.parent, fix="create it first")
     if target.is_dir():
         raise UserError(f"{target}: is a folder", expected="a file name for --output")
     handle, partial = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)

@@ -21,7 +21,7 @@ def main(args: Sequence[str]) -> int:
         default, description, name = module.config, module.__doc__ or DESCRIPTION, Path(path).stem
         if not isinstance(default, PretrainConfig):
             raise UserError(
-                f"{path}: its config is not of pretraining", got=type(default).__name__, mend="use pairjax train"
+                f"{path}: its config is not of pretraining", got=type(default).__name__, fix="use pairjax train"
             )
     config = parse(PretrainConfig, rest, default=default, prog="pairjax pretrain", description=description)
 

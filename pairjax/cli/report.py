@@ -33,9 +33,9 @@ def main(args: Sequence[str]) -> int:
         raise UserError("no folder to report on", expected="pairjax report RUN...")
     output = Path(options.output) if options.output is not None else None
     if output is not None and not output.parent.is_dir():
-        raise UserError(f"{output}: its folder does not exist", mend="create it first")
+        raise UserError(f"{output}: its folder does not exist", fix="create it first")
     if output is not None and output.is_dir():
-        raise UserError(f"{output} is a folder", expected="an HTML file", mend=f"use --output {output / 'report.html'}")
+        raise UserError(f"{output} is a folder", expected="an HTML file", fix=f"use --output {output / 'report.html'}")
 
     from pairjax.report.figures import write_figures
     from pairjax.report.folder import read_folder

@@ -73,7 +73,7 @@ def _field(option: str, spelt: str) -> tuple[str, Any]:
         last = [other for other in known if other.rpartition(".")[2] == name.rpartition(".")[2]]
         guess = (last or near or [""])[0].replace("_", "-")
         raise UserError(
-            f"{option}: no such field", got=spelt or "''", mend=f"perhaps you meant {guess}" if guess else None
+            f"{option}: no such field", got=spelt or "''", fix=f"perhaps you meant {guess}" if guess else None
         )
     section = name.split(".")[0]
     if section == "data" and name.split(".")[1] not in READING:
@@ -83,7 +83,7 @@ def _field(option: str, spelt: str) -> tuple[str, Any]:
         )
     for refused in (name, section):
         if refused in REFUSED:
-            raise UserError(f"{option} {spelt}: {name.replace('_', '-')} {REFUSED[refused]}", mend="leave it out")
+            raise UserError(f"{option} {spelt}: {name.replace('_', '-')} {REFUSED[refused]}", fix="leave it out")
     return name, known[name]
 
 
@@ -119,7 +119,7 @@ def _value(option: str, name: str, hint: Any, text: str) -> Any:
             f"{option} {name.replace('_', '-')}: a value that the field does not take",
             got=repr(text),
             expected=_described(hint),
-            mend=f"perhaps you meant {near[0]}" if near else None,
+            fix=f"perhaps you meant {near[0]}" if near else None,
         ) from None
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{option} {name.replace('_', '-')}: a value that is not finite", got=text)
@@ -216,13 +216,13 @@ def read_space(grid: Sequence[str], random: Sequence[str]) -> list[Dimension]:
                     f"--random {name.replace('_', '-')}: no such distribution",
                     got=other or "none",
                     expected=KINDS,
-                    mend=f"perhaps you meant {near[0]}" if near else None,
+                    fix=f"perhaps you meant {near[0]}" if near else None,
                 )
     if not dimensions:
         raise UserError(
             "an empty grid: nothing to search",
             expected="--grid FIELD=V,V or --random FIELD=log:LOW:HIGH",
-            mend="e.g. --grid optim.learning-rate=1e-5,3e-5",
+            fix="e.g. --grid optim.learning-rate=1e-5,3e-5",
         )
     names = [one.field for one in dimensions]
     twice = [name for place, name in enumerate(names) if name in names[:place]]

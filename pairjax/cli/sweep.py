@@ -75,12 +75,12 @@ def _points(options: SweepOptions, space: Sequence[Dimension]) -> tuple[str, lis
     """
     method = options.method or ("random" if options.random else "grid")
     if method == "grid" and options.random:
-        raise UserError("--method grid goes with --grid alone", got="--random", mend="use --method random or halving")
+        raise UserError("--method grid goes with --grid alone", got="--random", fix="use --method random or halving")
     if method == "grid" and options.trials is not None:
         raise UserError(
             "--trials goes with random draws",
             got=f"--method grid --trials {options.trials}",
-            mend="use --method random",
+            fix="use --method random",
         )
     if method == "grid" or (method == "halving" and not options.random and options.trials is None):
         return method, every_point(space), []
@@ -92,10 +92,10 @@ def _points(options: SweepOptions, space: Sequence[Dimension]) -> tuple[str, lis
 
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: the sweep's folder is a file", mend="choose another --dir")
+        raise UserError(f"{folder}: the sweep's folder is a file", fix="choose another --dir")
     held = [child for child in folder.iterdir() if child.name != LOCK] if folder.is_dir() else []
     if held and not (folder / MARK).exists():
-        raise UserError(f"{folder}: not a sweep's folder", got=f"no {MARK}", mend="choose another --dir")
+        raise UserError(f"{folder}: not a sweep's folder", got=f"no {MARK}", fix="choose another --dir")
 
 
 def main(args: Sequence[str]) -> int:

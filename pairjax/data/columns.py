@@ -76,7 +76,7 @@ def _given(header: Sequence[str], name: str | None, option: str, place: str) -> 
         return None
     found = _match(header, name)
     if found is None:
-        raise UserError(f"{place}: no column {name}", got=f"columns {listed(header)}", mend=f"give --data.{option}")
+        raise UserError(f"{place}: no column {name}", got=f"columns {listed(header)}", fix=f"give --data.{option}")
     return found
 
 
@@ -90,18 +90,18 @@ def _find_texts(header: Sequence[str], first: str | None, second: str | None, pl
             found.append((one, two))
     if len(found) == 1:
         return found[0]
-    mend = "name them with --data.first and --data.second"
+    fix = "name them with --data.first and --data.second"
     if found:
         what = " or ".join(f"{one} and {two}" for one, two in found)
-        raise UserError(f"{place}: more than one pair of text columns", got=what, mend=mend)
+        raise UserError(f"{place}: more than one pair of text columns", got=what, fix=fix)
     expected = "sentence1 and sentence2, premise and hypothesis, ..."
     if len(header) == 1 and "\t" in header[0]:
-        mend = "the header holds tabs: is this a .tsv?"
+        fix = "the header holds tabs: is this a .tsv?"
     elif len(header) == 1 and "," in header[0]:
-        mend = "the header holds commas: is this a .csv?"
+        fix = "the header holds commas: is this a .csv?"
     elif len(header) == 1 and ";" in header[0]:
-        mend = "the header holds semicolons: write a .csv with commas"
-    raise UserError(f"{place}: no text columns found", got=f"columns {listed(header)}", expected=expected, mend=mend)
+        fix = "the header holds semicolons: write a .csv with commas"
+    raise UserError(f"{place}: no text columns found", got=f"columns {listed(header)}", expected=expected, fix=fix)
 
 
 def find_columns(
@@ -134,12 +134,12 @@ def find_columns(
     chosen = [first, second, *([label] if label is not None else [])]
     for name in chosen:
         if list(header).count(name) > 1:
-            raise UserError(f"{place}: two columns are called {name}", mend="rename one of them")
+            raise UserError(f"{place}: two columns are called {name}", fix="rename one of them")
     if len(set(chosen)) < len(chosen):
         raise UserError(
             f"{place}: one column in two roles",
             got=f"first {first}, second {second}, label {label}",
-            mend="give --data.first, --data.second and --data.label",
+            fix="give --data.first, --data.second and --data.label",
         )
     return Columns(first, second, label)
 
@@ -161,10 +161,10 @@ def _find_label(
     usual = [found for name in LABEL_NAMES if (found := _match(header, name)) is not None and found not in texts]
     if len(usual) > 1:
         raise UserError(
-            f"{place}: more than one label column", got=" or ".join(usual), mend="choose one with --data.label"
+            f"{place}: more than one label column", got=" or ".join(usual), fix="choose one with --data.label"
         )
     if not usual and need:
         raise UserError(
-            f"{place}: no label column found", got=f"columns {listed(header)}", mend="name it with --data.label"
+            f"{place}: no label column found", got=f"columns {listed(header)}", fix="name it with --data.label"
         )
     return usual[0] if usual else None

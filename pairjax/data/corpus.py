@@ -284,7 +284,7 @@ def _build(
         raise UserError(
             f"{folder.parent}: the index cannot be written",
             got=error.strerror,
-            mend="free some space, or choose another --data.cache",
+            fix="free some space, or choose another --data.cache",
         ) from None
 
 
@@ -331,7 +331,7 @@ def _open(folder: Path, names: tuple[str, ...], *, dtype: type) -> dict[str, Cor
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{folder / 'index.json'}: damaged", got=repr(error)[:100], mend=f"delete {folder}; it is built again"
+            f"{folder / 'index.json'}: damaged", got=repr(error)[:100], fix=f"delete {folder}; it is built again"
         ) from None
     return {split: _map(folder / split, fact, names, dtype=dtype) for split, fact in facts.items()}
 
@@ -345,7 +345,7 @@ def _map(folder: Path, facts: Facts, names: tuple[str, ...], *, dtype: type) -> 
                 f"{path}: the index is cut short",
                 got=f"{size:,} bytes",
                 expected=f"{expected:,}",
-                mend=f"delete {folder.parent}; it is built again",
+                fix=f"delete {folder.parent}; it is built again",
             )
         # A plain array over the map: indexing `memmap` itself costs ten times as much.
         return np.asarray(np.memmap(path, kind, "r")) if count else np.zeros(0, kind)

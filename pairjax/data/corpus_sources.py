@@ -90,7 +90,7 @@ def tfds_sources(
             raise UserError(
                 f"{table.place}: no column {column}",
                 got=f"columns {', '.join(table.header)}",
-                mend="name the one that holds the text with --data.text",
+                fix="name the one that holds the text with --data.text",
             )
     return {
         ours: (
@@ -117,7 +117,7 @@ def _digest_of(paths: Sequence[Path]) -> str:
             with open(path, "rb") as file:
                 running.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
-            raise UserError(f"{path}: cannot be read", got=error.strerror, mend="prepare the set anew") from None
+            raise UserError(f"{path}: cannot be read", got=error.strerror, fix="prepare the set anew") from None
     return running.hexdigest()
 
 
@@ -166,7 +166,7 @@ def _decoded_line(path: str, raw: bytes, offset: int) -> str:
         raise UserError(
             f"{path}, byte {offset + start:,}: not UTF-8",
             got=f"0x{raw[start]:02x}",
-            mend="convert the file, as with iconv -t UTF-8",
+            fix="convert the file, as with iconv -t UTF-8",
         ) from None
 
 
@@ -180,7 +180,7 @@ def _read_table(table: Table, column: str, *, format: Format, language: str) -> 
             raise UserError(
                 f"{table.place}, row {number}: column {column} holds no text",
                 got=repr(text)[:80],
-                mend="name the column that does with --data.text",
+                fix="name the column that does with --data.text",
             )
         yield from _document(text.split("\n"), format=format, language=language)
 

@@ -42,7 +42,7 @@ def stratified_folds(task: TaskSpec, pairs: Pairs, *, folds: int, seed: int) -> 
         what, least = f"train has {len(pairs):,}", len(pairs)
     if folds > least:
         raise UserError(
-            "--folds is more than the smallest class has pairs", got=f"{folds} folds; {what}", mend="use fewer folds"
+            "--folds is more than the smallest class has pairs", got=f"{folds} folds; {what}", fix="use fewer folds"
         )
     found = np.empty(len(pairs), np.int64)
     cut = StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(pairs)), group)

@@ -118,7 +118,7 @@ def choose_layout(config: DataConfig, lengths: Int32[np.ndarray, " pairs"]) -> L
             raise UserError(
                 "--data.ladder cannot hold every pair",
                 got=f"rows of {config.ladder[-1]} slots at most, and a pair of {lengths.max()}",
-                mend=f"use {longest} or more as the last, or a smaller --data.max-length",
+                fix=f"use {longest} or more as the last, or a smaller --data.max-length",
             )
         return Layout("bucketed", config.ladder)
     ladder = _ladder(config, lengths, longest)
@@ -160,7 +160,7 @@ def _packed(config: DataConfig, lengths: Int32[np.ndarray, " pairs"], ladder: tu
             raise UserError(
                 "--data.row-length cannot hold every pair",
                 got=f"rows of {config.row_length} slots, and a pair of {lengths.max()}",
-                mend=f"use --data.row-length {longest} or more, or a smaller --data.max-length",
+                fix=f"use --data.row-length {longest} or more, or a smaller --data.max-length",
             )
         tries = [config.row_length]
     else:

@@ -85,7 +85,7 @@ def build_masking(tokenizer: PairTokenizer, *, rate: float, most: int, whole_wor
         UserError: The tokeniser has no mask token; or whole words are asked for, and it marks none.
     """
     if tokenizer.mask_id is None:
-        raise UserError("the tokeniser has no mask token", expected="[MASK] in it", mend="use another tokeniser")
+        raise UserError("the tokeniser has no mask token", expected="[MASK] in it", fix="use another tokeniser")
     vocabulary = tokenizer.backend.get_vocab(with_added_tokens=True)
     special = {token for token in vocabulary if token.startswith("[") and token.endswith("]") and len(token) > 2}
     special |= {str(value) for key, value in tokenizer.settings.items() if key.endswith("_token")}
@@ -107,7 +107,7 @@ def _continues(
             "--data.whole-words needs a tokeniser that marks words",
             got=f"a {kind} vocabulary",
             expected=f"WordPiece with {INSIDE}, or byte-level BPE with {BEGINS}",
-            mend="leave it out",
+            fix="leave it out",
         )
     found = np.zeros(tokenizer.vocabulary_size, bool)
     for token, number in vocabulary.items():

@@ -334,7 +334,7 @@ def build_sampler(
         raise UserError(
             f"{what}: every document is of one sentence only, so no segment has a next one",
             got=f"{facts.documents:,} documents",
-            mend="put the sentences of a document on lines of their own with a blank line after the last, or use "
+            fix="put the sentences of a document on lines of their own with a blank line after the last, or use "
             "--data.format prose or --data.objective none",
         )
     groups = _groups(corpus) if objective == "nsp" else (0, facts.documents)
@@ -344,7 +344,7 @@ def build_sampler(
             f"{what}: there is a single document to draw from, so no second segment can be of another",
             got=f"{facts.documents} document{'s' if facts.documents > 1 else ''}, one of two sentences or more "
             "that is no copy",
-            mend="put a blank line between documents, add files, or use --data.objective sop or none",
+            fix="put a blank line between documents, add files, or use --data.objective sop or none",
         )
     return PairSampler(corpus, objective, budget, short, seed, groups)
 

@@ -125,11 +125,11 @@ def decoded_lines(stream: Iterable[bytes], place: str, *, faulty: Faulty = refus
             raise UserError(
                 f"{place}, line {number}: not UTF-8 at byte {error.start + 1} of the line",
                 got=f"0x{raw[error.start]:02x}",
-                mend="save the file as UTF-8 (iconv -f latin1 -t utf-8)",
+                fix="save the file as UTF-8 (iconv -f latin1 -t utf-8)",
             ) from None
         if "\0" in text:
             raise UserError(
-                f"{place}, line {number}: a NUL byte", expected="text in UTF-8", mend="save the file as UTF-8"
+                f"{place}, line {number}: a NUL byte", expected="text in UTF-8", fix="save the file as UTF-8"
             )
         yield text
 
@@ -171,20 +171,20 @@ def csv_records(lines: Iterable[str], place: str) -> Iterator[tuple[int, list[st
             except csv.Error as error:
                 raise UserError(
                     f"{place}, line {start}: not RFC 4180 ({error})",
-                    mend='quote a text that holds quotes and double them ("say ""hi"""), or name a plain file .tsv',
+                    fix='quote a text that holds quotes and double them ("say ""hi"""), or name a plain file .tsv',
                 ) from None
             yield start, fields
 
     return _without_trailing_blanks(read())
 
 
-def _ragged(place: str, number: int, fields: list[str], header: Sequence[str], mend: str) -> UserError:
+def _ragged(place: str, number: int, fields: list[str], header: Sequence[str], fix: str) -> UserError:
     blank = " (a blank line)" if fields in ([], [""]) else ""
     return UserError(
         f"{place}, line {number}: fields and header differ",
         got=f"{len(fields)} field{'s' * (len(fields) != 1)}{blank}",
         expected=f"{len(header)} ({listed(header)})",
-        mend=mend,
+        fix=fix,
     )
 
 
@@ -209,13 +209,13 @@ def table_of_records(
 ) -> Table:
     """The table of records whose header has been read."""
     header = tuple(name.strip() for name in names)
-    mend = "put no tab inside a text" if suffix == ".tsv" else "quote a text that holds a comma or a newline"
+    fix = "put no tab inside a text" if suffix == ".tsv" else "quote a text that holds a comma or a newline"
 
     def select(columns: Sequence[str]) -> Iterator[Record]:
         index = [header.index(name) for name in columns]
         for number, fields in records:
             if len(fields) != len(header):
-                yield number, faulty(_ragged(place, number, fields, header, mend))
+                yield number, faulty(_ragged(place, number, fields, header, fix))
             else:
                 yield number, tuple(fields[i] for i in index)
 
@@ -241,7 +241,7 @@ def _json_values(line: str, columns: Sequence[str], place: str, number: int) -> 
     row = _json_object(line, place, number)
     for name in columns:
         if name not in row:
-            raise UserError(f"{place}, line {number}: no {name}", got=f"keys {listed(row)}", mend="add it")
+            raise UserError(f"{place}, line {number}: no {name}", got=f"keys {listed(row)}", fix="add it")
     return tuple(row[name] for name in columns)
 
 
@@ -278,7 +278,7 @@ def parquet_table(path: Path) -> Table:
     import pyarrow.parquet
 
     def bad(error: Exception) -> UserError:
-        return UserError(f"{path}: not a readable Parquet file ({error})", mend="write or copy it anew")
+        return UserError(f"{path}: not a readable Parquet file ({error})", fix="write or copy it anew")
 
     try:
         file = pyarrow.parquet.ParquetFile(path)
@@ -328,7 +328,7 @@ def open_stream(path: Path) -> BufferedReader:
         UserError: It is missing, a folder, or may not be read.
     """
     if path.is_dir():
-        raise UserError(f"{path}: a folder", expected="a file", mend="give a folder with --data.path")
+        raise UserError(f"{path}: a folder", expected="a file", fix="give a folder with --data.path")
     try:
         return path.open("rb")
     except FileNotFoundError:
@@ -445,7 +445,7 @@ def read_rows(table: Table, columns: Columns, *, empty: str) -> RawSplit:
             if empty == "error":
                 raise UserError(
                     f"{place}: {columns.second if first else columns.first} is empty",
-                    mend="fill it in, or give --data.empty skip",
+                    fix="fill it in, or give --data.empty skip",
                 )
             skipped += 1
             continue

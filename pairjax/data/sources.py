@@ -57,7 +57,7 @@ def load_pairs(config: DataConfig) -> PairData:
     """
     if config.rules is not None:
         if config.dev_fraction:
-            raise UserError("--data.dev-fraction: rule-made pairs have a dev split", mend="set --data.sizes instead")
+            raise UserError("--data.dev-fraction: rule-made pairs have a dev split", fix="set --data.sizes instead")
         from pairjax.data.synthetic import rule_pairs
 
         return rule_pairs(config)
@@ -66,8 +66,8 @@ def load_pairs(config: DataConfig) -> PairData:
         given = (
             f"splits {listed(tables)}" if config.tfds else listed(Path(table.place).name for table in tables.values())
         )
-        mend = None if config.tfds else "add it, or name the files with --data.train and --data.dev"
-        raise UserError(f"{config.path or source['name']}: no train split", got=given, mend=mend)
+        fix = None if config.tfds else "add it, or name the files with --data.train and --data.dev"
+        raise UserError(f"{config.path or source['name']}: no train split", got=given, fix=fix)
     _check_dev(config, tables, source["name"])
     raw, more = _read_all(tables, config, need_label=True)
     task = read_task(raw["train"], config)
@@ -162,7 +162,7 @@ def _find_files(config: DataConfig) -> dict[str, Path]:
             raise UserError(
                 "no data source",
                 expected="--data.path FOLDER, --data.tfds NAME or --data.rules entailment",
-                mend="give one of them",
+                fix="give one of them",
             )
         return files
     folder = Path(config.path)
@@ -170,7 +170,7 @@ def _find_files(config: DataConfig) -> dict[str, Path]:
         named = [split for split, names in SPLIT_NAMES.items() if folder.stem.lower() in names]
         return {named[0] if named else "test": folder}
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder", mend="check --data.path")
+        raise UserError(f"{folder}: no such folder", fix="check --data.path")
     there = sorted(path for path in folder.iterdir() if path.is_file())
     files = {}
     for split, names in SPLIT_NAMES.items():
@@ -179,7 +179,7 @@ def _find_files(config: DataConfig) -> dict[str, Path]:
             raise UserError(
                 f"{folder}: more than one file for {split}",
                 got=" and ".join(path.name for path in found),
-                mend="keep one, or name the files with --data.train, --data.dev and --data.test",
+                fix="keep one, or name the files with --data.train, --data.dev and --data.test",
             )
         if found:
             files[split] = found[0]
@@ -194,13 +194,13 @@ def _check_dev(config: DataConfig, tables: Mapping[str, Table], name: str) -> No
         raise UserError(
             "--data.dev-fraction cuts a dev split where there is none",
             got=f"one in {tables['dev'].place}",
-            mend="leave one of them out",
+            fix="leave one of them out",
         )
     if "dev" not in tables and not config.dev_fraction:
         raise UserError(
             f"{name}: no dev split",
             expected="dev or validation, as .tsv, .csv, .jsonl or .parquet",
-            mend="add it, or cut one off train with --data.dev-fraction 0.1",
+            fix="add it, or cut one off train with --data.dev-fraction 0.1",
         )
 
 
@@ -380,7 +380,7 @@ def _pair(values: tuple[Any, ...], columns: Columns, place: str) -> tuple[str, s
     one = clean_text(values[0], place=place, column=columns.first)
     two = clean_text(values[1], place=place, column=columns.second)
     if not one or not two:
-        raise UserError(f"{place}: {columns.second if one else columns.first} is empty", mend="fill it in")
+        raise UserError(f"{place}: {columns.second if one else columns.first} is empty", fix="fill it in")
     return one, two
 
 

@@ -136,7 +136,7 @@ def rule_pairs(config: DataConfig) -> PairData:
         raise UserError(
             "rule-made pairs need a task",
             expected="paraphrase, entailment, coherence or similarity",
-            mend="add --data.rules TASK",
+            fix="add --data.rules TASK",
         )
     if config.sizes[0] < 1 or config.sizes[1] < 1 or config.sizes[2] < 0:
         raise UserError(
@@ -168,7 +168,7 @@ def rule_pairs(config: DataConfig) -> PairData:
                 f"--data.sizes: the rules for {config.rules} ({config.language}) do not give as many {name} pairs",
                 got=size,
                 expected=f"at most {len(rows)} with these options",
-                mend="ask for fewer, or hold out less with --data.held-out",
+                fix="ask for fewer, or hold out less with --data.held-out",
             )
         splits[name] = _pairs(rows, draws.order(size), labels)
     kind = "classification" if labels else "regression"

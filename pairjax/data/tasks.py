@@ -93,7 +93,7 @@ def labels_of(raw: RawSplit, *, may_lack: bool, known: TaskSpec | None = None) -
             raise UserError(
                 f"{raw.at(row)}: the label ({raw.columns.label}) is missing",
                 got=repr(label),
-                mend="fill it in, drop the row, or give --data.empty skip",
+                fix="fill it in, drop the row, or give --data.empty skip",
             )
     return labels
 
@@ -136,12 +136,12 @@ def _kind_of(raw: RawSplit, labels: Sequence[Any], wanted: str) -> Kind:
         f"{raw.at(odd[0])}: the label is a name, while others are numbers",
         got=repr(labels[odd[0]]),
         expected="names only, or numbers only",
-        mend="mend it, or give --data.task classification",
+        fix="mend it, or give --data.task classification",
     )
 
 
 def _no_score(place: str, label: object) -> UserError:
-    return UserError(f"{place}: the score is no finite number", got=label, mend="mend it, or drop the row")
+    return UserError(f"{place}: the score is no finite number", got=label, fix="mend it, or drop the row")
 
 
 def _ordered(names: Collection[str], fixed: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -182,7 +182,7 @@ def read_task(raw: RawSplit, config: DataConfig) -> TaskSpec:
     """
     labels = labels_of(raw, may_lack=False)
     if labels is None:
-        raise UserError(f"{raw.place}: no labels", mend="name their column with --data.label")
+        raise UserError(f"{raw.place}: no labels", fix="name their column with --data.label")
     kind = _kind_of(raw, labels, "classification" if _as_names(raw, labels) else config.task)
     if kind == "regression":
         if config.positive is not None:
@@ -194,7 +194,7 @@ def read_task(raw: RawSplit, config: DataConfig) -> TaskSpec:
             f"{raw.place}: one class only",
             got=f"{names[0]} in all {len(labels)} rows",
             expected="two or more",
-            mend="check --data.label",
+            fix="check --data.label",
         )
     return TaskSpec("classification", names, positive=choose_positive(names, config.positive))
 
@@ -247,13 +247,13 @@ def _refuse(place: str, name: str, known: tuple[str, ...], known_from: str) -> N
             f"{place}: the label is {one}, while those of {known_from} are {other}",
             got=name,
             expected=f"one of {listed(known)}",
-            mend="write the labels alike in every split",
+            fix="write the labels alike in every split",
         )
-    mend = "mend the label, or drop the row"
+    fix = "fix the label, or drop the row"
     if numeric and known_from == "train" and len(known) > 5:
-        mend += "; if the numbers are scores, give --data.task regression"
+        fix += "; if the numbers are scores, give --data.task regression"
     raise UserError(
-        f"{place}: a label that {known_from} does not have", got=name, expected=f"one of {listed(known)}", mend=mend
+        f"{place}: a label that {known_from} does not have", got=name, expected=f"one of {listed(known)}", fix=fix
     )
 
 
@@ -267,7 +267,7 @@ def _scores(raw: RawSplit, labels: Sequence[Any], known_from: str) -> np.ndarray
                 f"{raw.at(row)}: the label is no number, while those of {known_from} are scores",
                 got=repr(label),
                 expected="a number",
-                mend="check --data.label, or give --data.task classification",
+                fix="check --data.label, or give --data.task classification",
             )
         scores[row] = value
     return scores

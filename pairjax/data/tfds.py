@@ -87,7 +87,7 @@ def _config_folder(base: Path, wanted: str | None) -> Path:
         return base / default
     if len(configs) > 1:
         raise UserError(
-            f"{base}: several configs are prepared", got=", ".join(configs), mend=f"name one: {base.name}/{configs[0]}"
+            f"{base}: several configs are prepared", got=", ".join(configs), fix=f"name one: {base.name}/{configs[0]}"
         )
     return base / configs[0]
 
@@ -128,14 +128,14 @@ def _prepare(text: str, name: TfdsName, root: Path) -> None:
         builder = tfds.builder(text, data_dir=str(root))
     except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError) as error:
         first = str(error).strip().splitlines()[0]
-        raise UserError(f"TFDS has no {text} ({first})", mend="see the TFDS catalogue for its name") from None
+        raise UserError(f"TFDS has no {text} ({first})", fix="see the TFDS catalogue for its name") from None
     try:
         builder.download_and_prepare(file_format="array_record")
     except Exception as error:  # Whatever a foreign builder meets: network, disk, a format that needs TensorFlow.
         lines = str(error).strip().splitlines() or [""]
         raise UserError(
             f"TFDS could not prepare {text} ({type(error).__name__}: {lines[0]:.200})",
-            mend="prepare it elsewhere with file_format='array_record', and name the folder with --data.tfds-dir",
+            fix="prepare it elsewhere with file_format='array_record', and name the folder with --data.tfds-dir",
         ) from error
 
 
@@ -173,14 +173,14 @@ def open_set(text: str, *, folder: str | None, download: bool) -> TfdsSet:
         if found is None:
             raise UserError(
                 f"TFDS set {text} is not prepared in {root}",
-                mend="add --data.download to fetch it, or name the folder that has it with --data.tfds-dir",
+                fix="add --data.download to fetch it, or name the folder that has it with --data.tfds-dir",
             )
         import tensorflow_datasets as tfds
 
         try:
             builder = tfds.builder_from_directory(str(found))
         except Exception as error:  # A damaged dataset_info.json or features.json surfaces in many ways.
-            raise UserError(f"{found}: a damaged TFDS set ({error})", mend="prepare it anew") from error
+            raise UserError(f"{found}: a damaged TFDS set ({error})", fix="prepare it anew") from error
     return TfdsSet(builder.info.full_name, builder, found)
 
 
@@ -219,7 +219,7 @@ def split_table(source: TfdsSet, split: str) -> Table:
         except Exception as error:  # Cut-off or foreign files: whatever the record readers raise.
             lines = str(error).strip().splitlines() or [""]
             raise UserError(
-                f"{place}: cannot be read ({type(error).__name__}: {lines[0]:.200})", mend="prepare the set anew"
+                f"{place}: cannot be read ({type(error).__name__}: {lines[0]:.200})", fix="prepare the set anew"
             ) from error
 
     return Table(place=place, short=split, header=header, select=select, unit="row", class_names=names)
@@ -253,13 +253,13 @@ def tfrecords(path: Path) -> Iterator[bytes]:
     try:
         file = path.open("rb")
     except OSError:
-        raise UserError(f"{path}: missing from the prepared set", mend="prepare the set anew") from None
+        raise UserError(f"{path}: missing from the prepared set", fix="prepare the set anew") from None
     size = path.stat().st_size
     with file:
         while head := file.read(12):
             length = struct.unpack("<Q", head[:8])[0] if len(head) == 12 else size
             if file.tell() + length + 4 > size:
-                raise UserError(f"{path}: cut off or damaged", mend="prepare the set anew")
+                raise UserError(f"{path}: cut off or damaged", fix="prepare the set anew")
             yield file.read(length)
             file.seek(4, os.SEEK_CUR)
 

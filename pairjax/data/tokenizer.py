@@ -87,7 +87,7 @@ class PairTokenizer:
             raise UserError(
                 "the tokeniser does not belong to this encoder: its vocabulary is larger than the embedding table",
                 got=f"{self.vocabulary_size} tokens for {size} embeddings",
-                mend="use the tokeniser that the encoder was trained with",
+                fix="use the tokeniser that the encoder was trained with",
             )
 
     def vocabulary_notes(self, size: int) -> tuple[str, ...]:
@@ -119,7 +119,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON", got=error, mend="fetch the encoder's folder again") from None
+        raise UserError(f"{path}: not valid JSON", got=error, fix="fetch the encoder's folder again") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a tokeniser's settings", got=type(value).__name__, expected="a JSON object")
     return value
@@ -131,7 +131,7 @@ def _load_backend(folder: Path, settings: Mapping[str, Any]) -> Any:
         raise UserError(
             f"{folder}: the encoder's folder has no tokeniser",
             expected=f"one of {', '.join(SOURCES)}",
-            mend="copy the tokeniser's files beside config.json",
+            fix="copy the tokeniser's files beside config.json",
         )
     try:
         if (folder / "tokenizer.json").is_file():
@@ -147,7 +147,7 @@ def _load_backend(folder: Path, settings: Mapping[str, Any]) -> Any:
         raise UserError(
             f"{folder}: the tokeniser cannot be read",
             got=str(error)[:200],
-            mend="fetch its files again, or save it with transformers as tokenizer.json",
+            fix="fetch its files again, or save it with transformers as tokenizer.json",
         ) from None
     backend.no_truncation()
     backend.no_padding()
@@ -195,7 +195,7 @@ def _special_names(folder: Path, backend: Any, *, family: str, named: Mapping[st
                 f"{folder}: the tokeniser has no {role}",
                 got=f"a vocabulary without {' or '.join(dict.fromkeys(candidates))}",
                 expected=f"the special tokens of the {family} family",
-                mend=f'name it in tokenizer_config.json as "{role}"',
+                fix=f'name it in tokenizer_config.json as "{role}"',
             )
     return names
 

@@ -159,6 +159,6 @@ def trained_tokenizer(
                 shutil.rmtree(partial, ignore_errors=True)
         except OSError as error:
             raise UserError(
-                f"{cache}: the tokeniser cannot be written", got=error.strerror, mend="choose another --data.cache"
+                f"{cache}: the tokeniser cannot be written", got=error.strerror, fix="choose another --data.cache"
             ) from None
     return load_tokenizer(folder, family="bert"), folder

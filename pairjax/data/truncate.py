@@ -57,7 +57,7 @@ def kept_tokens(
             f"--data.truncation {truncation} may not cut it",
             got=f"{whole[row]} tokens",
             expected=f"at most {budget if kind == 'bi' else budget - 1}",
-            mend="use --data.truncation longest_first or a larger --data.max-length",
+            fix="use --data.truncation longest_first or a larger --data.max-length",
         )
     kept = np.minimum(cut, room)
     return (kept, whole) if truncation == "only_first" else (whole, kept)

@@ -257,7 +257,7 @@ def check_outputs(task: TaskSpec, outputs: np.ndarray, label: np.ndarray) -> Non
         raise DivergedError(
             "the model's outputs are not finite",
             got=f"NaN or infinity for {odd:,} of {len(label):,} pairs",
-            mend="lower --optim.learning-rate or use --model.dtype float32",
+            fix="lower --optim.learning-rate or use --model.dtype float32",
         )
     if task.kind == "classification" and not 0 <= int(label.min()) <= int(label.max()) < task.outputs:
         raise ValueError(f"class indices from {label.min()} to {label.max()} for {task.outputs} classes")

@@ -104,7 +104,7 @@ class PairClassifier:
         if artifact.own_combiner and combiner is None:
             raise UserError(
                 f"{artifact.folder}: trained with a combiner of one's own, which a folder never carries",
-                mend="pass it: pairjax.load(folder, combiner=...)",
+                fix="pass it: pairjax.load(folder, combiner=...)",
             )
         self.artifact = artifact
         self.task = artifact.task

@@ -84,7 +84,7 @@ def evaluate_splits(model: PairClassifier, data: PairData, *, config: EvalConfig
             raise UserError(
                 "--evaluation.baselines are fitted on train and scored on another labelled split",
                 got=", ".join(data.splits),
-                mend="name a folder with train and dev or test by --data.path",
+                fix="name a folder with train and dev or test by --data.path",
             )
 
     def outputs_of(pairs: Pairs) -> np.ndarray:

@@ -106,14 +106,14 @@ def _check_fields(path: Path, **parts: tuple[Any, Any]) -> None:
     """Raises UserError where a part of the manifest, given as (value, annotation), is none of that kind."""
     for name, (value, hint) in parts.items():
         if not _conforms(value, hint):
-            raise UserError(f"{path}: damaged", got=f"{name} {value!r:.200}", mend="copy the model folder anew")
+            raise UserError(f"{path}: damaged", got=f"{name} {value!r:.200}", fix="copy the model folder anew")
 
 
 def _check_task(path: Path, task: TaskSpec) -> None:
     """Raises UserError where the task's parts do not go together."""
     few = task.kind == "classification" and len(set(task.labels)) < max(2, len(task.labels))
     if few or (task.positive is not None and task.positive not in task.labels) or task.scale <= 0:
-        raise UserError(f"{path}: damaged", got=f"the task {task!r:.200}", mend="copy the model folder anew")
+        raise UserError(f"{path}: damaged", got=f"the task {task!r:.200}", fix="copy the model folder anew")
 
 
 def save_artifact(
@@ -186,17 +186,17 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: damaged", got=error, mend="copy the model folder anew") from None
+        raise UserError(f"{path}: damaged", got=error, fix="copy the model folder anew") from None
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if not isinstance(version, int) or version < 1:
         raise UserError(f"{path}: not a model's manifest", expected='a JSON object with "format"')
     if version > FORMAT:
         raise UserError(
-            f"{path}: written by a newer pairjax", got=f"format {version}", expected=f"at most {FORMAT}", mend="update"
+            f"{path}: written by a newer pairjax", got=f"format {version}", expected=f"at most {FORMAT}", fix="update"
         )
     seal = manifest.pop("seal", None)
     if (version > 1 or seal is not None) and seal != _seal(manifest):
-        raise UserError(f"{path}: differs from what was saved (its seal)", mend="copy the model folder anew")
+        raise UserError(f"{path}: differs from what was saved (its seal)", fix="copy the model folder anew")
     return manifest
 
 
@@ -204,7 +204,7 @@ def _verify(folder: Path, files: Mapping[str, str]) -> None:
     missing = [name for name in NEEDED if name not in files]
     if missing:
         raise UserError(
-            f"{folder / MANIFEST}: gives no digest of {', '.join(missing)}", mend="copy the model folder anew"
+            f"{folder / MANIFEST}: gives no digest of {', '.join(missing)}", fix="copy the model folder anew"
         )
     for name, digest in files.items():
         if "\0" in name:
@@ -213,13 +213,13 @@ def _verify(folder: Path, files: Mapping[str, str]) -> None:
         if not path.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{folder / MANIFEST}: names a file outside its folder", got=name)
         if not path.is_file():
-            raise UserError(f"{path}: missing from the model", mend="copy the model folder anew")
+            raise UserError(f"{path}: missing from the model", fix="copy the model folder anew")
         try:
             found = _digest(path)
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         if found != digest:
-            raise UserError(f"{path}: differs from what was saved (SHA-256)", mend="copy the model folder anew")
+            raise UserError(f"{path}: differs from what was saved (SHA-256)", fix="copy the model folder anew")
 
 
 def load_artifact(path: str | Path) -> Artifact:
@@ -236,7 +236,7 @@ def load_artifact(path: str | Path) -> Artifact:
         calibration = Calibration(**manifest["calibration"])
         max_length, truncation, files = manifest["max_length"], manifest["truncation"], dict(manifest["files"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{folder / MANIFEST}: damaged", got=repr(error), mend="copy the model folder anew") from None
+        raise UserError(f"{folder / MANIFEST}: damaged", got=repr(error), fix="copy the model folder anew") from None
     _check_fields(
         folder / MANIFEST,
         task=(task, TaskSpec),
@@ -248,12 +248,12 @@ def load_artifact(path: str | Path) -> Artifact:
     _check_task(folder / MANIFEST, task)
     if max_length < 8 or calibration.temperature <= 0:
         got = f"max_length {max_length}, temperature {calibration.temperature}"
-        raise UserError(f"{folder / MANIFEST}: damaged", got=got, mend="copy the model folder anew")
+        raise UserError(f"{folder / MANIFEST}: damaged", got=got, fix="copy the model folder anew")
     _verify(folder, files)
     spec = read_encoder_spec(folder / "encoder")
     if max_length > spec.max_positions:
         got = f"max_length {max_length} for an encoder of {spec.max_positions} positions"
-        raise UserError(f"{folder / MANIFEST}: damaged", got=got, mend="copy the model folder anew")
+        raise UserError(f"{folder / MANIFEST}: damaged", got=got, fix="copy the model folder anew")
     encoder = load_encoder(folder / "encoder", spec)
     above = unflatten(safetensors.numpy.load_file(folder / "head.safetensors"))
     return Artifact(

@@ -67,7 +67,7 @@ def resolve(config: ModelConfig, spec: EncoderSpec) -> ModelConfig:
     if config.pooler == "keep" and not spec.has_pooler:
         raise UserError(
             f"--model.pooler keep: {spec.family} encoders have no pooler",
-            mend="use --model.pooler fresh, or --model.pooling cls, mean or max",
+            fix="use --model.pooler fresh, or --model.pooling cls, mean or max",
         )
     if config.interact.kind != "none":
         _check_heads("model.interact.heads", config.interact.heads, spec)
@@ -76,7 +76,7 @@ def resolve(config: ModelConfig, spec: EncoderSpec) -> ModelConfig:
         if config.over == "pair":
             raise UserError(
                 f"--model.combine.kind attention needs two vectors, and this {config.kind}-encoder pools one",
-                mend="use --model.kind bi, or --model.pool-over sides with --model.pooling mean or max",
+                fix="use --model.kind bi, or --model.pool-over sides with --model.pooling mean or max",
             )
     reads_a = config.kind == "bi" and config.over == "pair" and config.interact.kind == "self"
     if reads_a and pooling in ("cls", "pooler"):
@@ -204,7 +204,7 @@ def initial_params(
     if model.config.pooler == "keep":
         raise UserError(
             "--model.pooler keep: the checkpoint carries no pooler weights",
-            mend="use --model.pooler fresh, or --model.pooling cls, mean or max",
+            fix="use --model.pooler fresh, or --model.pooling cls, mean or max",
         )
     return params, ("pooler: fresh, since the checkpoint carries none",)
 

@@ -113,7 +113,7 @@ def compile_for(planned: Planned, target: Target, mesh: Mapping[str, int], batch
         raise UserError(
             f"the step does not fit {target.name}",
             got=str(error).splitlines()[0][:200],
-            mend="lower --train.batch-size, raise --optim.accumulate, use --model.remat or another mesh",
+            fix="lower --train.batch-size, raise --optim.accumulate, use --model.remat or another mesh",
         ) from None
 
 

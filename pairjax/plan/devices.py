@@ -159,6 +159,6 @@ def named_mesh(data: int, fsdp: int, tensor: int, *, devices: int) -> dict[str, 
             "mesh " + " x ".join(f"{name}={size}" for name, size in sizes.items()) + " does not divide the devices",
             got=f"{devices} devices",
             expected="the product of its axes",
-            mend="give --mesh.data, --mesh.fsdp and --mesh.tensor",
+            fix="give --mesh.data, --mesh.fsdp and --mesh.tensor",
         )
     return filled

@@ -77,7 +77,7 @@ class Features:
             second = [self.index[text] for text in pairs.second]
         except KeyError as error:
             raise UserError(
-                f"{self.folder}: the cache lacks a text", got=repr(error.args[0])[:80], mend="make it for these pairs"
+                f"{self.folder}: the cache lacks a text", got=repr(error.args[0])[:80], fix="make it for these pairs"
             ) from None
         return np.stack([np.asarray(first, np.int32), np.asarray(second, np.int32)], axis=1)
 
@@ -94,7 +94,7 @@ class Features:
             UserError: The cache has pooled vectors alone.
         """
         if self.tokens is None or self.offsets is None:
-            raise UserError(f"{self.folder}: the cache has no token vectors", mend="make it with --features.tokens")
+            raise UserError(f"{self.folder}: the cache has no token vectors", fix="make it with --features.tokens")
         real = batch.pair_ids > 0
         slot = np.where(real, batch.pair_ids - 1, 0)
         example = np.take_along_axis(batch.example_id, slot, axis=1)
@@ -128,7 +128,7 @@ def _stale(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         saved, files = dict(meta["identity"]), dict(meta["files"])
     except FileNotFoundError:
-        raise UserError(f"{folder}: not a feature cache", got="no meta.json", mend="choose another folder") from None
+        raise UserError(f"{folder}: not a feature cache", got="no meta.json", fix="choose another folder") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"its {META} is damaged ({error})"
     if overwrite:
@@ -138,7 +138,7 @@ def _stale(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str
             f"{folder}: the cache of another encoder",
             got=saved.get("encoder"),
             expected=identity["encoder"],
-            mend="choose another folder, or add --overwrite",
+            fix="choose another folder, or add --overwrite",
         )
     changed = [name for name in identity if saved.get(name) != identity[name]]
     if changed:
@@ -233,12 +233,12 @@ def read_features(
     try:
         saved = dict(json.loads((folder / META).read_text(encoding="utf-8"))["identity"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: not a feature cache", got=f"no {META} that can be read", mend=make) from error
+        raise UserError(f"{folder}: not a feature cache", got=f"no {META} that can be read", fix=make) from error
     identity = _origin(config, source, tokenizer) | {"max_length": max_length, "truncation": truncation}
     identity |= {name: saved[name] for name in ("texts", "tokens") if name in saved}
     reason = _stale(folder, identity, overwrite=False)
     if reason is not None:
-        raise UserError(f"{folder}: the cache does not serve", got=f"it was {reason}", mend=make)
+        raise UserError(f"{folder}: the cache does not serve", got=f"it was {reason}", fix=make)
     return _open(folder, identity, ())
 
 
@@ -289,7 +289,7 @@ def cached_features(
     )
     loaded = load_encoder(source, spec)
     if config.pooling == "pooler" and loaded.pooler is None:
-        raise UserError(f"{source}: the checkpoint carries no pooler weights", mend="use --features.pooling cls")
+        raise UserError(f"{source}: the checkpoint carries no pooler weights", fix="use --features.pooling cls")
     params, _ = initial_params(model, jax.random.key(0), encoder=loaded.params, pooler=loaded.pooler)
     mesh = build_mesh()
     placed = replicate(params, mesh)
@@ -318,7 +318,7 @@ def cached_features(
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     except OSError as error:
-        raise storage_error(f"{folder} cannot be written", error, mend="free some space") or error from error
+        raise storage_error(f"{folder} cannot be written", error, fix="free some space") or error from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return _open(folder, identity, notes)

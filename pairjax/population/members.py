@@ -137,7 +137,7 @@ def assemble(
         raise UserError(
             "populations train without --loss.r-drop and --optim.gradual, .decay-to, .reinit-layers, .lora and "
             ".average",
-            mend="leave them out, or fine-tune with pairjax train",
+            fix="leave them out, or fine-tune with pairjax train",
         )
     config, shapes = fns.config, jax.eval_shape(init, jax.random.key(0))
     counts = np.bincount(target[train], minlength=task.outputs) if task.kind != "regression" else None

@@ -64,7 +64,7 @@ def token_counts(features: Features, pairs: Pairs) -> Int32[np.ndarray, "pairs 2
 
 def _cached(features: Features) -> tuple[np.ndarray, np.ndarray]:
     if features.tokens is None or features.offsets is None:
-        raise UserError(f"{features.folder}: the cache has no token vectors", mend="make it with --features.tokens")
+        raise UserError(f"{features.folder}: the cache has no token vectors", fix="make it with --features.tokens")
     return features.tokens, features.offsets
 
 

@@ -188,7 +188,7 @@ def continued(folder: Path, config: PretrainConfig) -> tuple[PairTokenizer, Enco
         raise UserError(
             f"--model.encoder {folder}: it cannot tell two segments apart",
             got=f"type_vocab_size {spec.type_vocab_size}",
-            mend="use --data.objective none",
+            fix="use --data.objective none",
         )
     tokenizer = load_tokenizer(folder, family=spec.family)
     check_fit(config.data.max_length, spec=spec, tokenizer=tokenizer, folder=folder)
@@ -282,7 +282,7 @@ def build_makers(data: CorpusConfig, corpora: Mapping[str, Corpus], tokenizer: P
                 f"--data.dev-fraction {data.dev_fraction:g} cuts too little off as dev",
                 got=f"{corpus.facts.documents} of {sum(one.facts.documents for one in corpora.values())} documents",
                 expected=f"at least {needed}",
-                mend="raise it, add documents (blank lines stand between them), or name other text with --data.dev",
+                fix="raise it, add documents (blank lines stand between them), or name other text with --data.dev",
             )
         sampler = build_sampler(
             corpus,

@@ -179,7 +179,7 @@ class Checkpointer:
         finished = self._finished()
         if not finished and len(self._steps()) > 1:
             # A kill leaves at most one step without its digest; more of them are digests that were lost.
-            raise UserError(f"{self._shown}: its checkpoints have no digests, so none can be trusted", mend=_AGAIN)
+            raise UserError(f"{self._shown}: its checkpoints have no digests, so none can be trusted", fix=_AGAIN)
         return max(finished, default=None)
 
     def best_step(self) -> int | None:
@@ -215,9 +215,7 @@ class Checkpointer:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(
-                f"{place}: its digest is right, but Orbax cannot read it", got=error, mend=_AGAIN
-            ) from error
+            raise UserError(f"{place}: its digest is right, but Orbax cannot read it", got=error, fix=_AGAIN) from error
         leaves = [flat[path] for path in wanted]
         return Restored(jax.tree.unflatten(jax.tree.structure(template), leaves), read.host, chosen, notes)
 
@@ -350,7 +348,7 @@ class Checkpointer:
         self._damaged.update(tried if chosen is None else tried[: tried.index(chosen)])
         if chosen is None:
             told = "; ".join(reasons) or f"{self._shown} holds no checkpoint"
-            raise UserError(f"no checkpoint can be restored: {told}", mend=_AGAIN if step is None else None)
+            raise UserError(f"no checkpoint can be restored: {told}", fix=_AGAIN if step is None else None)
         return chosen, tuple(f"{reason}; went back to step {chosen}" for reason in reasons)
 
     def _fault(self, step: int) -> str | None:
@@ -404,7 +402,7 @@ def _check_fits(place: str, *, saved: Mapping[str, str], wanted: Mapping[str, st
             f"{place} is of another model: {first}" + (f" and {len(differ) - 1} more" if len(differ) > 1 else ""),
             got=saved.get(first, "nothing in the checkpoint"),
             expected=wanted.get(first, "nothing of that path"),
-            mend="resume with the model and the optimiser that the run was started with",
+            fix="resume with the model and the optimiser that the run was started with",
         )
 
 

@@ -57,7 +57,7 @@ def initialize(environment: Mapping[str, str] | None = None, *, timeout: int | N
         raise UserError(f"{COORDINATOR} is no address", got=address, expected="host:port")
     failed = UserError(
         f"process {index} of {count} did not reach the others at {address} within {timeout} s",
-        mend=f"check that all {count} processes run and that {COORDINATOR} is the same on each",
+        fix=f"check that all {count} processes run and that {COORDINATOR} is the same on each",
     )
     began = time.monotonic()
     if index and not _reachable(host, int(port), timeout):
@@ -180,7 +180,7 @@ def check_agreement(values: Mapping[str, Any], *, what: str) -> None:
             more = f" and {len(differ) - 5} more" if len(differ) > 5 else ""
             raise UserError(
                 f"process {process_index()} and process 0 differ in {what}: {shown}{more}",
-                mend="start every process with the same command, files and versions",
+                fix="start every process with the same command, files and versions",
             )
 
 

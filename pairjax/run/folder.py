@@ -163,16 +163,16 @@ def check_run(config: RunConfig, resolved: Mapping[str, Any], *, default_name: s
 
 def _check_folder(path: AnyPath, config: RunConfig, resolved: Mapping[str, Any]) -> None:
     if path.exists() and not path.is_dir():
-        raise UserError(f"{path}: the run folder is a file", mend="choose another --run.dir")
+        raise UserError(f"{path}: the run folder is a file", fix="choose another --run.dir")
     if config.resume and not path.exists():
-        raise UserError(f"{path}: there is no run to resume", mend="check --run.dir, or leave --run.resume out")
+        raise UserError(f"{path}: there is no run to resume", fix="check --run.dir, or leave --run.resume out")
     if not _occupied(path):
         _check_writable(path)
         return
     if not (config.overwrite or config.resume):
         raise UserError(
             f"{path}: the run folder exists and is not empty",
-            mend="go on with it by --run.resume, delete it by --run.overwrite, or choose another --run.dir",
+            fix="go on with it by --run.resume, delete it by --run.overwrite, or choose another --run.dir",
         )
     saved = _read_config(path)
     if config.resume:
@@ -263,7 +263,7 @@ def _check_writable(path: AnyPath) -> None:
     nearest = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
     if not nearest.is_dir():
         raise UserError(
-            f"{path}: the run folder cannot be made", got=f"{nearest}, a file", mend="choose another --run.dir"
+            f"{path}: the run folder cannot be made", got=f"{nearest}, a file", fix="choose another --run.dir"
         )
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"{path}: the run folder cannot be written", got=f"no permission in {nearest}")
@@ -282,11 +282,11 @@ def _read_config(path: AnyPath) -> dict[str, Any]:
         reason = (
             "no config.json" if isinstance(error, FileNotFoundError) else f"a config.json that cannot be read ({error})"
         )
-        raise UserError(f"{path} is not a pairjax run", got=reason, mend="choose another --run.dir") from error
+        raise UserError(f"{path} is not a pairjax run", got=reason, fix="choose another --run.dir") from error
     parts = {"pairjax": str, "config": dict, "provenance": dict, "resumes": list}
     if not isinstance(saved, dict) or any(not isinstance(saved.get(name), kind) for name, kind in parts.items()):
         raise UserError(
-            f"{path} is not a pairjax run", got="a config.json of something else", mend="choose another --run.dir"
+            f"{path} is not a pairjax run", got="a config.json of something else", fix="choose another --run.dir"
         )
     return saved
 
@@ -320,7 +320,7 @@ def _check_same(path: AnyPath, saved: Mapping[str, Any], resolved: Any) -> None:
     if changed:
         raise UserError(
             f"{path}: the run cannot be resumed with another config: " + ", ".join(changed),
-            mend="resume with the options that it was started with, or choose another --run.dir",
+            fix="resume with the options that it was started with, or choose another --run.dir",
         )
 
 
@@ -351,7 +351,7 @@ def take_lock(path: Path, *, what: str = "run folder", option: str = "--run.dir"
         holder = file.read().strip() or "another process"
         file.close()
         raise UserError(
-            f"{path}: the {what} is in use by {holder}", mend=f"wait for it, or choose another {option}"
+            f"{path}: the {what} is in use by {holder}", fix=f"wait for it, or choose another {option}"
         ) from error
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):

@@ -109,7 +109,7 @@ def _finite_loss(step: int, metrics: Mapping[str, jax.Array], batch: Batch, save
     raise DivergedError(
         f"the loss or its gradient is not finite at step {step}",
         got=f"loss {loss}, gradient norm {float(metrics['grad_norm'])}, on train rows {ids}",
-        mend="lower --optim.learning-rate, raise --optim.warmup or use --model.dtype float32"
+        fix="lower --optim.learning-rate, raise --optim.warmup or use --model.dtype float32"
         + (f"; the checkpoint of step {saved} is good" if saved else ""),
     )
 

@@ -38,7 +38,7 @@ TOLD = ("dev/nll", "dev/mse", "dev/mlm_perplexity", "dev/mlm_accuracy", "dev/ord
 def check_tracking(config: RunConfig) -> None:
     """Raises UserError where an option asks for a package that is not installed; imports nothing."""
     if config.wandb is not None and importlib.util.find_spec("wandb") is None:
-        raise UserError("--run.wandb needs the package wandb", mend="pip install 'pairjax[wandb]'")
+        raise UserError("--run.wandb needs the package wandb", fix="pip install 'pairjax[wandb]'")
 
 
 class Tracker:

@@ -77,7 +77,7 @@ def class_weights(
     if task.kind == "regression":
         raise UserError(
             f"--loss.class-weights {config.class_weights} needs classes, and these labels are scores",
-            mend="leave it out, or set --data.task classification",
+            fix="leave it out, or set --data.task classification",
         )
     if config.class_weights == "given":
         if len(config.weights) != task.outputs:
@@ -93,7 +93,7 @@ def class_weights(
     if unseen:
         raise UserError(
             f"--loss.class-weights balanced: no training pair of class {', '.join(unseen)}",
-            mend="use --loss.class-weights given with --loss.weights",
+            fix="use --loss.class-weights given with --loss.weights",
         )
     return np.sum(counts) / (task.outputs * np.asarray(counts, np.float64))
 
@@ -126,7 +126,7 @@ def make_loss(config: LossConfig, task: TaskSpec, counts: np.ndarray | None) -> 
         raise UserError(
             "--loss.label-smoothing needs classes, and these labels are scores",
             got=config.label_smoothing,
-            mend="leave it out, or set --data.task classification",
+            fix="leave it out, or set --data.task classification",
         )
     of_class = class_weights(config, task, counts)
     table = None if of_class is None else np.asarray(of_class, np.float32)

@@ -237,7 +237,7 @@ def check_rows(rows: int, mesh: Mesh | AbstractMesh) -> None:
     raise UserError(
         f"a batch of {rows} rows does not divide over {shards} devices",
         expected=f"{below} or {above}" if below else str(above),
-        mend="change the batch size, or use fewer devices",
+        fix="change the batch size, or use fewer devices",
     )
 
 

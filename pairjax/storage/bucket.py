@@ -48,7 +48,7 @@ def open_bucket(address: str) -> "epath.Path":
             "--run.dir is neither a folder nor one in a bucket", got=address, expected="a path, or gs://BUCKET/FOLDER"
         )
     if importlib.util.find_spec("gcsfs") is None:
-        raise UserError(f"{address} needs the package gcsfs", mend="pip install 'pairjax[gcs]'")
+        raise UserError(f"{address} needs the package gcsfs", fix="pip install 'pairjax[gcs]'")
     import fsspec
 
     # Other processes write there too: a listing that is remembered would hide it.
@@ -59,7 +59,7 @@ def open_bucket(address: str) -> "epath.Path":
         system.ls(bucket + "/" + folder.strip("/"), detail=False)
     except FileNotFoundError:
         if not _there(system, bucket):
-            raise UserError(f"{address}: there is no such bucket", mend="make it, or check its name") from None
+            raise UserError(f"{address}: there is no such bucket", fix="make it, or check its name") from None
     except Exception as error:
         raise _unreached(address, error) from error
     from etils import epath
@@ -81,7 +81,7 @@ def _unreached(address: str, error: Exception) -> UserError:
     return UserError(
         f"{address} cannot be reached",
         got=" ".join(str(error).split()) or type(error).__name__,
-        mend="log in (gcloud auth application-default login) and check the bucket's permissions",
+        fix="log in (gcloud auth application-default login) and check the bucket's permissions",
     )
 
 

@@ -29,14 +29,14 @@ _ADVICE = {
 }
 
 
-def storage_error(what: str, error: BaseException, *, mend: str | None = None) -> UserError | None:
+def storage_error(what: str, error: BaseException, *, fix: str | None = None) -> UserError | None:
     """The one line for a disk that refuses a write, or None where `error` is something else.
 
     Looks along the causes of `error`, and for the code that TensorStore leaves in its messages.
 
     Args:
         what: What could not be written ("runs/x/metrics.jsonl cannot be written").
-        mend: What to do; default: free space or mend permissions, then resume.
+        fix: What to do; default: free space or fix permissions, then resume.
     """
     seen: BaseException | None = error
     while seen is not None:
@@ -46,7 +46,7 @@ def storage_error(what: str, error: BaseException, *, mend: str | None = None) -
             code = int(found.group(1))
         if code in _STORAGE:
             advice = _ADVICE.get(code, "make the folder writable")
-            return UserError(f"{what}: {_STORAGE[code]}", mend=mend or f"{advice}, then go on with --run.resume")
+            return UserError(f"{what}: {_STORAGE[code]}", fix=mend or f"{advice}, then go on with --run.resume")
         seen = seen.__cause__ or seen.__context__
     return None
 

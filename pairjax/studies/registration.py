@@ -80,7 +80,7 @@ def register(folder: Path, file: Path) -> str | None:
             f"{file}: what the claim says was changed after its first full run",
             got=f"the docstring of {_named(commit)}",
             expected=f"that of {_named(kept['commit'])}, with which the run began on {kept['date']}",
-            mend="restore the docstring, or give the changed claim another --dir",
+            fix="restore the docstring, or give the changed claim another --dir",
         )
     return reason or _seen_before(folder)
 

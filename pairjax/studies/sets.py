@@ -33,7 +33,7 @@ def data_folder() -> Path:
             "PAIRJAX_DATA names no folder with the real sets",
             got=folder or "nothing",
             expected="a folder with mrpc/, sick/, stsb/, assin2/",
-            mend="set it, as PAIRJAX_DATA=../shared/data, or use --quick on rule-made pairs",
+            fix="set it, as PAIRJAX_DATA=../shared/data, or use --quick on rule-made pairs",
         )
     return Path(folder)
 

@@ -171,7 +171,7 @@ def search(
             raise UserError(
                 "no trial finished",
                 got=f"a loss that is not finite in every one of {trials}",
-                mend="search lower rates",
+                fix="search lower rates",
             )
     if not nested:
         return Outcome(alive[None][0], tuple(reached), scores)

