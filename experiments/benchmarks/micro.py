@@ -23,7 +23,7 @@ from flops import Cost
 from ours_case import matrix_rate
 
 from pairjax.base.config import CombineConfig, InteractConfig, LossConfig, ModelConfig, OptimConfig
-from pairjax.base.types import Batch, EncoderSpec, Hypers, Rates, TaskSpec
+from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Hypers, TaskSpec
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.layout import Layout, plan_epoch
 from pairjax.data.pipeline import make_batch
@@ -38,7 +38,7 @@ from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder
 
-RATES = Rates(0.1, 0.1, 0.1, 0.1)
+RATES = DropoutRates(0.1, 0.1, 0.1, 0.1)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from pairjax.base.config import CombineConfig, DataConfig, FeatureConfig, ModelConfig, OptimConfig, TrainConfig
 from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig, PretrainEvalConfig, PretrainModelConfig
-from pairjax.base.types import Hypers, Rates
+from pairjax.base.types import DropoutRates, Hypers
 from pairjax.data.masking import train_rows
 from pairjax.data.sources import load_pairs
 from pairjax.population.engine import Program, Runs, make_hypers
@@ -93,7 +93,7 @@ def head_runs(work: Path, *, steps: int) -> tuple[Program, Runs, np.ndarray]:
     model = ModelConfig(kind="bi", combine=CombineConfig(features=("|u-v|", "u*v")))
     optim = OptimConfig(schedule="constant", warmup=0.0, clip_norm=0.0)
     program = head_program(source, model, optim=optim, steps=steps, dropout=False)
-    base = Hypers(0.0, DECAY, 0.0, Rates(0.0, 0.0, 0.0, 0.0))
+    base = Hypers(0.0, DECAY, 0.0, DropoutRates(0.0, 0.0, 0.0, 0.0))
     runs = make_runs(
         [source.rows["train"]] * SEEDS,
         seeds=range(SEEDS),

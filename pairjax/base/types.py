@@ -65,7 +65,7 @@ class PretrainingLogits(NamedTuple):
     order: Any
 
 
-class Rates(NamedTuple):
+class DropoutRates(NamedTuple):
     """Dropout rates in [0, 1); numbers or traced scalars, never static.
 
     Attributes:
@@ -94,7 +94,7 @@ class Hypers(NamedTuple):
     learning_rate: Any
     weight_decay: Any
     label_smoothing: Any
-    rates: Rates
+    rates: DropoutRates
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from pairjax.base.config import Config
-from pairjax.base.types import EncoderSpec, Hypers, PairData, Params, Rates, TaskSpec
+from pairjax.base.types import DropoutRates, EncoderSpec, Hypers, PairData, Params, TaskSpec
 from pairjax.data.encode import EncodedPairs, encode_split
 from pairjax.data.layout import Layout, choose_layout
 from pairjax.data.sources import load_pairs
@@ -48,7 +48,7 @@ class Prepared:
 def hypers_of(config: Config) -> Hypers:
     """The numbers of the config that the compiled step takes as an argument."""
     dropout = config.model.dropout
-    rates = Rates(
+    rates = DropoutRates(
         hidden=dropout.hidden, attention=dropout.attention, interaction=dropout.interaction, head=dropout.head
     )
     return Hypers(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from pairjax.base.config import ModelConfig
 from pairjax.base.errors import UserError
-from pairjax.base.types import Batch, EncoderSpec, Params, Rates
+from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Params
 from pairjax.models.batches import tiny_batch
 from pairjax.models.encoder import encoder_heads
 from pairjax.models.pair_model import PairModel
@@ -111,7 +111,9 @@ def build_pair_model(
         )
     module = PairModel(config=config, spec=spec, outputs=outputs, freeze_encoder=freeze_encoder)
 
-    def call(method: str | None, params: Params, *args: Any, key: PRNGKeyArray | None, rates: Rates | None) -> Array:
+    def call(
+        method: str | None, params: Params, *args: Any, key: PRNGKeyArray | None, rates: DropoutRates | None
+    ) -> Array:
         if (key is None) != (rates is None):
             raise ValueError("key and rates go together: both for dropout, neither without")
         rngs = None if key is None else {"dropout": key}
@@ -127,12 +129,12 @@ def build_pair_model(
         return module.init({"params": key}, hidden, batch, method="classify")["params"]
 
     def apply(
-        params: Params, batch: Batch, *, key: PRNGKeyArray | None = None, rates: Rates | None = None
+        params: Params, batch: Batch, *, key: PRNGKeyArray | None = None, rates: DropoutRates | None = None
     ) -> Float[Array, "rows slots outputs"]:
         return call(None, params, batch, key=key, rates=rates)
 
     def encode(
-        params: Params, batch: Batch, *, key: PRNGKeyArray | None = None, rates: Rates | None = None
+        params: Params, batch: Batch, *, key: PRNGKeyArray | None = None, rates: DropoutRates | None = None
     ) -> Float[Array, "rows length dim"]:
         return call("encode", params, batch, key=key, rates=rates)
 
@@ -142,7 +144,7 @@ def build_pair_model(
         batch: Batch,
         *,
         key: PRNGKeyArray | None = None,
-        rates: Rates | None = None,
+        rates: DropoutRates | None = None,
     ) -> Float[Array, "rows slots outputs"]:
         return call("classify", params, hidden, batch, key=key, rates=rates)
 
@@ -159,7 +161,7 @@ def build_pair_model(
         pooled: Float[Array, "rows slots parts dim"],
         *,
         key: PRNGKeyArray | None = None,
-        rates: Rates | None = None,
+        rates: DropoutRates | None = None,
     ) -> Float[Array, "rows slots outputs"]:
         return call("classify_pooled", params, pooled, key=key, rates=rates)
 

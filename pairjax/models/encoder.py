@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from pairjax.base.types import Batch, EncoderSpec, Rates
+from pairjax.base.types import Batch, DropoutRates, EncoderSpec
 from pairjax.models.attention import KERNEL_INIT, Projection
 from pairjax.models.dropout import dropout
 from pairjax.models.layers import LayerNorm, TransformerLayer
@@ -35,7 +35,7 @@ class Embeddings(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, batch: Batch, *, rates: Rates | None = None) -> Float[Array, "rows length dim"]:
+    def __call__(self, batch: Batch, *, rates: DropoutRates | None = None) -> Float[Array, "rows length dim"]:
         """Embeddings of every slot; `rates` None means no dropout."""
         spec = self.spec
         # Parameters stay float32 until they are summed: the tables are gathered from, not multiplied.
@@ -67,7 +67,7 @@ class Encoder(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, batch: Batch, *, rates: Rates | None = None) -> Float[Array, "rows length dim"]:
+    def __call__(self, batch: Batch, *, rates: DropoutRates | None = None) -> Float[Array, "rows length dim"]:
         """Hidden states of the last layer, finite on padding too.
 
         Args:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Float32
 
 from pairjax.base.config import ModelConfig
 from pairjax.base.errors import UserError
-from pairjax.base.types import Batch, EncoderSpec, Rates
+from pairjax.base.types import Batch, DropoutRates, EncoderSpec
 from pairjax.models.combine import Gate, VectorAttention, pair_features
 from pairjax.models.encoder import Encoder
 from pairjax.models.heads import Head
@@ -63,33 +63,33 @@ class PairModel(nn.Module):
             outputs=self.outputs, hidden=head.hidden, activation=head.activation, relu_logits=head.relu_logits
         )
 
-    def __call__(self, batch: Batch, *, rates: Rates | None = None) -> Float[Array, "rows slots outputs"]:
+    def __call__(self, batch: Batch, *, rates: DropoutRates | None = None) -> Float[Array, "rows slots outputs"]:
         """Logits; `rates` None means no dropout, otherwise the rng stream `dropout` is read."""
         return self.classify(self.encode(batch, rates=rates), batch, rates=rates)
 
-    def encode(self, batch: Batch, *, rates: Rates | None = None) -> Float[Array, "rows length dim"]:
+    def encode(self, batch: Batch, *, rates: DropoutRates | None = None) -> Float[Array, "rows length dim"]:
         """Hidden states of every token slot."""
         return self.encoder(batch, rates=None if self.freeze_encoder else rates)
 
     def classify(
-        self, hidden: Float[Array, "rows length dim"], batch: Batch, *, rates: Rates | None = None
+        self, hidden: Float[Array, "rows length dim"], batch: Batch, *, rates: DropoutRates | None = None
     ) -> Float[Array, "rows slots outputs"]:
         """Logits from hidden states: all stages above the encoder."""
         return self.classify_pooled(self.pooled(hidden, batch, rates=rates), rates=rates)
 
     def classify_pooled(
-        self, pooled: Float32[Array, "rows slots parts dim"], *, rates: Rates | None = None
+        self, pooled: Float32[Array, "rows slots parts dim"], *, rates: DropoutRates | None = None
     ) -> Float[Array, "rows slots outputs"]:
         """Logits from pooled vectors: combination and classifier. Vectors from a cache enter here."""
         combined = self.combined(pooled, rate=None if rates is None else rates.interaction)
         return self.head(combined, rate=None if rates is None else rates.head)
 
-    def vectors(self, batch: Batch, *, rates: Rates | None = None) -> Float32[Array, "rows slots parts dim"]:
+    def vectors(self, batch: Batch, *, rates: DropoutRates | None = None) -> Float32[Array, "rows slots parts dim"]:
         """u and v of each pair slot, or h alone where the pair is pooled as one."""
         return self.pooled(self.encode(batch, rates=rates), batch, rates=rates)
 
     def pooled(
-        self, hidden: Float[Array, "rows length dim"], batch: Batch, *, rates: Rates | None = None
+        self, hidden: Float[Array, "rows length dim"], batch: Batch, *, rates: DropoutRates | None = None
     ) -> Float32[Array, "rows slots parts dim"]:
         """Interaction and pooling: the pair's vectors, zeros in an empty slot."""
         config = self.config

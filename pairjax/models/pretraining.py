@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from pairjax.base.types import Batch, EncoderSpec, Params, PretrainingLogits, Rates
+from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Params, PretrainingLogits
 from pairjax.models.attention import KERNEL_INIT, Projection, affine
 from pairjax.models.batches import tiny_batch
 from pairjax.models.encoder import Encoder
@@ -90,7 +90,7 @@ class PretrainingModel(nn.Module):
         self.pooler = nn.Dense(self.spec.hidden_size, kernel_init=KERNEL_INIT)
         self.head = PretrainingHeads(self.spec, dtype=self.dtype)
 
-    def __call__(self, batch: Batch, *, rates: Rates | None = None) -> PretrainingLogits:
+    def __call__(self, batch: Batch, *, rates: DropoutRates | None = None) -> PretrainingLogits:
         """Logits at the masked positions and of the segments; `rates` None means no dropout."""
         hidden = self.encoder(batch, rates=rates)
         table = jnp.asarray(self.encoder.variables["params"]["embeddings"]["word"]["embedding"])
@@ -136,7 +136,7 @@ def build_pretraining_model(
         return module.init({"params": key}, tiny_batch(masked=masked))["params"]
 
     def apply(
-        params: Params, batch: Batch, *, key: PRNGKeyArray | None = None, rates: Rates | None = None
+        params: Params, batch: Batch, *, key: PRNGKeyArray | None = None, rates: DropoutRates | None = None
     ) -> PretrainingLogits:
         if (key is None) != (rates is None):
             raise ValueError("key and rates go together: both for dropout, neither without")

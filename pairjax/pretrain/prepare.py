@@ -9,7 +9,7 @@ import jax
 
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig
-from pairjax.base.types import EncoderSpec, Hypers, Params, Rates
+from pairjax.base.types import DropoutRates, EncoderSpec, Hypers, Params
 from pairjax.data.corpus import Corpus, Cut, build_index, cache_folder, tokenizer_digest
 from pairjax.data.corpus_sources import Source, rule_source, text_sources, tfds_sources
 from pairjax.data.masking import RowMaker, build_masking
@@ -83,7 +83,7 @@ def plain_pretrain_config(config: PretrainConfig) -> dict[str, Any]:
 def hypers_of(config: PretrainConfig) -> Hypers:
     """The numbers of the config that the compiled step takes as an argument."""
     dropout = config.model.dropout
-    rates = Rates(hidden=dropout.hidden, attention=dropout.attention, interaction=0.0, head=0.0)
+    rates = DropoutRates(hidden=dropout.hidden, attention=dropout.attention, interaction=0.0, head=0.0)
     return Hypers(config.optim.learning_rate, config.optim.weight_decay, 0.0, rates)
 
 

@@ -25,7 +25,7 @@ import optax
 from pairjax.base.config import OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.params import Table, flatten, lookup, unflatten
-from pairjax.base.types import Hypers, Params, Rates
+from pairjax.base.types import DropoutRates, Hypers, Params
 
 ABOVE = r"(pooler|interact|combine|head)/.*"
 """All that stands above the encoder."""
@@ -285,7 +285,7 @@ class Optimizer:
 
     def init(self, params: Any) -> optax.OptState:
         """The state at step 0; it does not depend on the hypers."""
-        return self.transform(Hypers(0.0, 0.0, 0.0, Rates(0.0, 0.0, 0.0, 0.0))).init(params)
+        return self.transform(Hypers(0.0, 0.0, 0.0, DropoutRates(0.0, 0.0, 0.0, 0.0))).init(params)
 
     def learning_rate(self, step: Any, hypers: Hypers) -> Any:
         """The rate of update `step`, before the paths' multipliers."""

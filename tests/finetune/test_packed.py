@@ -10,7 +10,7 @@ import pytest
 
 from pairjax.base.config import CombineConfig, DataConfig, LossConfig, ModelConfig, OptimConfig
 from pairjax.base.params import flatten, map_paths
-from pairjax.base.types import Batch, Hypers, Params, Rates, TaskSpec
+from pairjax.base.types import Batch, DropoutRates, Hypers, Params, TaskSpec
 from pairjax.data.layout import choose_layout, plan_epoch
 from pairjax.data.pipeline import make_batch
 from pairjax.models.build import PairModelFns, build_pair_model
@@ -74,7 +74,7 @@ def test_micro_batches_of_packed_rows_weigh_each_pair_alike() -> None:
     optimizer = build_optimizer(
         OptimConfig(), total_steps=10, decay=decay_mask(params), multiplier=rate_multipliers(OptimConfig(), params)
     )
-    hypers = Hypers(1e-3, 0.0, 0.0, Rates(0.0, 0.0, 0.0, 0.0))
+    hypers = Hypers(1e-3, 0.0, 0.0, DropoutRates(0.0, 0.0, 0.0, 0.0))
     apply: Callable[..., jax.Array] = partial(fns.apply)
     found = []
     for batch, parts in ((packed, 2), (padded, 1)):
@@ -108,7 +108,7 @@ def test_no_step_compiles_once_each_shape_was_seen() -> None:
             plan = plan_epoch(seed=0, epoch=epoch, lengths=encoded.lengths, layout=layout, batch_size=16)
             for index, length in zip(plan.index, plan.length, strict=True):
                 # New rates are data, not a new program.
-                hypers = Hypers(1e-4 * (1 + epoch), 0.01, 0.0, Rates(0.1 * epoch, 0.1, 0.1, 0.1))
+                hypers = Hypers(1e-4 * (1 + epoch), 0.01, 0.0, DropoutRates(0.1 * epoch, 0.1, 0.1, 0.1))
                 state, _ = step(state, {}, make_batch(encoded, label, index, int(length)), hypers)
         shapes = 1 if kind != "bucketed" else len(layout.ladder)
         assert step._cache_size() == shapes, kind

@@ -9,7 +9,7 @@ import pytest
 
 from pairjax.base.errors import UserError
 from pairjax.base.params import flatten
-from pairjax.base.types import Batch, Rates
+from pairjax.base.types import Batch, DropoutRates
 from pairjax.models.encoder import Encoder, attention_mask
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder
 from pairjax.weights.names import encoder_tensors, pooler_tensors
@@ -17,7 +17,7 @@ from tests.tiny import write_tiny_encoder
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra")
-RATES = Rates(hidden=0.1, attention=0.1, interaction=0.0, head=0.0)
+RATES = DropoutRates(hidden=0.1, attention=0.1, interaction=0.0, head=0.0)
 
 
 def batch_of(*, ids, segments, mask, sides, positions=None, pairs=None) -> Batch:
@@ -166,7 +166,7 @@ def test_dropout_of_rate_zero_is_no_dropout(tiny):
     spec, variables = tiny
     batch = random_batch(spec)
     plain = np.asarray(encode(spec, variables, batch))
-    rates = Rates(0.0, 0.0, 0.0, 0.0)
+    rates = DropoutRates(0.0, 0.0, 0.0, 0.0)
     assert np.abs(np.asarray(encode(spec, variables, batch, rates=rates)) - plain).max() <= 1e-6
     for some in (rates._replace(hidden=0.3), rates._replace(attention=0.3)):
         assert np.abs(np.asarray(encode(spec, variables, batch, rates=some)) - plain).max() > 1e-2
@@ -205,7 +205,7 @@ def test_members_of_a_population_may_have_rates_of_their_own(tiny):
     batch = random_batch(spec)
 
     def run(rate):
-        rates = Rates(rate, rate, 0.0, 0.0)
+        rates = DropoutRates(rate, rate, 0.0, 0.0)
         return Encoder(spec).apply(variables, batch, rates=rates, rngs={"dropout": jax.random.key(3)})
 
     together = np.asarray(jax.jit(jax.vmap(run))(jnp.asarray([0.0, 0.4])))

@@ -14,12 +14,12 @@ from flax import linen as nn
 from pairjax.base.config import CombineConfig, HeadConfig, InteractConfig, LossConfig, ModelConfig
 from pairjax.base.errors import UserError
 from pairjax.base.params import flatten, map_paths
-from pairjax.base.types import Rates, TaskSpec
+from pairjax.base.types import DropoutRates, TaskSpec
 from pairjax.models.build import build_pair_model, initial_params
 from pairjax.step.losses import make_loss
 from tests.models.rows import lay, random_pairs, tiny_spec
 
-RATES = Rates(0.1, 0.1, 0.1, 0.1)
+RATES = DropoutRates(0.1, 0.1, 0.1, 0.1)
 INTERACTIONS = ("none", "self", "joint", "cross")
 COMBINERS = ("plain", "gate", "attention")
 SHAPES = [("cross", "pair"), ("bi", "sides"), ("cross", "sides"), ("bi", "pair")]
@@ -200,7 +200,7 @@ def test_swapped_sides_give_equal_logits_for_product_and_distance_and_not_for_co
 
 
 def test_a_frozen_encoder_runs_without_dropout_and_the_head_with_it():
-    batch, key, half = lay(random_pairs(3), "cross"), jax.random.key(1), Rates(0.5, 0.5, 0.5, 0.5)
+    batch, key, half = lay(random_pairs(3), "cross"), jax.random.key(1), DropoutRates(0.5, 0.5, 0.5, 0.5)
     frozen, tuned = (
         build_pair_model(configure("cross"), tiny_spec(num_layers=1), 3, freeze_encoder=freeze)
         for freeze in (True, False)
@@ -239,19 +239,20 @@ def test_each_rate_acts_where_it_is_named_and_one_compilation_serves_all_rates_a
         hidden = model.encode(params, batch, key=key, rates=rates)
         return hidden, model.head(params, hidden, batch, key=key, rates=rates)
 
-    settings = [Rates(0.0, 0.0, 0.0, 0.0)]
+    settings = [DropoutRates(0.0, 0.0, 0.0, 0.0)]
     settings += [
-        settings[0]._replace(**{name: rate}) for name, rate in zip(Rates._fields, (0.5, 0.4, 0.3, 0.2), strict=True)
+        settings[0]._replace(**{name: rate})
+        for name, rate in zip(DropoutRates._fields, (0.5, 0.4, 0.3, 0.2), strict=True)
     ]
     outs = [run(params, rates) for rates in settings]
     assert (traces, run._cache_size()) == (1, 1)
     np.testing.assert_allclose(outs[0][1], jax.jit(model.apply)(params, batch), atol=1e-5)
-    for name, (hidden, logits) in zip(Rates._fields, outs[1:], strict=True):
+    for name, (hidden, logits) in zip(DropoutRates._fields, outs[1:], strict=True):
         assert np.abs(logits - outs[0][1]).max() > 1e-3, name
         moved = np.abs(hidden - outs[0][0]).max() > 1e-3
         assert moved == (name in ("hidden", "attention")), name
 
-    many = jax.vmap(run, in_axes=(None, 0))(params, Rates(*jnp.asarray(settings, jnp.float32).T))
+    many = jax.vmap(run, in_axes=(None, 0))(params, DropoutRates(*jnp.asarray(settings, jnp.float32).T))
     np.testing.assert_allclose(many[1], np.stack([logits for _, logits in outs]), atol=2e-5)
 
 

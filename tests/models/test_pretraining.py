@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from pairjax.base.errors import UserError
 from pairjax.base.params import flatten
-from pairjax.base.types import Batch, Rates
+from pairjax.base.types import Batch, DropoutRates
 from pairjax.models.pretraining import build_pretraining_model
 from pairjax.step.losses import make_pretraining_loss
 from pairjax.weights import bert_config, load_pretraining, read_encoder_spec, save_pretraining
@@ -109,7 +109,7 @@ def test_parameters_are_those_of_the_tables_and_dropout_reads_its_rates() -> Non
     assert {path: leaf.shape for path, leaf in flatten(fresh).items()} == {
         path: leaf.shape for path, leaf in flatten(params).items()
     }
-    rates = Rates(hidden=0.5, attention=0.1, interaction=0.0, head=0.0)
+    rates = DropoutRates(hidden=0.5, attention=0.1, interaction=0.0, head=0.0)
     still = APPLY(params, batch)
     dropped = APPLY(params, batch, key=jax.random.key(0), rates=rates)
     none = APPLY(params, batch, key=jax.random.key(0), rates=rates._replace(hidden=0.0, attention=0.0))

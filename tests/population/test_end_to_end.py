@@ -19,7 +19,7 @@ from pairjax.base.config import (
 )
 from pairjax.base.errors import UserError
 from pairjax.base.params import flatten
-from pairjax.base.types import Hypers, PairData, Rates
+from pairjax.base.types import DropoutRates, Hypers, PairData
 from pairjax.data.sources import load_pairs
 from pairjax.finetune.train import train
 from pairjax.inference.classifier import load
@@ -30,7 +30,7 @@ from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
 from tests.tiny import write_tiny_encoder
 
-BASE = Hypers(1e-3, 0.01, 0.0, Rates(0.0, 0.0, 0.0, 0.0))
+BASE = Hypers(1e-3, 0.01, 0.0, DropoutRates(0.0, 0.0, 0.0, 0.0))
 
 
 @pytest.fixture(scope="module")

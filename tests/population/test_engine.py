@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from pairjax.base.config import CombineConfig, DataConfig, FeatureConfig, HeadConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.params import flatten
-from pairjax.base.types import Hypers, Rates, TaskSpec
+from pairjax.base.types import DropoutRates, Hypers, TaskSpec
 from pairjax.data.layout import Layout, plan_epoch
 from pairjax.data.sources import load_pairs
 from pairjax.evaluation.metrics import quick_scores
@@ -25,7 +25,7 @@ from pairjax.step.step import make_train_step
 from tests.tiny import write_tiny_encoder
 
 STEPS = 100
-BASE = Hypers(1e-2, 0.01, 0.0, Rates(0.0, 0.0, 0.0, 0.0))
+BASE = Hypers(1e-2, 0.01, 0.0, DropoutRates(0.0, 0.0, 0.0, 0.0))
 MODEL = ModelConfig(kind="bi", combine=CombineConfig(features=("|u-v|", "u*v")), head=HeadConfig(hidden=(16,)))
 
 

@@ -19,7 +19,7 @@ from pairjax.base.config import (
 )
 from pairjax.base.errors import UserError
 from pairjax.base.params import flatten
-from pairjax.base.types import Hypers, PairData, Rates
+from pairjax.base.types import DropoutRates, Hypers, PairData
 from pairjax.data.encode import encode_pairs
 from pairjax.data.layout import Layout, plan_in_order
 from pairjax.data.pipeline import eval_batches
@@ -100,7 +100,7 @@ def test_an_empty_slot_weighs_nothing_and_reads_nothing(narrow: TokenTask) -> No
 
 def test_each_member_is_the_run_alone_after_100_steps_with_rates_of_its_groups_own(narrow: TokenTask) -> None:
     program, rows = program_of(narrow), narrow.heads.rows["train"]
-    base = Hypers(0.0, 0.01, 0.0, Rates(0.0, 0.0, 0.1, 0.2))
+    base = Hypers(0.0, 0.01, 0.0, DropoutRates(0.0, 0.0, 0.1, 0.2))
     hypers = jax.tree.map(
         lambda leaf: leaf.reshape(3, 2), make_hypers(base, learning_rate=[1e-3, 3e-3, 2e-3, 5e-3, 1e-3, 4e-3])
     )
@@ -129,7 +129,7 @@ def test_each_member_is_the_run_alone_after_100_steps_with_rates_of_its_groups_o
 
 def test_groups_with_equal_rates_are_variants_that_are_shared(narrow: TokenTask) -> None:
     program, rows = program_of(narrow), narrow.heads.rows["train"]
-    base = Hypers(0.0, 0.01, 0.0, Rates(0.0, 0.0, 0.1, 0.2))
+    base = Hypers(0.0, 0.01, 0.0, DropoutRates(0.0, 0.0, 0.1, 0.2))
     shared = make_hypers(base, learning_rate=[1e-3, 3e-3])
     own = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), shared)
     outputs = []
@@ -205,7 +205,7 @@ def test_rows_too_short_and_caches_without_tokens_are_refused(
 
 def test_chunks_shrink_with_what_a_row_of_tokens_takes(narrow: TokenTask) -> None:
     rows = narrow.heads.rows["train"]
-    hypers = make_hypers(Hypers(1e-3, 0.0, 0.0, Rates(0.0, 0.0, 0.0, 0.0)))
+    hypers = make_hypers(Hypers(1e-3, 0.0, 0.0, DropoutRates(0.0, 0.0, 0.0, 0.0)))
     runs = make_runs([rows] * 64, seeds=range(64), hypers=hypers, batch_size=16, steps=1)
     memory = 64 << 20
     sizes = [groups_at_once(program_of(narrow, m), runs, memory=memory) for m in (ModelConfig(kind="bi"), CROSS)]

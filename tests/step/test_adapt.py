@@ -10,7 +10,7 @@ from pairjax.base.config import LossConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.params import flatten
-from pairjax.base.types import EncoderSpec, Hypers, Params, Rates
+from pairjax.base.types import DropoutRates, EncoderSpec, Hypers, Params
 from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.step.adapt import adaptation_notes, adapted_kernels, add_lora, merge_lora, reinit_top, with_lora
 from pairjax.step.losses import make_loss
@@ -148,7 +148,7 @@ def run(sizes: tuple[int, int, int], *, lora: bool) -> tuple[Params, list[str]]:
         apply=with_lora(fns.apply, optim.lora),
         loss=make_loss(LossConfig(), TASK, None),
         optim=optim,
-        hypers=Hypers(1e-2, 0.01, 0.1, Rates(0.1, 0.1, 0.1, 0.1)),
+        hypers=Hypers(1e-2, 0.01, 0.1, DropoutRates(0.1, 0.1, 0.1, 0.1)),
         total_steps=3,
         seed=1,
         mesh=mesh,

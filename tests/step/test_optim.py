@@ -11,10 +11,10 @@ import pytest
 from pairjax.base.config import OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.params import flatten, map_paths, split
-from pairjax.base.types import Hypers, Params, Rates
+from pairjax.base.types import DropoutRates, Hypers, Params
 from pairjax.step.optim import build_optimizer, decay_mask, make_schedule, rate_multipliers, trainable_paths
 
-NO_DROPOUT = Rates(0.0, 0.0, 0.0, 0.0)
+NO_DROPOUT = DropoutRates(0.0, 0.0, 0.0, 0.0)
 
 
 def hypers(learning_rate: float = 1e-2, weight_decay: float = 0.1) -> Hypers:

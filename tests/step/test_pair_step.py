@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pairjax.base.config import CombineConfig, HeadConfig, InteractConfig, LossConfig, ModelConfig, OptimConfig
 from pairjax.base.params import flatten, split
-from pairjax.base.types import Batch, EncoderSpec, Hypers, Params, Rates, TaskSpec
+from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Hypers, Params, TaskSpec
 from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.step.losses import make_loss
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, trainable_paths
@@ -144,7 +144,7 @@ def run(mesh: Mesh, *, spec: EncoderSpec = SPEC, model: ModelConfig, freeze: str
     step = make_train_step(fns.apply, loss, optimizer, sharding=sharding)
     state = init_state(trains, optimizer, key=jax.random.key(1), sharding=sharding)
     frozen = place(frozen, frozen_specs, mesh)
-    hypers = Hypers(1e-3, 0.01, 0.1, Rates(0.1, 0.1, 0.1, 0.1))
+    hypers = Hypers(1e-3, 0.01, 0.1, DropoutRates(0.1, 0.1, 0.1, 0.1))
     losses = []
     for _ in range(steps):
         state, metrics = step(state, frozen, put_batch(make_batch(16), mesh), hypers)

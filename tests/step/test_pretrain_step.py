@@ -9,7 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pairjax.base.config import OptimConfig
 from pairjax.base.params import flatten
-from pairjax.base.types import Batch, EncoderSpec, Hypers, Rates
+from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Hypers
 from pairjax.models.encoder import encoder_heads
 from pairjax.models.pretraining import build_pretraining_model
 from pairjax.step.losses import make_pretraining_loss
@@ -74,7 +74,7 @@ def run(mesh: Mesh, spec: EncoderSpec, *, steps: int) -> Run:
         loss=loss,
         # A larger eps: Adam makes noise of rounding where a gradient is nearly 0, as that of keys' biases is.
         optim=OptimConfig(schedule="constant", warmup=0.0, eps=1e-3),
-        hypers=Hypers(1e-2, 0.01, 0.0, Rates(0.2, 0.2, 0.0, 0.0)),
+        hypers=Hypers(1e-2, 0.01, 0.0, DropoutRates(0.2, 0.2, 0.0, 0.0)),
         total_steps=steps,
         seed=1,
         mesh=mesh,

@@ -7,7 +7,7 @@ from jax import Array
 
 from pairjax.base.config import OptimConfig
 from pairjax.base.params import split
-from pairjax.base.types import Batch, Hypers, Params, Rates
+from pairjax.base.types import Batch, DropoutRates, Hypers, Params
 from pairjax.step.optim import Optimizer, build_optimizer, decay_mask, rate_multipliers, trainable_paths
 
 WORDS, DIM, CLASSES, LENGTH = 20, 8, 3, 5
@@ -28,7 +28,7 @@ def init(seed: int = 0) -> Params:
     }
 
 
-def apply(params: Params, batch: Batch, *, key: Array | None = None, rates: Rates | None = None) -> Array:
+def apply(params: Params, batch: Batch, *, key: Array | None = None, rates: DropoutRates | None = None) -> Array:
     hidden = jnp.take(params["encoder"]["embeddings"]["word"]["embedding"], batch.input_ids, axis=0)
     if rates is not None:
         hidden = hidden * jax.random.bernoulli(key, 1 - rates.hidden, hidden.shape) / (1 - rates.hidden)
@@ -66,7 +66,7 @@ def make_batch(rows: int, *, slots: int = 2, seed: int = 0) -> Batch:
 def make_hypers(
     *, learning_rate: float = 1e-2, weight_decay: float = 0.1, smoothing: float = 0.1, dropout: float = 0.0
 ) -> Hypers:
-    return Hypers(learning_rate, weight_decay, smoothing, Rates(dropout, dropout, dropout, dropout))
+    return Hypers(learning_rate, weight_decay, smoothing, DropoutRates(dropout, dropout, dropout, dropout))
 
 
 def split_and_build(config: OptimConfig, *, total_steps: int = 10) -> tuple[Params, Params, Optimizer]:

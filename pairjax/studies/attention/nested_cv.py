@@ -21,7 +21,7 @@ from jaxtyping import Float64, Int, Int8
 
 from pairjax.base.config import CombineConfig, Feature, HeadConfig, InteractConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
-from pairjax.base.types import Hypers, Rates
+from pairjax.base.types import DropoutRates, Hypers
 from pairjax.population.engine import Program, Trained, make_hypers, train_population
 from pairjax.population.members import make_runs
 from pairjax.population.tokens import TokenTask, parameter_count, step_flops, token_program
@@ -234,7 +234,7 @@ def _train(
     rates: Sequence[float],
 ) -> Trained:
     """A group for each subset of rows, with its own seed and rate."""
-    base = Hypers(0.0, design.decay, 0.0, Rates(0.0, 0.0, design.dropout, design.dropout))
+    base = Hypers(0.0, design.decay, 0.0, DropoutRates(0.0, 0.0, design.dropout, design.dropout))
     hypers = jax.tree.map(lambda leaf: leaf[:, None], make_hypers(base, learning_rate=rates))
     runs = make_runs(subsets, seeds=seeds, hypers=hypers, batch_size=design.batch_size, steps=design.steps)
     return train_population(program, runs, evaluate={"all": source.heads.rows["train"]}, at_once=design.at_once)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from pairjax.base.config import CombineConfig, Feature, HeadConfig, ModelConfig, OptimConfig
-from pairjax.base.types import Hypers, Rates
+from pairjax.base.types import DropoutRates, Hypers
 from pairjax.evaluation import metrics
 from pairjax.evaluation.metrics import Statistic
 from pairjax.population.engine import Trained, make_hypers, train_population
@@ -149,7 +149,7 @@ def _run(source: HeadTask, cell: Cell, design: CellDesign) -> dict[str, np.ndarr
     )
     target = noisy_target(source, cell.noise) if cell.noise else source.target
     program = head_program(source, model, optim=OptimConfig(), steps=design.steps, dropout=False, target=target)
-    base = Hypers(0.0, 0.0, 0.0, Rates(0.0, 0.0, 0.0, 0.0))
+    base = Hypers(0.0, 0.0, 0.0, DropoutRates(0.0, 0.0, 0.0, 0.0))
 
     def train(seeds: Sequence[int], rates: Sequence[float], decays: Sequence[float], splits: Sequence[str]) -> Trained:
         runs = make_runs(

@@ -26,7 +26,7 @@ from pairjax.base.config import (
     OptimConfig,
     TrainConfig,
 )
-from pairjax.base.types import Hypers, PairData, Rates
+from pairjax.base.types import DropoutRates, Hypers, PairData
 from pairjax.data.folds import text_clusters
 from pairjax.data.sources import sample_rows, take_rows
 from pairjax.evaluation import metrics
@@ -240,7 +240,7 @@ def run_frozen(
     program = head_program(source, model, optim=OptimConfig(), steps=steps, dropout=True)
     subsets = [subset(data, size, seed=seed) for seed in seeds]
     hypers = make_hypers(
-        Hypers(HEAD_RATE, 0.0, 0.0, Rates(0.0, 0.0, 0.0, 0.0)),
+        Hypers(HEAD_RATE, 0.0, 0.0, DropoutRates(0.0, 0.0, 0.0, 0.0)),
         head=[s.dropout for s in settings],
         weight_decay=[s.decay for s in settings],
     )

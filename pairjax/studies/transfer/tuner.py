@@ -16,7 +16,7 @@ from jaxtyping import Float32, Float64, Int, Int64
 
 from pairjax.base.config import DataConfig, LossConfig, ModelConfig, OptimConfig
 from pairjax.base.params import merge, split
-from pairjax.base.types import Batch, Hypers, PairData, Params, Rates
+from pairjax.base.types import Batch, DropoutRates, Hypers, PairData, Params
 from pairjax.data.encode import encode_split
 from pairjax.data.layout import choose_layout, plan_epoch, steps_per_epoch
 from pairjax.data.pipeline import make_batch
@@ -156,7 +156,7 @@ class Tuner:
         trainable, frozen = split(params, self.chosen)
         state = init_state(trainable, self.optimizer, key=jax.random.key(seed))
         frozen = jax.device_put(frozen, jax.devices()[0])
-        zero = Rates(0.0, 0.0, 0.0, 0.0)
+        zero = DropoutRates(0.0, 0.0, 0.0, 0.0)
         hypers = Hypers(self.config.learning_rate, self.config.weight_decay, 0.0, zero)
         curve: list[float] = []
         for done, batch in enumerate(self._batches(rows, label, seed=seed), start=1):

@@ -9,7 +9,7 @@ import pytest
 
 from pairjax.base.config import DataConfig, FeatureConfig, OptimConfig
 from pairjax.base.errors import UserError
-from pairjax.base.types import Hypers, Rates
+from pairjax.base.types import DropoutRates, Hypers
 from pairjax.data.folds import stratified_folds
 from pairjax.data.sources import load_pairs
 from pairjax.population.engine import make_hypers, train_population
@@ -83,7 +83,7 @@ def test_inner_scores_are_those_of_the_fits_one_by_one_and_a_setting_is_read_the
     for outer, (place, rate) in itertools.product(range(3), enumerate(DESIGN.pooled_rates)):
         scores = []
         for inner in {0, 1, 2} - {outer}:
-            hypers = make_hypers(Hypers(0.0, 0.01, 0.0, Rates(0.0, 0.0, 0.0, 0.0)), learning_rate=[rate])
+            hypers = make_hypers(Hypers(0.0, 0.01, 0.0, DropoutRates(0.0, 0.0, 0.0, 0.0)), learning_rate=[rate])
             rows = np.flatnonzero((fold != outer) & (fold != inner))
             runs = make_runs([rows], seeds=(1000,), hypers=hypers, batch_size=32, steps=30)
             inside = np.flatnonzero(fold == inner).astype(np.int32)
