@@ -27,7 +27,7 @@ class UserError(Exception):
         if expected is not None:
             parts.append(f"expected {expected}")
         if fix is not None:
-            parts.append(mend.rstrip("."))
+            parts.append(fix.rstrip("."))
         super().__init__(" ".join("; ".join(parts).split()))
 
 

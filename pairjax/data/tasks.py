@@ -136,12 +136,12 @@ def _kind_of(raw: RawSplit, labels: Sequence[Any], wanted: str) -> Kind:
         f"{raw.at(odd[0])}: the label is a name, while others are numbers",
         got=repr(labels[odd[0]]),
         expected="names only, or numbers only",
-        fix="mend it, or give --data.task classification",
+        fix="fix it, or give --data.task classification",
     )
 
 
 def _no_score(place: str, label: object) -> UserError:
-    return UserError(f"{place}: the score is no finite number", got=label, fix="mend it, or drop the row")
+    return UserError(f"{place}: the score is no finite number", got=label, fix="fix it, or drop the row")
 
 
 def _ordered(names: Collection[str], fixed: tuple[str, ...] | None) -> tuple[str, ...]:

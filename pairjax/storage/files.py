@@ -46,7 +46,7 @@ def storage_error(what: str, error: BaseException, *, fix: str | None = None) ->
             code = int(found.group(1))
         if code in _STORAGE:
             advice = _ADVICE.get(code, "make the folder writable")
-            return UserError(f"{what}: {_STORAGE[code]}", fix=mend or f"{advice}, then go on with --run.resume")
+            return UserError(f"{what}: {_STORAGE[code]}", fix=fix or f"{advice}, then go on with --run.resume")
         seen = seen.__cause__ or seen.__context__
     return None
 
