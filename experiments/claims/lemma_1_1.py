@@ -133,7 +133,7 @@ def run(claim: ClaimRun) -> Outcome:
         if hypothesis.effect.interval().high < -POINT:
             notes.append(f"{hypothesis.name}: the dependence is of the other sign")
     tables = {
-        "Held-out segments": board.order_table(),
+        "Held-out segments": board.segment_table(),
         "Test score, mean over seeds ± deviation": board.score_table(),
         "Gain over MLM with 95 % intervals": board.gain_table(),
         "Worse training data: test score of MLM, and gain of NSP over it": board.variant_table(),

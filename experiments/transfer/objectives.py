@@ -47,7 +47,7 @@ def run(claim: ClaimRun) -> Outcome:
     tables = board.tables() | {
         f"{task}: dev score by updates done, mean over seeds": board.curve_table(task) for task in board.targets
     }
-    untaken = [found for origin in board.order_accuracy if (found := board.untaken(origin))]
+    untaken = [found for origin in board.segment_accuracy if (found := board.untaken(origin))]
     return Outcome(effects, tables, [*board.notes, *board.unlearnt(), *untaken])
 
 

@@ -58,11 +58,11 @@ class PretrainingLogits(NamedTuple):
 
     Attributes:
         masked: [R, M, V], scores of the vocabulary at the masked positions.
-        order: [R, 1, 2], scores of the segments' labels: 0 is next (or in order), 1 is not (or swapped).
+        segment: [R, 1, 2], scores of the segments' labels: 0 is next (or in order), 1 is not (or swapped).
     """
 
     masked: Any
-    order: Any
+    segment: Any
 
 
 class DropoutRates(NamedTuple):

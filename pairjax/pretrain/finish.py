@@ -26,9 +26,9 @@ NAMES = {
     "mlm_perplexity": "perplexity of masked tokens",
     "mlm_loss": "their loss (nats)",
     "mlm_accuracy": "their accuracy",
-    "order_accuracy": "segments: accuracy",
-    "order_loss": "segments: loss (nats)",
-    "order_accuracy_whole": "segments: accuracy, nothing masked",
+    "segment_accuracy": "segments: accuracy",
+    "segment_loss": "segments: loss (nats)",
+    "segment_accuracy_unmasked": "segments: accuracy, nothing masked",
 }
 ORACLE_NAMES = {
     "majority": "majority class",
@@ -151,8 +151,8 @@ def show(console: Console, result: Mapping[str, Any], run: RunFolder, *, pooler:
             table.add_row(Text(ORACLE_NAMES[name]), *(format_score(rows[name]) for rows in result["oracles"].values()))
         table.add_section()
         for name, title in (
-            ("order_accuracy_whole", Text("this model", style="bold")),
-            ("order_accuracy", Text("with masked tokens")),
+            ("segment_accuracy_unmasked", Text("this model", style="bold")),
+            ("segment_accuracy", Text("with masked tokens")),
         ):
             table.add_row(title, *(format_score(rows[name]) for rows in metrics.values()))
         best = {split: max(rows, key=lambda one: rows[one]["value"]) for split, rows in result["oracles"].items()}

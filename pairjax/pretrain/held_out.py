@@ -30,7 +30,7 @@ class HeldOut:
         document: Whose sentences the first segment is.
         label: 0 or 1.
         probability: Of label 1; 0.5 where segments are not told.
-        order_loss: In nats.
+        segment_loss: In nats.
         whole: As `probability`, with nothing masked: what oracles read. None where it was not asked for.
         masked: Masked tokens.
         masked_loss: Sum over them, in nats.
@@ -40,7 +40,7 @@ class HeldOut:
     document: np.ndarray
     label: np.ndarray
     probability: np.ndarray
-    order_loss: np.ndarray
+    segment_loss: np.ndarray
     masked: np.ndarray
     masked_loss: np.ndarray
     masked_right: np.ndarray
@@ -70,7 +70,7 @@ def make_held_out(fns: PretrainingFns, *, mesh: jax.sharding.Mesh) -> Callable[.
     """
 
     def told(logits: PretrainingLogits) -> Float[Array, " rows"]:
-        return jax.nn.softmax(logits.order)[:, 0, 1]
+        return jax.nn.softmax(logits.segment)[:, 0, 1]
 
     def figures(params: Params, batch: Batch) -> dict[str, Float[Array, " rows"]]:
         logits: PretrainingLogits = fns.apply(params, batch)
@@ -81,7 +81,7 @@ def make_held_out(fns: PretrainingFns, *, mesh: jax.sharding.Mesh) -> Callable[.
             "real": jnp.asarray(batch.weight)[:, 0],
             "label": jnp.asarray(batch.label)[:, 0].astype(jnp.float32),
             "probability": told(logits),
-            "order_loss": cross_entropy(logits.order, jnp.asarray(batch.label))[:, 0],
+            "segment_loss": cross_entropy(logits.segment, jnp.asarray(batch.label))[:, 0],
             "masked": jnp.sum(weight, axis=1),
             "masked_loss": jnp.sum(masked_cross_entropy(logits.masked, target) * weight, axis=1),
             "masked_right": jnp.sum(right * weight, axis=1),
@@ -134,16 +134,16 @@ def quick_figures(found: HeldOut, *, order: bool) -> dict[str, float]:
         "mlm_accuracy": float(found.masked_right.sum() / tokens),
     }
     if order:
-        figures["order_loss"] = float(found.order_loss.mean())
-        figures["order_accuracy"] = float(np.mean((found.probability > 0.5) == found.label))
-        loss += figures["order_loss"]
+        figures["segment_loss"] = float(found.segment_loss.mean())
+        figures["segment_accuracy"] = float(np.mean((found.probability > 0.5) == found.label))
+        loss += figures["segment_loss"]
     return figures | {"loss": loss}
 
 
 def figures_with_intervals(found: HeldOut, *, order: bool, bootstrap: int) -> dict[str, Any]:
     """The same with 95 % intervals that resample documents, as result.json has them.
 
-    Where segments were also read with nothing masked, `order_accuracy_whole` is their accuracy.
+    Where segments were also read with nothing masked, `segment_accuracy_unmasked` is their accuracy.
     """
     _, place = np.unique(found.document, return_inverse=True)
     sums = {
@@ -153,8 +153,8 @@ def figures_with_intervals(found: HeldOut, *, order: bool, bootstrap: int) -> di
             ("masked_loss", found.masked_loss),
             ("masked_right", found.masked_right),
             ("examples", np.ones(len(place))),
-            ("order_loss", found.order_loss),
-            ("order_right", ((found.probability > 0.5) == found.label).astype(np.float64)),
+            ("segment_loss", found.segment_loss),
+            ("segment_right", ((found.probability > 0.5) == found.label).astype(np.float64)),
         )
     }
     if found.whole is not None:
@@ -169,10 +169,10 @@ def figures_with_intervals(found: HeldOut, *, order: bool, bootstrap: int) -> di
             "mlm_accuracy": total["masked_right"] / total["tokens"],
         }
         if order:
-            made["order_accuracy"] = total["order_right"] / total["examples"]
-            made["order_loss"] = total["order_loss"] / total["examples"]
+            made["segment_accuracy"] = total["segment_right"] / total["examples"]
+            made["segment_loss"] = total["segment_loss"] / total["examples"]
             if found.whole is not None:
-                made["order_accuracy_whole"] = total["whole_right"] / total["examples"]
+                made["segment_accuracy_unmasked"] = total["whole_right"] / total["examples"]
         return made
 
     intervals = bootstrap_intervals(statistic, len(sums["tokens"]), resamples=bootstrap, seed=0)

@@ -20,7 +20,7 @@ from pairjax.step.programs import Programs, build_programs
 from pairjax.step.sharding import build_mesh, place_params, row_shards, row_share
 from pairjax.step.state import TrainState
 
-ORDER_METRICS = ("order_accuracy", "order_loss")
+SEGMENT_METRICS = ("segment_accuracy", "segment_loss")
 
 
 METRICS = ("loss", "mlm_loss", "mlm_perplexity", "mlm_accuracy")
@@ -32,7 +32,7 @@ def choose_metric(config: PretrainConfig) -> str:
     Raises:
         UserError: It is none of pretraining's.
     """
-    known = METRICS if config.data.objective == "none" else METRICS + ORDER_METRICS
+    known = METRICS if config.data.objective == "none" else METRICS + SEGMENT_METRICS
     metric = config.train.metric or "loss"
     if metric not in known:
         raise UserError(f"--train.metric {metric} is no metric of pretraining", expected=f"one of {', '.join(known)}")

@@ -168,8 +168,8 @@ def oracle_levels(run: Run, split: str, *, language: Language) -> list[tuple[str
 def pretraining_figure(runs: Sequence[Run], *, language: Language) -> str:
     """Perplexity and accuracy on held-out text over the steps, beside the best oracle, as a file."""
     words = curve_lines(runs, "dev/mlm_perplexity")
-    order = curve_lines(runs, "dev/order_accuracy")
-    panels = [(words, "mlm_perplexity", True)] + ([(order, "order_accuracy", False)] if order else [])
+    order = curve_lines(runs, "dev/segment_accuracy")
+    panels = [(words, "mlm_perplexity", True)] + ([(order, "segment_accuracy", False)] if order else [])
     with style():
         figure = Figure(figsize=(4.4 * len(panels), 2.7))
         every = figure.subplots(1, len(panels), squeeze=False).ravel()

@@ -10,7 +10,14 @@ from pairjax.report.language import Language, Score
 from pairjax.report.pairs import loss_note, score_cell
 from pairjax.report.provenance import provenance_block
 
-FIGURES = ("mlm_perplexity", "mlm_loss", "mlm_accuracy", "order_accuracy", "order_accuracy_whole", "order_loss")
+FIGURES = (
+    "mlm_perplexity",
+    "mlm_loss",
+    "mlm_accuracy",
+    "segment_accuracy",
+    "segment_accuracy_unmasked",
+    "segment_loss",
+)
 
 
 def pretraining_section(run: Run, *, id: str, language: Language) -> Section:
@@ -21,7 +28,7 @@ def pretraining_section(run: Run, *, id: str, language: Language) -> Section:
     else:
         blocks.append(Paragraph(first_sentence(run, language=language), "lead"))
         split = run.main_split
-        if split is not None and "order_accuracy" in run.result["metrics"][split]:
+        if split is not None and "segment_accuracy" in run.result["metrics"][split]:
             blocks += _oracles(run, split, language=language)
     blocks += pretraining_curves([run], language=language)
     blocks += _train_loss(run, language=language)
@@ -51,7 +58,7 @@ def described(run: Run, *, language: Language) -> str:
 
 def whole_segments(metrics: Mapping[str, Score]) -> Score:
     """Accuracy on segments with nothing masked, which is what oracles read; of older runs, with masked tokens."""
-    return metrics.get("order_accuracy_whole", metrics["order_accuracy"])
+    return metrics.get("segment_accuracy_unmasked", metrics["segment_accuracy"])
 
 
 def first_sentence(run: Run, *, language: Language) -> str:
@@ -75,7 +82,7 @@ def first_sentence(run: Run, *, language: Language) -> str:
         split=where,
         score=language.score(metrics["mlm_perplexity"], digits=2),
     )
-    if "order_accuracy" not in metrics:
+    if "segment_accuracy" not in metrics:
         return told + "."
     told = say("pretraining.order", told=told, score=language.score(whole_segments(metrics)))
     levels = sorted(oracle_levels(run, split, language=language), key=lambda level: -level[1])
@@ -88,7 +95,7 @@ def pretraining_curves(runs: Sequence[Run], *, language: Language) -> list[Block
     """Held-out perplexity and order accuracy over the steps, one line a run."""
     say, blocks = language.say, list[Block]()
     names = ", ".join(run.name for run in runs)
-    for name, log in (("mlm_perplexity", True), ("order_accuracy", False)):
+    for name, log in (("mlm_perplexity", True), ("segment_accuracy", False)):
         lines = curve_lines(runs, f"dev/{name}")
         if not lines:
             continue
@@ -107,14 +114,14 @@ def pretraining_curves(runs: Sequence[Run], *, language: Language) -> list[Block
             levels=best,
             log=log,
         )
-        blocks.append(Drawing(svg, title, say("pretraining.log_note" if log else "pretraining.order_note")))
+        blocks.append(Drawing(svg, title, say("pretraining.log_note" if log else "pretraining.segment_note")))
     return blocks
 
 
 def _train_loss(run: Run, *, language: Language) -> list[Block]:
     say = language.say
     lines = []
-    for series, name in enumerate(("mlm_loss", "order_loss")):
+    for series, name in enumerate(("mlm_loss", "segment_loss")):
         steps, values = evaluations(run, name)
         if len(steps) > 1:
             lines.append(Line(language.name("train_loss", name), *binned(steps, values), series=series, points=False))
@@ -131,7 +138,7 @@ def _oracles(run: Run, split: str, *, language: Language) -> list[Block]:
     bars = [Bar(language.say("baselines.model"), whole_segments(result["metrics"][split]), 0)]
     order = sorted(oracles, key=lambda name: -(oracles[name]["value"] or 0.0))
     bars += [Bar(language.name("oracle", name), oracles[name], 5) for name in order]
-    metric = language.name("metric", "order_accuracy")
+    metric = language.name("metric", "segment_accuracy")
     title = language.say("baselines.title", metric=metric, split=language.name("split", split))
     svg = forest(bars, language=language, axis=metric, alt=title)
     return [Drawing(svg, title, language.say("pretraining.oracle_note"))]

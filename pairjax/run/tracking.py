@@ -31,7 +31,7 @@ WINDOW = 50
 """Steps over which the rate is taken."""
 SMOOTHING = 20
 """Steps over which the shown loss is averaged, with exponential weights."""
-TOLD = ("dev/nll", "dev/mse", "dev/mlm_perplexity", "dev/mlm_accuracy", "dev/order_accuracy")
+TOLD = ("dev/nll", "dev/mse", "dev/mlm_perplexity", "dev/mlm_accuracy", "dev/segment_accuracy")
 """Shown after an evaluation beside the metric that chooses the best; metrics.jsonl has them all."""
 
 

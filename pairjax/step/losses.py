@@ -147,7 +147,7 @@ def make_loss(config: LossConfig, task: TaskSpec, counts: np.ndarray | None) -> 
     return loss
 
 
-MLM, ORDER = "mlm", "order"
+MLM, SEGMENT = "mlm", "segment"
 """Terms of the pretraining loss: masked tokens, and the segments' labels."""
 
 
@@ -180,9 +180,9 @@ def make_pretraining_loss(*, order: bool) -> tuple[LossFn, tuple[str, ...]]:
         sums, weights = [jnp.sum(each * weight)], [jnp.sum(weight)]
         if order:
             weight = jnp.asarray(batch.weight, jnp.float32)
-            each = cross_entropy(logits.order, jnp.asarray(batch.label))
+            each = cross_entropy(logits.segment, jnp.asarray(batch.label))
             sums.append(jnp.sum(each * weight))
             weights.append(jnp.sum(weight))
         return jnp.stack(sums), jnp.stack(weights)
 
-    return loss, (MLM, ORDER) if order else (MLM,)
+    return loss, (MLM, SEGMENT) if order else (MLM,)

@@ -78,6 +78,6 @@ def masked_head_tensors(spec: EncoderSpec) -> dict[str, Tensor]:
     return table | {"mlm/bias": Tensor("cls.predictions.bias", (spec.vocab_size,))}
 
 
-def order_head_tensors(spec: EncoderSpec) -> dict[str, Tensor]:
+def segment_head_tensors(spec: EncoderSpec) -> dict[str, Tensor]:
     """Likewise for the segment head (next sentence or sentence order)."""
     return _dense("order", "cls.seq_relationship", spec.hidden_size, 2)

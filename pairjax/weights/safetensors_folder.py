@@ -27,8 +27,8 @@ from pairjax.weights.names import (
     Tensor,
     encoder_tensors,
     masked_head_tensors,
-    order_head_tensors,
     pooler_tensors,
+    segment_head_tensors,
 )
 from pairjax.weights.source import INDEX, TOKENISER_FILES, WEIGHTS, read_json
 
@@ -222,7 +222,7 @@ def load_pretraining(folder: Path, spec: EncoderSpec) -> tuple[LoadedEncoder, Pa
     """
     with open_checkpoint(folder, family=spec.family) as checkpoint:
         heads: dict[str, Tensor] = {}
-        for table in (masked_head_tensors(spec), order_head_tensors(spec)):
+        for table in (masked_head_tensors(spec), segment_head_tensors(spec)):
             if all(name in checkpoint.tensors for name, _ in table.values()):
                 heads |= table
         if DECODER in checkpoint.tensors and not _same_tensor(checkpoint, DECODER, WORDS):
@@ -307,7 +307,7 @@ def save_pretraining(
     Raises:
         ValueError: The parameters are not those of the architecture.
     """
-    heads = masked_head_tensors(spec) | order_head_tensors(spec)
+    heads = masked_head_tensors(spec) | segment_head_tensors(spec)
     prefixed = encoder_tensors(spec) | pooler_tensors(spec)
     table = {path: Tensor(f"{PREFIXES[spec.family]}.{name}", shape) for path, (name, shape) in prefixed.items()}
     tree = {**params["encoder"], "pooler": params["pooler"], **params["head"]}

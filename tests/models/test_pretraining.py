@@ -15,7 +15,7 @@ from pairjax.base.types import Batch, DropoutRates
 from pairjax.models.pretraining import build_pretraining_model
 from pairjax.step.losses import make_pretraining_loss
 from pairjax.weights import bert_config, load_pretraining, read_encoder_spec, save_pretraining
-from pairjax.weights.names import encoder_tensors, masked_head_tensors, order_head_tensors, pooler_tensors
+from pairjax.weights.names import encoder_tensors, masked_head_tensors, pooler_tensors, segment_head_tensors
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pretraining"
 SPEC = read_encoder_spec(GOLDEN)
@@ -50,14 +50,14 @@ def test_logits_at_the_masked_positions_equal_torch() -> None:
     expected = np.take_along_axis(arrays["prediction_logits"], batch.masked_positions[..., None], axis=1)
     assert found.masked.shape == (3, 3, SPEC.vocab_size)
     assert np.abs(np.asarray(found.masked) - expected).max() <= 1e-5
-    assert np.abs(np.asarray(found.order)[:, 0] - arrays["order_logits"]).max() <= 1e-5
+    assert np.abs(np.asarray(found.segment)[:, 0] - arrays["order_logits"]).max() <= 1e-5
 
 
 def test_losses_equal_torch() -> None:
     params, batch, arrays = golden()
     loss, terms = make_pretraining_loss(order=True)
     sums, weights = loss(APPLY(params, batch), batch)
-    assert terms == ("mlm", "order")
+    assert terms == ("mlm", "segment")
     assert weights.tolist() == [6.0, 3.0]
     np.testing.assert_allclose(sums / weights, [arrays["mlm_loss"], arrays["order_loss"]], atol=1e-5)
     alone, term = make_pretraining_loss(order=False)
@@ -76,7 +76,7 @@ def test_gradients_equal_torch() -> None:
     found = flatten(jax.jit(jax.grad(whole))(params))
     table = {f"encoder/{path}": f"bert.{name}" for path, (name, _) in encoder_tensors(SPEC).items()}
     table |= {path: f"bert.{name}" for path, (name, _) in pooler_tensors(SPEC).items()}
-    heads = masked_head_tensors(SPEC) | order_head_tensors(SPEC)
+    heads = masked_head_tensors(SPEC) | segment_head_tensors(SPEC)
     table |= {f"head/{path}": name for path, (name, _) in heads.items()}
     assert found.keys() == table.keys()
     norm = np.sqrt(sum(np.sum(arrays[key] ** 2) for key in arrays if key.startswith("gradient/")))
@@ -169,4 +169,4 @@ def test_transformers_opens_the_folder_with_equal_outputs(tmp_path: Path) -> Non
     found = APPLY(params, batch)
     masked = np.take_along_axis(expected.prediction_logits.numpy(), batch.masked_positions[..., None], axis=1)
     assert np.abs(np.asarray(found.masked) - masked).max() <= 1e-5
-    assert np.abs(np.asarray(found.order)[:, 0] - expected.seq_relationship_logits.numpy()).max() <= 1e-5
+    assert np.abs(np.asarray(found.segment)[:, 0] - expected.seq_relationship_logits.numpy()).max() <= 1e-5

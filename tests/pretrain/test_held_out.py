@@ -22,7 +22,7 @@ def three_documents() -> HeldOut:
         document=np.array([7, 7, 9, 4, 9]),
         label=np.array([0, 1, 0, 1, 1]),
         probability=np.array([0.1, 0.9, 0.8, 0.2, 0.7]),
-        order_loss=np.array([0.1, 0.2, 1.6, 1.5, 0.4]),
+        segment_loss=np.array([0.1, 0.2, 1.6, 1.5, 0.4]),
         masked=np.array([4.0, 2.0, 1.0, 3.0, 2.0]),
         masked_loss=np.array([4.0, 1.0, 3.0, 2.0, 2.0]),
         masked_right=np.array([2.0, 2.0, 0.0, 1.0, 1.0]),
@@ -34,7 +34,7 @@ def test_the_figures_are_those_of_a_hand_computation() -> None:
     found = quick_figures(three_documents(), order=True)
     # Each masked token counts once: 12 of them, 12 nats, 6 right; of five segments three are told.
     expected = {"mlm_loss": 1.0, "mlm_perplexity": math.e, "mlm_accuracy": 0.5}
-    expected |= {"order_accuracy": 0.6, "order_loss": 3.8 / 5, "loss": 1.0 + 3.8 / 5}
+    expected |= {"segment_accuracy": 0.6, "segment_loss": 3.8 / 5, "loss": 1.0 + 3.8 / 5}
     assert found == pytest.approx(expected)
     alone = quick_figures(three_documents(), order=False)
     assert alone == pytest.approx({"mlm_loss": 1.0, "mlm_perplexity": math.e, "mlm_accuracy": 0.5, "loss": 1.0})
@@ -46,20 +46,20 @@ def test_the_figures_with_intervals_have_the_same_values_and_resample_documents(
     assert {name: found[name]["value"] for name in quick if name != "loss"} == pytest.approx(
         {name: value for name, value in quick.items() if name != "loss"}
     )
-    assert found["order_accuracy_whole"]["value"] == pytest.approx(0.8)
+    assert found["segment_accuracy_unmasked"]["value"] == pytest.approx(0.8)
     # Documents 7, 9 and 4 have 6, 3 and 3 tokens of 5, 5 and 2 nats; of 27 resamples one is of 9 alone and one of 4.
     assert found["mlm_loss"]["low"] == pytest.approx(2 / 3)
     assert found["mlm_loss"]["high"] == pytest.approx(5 / 3)
     assert found["mlm_perplexity"]["low"] == pytest.approx(math.exp(2 / 3))
     assert found["mlm_perplexity"]["high"] == pytest.approx(math.exp(5 / 3))
     # Documents 7, 9 and 4 are right 2 of 2, 1 of 2 and 0 of 1.
-    assert (found["order_accuracy"]["low"], found["order_accuracy"]["high"]) == (0.0, 1.0)
+    assert (found["segment_accuracy"]["low"], found["segment_accuracy"]["high"]) == (0.0, 1.0)
     assert sizes(three_documents()) == {"examples": 5, "documents": 3, "masked_tokens": 12}
 
 
 def test_segments_that_were_not_read_whole_or_at_all_have_no_figure() -> None:
     once = dataclasses.replace(three_documents(), whole=None)
-    assert "order_accuracy_whole" not in figures_with_intervals(once, order=True, bootstrap=100)
+    assert "segment_accuracy_unmasked" not in figures_with_intervals(once, order=True, bootstrap=100)
     assert set(figures_with_intervals(once, order=False, bootstrap=100)) == {
         "mlm_loss",
         "mlm_perplexity",

@@ -88,7 +88,7 @@ def test_a_run_leaves_figures_and_a_folder_of_berts_names(config: PretrainConfig
     assert result["train"]["tokens"] > 6 * 8 * 20
     steps = [line for line in lines(whole) if "loss" in line]
     assert [line["step"] for line in steps] == list(range(1, 7))
-    assert steps[0]["loss"] == pytest.approx(steps[0]["mlm_loss"] + steps[0]["order_loss"])
+    assert steps[0]["loss"] == pytest.approx(steps[0]["mlm_loss"] + steps[0]["segment_loss"])
     assert any("segment head fresh" in note for note in result["notes"])
     folder = whole / "model" / "encoder"
     loaded, heads = load_pretraining(folder, read_encoder_spec(folder))
@@ -122,7 +122,7 @@ def test_masked_tokens_alone_leave_pooler_and_segment_head_as_they_were(config: 
     assert not np.array_equal(
         after["bert.embeddings.word_embeddings.weight"], before["embeddings.word_embeddings.weight"]
     )
-    assert "order_accuracy" not in json.loads((tmp_path / "r" / "result.json").read_text())["metrics"]["dev"]
+    assert "segment_accuracy" not in json.loads((tmp_path / "r" / "result.json").read_text())["metrics"]["dev"]
 
 
 def test_a_pooler_that_was_never_trained_is_told_until_it_is(config: PretrainConfig, tmp_path: Path) -> None:
@@ -209,10 +209,10 @@ def test_rules_alone_pretrain_a_new_model_with_oracles(scratch: Path) -> None:
     result = json.loads((scratch / "result.json").read_text())
     assert set(result["metrics"]) == set(result["oracles"]) == {"dev", "test"}
     assert {"majority", "second_alone", "lengths", "tfidf_overlap"} <= set(result["oracles"]["dev"])
-    told = result["metrics"]["dev"]["order_accuracy_whole"]["value"]
+    told = result["metrics"]["dev"]["segment_accuracy_unmasked"]["value"]
     for name, score in result["oracles"]["dev"].items():
         assert result["over_oracles"]["dev"][name]["value"] == pytest.approx(told - score["value"])
-    assert {"order_accuracy", "order_accuracy_whole"} <= set(result["metrics"]["dev"])
+    assert {"segment_accuracy", "segment_accuracy_unmasked"} <= set(result["metrics"]["dev"])
     assert read_encoder_spec(scratch / "model" / "encoder").num_layers == 4
 
 
@@ -254,7 +254,7 @@ def test_transformers_opens_a_run_from_scratch_with_equal_outputs(scratch: Path,
         )
     masked = np.take_along_axis(expected.prediction_logits.numpy(), batch.masked_positions[..., None], axis=1)
     assert np.abs(np.asarray(found.masked) - masked).max() <= 1e-5
-    assert np.abs(np.asarray(found.order)[:, 0] - expected.seq_relationship_logits.numpy()).max() <= 1e-5
+    assert np.abs(np.asarray(found.segment)[:, 0] - expected.seq_relationship_logits.numpy()).max() <= 1e-5
 
 
 def test_intervals_resample_documents_and_not_examples() -> None:

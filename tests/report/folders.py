@@ -132,11 +132,11 @@ def write_pair_run(
 def write_pretraining_run(folder: Path, *, finished: bool = True) -> Path:
     """A pretraining run with oracles."""
     write_start(folder, PretrainConfig())
-    dev = {"mlm_loss": 4.0, "mlm_perplexity": 54.6, "mlm_accuracy": 0.2, "order_accuracy": 0.7, "order_loss": 0.6}
-    write_curve(folder, steps=30, dev=dev, more=("mlm_loss", "order_loss"))
+    dev = {"mlm_loss": 4.0, "mlm_perplexity": 54.6, "mlm_accuracy": 0.2, "segment_accuracy": 0.7, "segment_loss": 0.6}
+    write_curve(folder, steps=30, dev=dev, more=("mlm_loss", "segment_loss"))
     if not finished:
         return folder
-    names = ("mlm_perplexity", "mlm_loss", "mlm_accuracy", "order_accuracy", "order_loss")
+    names = ("mlm_perplexity", "mlm_loss", "mlm_accuracy", "segment_accuracy", "segment_loss")
     values = {"value": 0.7, "low": 0.65, "high": 0.75}
     facts = {"documents": 2000, "sentences": 28126, "tokens": 267565}
     result = {

@@ -36,7 +36,7 @@ class Board:
         targets: By task.
         runs: One a seed.
         steps: Updates done at each entry of a curve.
-        order_accuracy: By objective and seed, held-out accuracy on segments with its interval over documents.
+        segment_accuracy: By objective and seed, held-out accuracy on segments with its interval over documents.
         notes: What was cut or left out.
     """
 
@@ -44,7 +44,7 @@ class Board:
     targets: Mapping[str, Target]
     runs: Mapping[Work, Sequence[Tuned]]
     steps: np.ndarray
-    order_accuracy: Mapping[Origin, Sequence[Mapping[str, float]]]
+    segment_accuracy: Mapping[Origin, Sequence[Mapping[str, float]]]
     notes: Sequence[str] = ()
 
     def gain(self, task: str, one: Arm, other: Arm = MLM, *, variant: Variant = CLEAN) -> Sampled:
@@ -120,7 +120,7 @@ class Board:
 
     def untaken(self, origin: Origin) -> str | None:
         """Why the objective cannot have taught anything, if so: its encoders do not tell held-out segments."""
-        found = self.order_accuracy[origin]
+        found = self.segment_accuracy[origin]
         low = float(np.mean([one["low"] for one in found]))
         if low > 0.5:
             return None
@@ -133,7 +133,7 @@ class Board:
     def tables(self) -> dict[str, list[list[str]]]:
         """What every experiment shows, by title."""
         return {
-            "Held-out segments": self.order_table(),
+            "Held-out segments": self.segment_table(),
             "Test score, mean over seeds ± deviation": self.score_table(),
             "Updates to the goal, mean over seeds ± deviation": self.steps_table(),
             "Gain over MLM with 95 % intervals": self.gain_table(),
@@ -169,10 +169,10 @@ class Board:
             table.append([variant.name, *cells])
         return table
 
-    def order_table(self) -> list[list[str]]:
+    def segment_table(self) -> list[list[str]]:
         """Held-out accuracy on segments by objective and seed."""
         table = [["objective", "accuracy by seed (95 % interval over documents)"]]
-        for origin, found in self.order_accuracy.items():
+        for origin, found in self.segment_accuracy.items():
             shown = ", ".join(f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})" for one in found)
             table.append([origin.upper(), shown])
         return table

@@ -77,7 +77,7 @@ def run_transfer(run: ClaimRun, levels: Sequence[TransferDesign]) -> Board:
         targets[name] = target
         notes += [note for note in target.data.notes if note.startswith("coherence")]
     facts: dict[Origin, list[Mapping[str, float]]] = {
-        origin: [encoders.result(origin, seed)["metrics"]["dev"]["order_accuracy"] for seed in range(run.seeds)]
+        origin: [encoders.result(origin, seed)["metrics"]["dev"]["segment_accuracy"] for seed in range(run.seeds)]
         for origin in design.origins()
         if origin != "none"
     }

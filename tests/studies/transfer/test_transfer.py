@@ -66,7 +66,7 @@ def test_every_arm_is_run_by_every_seed_on_every_task(board: Board, root: Path) 
         assert all(len(run.curve) == len(board.steps) == 2 for run in runs)
     names = sorted(path.name.split("-")[0] for path in (root / "claims/transfer/encoders").iterdir())
     assert names == ["indexes", "layers", "none", "none", "nsp", "nsp", "start"]
-    assert set(board.order_accuracy) == {"nsp"}
+    assert set(board.segment_accuracy) == {"nsp"}
     assert [row[0] for row in board.steps_table()] == ["arm", START.name, MLM.name, NSP.name, "goal on dev"]
     for table in (board.score_table(), board.gain_table(), board.variant_table(), board.curve_table("sick")):
         assert len({len(row) for row in table}) == 1
