@@ -132,14 +132,20 @@ class PretrainEvalConfig:
     batch_size: int = 64
     bootstrap: int = 1000
     """Resamples, of documents, for each 95 % interval."""
-    oracles: bool = True
+    baselines: bool = True
     """Also score what needs no pretraining on the same segments: majority, the second segment alone, TF-IDF overlap,
     cosine of a frozen sentence encoder."""
-    oracle_train: int = 2000
-    """Train examples that the oracles are fitted on."""
+    baseline_train: int = 2000
+    """Train examples that the baselines are fitted on."""
 
     def __post_init__(self) -> None:
-        for name, low in (("examples", 2), ("during", 2), ("batch_size", 1), ("bootstrap", 100), ("oracle_train", 20)):
+        for name, low in (
+            ("examples", 2),
+            ("during", 2),
+            ("batch_size", 1),
+            ("bootstrap", 100),
+            ("baseline_train", 20),
+        ):
             if getattr(self, name) < low:
                 option = f"--evaluation.{name.replace('_', '-')}"
                 raise UserError(f"{option} is too small", got=getattr(self, name), expected=f"at least {low}")

@@ -196,7 +196,7 @@ def plan_pretraining(config: PretrainConfig, *, length: int | None = None) -> Pl
     masked = config.data.most_masked
     fns = build_pretraining_model(spec, masked=masked, dtype=config.model.dtype, remat=config.model.remat)
     params = jax.eval_shape(fns.init, jax.random.key(0))
-    order = config.data.objective != "none"
+    segments = config.data.objective != "none"
     chosen = pretraining.trainable(config, params, pooler_kept=config.model.encoder is not None)
     return Planned(
         spec=spec,
@@ -204,7 +204,7 @@ def plan_pretraining(config: PretrainConfig, *, length: int | None = None) -> Pl
         chosen=chosen,
         heads=encoder_heads(spec),
         apply=fns.apply,
-        loss=make_pretraining_loss(order=order)[0],
+        loss=make_pretraining_loss(segments=order)[0],
         optim=config.optim,
         hypers=pretraining.hypers_of(config),
         dtype=config.model.dtype,

@@ -11,8 +11,8 @@ from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.terminal import format_score, plain_table, print_next
 from pairjax.base.types import Params
 from pairjax.data.nsp import LABELS
+from pairjax.pretrain.baselines import baseline_scores, drawn_texts
 from pairjax.pretrain.held_out import HeldOut, figures_with_intervals, sizes
-from pairjax.pretrain.oracles import drawn_texts, oracle_scores
 from pairjax.pretrain.prepare import PreparedPretraining
 from pairjax.run.distributed import is_main
 from pairjax.run.folder import RunFolder
@@ -30,7 +30,7 @@ NAMES = {
     "segment_loss": "segments: loss (nats)",
     "segment_accuracy_unmasked": "segments: accuracy, nothing masked",
 }
-ORACLE_NAMES = {
+BASELINE_NAMES = {
     "majority": "majority class",
     "second_alone": "second segment alone",
     "lengths": "lengths alone",
@@ -70,12 +70,12 @@ def finish_pretraining(
 ) -> dict[str, Any]:
     """Score, write and show; returns what result.json holds. Of several processes all compute and the first writes."""
     prepared, progress = end.prepared, done.progress
-    order = config.data.objective != "none"
+    segments = config.data.objective != "none"
     splits = [split for split in ("dev", "test") if split in prepared.makers]
     found = {split: end.score(params, split, config.evaluation.examples, whole=True) for split in splits}
     result: dict[str, Any] = {
         "metrics": {
-            split: figures_with_intervals(one, order=order, bootstrap=config.evaluation.bootstrap)
+            split: figures_with_intervals(one, segments=order, bootstrap=config.evaluation.bootstrap)
             for split, one in found.items()
         },
         "scored": {split: dict(sizes(one)) for split, one in found.items()},
@@ -103,16 +103,16 @@ def finish_pretraining(
     params = gather(params, end.programs.mesh)
     if not is_main():
         return result
-    if order and config.evaluation.oracles:
-        train = drawn_texts(prepared.makers["train"], config.evaluation.oracle_train)
+    if segments and config.evaluation.baselines:
+        train = drawn_texts(prepared.makers["train"], config.evaluation.baseline_train)
         texts = {split: drawn_texts(prepared.makers[split], len(one.label)) for split, one in found.items()}
         right = {split: one.whole_right for split, one in found.items()}
-        oracles = oracle_scores(train, texts, right, bootstrap=config.evaluation.bootstrap)
-        for part, scores in (("oracles", oracles.accuracy), ("over_oracles", oracles.margin)):
+        baselines = baseline_scores(train, texts, right, bootstrap=config.evaluation.bootstrap)
+        for part, scores in (("baselines", baselines.accuracy), ("over_baselines", baselines.margin)):
             result[part] = {
                 split: {name: interval.to_json() for name, interval in rows.items()} for split, rows in scores.items()
             }
-        result["notes"] += oracles.notes
+        result["notes"] += baselines.notes
     save_pretraining(
         run.model / "encoder",
         prepared.spec,
@@ -144,19 +144,21 @@ def show(console: Console, result: Mapping[str, Any], run: RunFolder, *, pooler:
             table.add_row(Text(shown), *(format_score(rows[name]) for rows in metrics.values()))
     console.print()
     console.print(table, highlight=False)
-    if "oracles" in result:
+    if "baselines" in result:
         first, second = result["labels"]
         table = plain_table(f"Segments, {first} or {second}: the model beside what needs none", ["", *metrics])
-        for name in next(iter(result["oracles"].values())):
-            table.add_row(Text(ORACLE_NAMES[name]), *(format_score(rows[name]) for rows in result["oracles"].values()))
+        for name in next(iter(result["baselines"].values())):
+            table.add_row(
+                Text(BASELINE_NAMES[name]), *(format_score(rows[name]) for rows in result["baselines"].values())
+            )
         table.add_section()
         for name, title in (
             ("segment_accuracy_unmasked", Text("this model", style="bold")),
             ("segment_accuracy", Text("with masked tokens")),
         ):
             table.add_row(title, *(format_score(rows[name]) for rows in metrics.values()))
-        best = {split: max(rows, key=lambda one: rows[one]["value"]) for split, rows in result["oracles"].items()}
-        margins = (format_score(rows[best[split]]) for split, rows in result["over_oracles"].items())
+        best = {split: max(rows, key=lambda one: rows[one]["value"]) for split, rows in result["baselines"].items()}
+        margins = (format_score(rows[best[split]]) for split, rows in result["over_baselines"].items())
         table.add_row(Text("this model less the best without"), *margins)
         console.print()
         console.print(table, highlight=False)

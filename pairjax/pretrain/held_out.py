@@ -31,7 +31,7 @@ class HeldOut:
         label: 0 or 1.
         probability: Of label 1; 0.5 where segments are not told.
         segment_loss: In nats.
-        whole: As `probability`, with nothing masked: what oracles read. None where it was not asked for.
+        whole: As `probability`, with nothing masked: what baselines read. None where it was not asked for.
         masked: Masked tokens.
         masked_loss: Sum over them, in nats.
         masked_right: How many of them were the likeliest.
@@ -124,7 +124,7 @@ def accuracy_interval(document: np.ndarray, right: np.ndarray, *, bootstrap: int
     )["accuracy"]
 
 
-def quick_figures(found: HeldOut, *, order: bool) -> dict[str, float]:
+def quick_figures(found: HeldOut, *, segments: bool) -> dict[str, float]:
     """The figures as they are, for the curve."""
     tokens = found.masked.sum()
     loss = float(found.masked_loss.sum() / tokens)
@@ -133,14 +133,14 @@ def quick_figures(found: HeldOut, *, order: bool) -> dict[str, float]:
         "mlm_perplexity": float(np.exp(min(loss, 700.0))),
         "mlm_accuracy": float(found.masked_right.sum() / tokens),
     }
-    if order:
+    if segments:
         figures["segment_loss"] = float(found.segment_loss.mean())
         figures["segment_accuracy"] = float(np.mean((found.probability > 0.5) == found.label))
         loss += figures["segment_loss"]
     return figures | {"loss": loss}
 
 
-def figures_with_intervals(found: HeldOut, *, order: bool, bootstrap: int) -> dict[str, Any]:
+def figures_with_intervals(found: HeldOut, *, segments: bool, bootstrap: int) -> dict[str, Any]:
     """The same with 95 % intervals that resample documents, as result.json has them.
 
     Where segments were also read with nothing masked, `segment_accuracy_unmasked` is their accuracy.
@@ -168,7 +168,7 @@ def figures_with_intervals(found: HeldOut, *, order: bool, bootstrap: int) -> di
             "mlm_loss": loss,
             "mlm_accuracy": total["masked_right"] / total["tokens"],
         }
-        if order:
+        if segments:
             made["segment_accuracy"] = total["segment_right"] / total["examples"]
             made["segment_loss"] = total["segment_loss"] / total["examples"]
             if found.whole is not None:

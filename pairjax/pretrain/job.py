@@ -47,14 +47,14 @@ def held_out_size(maker: RowMaker, wanted: int) -> int:
 
 def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> tuple[Programs, Job, PretrainEnd]:
     """The update, the loop's job, and what the end of the run needs; compiles nothing yet."""
-    order = config.data.objective != "none"
+    segments = config.data.objective != "none"
     metric = choose_metric(config)
     mesh = build_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp, tensor=config.mesh.tensor)
     placement = place_params(prepared.params, mesh, heads=encoder_heads(prepared.spec))
     maker, size = prepared.makers["train"], config.train.batch_size
     per_epoch = max(1, -(-len(maker.sampler) // size))
     steps = config.train.max_steps or config.train.epochs * per_epoch
-    loss, terms = make_pretraining_loss(order=order)
+    loss, terms = make_pretraining_loss(segments=order)
     programs = build_programs(
         prepared.params,
         trainable(config, prepared.params, pooler_kept=prepared.pooler_kept),
@@ -84,10 +84,12 @@ def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> 
     def score(params: Params, split: str, wanted: int, *, whole: bool) -> HeldOut:
         rows = prepared.makers[split]
         size = held_out_size(rows, wanted)
-        return held_out(params, rows, size, batch_size=config.evaluation.batch_size, whole=whole and order)
+        return held_out(params, rows, size, batch_size=config.evaluation.batch_size, whole=whole and segments)
 
     def evaluate(state: TrainState) -> dict[str, float]:
-        return quick_figures(score(programs.params(state), "dev", config.evaluation.during, whole=False), order=order)
+        return quick_figures(
+            score(programs.params(state), "dev", config.evaluation.during, whole=False), segments=order
+        )
 
     job = Job(
         batches=batches,

@@ -159,14 +159,16 @@ def curve_lines(runs: Sequence[Run], name: str) -> list[Line]:
     return lines
 
 
-def oracle_levels(run: Run, split: str, *, language: Language) -> list[tuple[str, float]]:
+def baseline_levels(run: Run, split: str, *, language: Language) -> list[tuple[str, float]]:
     """What tells true next segments without any pretraining."""
-    oracles = ((run.result or {}).get("oracles") or {}).get(split, {})
-    return [(language.name("oracle", name), score["value"]) for name, score in oracles.items() if score["value"]]
+    baselines = ((run.result or {}).get("baselines") or {}).get(split, {})
+    return [
+        (language.name("segment_baseline", name), score["value"]) for name, score in baselines.items() if score["value"]
+    ]
 
 
 def pretraining_figure(runs: Sequence[Run], *, language: Language) -> str:
-    """Perplexity and accuracy on held-out text over the steps, beside the best oracle, as a file."""
+    """Perplexity and accuracy on held-out text over the steps, beside the best baseline, as a file."""
     words = curve_lines(runs, "dev/mlm_perplexity")
     order = curve_lines(runs, "dev/segment_accuracy")
     panels = [(words, "mlm_perplexity", True)] + ([(order, "segment_accuracy", False)] if order else [])
@@ -174,7 +176,7 @@ def pretraining_figure(runs: Sequence[Run], *, language: Language) -> str:
         figure = Figure(figsize=(4.4 * len(panels), 2.7))
         every = figure.subplots(1, len(panels), squeeze=False).ravel()
         for axes, (lines, name, log) in zip(every, panels, strict=True):
-            levels = [] if log else [level for run in runs for level in oracle_levels(run, "dev", language=language)]
+            levels = [] if log else [level for run in runs for level in baseline_levels(run, "dev", language=language)]
             best = sorted(levels, key=lambda level: level[1])[-1:]
             draw_curves(axes, lines, language=language, levels=best, log=log)
             axes.set_title(f"dev: {language.name('metric', name)}")

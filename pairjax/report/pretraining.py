@@ -1,10 +1,10 @@
-"""The section of a pretraining run, and the one of several: held-out text, curves, oracles."""
+"""The section of a pretraining run, and the one of several: held-out text, curves, baselines."""
 
 from collections.abc import Mapping, Sequence
 
 from pairjax.report.blocks import Block, Cell, Drawing, Paragraph, Section, Table, cells
 from pairjax.report.draw import Bar, Line, binned, curves, forest
-from pairjax.report.figures import curve_lines, evaluations, oracle_levels
+from pairjax.report.figures import baseline_levels, curve_lines, evaluations
 from pairjax.report.folder import Run
 from pairjax.report.language import Language, Score
 from pairjax.report.pairs import loss_note, score_cell
@@ -29,7 +29,7 @@ def pretraining_section(run: Run, *, id: str, language: Language) -> Section:
         blocks.append(Paragraph(first_sentence(run, language=language), "lead"))
         split = run.main_split
         if split is not None and "segment_accuracy" in run.result["metrics"][split]:
-            blocks += _oracles(run, split, language=language)
+            blocks += _baselines(run, split, language=language)
     blocks += pretraining_curves([run], language=language)
     blocks += _train_loss(run, language=language)
     if run.result is not None:
@@ -57,7 +57,7 @@ def described(run: Run, *, language: Language) -> str:
 
 
 def whole_segments(metrics: Mapping[str, Score]) -> Score:
-    """Accuracy on segments with nothing masked, which is what oracles read; of older runs, with masked tokens."""
+    """Accuracy on segments with nothing masked, which is what baselines read; of older runs, with masked tokens."""
     return metrics.get("segment_accuracy_unmasked", metrics["segment_accuracy"])
 
 
@@ -85,7 +85,7 @@ def first_sentence(run: Run, *, language: Language) -> str:
     if "segment_accuracy" not in metrics:
         return told + "."
     told = say("pretraining.order", told=told, score=language.score(whole_segments(metrics)))
-    levels = sorted(oracle_levels(run, split, language=language), key=lambda level: -level[1])
+    levels = sorted(baseline_levels(run, split, language=language), key=lambda level: -level[1])
     if not levels:
         return told + "."
     return say("pretraining.against", told=told, name=levels[0][0], score=language.number(levels[0][1]))
@@ -101,7 +101,7 @@ def pretraining_curves(runs: Sequence[Run], *, language: Language) -> list[Block
             continue
         if len(runs) == 1:
             lines = [Line("dev", line.x, line.y, 1) for line in lines]
-        levels = [] if log else [level for run in runs for level in oracle_levels(run, "dev", language=language)]
+        levels = [] if log else [level for run in runs for level in baseline_levels(run, "dev", language=language)]
         best = sorted(levels, key=lambda level: level[1])[-1:]
         metric = language.name("metric", name)
         title = say("pretraining.metric_title", metric=metric)
@@ -132,16 +132,16 @@ def _train_loss(run: Run, *, language: Language) -> list[Block]:
     return [Drawing(svg, title, loss_note(len(evaluations(run, "mlm_loss")[0]), language=language))]
 
 
-def _oracles(run: Run, split: str, *, language: Language) -> list[Block]:
+def _baselines(run: Run, split: str, *, language: Language) -> list[Block]:
     result = run.result or {}
-    oracles = (result.get("oracles") or {}).get(split, {})
+    baselines = (result.get("baselines") or {}).get(split, {})
     bars = [Bar(language.say("baselines.model"), whole_segments(result["metrics"][split]), 0)]
-    order = sorted(oracles, key=lambda name: -(oracles[name]["value"] or 0.0))
-    bars += [Bar(language.name("oracle", name), oracles[name], 5) for name in order]
+    order = sorted(baselines, key=lambda name: -(baselines[name]["value"] or 0.0))
+    bars += [Bar(language.name("segment_baseline", name), baselines[name], 5) for name in order]
     metric = language.name("metric", "segment_accuracy")
     title = language.say("baselines.title", metric=metric, split=language.name("split", split))
     svg = forest(bars, language=language, axis=metric, alt=title)
-    return [Drawing(svg, title, language.say("pretraining.oracle_note"))]
+    return [Drawing(svg, title, language.say("pretraining.baseline_note"))]
 
 
 def _metrics(run: Run, *, language: Language) -> Table:

@@ -161,11 +161,11 @@ def masked_cross_entropy(
     return jax.nn.logsumexp(wide, axis=-1) - jnp.sum(jnp.where(hit, wide, 0.0), axis=-1)
 
 
-def make_pretraining_loss(*, order: bool) -> tuple[LossFn, tuple[str, ...]]:
+def make_pretraining_loss(*, segments: bool) -> tuple[LossFn, tuple[str, ...]]:
     """Mean over the masked tokens, plus mean over the segment pairs, as transformers' `BertForPreTraining`.
 
     Args:
-        order: Whether the segments' labels are learnt too.
+        segments: Whether the segments' labels are learnt too.
 
     Returns:
         The loss, of one term or two, and the terms' names. Sums are of tokens for the first and of pairs for the
@@ -178,11 +178,11 @@ def make_pretraining_loss(*, order: bool) -> tuple[LossFn, tuple[str, ...]]:
         weight = jnp.asarray(batch.masked_weights, jnp.float32)
         each = masked_cross_entropy(logits.masked, jnp.asarray(batch.masked_targets))
         sums, weights = [jnp.sum(each * weight)], [jnp.sum(weight)]
-        if order:
+        if segments:
             weight = jnp.asarray(batch.weight, jnp.float32)
             each = cross_entropy(logits.segment, jnp.asarray(batch.label))
             sums.append(jnp.sum(each * weight))
             weights.append(jnp.sum(weight))
         return jnp.stack(sums), jnp.stack(weights)
 
-    return loss, (MLM, SEGMENT) if order else (MLM,)
+    return loss, (MLM, SEGMENT) if segments else (MLM,)

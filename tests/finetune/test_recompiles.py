@@ -120,7 +120,7 @@ def test_pretraining_compiles_its_step_once(tmp_path: Path) -> None:
         ),
         model=PretrainModelConfig(encoder=str(write_tiny_encoder(tmp_path / "encoder"))),
         train=TrainConfig(batch_size=8, epochs=EPOCHS),
-        evaluation=PretrainEvalConfig(examples=8, during=8, batch_size=8, bootstrap=100, oracles=False),
+        evaluation=PretrainEvalConfig(examples=8, during=8, batch_size=8, bootstrap=100, baselines=False),
         run=RunConfig(compilation_cache="", progress=False),
     )
     programs, job, _ = build_pretraining(config, prepare_pretraining(config))

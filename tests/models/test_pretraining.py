@@ -55,19 +55,19 @@ def test_logits_at_the_masked_positions_equal_torch() -> None:
 
 def test_losses_equal_torch() -> None:
     params, batch, arrays = golden()
-    loss, terms = make_pretraining_loss(order=True)
+    loss, terms = make_pretraining_loss(segments=True)
     sums, weights = loss(APPLY(params, batch), batch)
     assert terms == ("mlm", "segment")
     assert weights.tolist() == [6.0, 3.0]
     np.testing.assert_allclose(sums / weights, [arrays["mlm_loss"], arrays["order_loss"]], atol=1e-5)
-    alone, term = make_pretraining_loss(order=False)
+    alone, term = make_pretraining_loss(segments=False)
     assert term == ("mlm",)
     assert alone(APPLY(params, batch), batch)[0].tolist() == [sums[0]]
 
 
 def test_gradients_equal_torch() -> None:
     params, batch, arrays = golden()
-    loss, _ = make_pretraining_loss(order=True)
+    loss, _ = make_pretraining_loss(segments=True)
 
     def whole(params: dict) -> jax.Array:
         sums, weights = loss(FNS.apply(params, batch), batch)
@@ -90,7 +90,7 @@ def test_gradients_equal_torch() -> None:
 
 def test_an_unused_place_changes_neither_loss_nor_gradient() -> None:
     params, batch, _ = golden()
-    loss, _ = make_pretraining_loss(order=True)
+    loss, _ = make_pretraining_loss(segments=True)
     other = np.where(batch.masked_weights > 0, batch.masked_targets, 7).astype(np.int32)
     moved = np.where(batch.masked_weights > 0, batch.masked_positions, 0).astype(np.int32)
     changed = batch._replace(masked_targets=other, masked_positions=moved)

@@ -1,4 +1,4 @@
-"""Figures of held-out text against hand computation; oracles that find a planted leak and nothing else."""
+"""Figures of held-out text against hand computation; baselines that find a planted leak and nothing else."""
 
 import dataclasses
 import math
@@ -10,9 +10,9 @@ import pytest
 from pairjax.base.errors import UserError
 from pairjax.data.masking import RowMaker, build_masking
 from pairjax.data.nsp import build_sampler
-from pairjax.pretrain import oracles
+from pairjax.pretrain import baselines
+from pairjax.pretrain.baselines import Drawn, baseline_scores, drawn_texts
 from pairjax.pretrain.held_out import HeldOut, figures_with_intervals, quick_figures, sizes
-from pairjax.pretrain.oracles import Drawn, drawn_texts, oracle_scores
 from tests.data.texts import index, tiny_tokenizer, write_documents
 
 
@@ -31,18 +31,18 @@ def three_documents() -> HeldOut:
 
 
 def test_the_figures_are_those_of_a_hand_computation() -> None:
-    found = quick_figures(three_documents(), order=True)
+    found = quick_figures(three_documents(), segments=True)
     # Each masked token counts once: 12 of them, 12 nats, 6 right; of five segments three are told.
     expected = {"mlm_loss": 1.0, "mlm_perplexity": math.e, "mlm_accuracy": 0.5}
     expected |= {"segment_accuracy": 0.6, "segment_loss": 3.8 / 5, "loss": 1.0 + 3.8 / 5}
     assert found == pytest.approx(expected)
-    alone = quick_figures(three_documents(), order=False)
+    alone = quick_figures(three_documents(), segments=False)
     assert alone == pytest.approx({"mlm_loss": 1.0, "mlm_perplexity": math.e, "mlm_accuracy": 0.5, "loss": 1.0})
 
 
 def test_the_figures_with_intervals_have_the_same_values_and_resample_documents() -> None:
-    found = figures_with_intervals(three_documents(), order=True, bootstrap=2000)
-    quick = quick_figures(three_documents(), order=True)
+    found = figures_with_intervals(three_documents(), segments=True, bootstrap=2000)
+    quick = quick_figures(three_documents(), segments=True)
     assert {name: found[name]["value"] for name in quick if name != "loss"} == pytest.approx(
         {name: value for name, value in quick.items() if name != "loss"}
     )
@@ -59,8 +59,8 @@ def test_the_figures_with_intervals_have_the_same_values_and_resample_documents(
 
 def test_segments_that_were_not_read_whole_or_at_all_have_no_figure() -> None:
     once = dataclasses.replace(three_documents(), whole=None)
-    assert "segment_accuracy_unmasked" not in figures_with_intervals(once, order=True, bootstrap=100)
-    assert set(figures_with_intervals(once, order=False, bootstrap=100)) == {
+    assert "segment_accuracy_unmasked" not in figures_with_intervals(once, segments=True, bootstrap=100)
+    assert set(figures_with_intervals(once, segments=False, bootstrap=100)) == {
         "mlm_loss",
         "mlm_perplexity",
         "mlm_accuracy",
@@ -89,14 +89,14 @@ def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> Path:
         raise UserError(f"{name}: not installed")
 
-    monkeypatch.setattr(oracles, "resolve_encoder", absent)
+    monkeypatch.setattr(baselines, "resolve_encoder", absent)
 
 
 @pytest.mark.usefixtures("no_encoder")
 def test_the_second_segment_alone_finds_a_planted_leak_and_overlap_what_the_segments_share() -> None:
     held_out = {"dev": told(seed=1, examples=200, leak=True), "test": told(seed=2, examples=120, leak=True)}
     right = {"dev": np.ones(200, bool), "test": np.ones(120, bool)}
-    found = oracle_scores(told(seed=0, examples=400, leak=True), held_out, right, bootstrap=200)
+    found = baseline_scores(told(seed=0, examples=400, leak=True), held_out, right, bootstrap=200)
     assert set(found.accuracy) == set(found.margin) == {"dev", "test"}
     for scores in found.accuracy.values():
         assert scores["second_alone"].low > 0.95
@@ -110,7 +110,7 @@ def test_the_second_segment_alone_finds_a_planted_leak_and_overlap_what_the_segm
 @pytest.mark.usefixtures("no_encoder")
 def test_the_second_segment_alone_is_at_chance_without_a_leak() -> None:
     train, dev = told(seed=0, examples=400, leak=False), told(seed=1, examples=400, leak=False)
-    found = oracle_scores(train, {"dev": dev}, {"dev": np.ones(400, bool)}, bootstrap=1000).accuracy["dev"]
+    found = baseline_scores(train, {"dev": dev}, {"dev": np.ones(400, bool)}, bootstrap=1000).accuracy["dev"]
     assert found["second_alone"].low < 0.5 < found["second_alone"].high
     assert found["tfidf_overlap"].low > 0.9
 
@@ -119,12 +119,12 @@ def test_the_second_segment_alone_is_at_chance_without_a_leak() -> None:
 def test_a_margin_over_an_oracle_is_of_the_same_resamples_as_the_two() -> None:
     train, dev = told(seed=0, examples=400, leak=False), told(seed=1, examples=400, leak=False)
     perfect, even = np.ones(400, bool), dev.label == 0
-    best, same = (oracle_scores(train, {"dev": dev}, {"dev": right}, bootstrap=1000) for right in (perfect, even))
+    best, same = (baseline_scores(train, {"dev": dev}, {"dev": right}, bootstrap=1000) for right in (perfect, even))
     for name, score in best.accuracy["dev"].items():
-        # Where the model is never wrong, its margin is the oracle's errors, resample by resample.
+        # Where the model is never wrong, its margin is the baseline's errors, resample by resample.
         expected = [1.0 - score.value, 1.0 - score.high, 1.0 - score.low]
         assert list(best.margin["dev"][name]) == pytest.approx(expected)
-    # A model that answers as the oracle does has a margin of 0 in every resample, though both scores vary.
+    # A model that answers as the baseline does has a margin of 0 in every resample, though both scores vary.
     assert list(same.margin["dev"]["majority"]) == [0.0, 0.0, 0.0]
 
 
@@ -138,11 +138,11 @@ def test_answers_stand_beside_their_own_labels_and_documents() -> None:
         *(value[order] for value in (dev.lengths, dev.label, dev.document)),
     )
     right = {"dev": np.ones(200, bool)}
-    one, two = (oracle_scores(train, {"dev": each}, right, bootstrap=200).accuracy["dev"] for each in (dev, shuffled))
+    one, two = (baseline_scores(train, {"dev": each}, right, bootstrap=200).accuracy["dev"] for each in (dev, shuffled))
     assert one == two
     # Labels that are another row's say nothing.
     rolled = dev._replace(label=np.roll(dev.label, 1))
-    wrong = oracle_scores(train, {"dev": rolled}, right, bootstrap=200).accuracy["dev"]
+    wrong = baseline_scores(train, {"dev": rolled}, right, bootstrap=200).accuracy["dev"]
     assert wrong["second_alone"].high < 0.05
 
 

@@ -55,7 +55,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> PretrainConfig:
         data=CorpusConfig(corpus=str(folder / "*.txt"), dev_fraction=0.2, max_length=48, cache=str(folder / "cache")),
         model=PretrainModelConfig(encoder=str(encoder)),
         train=TrainConfig(batch_size=8, max_steps=6, eval_every=3, keep="last"),
-        evaluation=PretrainEvalConfig(examples=16, during=8, batch_size=8, bootstrap=100, oracles=False),
+        evaluation=PretrainEvalConfig(examples=16, during=8, batch_size=8, bootstrap=100, baselines=False),
         run=RunConfig(compilation_cache="", progress=False),
     )
 
@@ -200,18 +200,25 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     args = ["pretrain", "--data.documents", "40", "--data.vocabulary", "300", "--data.max-length", "32"]
     args += ["--data.language", "pt", "--train.max-steps", "1", "--train.batch-size", "8"]
     args += ["--evaluation.examples", "8", "--evaluation.during", "8", "--evaluation.batch-size", "8"]
-    args += ["--evaluation.bootstrap", "100", "--evaluation.oracle-train", "40", "--data.cache", str(folder / "cache")]
+    args += [
+        "--evaluation.bootstrap",
+        "100",
+        "--evaluation.baseline-train",
+        "40",
+        "--data.cache",
+        str(folder / "cache"),
+    ]
     assert main([*args, "--run.compilation-cache", "", "--run.dir", str(folder / "r")]) == 0
     return folder / "r"
 
 
 def test_rules_alone_pretrain_a_new_model_with_oracles(scratch: Path) -> None:
     result = json.loads((scratch / "result.json").read_text())
-    assert set(result["metrics"]) == set(result["oracles"]) == {"dev", "test"}
-    assert {"majority", "second_alone", "lengths", "tfidf_overlap"} <= set(result["oracles"]["dev"])
+    assert set(result["metrics"]) == set(result["baselines"]) == {"dev", "test"}
+    assert {"majority", "second_alone", "lengths", "tfidf_overlap"} <= set(result["baselines"]["dev"])
     told = result["metrics"]["dev"]["segment_accuracy_unmasked"]["value"]
-    for name, score in result["oracles"]["dev"].items():
-        assert result["over_oracles"]["dev"][name]["value"] == pytest.approx(told - score["value"])
+    for name, score in result["baselines"]["dev"].items():
+        assert result["over_baselines"]["dev"][name]["value"] == pytest.approx(told - score["value"])
     assert {"segment_accuracy", "segment_accuracy_unmasked"} <= set(result["metrics"]["dev"])
     assert read_encoder_spec(scratch / "model" / "encoder").num_layers == 4
 

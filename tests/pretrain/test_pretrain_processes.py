@@ -38,7 +38,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "evaluation.bootstrap": 100,
         "run.compilation-cache": folder / "xla",
     }
-    return ["pretrain", *(f"--{name}={value}" for name, value in given.items()), "--evaluation.no-oracles"]
+    return ["pretrain", *(f"--{name}={value}" for name, value in given.items()), "--evaluation.no-baselines"]
 
 
 @pytest.fixture(scope="module")

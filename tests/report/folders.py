@@ -130,7 +130,7 @@ def write_pair_run(
 
 
 def write_pretraining_run(folder: Path, *, finished: bool = True) -> Path:
-    """A pretraining run with oracles."""
+    """A pretraining run with baselines."""
     write_start(folder, PretrainConfig())
     dev = {"mlm_loss": 4.0, "mlm_perplexity": 54.6, "mlm_accuracy": 0.2, "segment_accuracy": 0.7, "segment_loss": 0.6}
     write_curve(folder, steps=30, dev=dev, more=("mlm_loss", "segment_loss"))
@@ -154,7 +154,7 @@ def write_pretraining_run(folder: Path, *, finished: bool = True) -> Path:
         },
         "notes": [],
         "provenance": {"data": {"train": [{"name": "stories", "sha256": "0" * 64}]}},
-        "oracles": {split: {"tfidf_overlap": SCORE, "lengths": SCORE} for split in ("dev", "test")},
+        "baselines": {split: {"tfidf_overlap": SCORE, "lengths": SCORE} for split in ("dev", "test")},
     }
     write_json(folder / "result.json", result)
     return folder

@@ -65,7 +65,7 @@ def run(mesh: Mesh, spec: EncoderSpec, *, steps: int) -> Run:
     """Some updates of 16 rows with dropout; parameters, first moments and losses."""
     fns = build_pretraining_model(spec, masked=MASKED)
     params = fns.init(jax.random.key(0))
-    loss, _ = make_pretraining_loss(order=True)
+    loss, _ = make_pretraining_loss(segments=True)
     specs = place_params(params, mesh, heads=encoder_heads(spec)).specs
     programs = build_programs(
         params,

@@ -61,7 +61,7 @@ def write_inputs(folder: Path, kind: str) -> list[str]:
     }
     own = {"data.max-length": 48, "data.documents": 60, "evaluation.examples": 32, "evaluation.during": 16}
     if kind == "pretrain":
-        words = ["pretrain", "--evaluation.no-oracles"]
+        words = ["pretrain", "--evaluation.no-baselines"]
     else:
         own = write_pairs(folder) | {"model.kind": kind}
         words = ["train", "--evaluation.no-swap"]

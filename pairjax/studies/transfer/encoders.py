@@ -214,7 +214,7 @@ class Encoders:
                 learning_rate=rate, warmup=0.1, freeze="embeddings", head_multiplier=design.head_multiplier
             ),
             train=TrainConfig(max_steps=steps, batch_size=design.batch_size, seed=seed, eval_every=200, keep="last"),
-            evaluation=PretrainEvalConfig(examples=design.examples, during=64, oracles=False, bootstrap=1000),
+            evaluation=PretrainEvalConfig(examples=design.examples, during=64, baselines=False, bootstrap=1000),
         )
 
     def _key(self, config: PretrainConfig) -> str:

@@ -58,12 +58,12 @@ def drawn_texts(maker: RowMaker, examples: int) -> Drawn:
     )
 
 
-class OracleScores(NamedTuple):
-    """What the oracles reach.
+class BaselineScores(NamedTuple):
+    """What the baselines reach.
 
     Attributes:
-        accuracy: By split and oracle, with intervals by resampling documents.
-        margin: The model's accuracy less the oracle's, likewise; both from the same resamples.
+        accuracy: By split and baseline, with intervals by resampling documents.
+        margin: The model's accuracy less the baseline's, likewise; both from the same resamples.
         notes: What was left out, a line each.
     """
 
@@ -72,13 +72,13 @@ class OracleScores(NamedTuple):
     notes: tuple[str, ...]
 
 
-def oracle_scores(
+def baseline_scores(
     train: Drawn, held_out: Mapping[str, Drawn], right: Mapping[str, np.ndarray], *, bootstrap: int
-) -> OracleScores:
-    """Fit the oracles and score them beside the model.
+) -> BaselineScores:
+    """Fit the baselines and score them beside the model.
 
     Args:
-        train: What the oracles are fitted on.
+        train: What the baselines are fitted on.
         held_out: What they answer.
         right: bool [N] by split; whether the model answered each of these examples rightly.
         bootstrap: Resamples.
@@ -99,11 +99,11 @@ def oracle_scores(
             scores[split][name] = accuracy_interval(drawn.document, found, bootstrap=bootstrap)
             more = right[split].astype(np.float64) - found
             margins[split][name] = accuracy_interval(drawn.document, more, bootstrap=bootstrap)
-    return OracleScores(scores, margins, tuple(notes))
+    return BaselineScores(scores, margins, tuple(notes))
 
 
 def _features(train: Drawn, held_out: Mapping[str, Drawn], notes: list[str]) -> dict[str, tuple[Any, dict[str, Any]]]:
-    """Each oracle's inputs, arrays or sparse matrices, for train and for each split."""
+    """Each baseline's inputs, arrays or sparse matrices, for train and for each split."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import StandardScaler
 
