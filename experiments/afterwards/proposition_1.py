@@ -22,7 +22,7 @@ from pairjax.studies.combiners.board import (
     DIFFERENCE,
     LIKENESS,
     PRODUCT,
-    Board,
+    CombinerBoard,
     all_cells,
     run_board,
     score_cell,
@@ -36,7 +36,7 @@ HEADS = {"linear": False, "hidden": True}
 CLASSES = {"sick": "contradiction", "mrpc": "paraphrase"}
 
 
-def class_table(board: Board, task: str, name: str) -> list[list[str]]:
+def class_table(board: CombinerBoard, task: str, name: str) -> list[list[str]]:
     """F1 of one class by combiner and head."""
     table = [["combiner", *(f"{head} head" for head in HEADS)]]
     for features in COMBINERS:

@@ -20,7 +20,7 @@ from pairjax.data.tokenizer import load_tokenizer
 from pairjax.finetune.job import build_trainer
 from pairjax.finetune.prepare import prepare
 from pairjax.models.build import build_pair_model
-from pairjax.population.engine import Program, Trained, train_population
+from pairjax.population.engine import MemberProgram, Trained, train_population
 from pairjax.step.compilation import use_compilation_cache
 from pairjax.weights import load_encoder, read_encoder_spec
 
@@ -115,7 +115,7 @@ class Populations:
         self._train(self.program)
         return {}
 
-    def _train(self, program: Program) -> Trained:
+    def _train(self, program: MemberProgram) -> Trained:
         return train_population(program, self.runs, evaluate={"dev": self.dev})
 
     def check(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig, PretrainE
 from pairjax.base.types import DropoutRates, Hypers
 from pairjax.data.masking import train_rows
 from pairjax.data.sources import load_pairs
-from pairjax.population.engine import Program, Runs, make_hypers
+from pairjax.population.engine import MemberProgram, Members, make_hypers
 from pairjax.population.features import cached_features
 from pairjax.population.members import make_runs
 from pairjax.population.pooled import HeadTask, head_program, head_task
@@ -87,7 +87,7 @@ def head_source(work: Path) -> HeadTask:
     return head_task(data, cached_features(data.splits.values(), work / "features", FeatureConfig(encoder=encoder)))
 
 
-def head_runs(work: Path, *, steps: int) -> tuple[Program, Runs, np.ndarray]:
+def head_runs(work: Path, *, steps: int) -> tuple[MemberProgram, Members, np.ndarray]:
     """Linear heads on [|u - v|, u * v]: seeds x rates at a constant rate; and the rows of dev."""
     source = head_source(work)
     model = ModelConfig(kind="bi", combine=CombineConfig(features=("|u-v|", "u*v")))

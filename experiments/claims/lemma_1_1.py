@@ -65,7 +65,7 @@ from dataclasses import replace
 
 from pairjax.evaluation.intervals import Sampled, mean_of_sampled
 from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
-from pairjax.studies.transfer.board import Board
+from pairjax.studies.transfer.board import TransferBoard
 from pairjax.studies.transfer.design import MLM, NSP, SIX, THREE, TransferDesign
 from pairjax.studies.transfer.run import run_transfer
 from pairjax.studies.transfer.targets import Variant
@@ -98,7 +98,7 @@ POINT, PERCENT = 1.0, 5.0
 COHERENCE, SIMILARITY = "coherence", "stsb"
 
 
-def lost(board: Board, variants: list[Variant]) -> Sampled:
+def lost(board: TransferBoard, variants: list[Variant]) -> Sampled:
     """Gain on clean data less the mean gain over variants, mean over the tasks that have them."""
     parts = []
     for task in board.design.varied:

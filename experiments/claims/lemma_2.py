@@ -56,7 +56,7 @@ import numpy as np
 
 from pairjax.evaluation.intervals import Sampled, mean_of_sampled
 from pairjax.studies.attention.board import COMPLEX, Search, run_search
-from pairjax.studies.attention.nested_cv import TOKEN_KINDS, Setting, choose, out_of_fold
+from pairjax.studies.attention.nested_cv import TOKEN_KINDS, AttentionSetting, choose, out_of_fold
 from pairjax.studies.attention.relations import Slice
 from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
 
@@ -69,7 +69,7 @@ def predictions(search: Search, task: str, *kinds: str, twin: bool = False) -> n
     chosen = choose(results)
     if twin:
         results = search.results[task]
-        chosen = [Setting("sized", setting.layers) for setting in chosen]
+        chosen = [AttentionSetting("sized", setting.layers) for setting in chosen]
     return out_of_fold(results, chosen, search.pools[task].fold)
 
 

@@ -37,15 +37,15 @@ import numpy as np
 
 from pairjax.evaluation.intervals import Sampled, mean_of_sampled
 from pairjax.studies.attention.board import COMPLEX, MIDDLE, Search, run_search
-from pairjax.studies.attention.nested_cv import TOKEN_KINDS, Setting, SettingResult, choose, out_of_fold
+from pairjax.studies.attention.nested_cv import TOKEN_KINDS, AttentionSetting, SettingResult, choose, out_of_fold
 from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
 
 SMALLEST = 1.0
 KINDS = ("self", "joint", "cross", "vectors", "gate")
-DEFAULT = Setting("cross", 1, MIDDLE)
+DEFAULT = AttentionSetting("cross", 1, MIDDLE)
 
 
-def best(search: Search, task: str, results: dict[Setting, SettingResult]) -> np.ndarray:
+def best(search: Search, task: str, results: dict[AttentionSetting, SettingResult]) -> np.ndarray:
     """Predictions out of fold by what inner folds choose of some settings."""
     return out_of_fold(results, choose(results), search.pools[task].fold)
 
@@ -57,7 +57,7 @@ def kind_gain(search: Search, task: str) -> Sampled:
     return search.difference(task, every, [best(search, task, results) for results in kinds], slices_of(task))
 
 
-def setting_gain(search: Search, task: str, wanted: Callable[[Setting], bool]) -> Sampled:
+def setting_gain(search: Search, task: str, wanted: Callable[[AttentionSetting], bool]) -> Sampled:
     """Within a kind the chosen layers and heads less the mean of those wanted; over the kinds of token attention."""
     gains = []
     for kind in TOKEN_KINDS:

@@ -41,7 +41,7 @@ from pairjax.studies.combiners.board import (
     CONCATENATION,
     DIFFERENCE,
     PRODUCT,
-    Board,
+    CombinerBoard,
     all_cells,
     over_test,
     run_board,
@@ -53,7 +53,7 @@ NOISE = 0.2
 FOUR = (COMBINATION, CONCATENATION, DIFFERENCE, PRODUCT)
 
 
-def worst_regrets(board: Board, *, hidden: bool, noise: float) -> list[Sampled]:
+def worst_regrets(board: CombinerBoard, *, hidden: bool, noise: float) -> list[Sampled]:
     """Of the four."""
     drawn = [
         # One seed for the four arms of a task: the same pairs and seeds are drawn for each.
@@ -69,13 +69,13 @@ def worst_regrets(board: Board, *, hidden: bool, noise: float) -> list[Sampled]:
     return [combine(drawn, partial(worst, arm=arm)) for arm in range(len(FOUR))]
 
 
-def effect(board: Board, *, hidden: bool, noise: float = 0.0) -> tuple[Sampled, list[float]]:
+def effect(board: CombinerBoard, *, hidden: bool, noise: float = 0.0) -> tuple[Sampled, list[float]]:
     """Smallest worst regret of a part less the combination's; and the four worst regrets."""
     regrets = worst_regrets(board, hidden=hidden, noise=noise)
     return combine(regrets, lambda four: four[1:].min(axis=0) - four[0]), [one.value for one in regrets]
 
 
-def rank_table(board: Board) -> list[list[str]]:
+def rank_table(board: CombinerBoard) -> list[list[str]]:
     """Mean rank over tasks of each combiner, 1 the best."""
     names = [c for c in COMBINERS if (next(iter(board.sources)), Cell(c, False)) in board.cells]
     columns = []

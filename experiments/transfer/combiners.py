@@ -25,7 +25,14 @@ from pairjax.evaluation.intervals import Sampled, mean_of_sampled
 from pairjax.evaluation.metrics import Statistic, once
 from pairjax.inference.classifier import load
 from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
-from pairjax.studies.combiners.board import CONCATENATION, Board, all_cells, paired_difference, run_board, score_cell
+from pairjax.studies.combiners.board import (
+    CONCATENATION,
+    CombinerBoard,
+    all_cells,
+    paired_difference,
+    run_board,
+    score_cell,
+)
 from pairjax.studies.combiners.cells import Cell, main_metric
 from pairjax.studies.kept_runs import Look, run_unit
 from pairjax.studies.sets import data_folder
@@ -35,7 +42,7 @@ LEADERS, SEEDS_OF_CELLS, POINT = 3, 20, 1.0
 QUICK_SIZES = (200, 50, 50)
 
 
-def leaders(board: Board) -> list[tuple[Feature, ...]]:
+def leaders(board: CombinerBoard) -> list[tuple[Feature, ...]]:
     """All combiners but the reference, from the highest mean dev score over tasks, linear head."""
     rows = {cell.features for _, cell in board.cells if not cell.hidden and cell.noise == 0.0} - {CONCATENATION}
 
@@ -57,7 +64,7 @@ def tuned(features: tuple[Feature, ...], task: str, *, seed: int, run: ClaimRun)
     )
 
 
-def make_look(board: Board, task: str) -> Look:
+def make_look(board: CombinerBoard, task: str) -> Look:
     """Keeps what a run predicts on test: classes as the task counts them, or scores."""
     known, test = board.sources[task].task, board.sources[task].splits["test"]
 

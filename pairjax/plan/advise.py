@@ -33,7 +33,7 @@ LARGEST = 1 << 20
 
 
 @dataclass(frozen=True)
-class Plan:
+class Forecast:
     """A plan, ready to be shown.
 
     Attributes:
@@ -143,8 +143,10 @@ def _seconds(call: Any, argument: Any) -> float:
     return sorted(taken[2:])[3]
 
 
-def make_plan(config: Config | PretrainConfig, target: Target, *, length: int | None = None, compiler: bool) -> Plan:
-    """Plan a run.
+def make_plan(
+    config: Config | PretrainConfig, target: Target, *, length: int | None = None, compiler: bool
+) -> Forecast:
+    """Forecast a run.
 
     Args:
         config: The experiment.
@@ -167,7 +169,7 @@ def make_plan(config: Config | PretrainConfig, target: Target, *, length: int | 
     wasted = planned.rows_for(batch, mesh["data"] * mesh["fsdp"]).rows - planned.rows.rows
     if wasted > 0:
         notes.append(f"{wasted} of the rows of a step are empty: the batch does not fill the devices that share it")
-    return Plan(
+    return Forecast(
         target=target,
         mesh=mesh,
         batch_size=batch,

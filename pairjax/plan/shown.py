@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from pairjax.plan.advise import USABLE, Plan
+from pairjax.plan.advise import USABLE, Forecast
 from pairjax.plan.compiled import Traffic
 from pairjax.step.sharding import AXES
 
@@ -17,7 +17,7 @@ def in_bytes(size: float) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def shown(plan: Plan) -> Iterable[str]:
+def shown(plan: Forecast) -> Iterable[str]:
     """The plan, line by line."""
     made, device, rows = plan.estimate, plan.target.device, plan.planned.rows
     whole = plan.planned.rows_for(plan.batch_size, plan.mesh["data"] * plan.mesh["fsdp"])
@@ -59,7 +59,7 @@ def _traffic_lines(found: Mapping[str, Traffic]) -> Iterable[str]:
         yield "  no collectives"
 
 
-def _compiled_lines(plan: Plan) -> Iterable[str]:
+def _compiled_lines(plan: Forecast) -> Iterable[str]:
     figures = plan.compiled
     assert figures is not None
     compiler = "XLA:TPU" if plan.target.kind == "tpu" else "XLA:CPU"
@@ -76,7 +76,7 @@ def _compiled_lines(plan: Plan) -> Iterable[str]:
         yield f"  {kind:<18} {one.count:>4} of {in_bytes(one.bytes)} in all"
 
 
-def _advice_lines(plan: Plan) -> Iterable[str]:
+def _advice_lines(plan: Forecast) -> Iterable[str]:
     device = plan.target.device
     if device.memory:
         room = in_bytes(USABLE * device.memory)

@@ -22,7 +22,7 @@ from pairjax.data.encode import encode_split
 from pairjax.data.pipeline import PADDING_POSITION, make_batch
 from pairjax.data.tokenizer import check_fit, load_tokenizer
 from pairjax.models.build import PairModelFns, build_pair_model, initial_params
-from pairjax.population.engine import Program
+from pairjax.population.engine import MemberProgram
 from pairjax.population.members import assemble, number_pairs
 from pairjax.step.optim import trainable_paths
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, weights_hash
@@ -115,7 +115,7 @@ def whole_program(
     steps: int,
     dropout: bool,
     target: np.ndarray | None = None,
-) -> Program:
+) -> MemberProgram:
     """The pair model from tokens to logits; `optim.freeze` says what of it trains.
 
     Args:

@@ -44,7 +44,7 @@ def trainer_options() -> dict[str, str] | None:
 
 
 @dataclass(frozen=True)
-class Runs:
+class Members:
     """Which runs: groups G x variants V.
 
     Attributes:
@@ -94,7 +94,7 @@ class Runs:
 
 
 @dataclass(frozen=True)
-class Program:
+class MemberProgram:
     """What a member runs; pure functions.
 
     Attributes:
@@ -105,7 +105,7 @@ class Program:
         gather: `gather(data, index int32 [B]) -> Batch`, a slot with weight 0 where the index is -1.
         data: Its arrays, which every member reads; train rows first if there are several splits.
         frozen: Parameters that do not train.
-        identity: Of model, data and settings, for resuming; with `Runs.identity` it decides every result.
+        identity: Of model, data and settings, for resuming; with `Members.identity` it decides every result.
         eval_rows: Rows evaluated at once.
         row_bytes: What a row takes in one member while it trains, forward and back.
     """
@@ -230,7 +230,7 @@ def make_hypers(base: Hypers, **varied: Any) -> Hypers:
     )
 
 
-def groups_at_once(program: Program, runs: Runs, *, memory: int) -> int:
+def groups_at_once(program: MemberProgram, runs: Members, *, memory: int) -> int:
     """Groups of a chunk: as many as keep parameters, moments, gradients and a batch within `memory` bytes."""
     params = jax.eval_shape(program.init, jax.random.key(0))
     numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
@@ -256,7 +256,7 @@ Score = Callable[[np.ndarray], np.ndarray]
 class _Chunks:
     """The compiled programs of a population, and the loop over one chunk."""
 
-    def __init__(self, program: Program, runs: Runs, *, evaluate: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, program: MemberProgram, runs: Members, *, evaluate: Mapping[str, np.ndarray]) -> None:
         self.program, self.runs, self.index = program, runs, evaluate
         self.mesh = build_mesh()
         self.data, self.frozen = self.whole(program.data), self.whole(program.frozen)
@@ -324,8 +324,8 @@ def _choose(better: Array, new: Params, old: Params) -> Params:
 
 
 def train_population(
-    program: Program,
-    runs: Runs,
+    program: MemberProgram,
+    runs: Members,
     *,
     evaluate: Mapping[str, Int32[np.ndarray, "*groups pairs"]],
     score: Score | None = None,

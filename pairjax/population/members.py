@@ -18,7 +18,7 @@ from pairjax.data.layout import Layout, plan_epoch, steps_per_epoch
 from pairjax.data.tasks import standardised, targets_of
 from pairjax.evaluation.metrics import quick_scores
 from pairjax.models.build import PairModelFns
-from pairjax.population.engine import Program, Runs
+from pairjax.population.engine import MemberProgram, Members
 from pairjax.step.losses import make_loss
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers
 from pairjax.step.step import Apply
@@ -83,13 +83,13 @@ def plan_orders(
 
 def make_runs(
     subsets: Sequence[Int[np.ndarray, " _"]], *, seeds: Sequence[int], hypers: Hypers, batch_size: int, steps: int
-) -> Runs:
+) -> Members:
     """A group for each seed and its subset of rows (folds and samples are subsets)."""
     orders = [
         plan_orders(rows, seed=seed, batch_size=batch_size, steps=steps)
         for rows, seed in zip(subsets, seeds, strict=True)
     ]
-    return Runs(np.asarray(seeds, np.int64), np.stack(orders), hypers)
+    return Members(np.asarray(seeds, np.int64), np.stack(orders), hypers)
 
 
 def assemble(
@@ -109,7 +109,7 @@ def assemble(
     dropout: bool,
     target: np.ndarray,
     **sizes: int,
-) -> Program:
+) -> MemberProgram:
     """A program of a model or its part that trains, with its loss and optimiser.
 
     Args:
@@ -120,7 +120,7 @@ def assemble(
         train: The pairs that class weights are counted over.
         key: Of the data, and of what of the model is none of combiner and head.
         apply: From a gathered batch to logits.
-        gather: As `Program.gather`.
+        gather: As `MemberProgram.gather`.
         data: Its arrays.
         optim: Moments, clipping and schedule.
         loss: Cross-entropy or squared error, with class weights.
@@ -146,7 +146,7 @@ def assemble(
     )
     described: list[Any] = [asdict(config.combine), asdict(config.head), repr(config.combiner), asdict(optim)]
     described += [asdict(loss or LossConfig()), steps, dropout, hashlib.sha256(target.tobytes()).hexdigest()]
-    return Program(
+    return MemberProgram(
         init=init,
         apply=apply,
         loss=make_loss(loss or LossConfig(), task, counts),

@@ -17,7 +17,7 @@ from pairjax.data.folds import text_clusters
 from pairjax.evaluation.metrics import LOWER_IS_BETTER
 from pairjax.models.build import build_pair_model
 from pairjax.models.pool import Pooling
-from pairjax.population.engine import Program, Score
+from pairjax.population.engine import MemberProgram, Score
 from pairjax.population.features import Features
 from pairjax.population.members import assemble, number_pairs, scores_of
 from pairjax.weights import read_encoder_spec, resolve_encoder
@@ -93,7 +93,7 @@ def head_program(
     steps: int,
     dropout: bool,
     target: np.ndarray | None = None,
-) -> Program:
+) -> MemberProgram:
     """A head on the vectors of a task.
 
     Args:

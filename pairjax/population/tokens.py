@@ -20,7 +20,7 @@ from pairjax.base.config import LossConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Batch, EncoderSpec, PairData, Pairs, Params
 from pairjax.models.build import build_pair_model
-from pairjax.population.engine import Program
+from pairjax.population.engine import MemberProgram
 from pairjax.population.features import Features
 from pairjax.population.members import assemble
 from pairjax.population.pooled import HeadTask, head_program, head_task
@@ -123,7 +123,7 @@ def token_program(
     steps: int,
     dropout: bool,
     target: np.ndarray | None = None,
-) -> Program:
+) -> MemberProgram:
     """All of a bi-encoder's pair model above the encoder, on the cached tokens of a task.
 
     Without an interaction the pooled vectors say all, and the program is `head_program`'s.
@@ -194,7 +194,7 @@ def _row_bytes(model: ModelConfig, spec: EncoderSpec, length: int) -> int:
     return 4 * length * (4 * spec.hidden_size + model.interact.layers * layer)
 
 
-def parameter_count(program: Program) -> int:
+def parameter_count(program: MemberProgram) -> int:
     """Of what trains."""
     params = jax.eval_shape(program.init, jax.random.key(0))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))

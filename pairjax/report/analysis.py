@@ -13,7 +13,7 @@ from pairjax.evaluation import metrics
 from pairjax.evaluation.intervals import Interval, bootstrap_difference, bootstrap_intervals
 from pairjax.evaluation.significance import holm, mcnemar, paired_permutation
 from pairjax.evaluation.words import length_features, overlap_features
-from pairjax.report.folder import Predictions, Run, probability_of
+from pairjax.report.folder import Predictions, RunRecord, probability_of
 
 RESAMPLES = 1000
 SMALLEST_SLICE = 10
@@ -186,7 +186,7 @@ class Test:
     p_holm: float = float("nan")
 
 
-def sharing_a_split(runs: Sequence[Run]) -> list[tuple[str, list[int]]]:
+def sharing_a_split(runs: Sequence[RunRecord]) -> list[tuple[str, list[int]]]:
     """(split, numbers of the runs) of every group of two or more that answered the same pairs with the same labels."""
     groups: dict[tuple, list[int]] = {}
     for number, run in enumerate(runs):
@@ -201,7 +201,7 @@ def sharing_a_split(runs: Sequence[Run]) -> list[tuple[str, list[int]]]:
     return [(key[0], members) for key, members in groups.items() if len(members) > 1]
 
 
-def compare(runs: Sequence[Run], members: Sequence[int], *, split: str) -> list[Test]:
+def compare(runs: Sequence[RunRecord], members: Sequence[int], *, split: str) -> list[Test]:
     """Paired tests between runs that answered the same pairs, corrected together (Holm).
 
     Up to fifteen comparisons every two runs are compared; beyond, each with the first.
@@ -218,7 +218,7 @@ def compare(runs: Sequence[Run], members: Sequence[int], *, split: str) -> list[
     return [Test(**{**vars(test), "p_holm": p}) for test, p in zip(tests, corrected, strict=True)]
 
 
-def _tests(runs: Sequence[Run], a: int, b: int, *, split: str) -> list[Test]:
+def _tests(runs: Sequence[RunRecord], a: int, b: int, *, split: str) -> list[Test]:
     one, other = runs[a].predictions[split], runs[b].predictions[split]
     task, label = runs[a].task, one.label
     assert task is not None
@@ -239,12 +239,12 @@ def _tests(runs: Sequence[Run], a: int, b: int, *, split: str) -> list[Test]:
     ]
 
 
-def _losses(run: Run, found: Predictions, label: Num[np.ndarray, " pairs"]) -> Float64[np.ndarray, " pairs"]:
+def _losses(run: RunRecord, found: Predictions, label: Num[np.ndarray, " pairs"]) -> Float64[np.ndarray, " pairs"]:
     """Negative log-likelihood of each pair, after the run's temperature."""
     return metrics.nll_each(found.outputs, label.astype(np.int64), temperature=run.temperature)
 
 
-def _statistic(run: Run, found: Predictions, label: Num[np.ndarray, " pairs"]) -> metrics.Statistic:
+def _statistic(run: RunRecord, found: Predictions, label: Num[np.ndarray, " pairs"]) -> metrics.Statistic:
     task = run.task
     assert task is not None
     if task.kind == "regression":

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pairjax.report.analysis import Test, compare, sharing_a_split
 from pairjax.report.blocks import Block, Cell, Drawing, Paragraph, Section, Table
 from pairjax.report.draw import Bar, forest
-from pairjax.report.folder import Run
+from pairjax.report.folder import RunRecord
 from pairjax.report.language import Language
 from pairjax.report.pairs import overview_row, score_cell
 
 
-def overview_section(runs: Sequence[Run], *, id: str, language: Language) -> Section:
+def overview_section(runs: Sequence[RunRecord], *, id: str, language: Language) -> Section:
     """Every run on pairs with its leading score; a figure for those that share a metric and a split."""
     say = language.say
     rows = []
@@ -25,7 +25,7 @@ def overview_section(runs: Sequence[Run], *, id: str, language: Language) -> Sec
     return Section(id, say("overview.title"), blocks)
 
 
-def comparison_section(runs: Sequence[Run], *, id: str, language: Language) -> Section | None:
+def comparison_section(runs: Sequence[RunRecord], *, id: str, language: Language) -> Section | None:
     """Paired tests of each group of runs that share a split; None where no two do."""
     say, blocks = language.say, list[Block]()
     for split, members in sharing_a_split(runs):
@@ -58,7 +58,7 @@ def comparison_section(runs: Sequence[Run], *, id: str, language: Language) -> S
 
 
 def comparison_sentence(
-    runs: Sequence[Run], tests: Sequence[Test], *, split: str, pairs: int, language: Language
+    runs: Sequence[RunRecord], tests: Sequence[Test], *, split: str, pairs: int, language: Language
 ) -> str:
     """Which differences stand after correction."""
     say, leading = language.say, tests[0].metric
@@ -88,7 +88,7 @@ def comparison_sentence(
     return f"{head} {language.listed(told)}.{tail}"
 
 
-def _tests_table(runs: Sequence[Run], tests: Sequence[Test], *, language: Language) -> Table:
+def _tests_table(runs: Sequence[RunRecord], tests: Sequence[Test], *, language: Language) -> Table:
     say = language.say
     rows = []
     for test in tests:

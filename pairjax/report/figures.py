@@ -29,7 +29,7 @@ from pairjax.report.draw import (
     themed,
     to_svg,
 )
-from pairjax.report.folder import ClaimFolder, Run
+from pairjax.report.folder import ClaimFolder, RunRecord
 from pairjax.report.language import Language
 from pairjax.storage.files import write_text
 
@@ -143,13 +143,13 @@ def combiners_figure(board: Mapping[str, Any], *, language: Language) -> str:
 # --------------------------------------------------------------------------------------------------------- pretraining
 
 
-def evaluations(run: Run, name: str) -> tuple[list[float], list[float]]:
+def evaluations(run: RunRecord, name: str) -> tuple[list[float], list[float]]:
     """(steps, values) of what metrics.jsonl says under a name; nulls are left out."""
     found = [(float(line["step"]), line[name]) for line in run.curve if isinstance(line.get(name), int | float)]
     return [step for step, _ in found], [float(value) for _, value in found]
 
 
-def curve_lines(runs: Sequence[Run], name: str) -> list[Line]:
+def curve_lines(runs: Sequence[RunRecord], name: str) -> list[Line]:
     """One line a run that has such values; a run keeps its colour in every figure."""
     lines = []
     for series, run in enumerate(runs):
@@ -159,7 +159,7 @@ def curve_lines(runs: Sequence[Run], name: str) -> list[Line]:
     return lines
 
 
-def baseline_levels(run: Run, split: str, *, language: Language) -> list[tuple[str, float]]:
+def baseline_levels(run: RunRecord, split: str, *, language: Language) -> list[tuple[str, float]]:
     """What tells true next segments without any pretraining."""
     baselines = ((run.result or {}).get("baselines") or {}).get(split, {})
     return [
@@ -167,7 +167,7 @@ def baseline_levels(run: Run, split: str, *, language: Language) -> list[tuple[s
     ]
 
 
-def pretraining_figure(runs: Sequence[Run], *, language: Language) -> str:
+def pretraining_figure(runs: Sequence[RunRecord], *, language: Language) -> str:
     """Perplexity and accuracy on held-out text over the steps, beside the best baseline, as a file."""
     words = curve_lines(runs, "dev/mlm_perplexity")
     order = curve_lines(runs, "dev/segment_accuracy")
@@ -186,11 +186,11 @@ def pretraining_figure(runs: Sequence[Run], *, language: Language) -> str:
         return standalone(themed(to_svg(figure), alt=alt))
 
 
-def write_figures(folder: Path, found: Sequence[Run | ClaimFolder], *, language: Language) -> list[Path]:
+def write_figures(folder: Path, found: Sequence[RunRecord | ClaimFolder], *, language: Language) -> list[Path]:
     """combiners.svg and pretraining.svg, those that the folders allow; returns what was written."""
     written = []
     boards = [one.combiners for one in found if isinstance(one, ClaimFolder) and one.combiners is not None]
-    runs = [one for one in found if isinstance(one, Run) and one.kind == "pretraining"]
+    runs = [one for one in found if isinstance(one, RunRecord) and one.kind == "pretraining"]
     runs = [run for run in runs if evaluations(run, "dev/mlm_perplexity")[0]]
     drawings = {}
     if boards:

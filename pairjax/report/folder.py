@@ -38,7 +38,7 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """A run's folder, finished or not.
 
     Attributes:
@@ -104,7 +104,7 @@ class ClaimFolder:
     combiners: dict[str, Any] | None
 
 
-def read_folder(path: Path) -> Run | ClaimFolder:
+def read_folder(path: Path) -> RunRecord | ClaimFolder:
     """A run's folder or a claim's.
 
     Raises:
@@ -142,7 +142,7 @@ def _read_claim(path: Path) -> ClaimFolder:
     return ClaimFolder(path, row, combiners)
 
 
-def _read_run(path: Path) -> Run:
+def _read_run(path: Path) -> RunRecord:
     saved = _read_json(path / "config.json", ("pairjax", "config", "provenance", "resumes"))
     config = saved["config"]
     parts = [name for name in ("data", "model", "train", "optim") if not isinstance(config.get(name), dict)]
@@ -162,7 +162,7 @@ def _read_run(path: Path) -> Run:
                 predictions[split] = read_predictions(
                     file, labels, temperature=float(result["calibration"]["temperature"])
                 )
-    return Run(
+    return RunRecord(
         path=path,
         name=path.resolve().name,
         kind=kind,

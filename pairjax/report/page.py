@@ -13,27 +13,28 @@ from pairjax.report.blocks import Page, Section
 from pairjax.report.claims import claim_section, verdict_section
 from pairjax.report.compare import comparison_section, overview_section
 from pairjax.report.figures import DARK, LIGHT, colour_rules
-from pairjax.report.folder import ClaimFolder, Run
+from pairjax.report.folder import ClaimFolder, RunRecord
 from pairjax.report.language import Language
 from pairjax.report.pairs import pair_section
 from pairjax.report.pretraining import pretraining_curves, pretraining_section
 from pairjax.storage.files import write_text
 
 
-def named_apart(found: Sequence[Run | ClaimFolder]) -> list[Run | ClaimFolder]:
+def named_apart(found: Sequence[RunRecord | ClaimFolder]) -> list[RunRecord | ClaimFolder]:
     """Runs whose folders have the same name are named by their whole paths."""
-    names = [one.name for one in found if isinstance(one, Run)]
+    names = [one.name for one in found if isinstance(one, RunRecord)]
     return [
-        replace(one, name=str(one.path)) if isinstance(one, Run) and names.count(one.name) > 1 else one for one in found
+        replace(one, name=str(one.path)) if isinstance(one, RunRecord) and names.count(one.name) > 1 else one
+        for one in found
     ]
 
 
-def build_page(found: Sequence[Run | ClaimFolder], *, language: Language) -> Page:
+def build_page(found: Sequence[RunRecord | ClaimFolder], *, language: Language) -> Page:
     """All sections: verdicts first, then what several runs say together, then each folder."""
     found = named_apart(found)
     claims = [one for one in found if isinstance(one, ClaimFolder)]
-    pairs = [one for one in found if isinstance(one, Run) and one.kind == "pairs"]
-    pretrained = [one for one in found if isinstance(one, Run) and one.kind == "pretraining"]
+    pairs = [one for one in found if isinstance(one, RunRecord) and one.kind == "pairs"]
+    pretrained = [one for one in found if isinstance(one, RunRecord) and one.kind == "pretraining"]
     sections: list[Section] = []
     if claims:
         sections.append(verdict_section(claims, id="verdicts", language=language))
@@ -81,6 +82,6 @@ def render(page: Page) -> str:
     )
 
 
-def write_report(found: Sequence[Run | ClaimFolder], output: Path, *, language: Language) -> None:
+def write_report(found: Sequence[RunRecord | ClaimFolder], output: Path, *, language: Language) -> None:
     """Writes the page, whole or not at all."""
     write_text(output, render(build_page(found, language=language)))

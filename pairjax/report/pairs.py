@@ -7,7 +7,7 @@ from pairjax.report.analysis import class_scores, hardest, reliability, slices
 from pairjax.report.blocks import Block, Cell, Drawing, Example, Examples, Paragraph, Section, Table, cells
 from pairjax.report.draw import BINS, Bar, Line, binned, curves, forest, reliability_diagram
 from pairjax.report.figures import evaluations
-from pairjax.report.folder import Run, probability_of
+from pairjax.report.folder import RunRecord, probability_of
 from pairjax.report.language import Language, Score
 from pairjax.report.provenance import provenance_block
 
@@ -19,7 +19,7 @@ LONGEST = 700
 OF_POSITIVE = ("precision", "recall", "f1")
 
 
-def pair_section(run: Run, *, id: str, language: Language) -> Section:
+def pair_section(run: RunRecord, *, id: str, language: Language) -> Section:
     """Everything about one run."""
     if run.result is None:
         return Section(id, run.name, unfinished_blocks(run, language=language), subtitle=str(run.path))
@@ -47,7 +47,7 @@ def pair_section(run: Run, *, id: str, language: Language) -> Section:
 # --------------------------------------------------------------------------------------------------------------- words
 
 
-def data_name(run: Run) -> str:
+def data_name(run: RunRecord) -> str:
     """Of the pairs: what the result says, else what the config asked for."""
     source = ((run.result or {}).get("provenance") or {}).get("data") or {}
     data = run.config["data"]
@@ -55,7 +55,7 @@ def data_name(run: Run) -> str:
     return str(source.get("name") or data.get("path") or data.get("tfds") or data.get("train") or rules or "?")
 
 
-def train_pairs(run: Run) -> int | None:
+def train_pairs(run: RunRecord) -> int | None:
     """How many pairs the run learnt from, where its folder says so."""
     result = run.result or {}
     source = (result.get("provenance") or {}).get("data") or {}
@@ -65,20 +65,20 @@ def train_pairs(run: Run) -> int | None:
     return int(source["sizes"][0]) if source.get("sizes") else None
 
 
-def described(run: Run, *, language: Language) -> str:
+def described(run: RunRecord, *, language: Language) -> str:
     """`A cross-encoder (NAME)`."""
     model = run.config["model"]
     return language.say(f"summary.{model['kind']}", encoder=model["encoder"])
 
 
-def baselines_of(run: Run, split: str) -> dict[str, Score]:
+def baselines_of(run: RunRecord, split: str) -> dict[str, Score]:
     """The leading metric of each baseline on a split."""
     rows = ((run.result or {}).get("baselines") or {}).get(split, {})
     found = {name: row.get(run.metric) for name, row in rows.items()}
     return {name: score for name, score in found.items() if score is not None and score["value"] is not None}
 
 
-def first_sentence(run: Run, *, language: Language) -> str:
+def first_sentence(run: RunRecord, *, language: Language) -> str:
     """What was trained on what, and the score with its interval against the baselines."""
     say, split, result = language.say, run.main_split, run.result
     assert result is not None
@@ -111,7 +111,7 @@ def first_sentence(run: Run, *, language: Language) -> str:
     return say("summary.against", scored=scored, baselines=language.listed(told))
 
 
-def further_sentences(run: Run, *, language: Language) -> list[str]:
+def further_sentences(run: RunRecord, *, language: Language) -> list[str]:
     """What the first sentence means, and what else stands out."""
     split, result, say = run.main_split, run.result, language.say
     assert result is not None
@@ -148,7 +148,7 @@ def further_sentences(run: Run, *, language: Language) -> list[str]:
     return found
 
 
-def unfinished_blocks(run: Run, *, language: Language) -> list[Block]:
+def unfinished_blocks(run: RunRecord, *, language: Language) -> list[Block]:
     """What there is of a run without a result."""
     say, most = language.say, run.config["train"].get("max_steps")
     last = run.curve[-1]["step"] if run.curve else 0
@@ -171,7 +171,7 @@ def unfinished_blocks(run: Run, *, language: Language) -> list[Block]:
 # ------------------------------------------------------------------------------------------------------------- figures
 
 
-def _baseline_figure(run: Run, *, language: Language) -> list[Block]:
+def _baseline_figure(run: RunRecord, *, language: Language) -> list[Block]:
     split, result = run.main_split, run.result
     if split is None or result is None:
         return []
@@ -188,7 +188,7 @@ def _baseline_figure(run: Run, *, language: Language) -> list[Block]:
     return [Drawing(svg, title, language.say("baselines.note"))]
 
 
-def curve_figures(run: Run, *, language: Language) -> list[Block]:
+def curve_figures(run: RunRecord, *, language: Language) -> list[Block]:
     """Loss of train and dev, and the metric that chose the kept step."""
     say, blocks = language.say, list[Block]()
     steps, loss = evaluations(run, "loss")
@@ -232,7 +232,7 @@ def loss_note(steps: int, *, language: Language) -> str:
     )
 
 
-def _reliability(run: Run, *, language: Language) -> list[Block]:
+def _reliability(run: RunRecord, *, language: Language) -> list[Block]:
     split, task = run.main_split, run.task
     if split is None or task is None or task.kind == "regression" or split not in run.predictions:
         return []
@@ -249,7 +249,7 @@ def _reliability(run: Run, *, language: Language) -> list[Block]:
     return [Drawing(svg, title, note)]
 
 
-def _slices(run: Run, *, language: Language) -> list[Block]:
+def _slices(run: RunRecord, *, language: Language) -> list[Block]:
     split, task, say = run.main_split, run.task, language.say
     if split is None or task is None or split not in run.predictions:
         return []
@@ -285,7 +285,7 @@ def score_cell(score: Score | None, *, language: Language) -> Cell:
     return Cell(language.number(score["value"]), language.interval(score))
 
 
-def metrics_table(run: Run, *, language: Language) -> Table:
+def metrics_table(run: RunRecord, *, language: Language) -> Table:
     """All metrics with intervals, splits side by side; in parts, as the terminal shows them."""
     say, result = language.say, run.result
     assert result is not None
@@ -321,7 +321,7 @@ def metrics_table(run: Run, *, language: Language) -> Table:
     return Table(say("metrics.title"), head, rows, note=say("metrics.note"))
 
 
-def _classes(run: Run, *, language: Language) -> list[Block]:
+def _classes(run: RunRecord, *, language: Language) -> list[Block]:
     split, task, say, result = run.main_split, run.task, language.say, run.result
     if split is None or task is None or result is None or not result["classes"].get(split):
         return []
@@ -341,7 +341,7 @@ def _classes(run: Run, *, language: Language) -> list[Block]:
     return [Table(say("classes.title", split=language.name("split", split)), head, rows)]
 
 
-def _confusion(run: Run, *, language: Language) -> list[Block]:
+def _confusion(run: RunRecord, *, language: Language) -> list[Block]:
     split, say, result = run.main_split, language.say, run.result
     if split is None or result is None or not result["classes"].get(split):
         return []
@@ -389,7 +389,7 @@ def clipped(text: str, *, language: Language) -> str:
     return text[:LONGEST] + language.say("errors.more", characters=language.count(len(text) - LONGEST))
 
 
-def _errors(run: Run, *, language: Language) -> list[Block]:
+def _errors(run: RunRecord, *, language: Language) -> list[Block]:
     split, task, say = run.main_split, run.task, language.say
     if split is None or task is None or split not in run.predictions:
         return []
@@ -418,7 +418,7 @@ def _errors(run: Run, *, language: Language) -> list[Block]:
     return [Examples(say("errors.title", split=where, count=len(items)), say(f"errors.note_{kind}"), items)]
 
 
-def overview_row(run: Run, *, language: Language) -> tuple[str, dict[str, Any] | None]:
+def overview_row(run: RunRecord, *, language: Language) -> tuple[str, dict[str, Any] | None]:
     """What the table of several runs says of one: (trained on what, leading score)."""
     split = run.main_split
     score = None if run.result is None or split is None else run.result["metrics"][split].get(run.metric)

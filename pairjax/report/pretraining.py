@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pairjax.report.blocks import Block, Cell, Drawing, Paragraph, Section, Table, cells
 from pairjax.report.draw import Bar, Line, binned, curves, forest
 from pairjax.report.figures import baseline_levels, curve_lines, evaluations
-from pairjax.report.folder import Run
+from pairjax.report.folder import RunRecord
 from pairjax.report.language import Language, Score
 from pairjax.report.pairs import loss_note, score_cell
 from pairjax.report.provenance import provenance_block
@@ -20,7 +20,7 @@ FIGURES = (
 )
 
 
-def pretraining_section(run: Run, *, id: str, language: Language) -> Section:
+def pretraining_section(run: RunRecord, *, id: str, language: Language) -> Section:
     """Everything about one pretraining run, finished or not."""
     blocks: list[Block] = []
     if run.result is None:
@@ -38,14 +38,14 @@ def pretraining_section(run: Run, *, id: str, language: Language) -> Section:
     return Section(id, run.name, blocks, subtitle=str(run.path))
 
 
-def _unfinished(run: Run, *, language: Language) -> Paragraph:
+def _unfinished(run: RunRecord, *, language: Language) -> Paragraph:
     most = run.config["train"].get("max_steps")
     last = run.curve[-1]["step"] if run.curve else 0
     key = "unfinished.none" if not run.curve else "unfinished.of" if most else "unfinished.at"
     return Paragraph(language.say(key, step=language.count(last), total=language.count(most or 0)), "warning")
 
 
-def described(run: Run, *, language: Language) -> str:
+def described(run: RunRecord, *, language: Language) -> str:
     """`An encoder from scratch (mini), masked tokens with next sentences`."""
     say, model = language.say, run.config["model"]
     start = (
@@ -61,7 +61,7 @@ def whole_segments(metrics: Mapping[str, Score]) -> Score:
     return metrics.get("segment_accuracy_unmasked", metrics["segment_accuracy"])
 
 
-def first_sentence(run: Run, *, language: Language) -> str:
+def first_sentence(run: RunRecord, *, language: Language) -> str:
     """What was trained on how much text, and the held-out figures with intervals."""
     say, result, split = language.say, run.result, run.main_split
     assert result is not None
@@ -91,7 +91,7 @@ def first_sentence(run: Run, *, language: Language) -> str:
     return say("pretraining.against", told=told, name=levels[0][0], score=language.number(levels[0][1]))
 
 
-def pretraining_curves(runs: Sequence[Run], *, language: Language) -> list[Block]:
+def pretraining_curves(runs: Sequence[RunRecord], *, language: Language) -> list[Block]:
     """Held-out perplexity and order accuracy over the steps, one line a run."""
     say, blocks = language.say, list[Block]()
     names = ", ".join(run.name for run in runs)
@@ -118,7 +118,7 @@ def pretraining_curves(runs: Sequence[Run], *, language: Language) -> list[Block
     return blocks
 
 
-def _train_loss(run: Run, *, language: Language) -> list[Block]:
+def _train_loss(run: RunRecord, *, language: Language) -> list[Block]:
     say = language.say
     lines = []
     for series, name in enumerate(("mlm_loss", "segment_loss")):
@@ -132,7 +132,7 @@ def _train_loss(run: Run, *, language: Language) -> list[Block]:
     return [Drawing(svg, title, loss_note(len(evaluations(run, "mlm_loss")[0]), language=language))]
 
 
-def _baselines(run: Run, split: str, *, language: Language) -> list[Block]:
+def _baselines(run: RunRecord, split: str, *, language: Language) -> list[Block]:
     result = run.result or {}
     baselines = (result.get("baselines") or {}).get(split, {})
     bars = [Bar(language.say("baselines.model"), whole_segments(result["metrics"][split]), 0)]
@@ -144,7 +144,7 @@ def _baselines(run: Run, split: str, *, language: Language) -> list[Block]:
     return [Drawing(svg, title, language.say("pretraining.baseline_note"))]
 
 
-def _metrics(run: Run, *, language: Language) -> Table:
+def _metrics(run: RunRecord, *, language: Language) -> Table:
     assert run.result is not None
     metrics = run.result["metrics"]
     present = [name for name in FIGURES if any(name in split for split in metrics.values())]
@@ -159,7 +159,7 @@ def _metrics(run: Run, *, language: Language) -> Table:
     return Table(language.say("metrics.title"), head, rows, note=language.say("pretraining.metrics_note"))
 
 
-def _corpus(run: Run, *, language: Language) -> Table:
+def _corpus(run: RunRecord, *, language: Language) -> Table:
     say, corpus = language.say, (run.result or {}).get("corpus") or {}
     columns = ("documents", "sentences", "tokens")
     rows = [

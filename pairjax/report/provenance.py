@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from pairjax.report.blocks import Facts
-from pairjax.report.folder import Run
+from pairjax.report.folder import RunRecord
 from pairjax.report.language import Language
 
 
@@ -61,7 +61,7 @@ def data_rows(data: Any, *, language: Language) -> list[tuple[str, str]]:
     return rows
 
 
-def provenance_block(run: Run, *, language: Language) -> Facts:
+def provenance_block(run: RunRecord, *, language: Language) -> Facts:
     """A run's origin; its whole config and its notes on the data open on demand."""
     say, result = language.say, run.result or {}
     origin = {**run.origin, **(result.get("provenance") or {})}

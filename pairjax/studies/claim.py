@@ -22,7 +22,13 @@ from pairjax.evaluation.intervals import Interval, Sampled
 from pairjax.population.features import Features, cached_features
 from pairjax.population.pooled import HeadTask, head_task
 from pairjax.population.tokens import TokenTask
-from pairjax.studies.attention.nested_cv import NestedDesign, Setting, SettingResult, run_setting, setting_flops
+from pairjax.studies.attention.nested_cv import (
+    AttentionSetting,
+    NestedDesign,
+    SettingResult,
+    run_setting,
+    setting_flops,
+)
 from pairjax.studies.combiners.cells import Cell, CellDesign, CellResult, run_cell
 
 Verdict = Literal["supported", "refuted", "undecided"]
@@ -191,7 +197,7 @@ class ClaimRun:
         )
         return found
 
-    def setting(self, task: str, source: TokenTask, fold: np.ndarray, setting: Setting) -> SettingResult:
+    def setting(self, task: str, source: TokenTask, fold: np.ndarray, setting: AttentionSetting) -> SettingResult:
         """A setting of a nested cross-validation, run now or read; says its score and its speed."""
         self.check_time()
         began, design = time.monotonic(), self.nested

@@ -9,7 +9,7 @@ from pairjax.base.types import EncoderSpec
 from pairjax.models.build import resolve
 from pairjax.population.end_to_end import whole_program, whole_task
 from pairjax.sweep.together import train_together, varied_of
-from pairjax.sweep.trials import Run, SweepData, TrialFolder
+from pairjax.sweep.trials import SweepData, TrialFolder, TrialRun
 
 SMALL = 1_000_000
 """Numbers in the layers of an encoder, at most: on two CPU cores a run of such a model takes a fifth (width 32) to nine
@@ -42,7 +42,7 @@ def fits_population(config: Config, spec: EncoderSpec) -> bool:
 
 
 def train_whole(
-    trials: Sequence[TrialFolder], *, data: SweepData, runs: Sequence[Run], metric: str, folder: Path
+    trials: Sequence[TrialFolder], *, data: SweepData, runs: Sequence[TrialRun], metric: str, folder: Path
 ) -> None:
     """Train every run of every trial, all of one shape, as one population.
 

@@ -11,7 +11,7 @@ from pairjax.models.build import resolve
 from pairjax.population.features import cached_features, read_features
 from pairjax.population.pooled import HeadTask, head_program, head_task
 from pairjax.sweep.together import train_together, varied_of
-from pairjax.sweep.trials import Run, SweepData, TrialFolder
+from pairjax.sweep.trials import SweepData, TrialFolder, TrialRun
 
 
 def fits_features(config: Config, spec: EncoderSpec) -> bool:
@@ -38,7 +38,7 @@ def fits_features(config: Config, spec: EncoderSpec) -> bool:
 
 
 class CachedHeads:
-    """Runs trials on cached features.
+    """Members trials on cached features.
 
     Args:
         data: Pairs and folds.
@@ -83,7 +83,7 @@ class CachedHeads:
             self._sources[key] = head_task(self.data.data, made)
         return self._sources[key]
 
-    def run(self, trials: Sequence[TrialFolder], spec: EncoderSpec, *, runs: Sequence[Run], metric: str) -> None:
+    def run(self, trials: Sequence[TrialFolder], spec: EncoderSpec, *, runs: Sequence[TrialRun], metric: str) -> None:
         """Train every run of every trial, all of one shape, as one population.
 
         Args:

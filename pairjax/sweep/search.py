@@ -56,7 +56,7 @@ class Rung(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SearchOutcome:
     """What a search found.
 
     Attributes:
@@ -121,7 +121,7 @@ def search(
     rungs: Sequence[Rung],
     nested: bool,
     sign: float = 1.0,
-) -> Outcome:
+) -> SearchOutcome:
     """Choose a trial.
 
     Args:
@@ -174,7 +174,7 @@ def search(
                 fix="search lower rates",
             )
     if not nested:
-        return Outcome(alive[None][0], tuple(reached), scores)
+        return SearchOutcome(alive[None][0], tuple(reached), scores)
     chosen = tuple(alive[fold][0] if alive[fold] else -1 for fold in range(folds))
     last = [Need(trial, (fold,), 1.0) for fold, trial in enumerate(chosen) if trial >= 0]
     scores |= evaluate([one for one in last if one not in scores])
@@ -182,4 +182,4 @@ def search(
         float(np.mean(scores[Need(trial, (fold,), 1.0)])) if trial >= 0 else math.nan
         for fold, trial in enumerate(chosen)
     )
-    return Outcome(alive[None][0], tuple(reached), scores, chosen, outer)
+    return SearchOutcome(alive[None][0], tuple(reached), scores, chosen, outer)

@@ -10,14 +10,14 @@ from rich.console import Console
 from pairjax.base.config import Config, EvalConfig
 from pairjax.base.errors import DivergedError
 from pairjax.finetune.train import train
-from pairjax.sweep.trials import Run, Scored, SweepData
+from pairjax.sweep.trials import Scored, SweepData, TrialRun
 
 
 class StoppedError(Exception):
     """A signal stopped a run; its last checkpoint is there."""
 
 
-def run_config(config: Config, run: Run, folder: Path) -> Config:
+def run_config(config: Config, run: TrialRun, folder: Path) -> Config:
     """A trial's config for one run: its length, seed and folder, the last parameters, no evaluation but the last.
 
     The fold that scores a run chooses nothing in it, so there is no best step and no early stopping.
@@ -40,7 +40,7 @@ def run_config(config: Config, run: Run, folder: Path) -> Config:
     )
 
 
-def train_run(config: Config, data: SweepData, run: Run, *, folder: Path, metric: str) -> Scored:
+def train_run(config: Config, data: SweepData, run: TrialRun, *, folder: Path, metric: str) -> Scored:
     """Train and score one run; goes on where it was stopped. Its checkpoints and model are deleted at its end.
 
     Args:

@@ -27,9 +27,9 @@ from pairjax.finetune.job import choose_metric, total_steps
 from pairjax.models.build import build_pair_model
 from pairjax.sweep.end_to_end import fits_population, train_whole
 from pairjax.sweep.pooled import CachedHeads, fits_features
-from pairjax.sweep.search import DEV, Need, Outcome, Rung, Scores, halving_rungs, search, spread_of, whole_rung
+from pairjax.sweep.search import DEV, Need, Rung, Scores, SearchOutcome, halving_rungs, search, spread_of, whole_rung
 from pairjax.sweep.single import train_run
-from pairjax.sweep.trials import Run, Scored, SweepData, Trial, TrialFolder, open_trial, shape_key
+from pairjax.sweep.trials import Scored, SweepData, Trial, TrialFolder, TrialRun, open_trial, shape_key
 from pairjax.weights import encoder_content, read_encoder_spec, resolve_encoder
 
 
@@ -107,8 +107,8 @@ class SweepResult:
         best: The best trial.
         nested: The score of what the search chooses, from folds that chose nothing; None without nesting.
         chosen: Ids of the trials that each outer fold's search chose; None where all diverged.
-        trained: Runs trained now; the others were there already.
-        found: Runs that were there already.
+        trained: Members trained now; the others were there already.
+        found: Members that were there already.
         seconds: Of this call.
     """
 
@@ -251,12 +251,12 @@ class Sweep:
         """Updates of a trial's runs at a share of its length."""
         return max(1, round(self.full_steps[number] * share))
 
-    def runs_of(self, need: Need) -> list[Run]:
-        return [Run(need.held, self.steps(need.trial, need.share), seed) for seed in self.design.seeds]
+    def runs_of(self, need: Need) -> list[TrialRun]:
+        return [TrialRun(need.held, self.steps(need.trial, need.share), seed) for seed in self.design.seeds]
 
     def evaluate(self, needs: Sequence[Need]) -> Scores:
         """Scores of models: from the trials' folders, else trained now; for `search`."""
-        missing: dict[int, list[Run]] = defaultdict(list)
+        missing: dict[int, list[TrialRun]] = defaultdict(list)
         for need in needs:
             for run in self.runs_of(need):
                 if run in self.trials[need.trial].found:
@@ -277,7 +277,7 @@ class Sweep:
             need: np.array([self.trials[need.trial].found[run].scores for run in self.runs_of(need)]) for need in needs
         }
 
-    def _train_together(self, missing: dict[int, list[Run]], way: str) -> None:
+    def _train_together(self, missing: dict[int, list[TrialRun]], way: str) -> None:
         """As few populations as shapes; one that lacks a part of its trials' runs trains that part of all of them."""
         shapes: dict[str, list[int]] = defaultdict(list)
         for number, runs in missing.items():
@@ -295,7 +295,7 @@ class Sweep:
                 f"{' on cached features' if way == 'features' else ''}: {time.monotonic() - began:.1f} s"
             )
 
-    def _train_one(self, number: int, run: Run, place: str) -> None:
+    def _train_one(self, number: int, run: TrialRun, place: str) -> None:
         trial, began = self.trials[number], time.monotonic()
         scored = train_run(trial.trial.config, self.data, run, folder=trial.path / run.name, metric=self.metric)
         trial.keep({run: scored})
@@ -305,7 +305,7 @@ class Sweep:
 
     # ---------------------------------------------------------------------------------------------------------- table
 
-    def _rows(self, found: Outcome) -> tuple[TrialRow, ...]:
+    def _rows(self, found: SearchOutcome) -> tuple[TrialRow, ...]:
         rows = [self._row(number, found) for number in range(len(self.trials))]
 
         def place(number: int) -> tuple[bool, float, float, int]:
@@ -315,7 +315,7 @@ class Sweep:
 
         return tuple(rows[number] for number in sorted(range(len(rows)), key=place))
 
-    def _row(self, number: int, found: Outcome) -> TrialRow:
+    def _row(self, number: int, found: SearchOutcome) -> TrialRow:
         folds = tuple(range(self.design.folds)) or (DEV,)
         share = found.reached[number]
         needs = [Need(number, (fold,), share) for fold in folds]

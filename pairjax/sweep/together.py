@@ -1,4 +1,4 @@
-"""Runs of a sweep that train together, as one population: all trials of one shape, with all their folds and seeds."""
+"""Members of a sweep that train together, as one population: all trials of one shape, with all their folds and seeds."""
 
 import hashlib
 import json
@@ -12,10 +12,10 @@ import numpy as np
 from pairjax.base.config import Config
 from pairjax.base.types import TaskSpec
 from pairjax.finetune.prepare import hypers_of
-from pairjax.population.engine import Program, make_hypers, train_population
+from pairjax.population.engine import MemberProgram, make_hypers, train_population
 from pairjax.population.members import make_runs, scores_of
 from pairjax.sweep.search import DEV
-from pairjax.sweep.trials import TRACED, Run, Scored, SweepData, TrialFolder, shape_key
+from pairjax.sweep.trials import TRACED, Scored, SweepData, TrialFolder, TrialRun, shape_key
 
 
 def varied_of(trials: Sequence[TrialFolder]) -> Mapping[str, list[float]]:
@@ -28,8 +28,8 @@ def varied_of(trials: Sequence[TrialFolder]) -> Mapping[str, list[float]]:
 
 def train_together(
     trials: Sequence[TrialFolder],
-    runs: Sequence[Run],
-    program: Program,
+    runs: Sequence[TrialRun],
+    program: MemberProgram,
     *,
     data: SweepData,
     task: TaskSpec,
@@ -70,7 +70,7 @@ def train_together(
     index = np.stack([np.resize(np.concatenate(parts), longest) for parts in held]).astype(np.int32)
     under_way = folder / f"population-{_name(trials, runs, first, steps)}"
     found = train_population(program, population, evaluate={"held": index}, folder=under_way)
-    kept: list[dict[Run, Scored]] = [{} for _ in trials]
+    kept: list[dict[TrialRun, Scored]] = [{} for _ in trials]
     for group, run in enumerate(runs):
         start, scores = 0, []
         for label in map(labels, run.held):
@@ -87,6 +87,6 @@ def train_together(
     shutil.rmtree(under_way, ignore_errors=True)
 
 
-def _name(trials: Sequence[TrialFolder], runs: Sequence[Run], first: Config, steps: int) -> str:
+def _name(trials: Sequence[TrialFolder], runs: Sequence[TrialRun], first: Config, steps: int) -> str:
     parts = [[trial.id for trial in trials], [run.name for run in runs], shape_key(first, steps=steps)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -51,7 +51,7 @@ class Trial:
     config: Config
 
 
-class Run(NamedTuple):
+class TrialRun(NamedTuple):
     """Which of a trial's runs: the folds that it has not seen, its updates, its seed."""
 
     held: tuple[int, ...]
@@ -149,13 +149,13 @@ class TrialFolder:
 
     path: Path
     trial: Trial
-    found: dict[Run, Scored] = field(default_factory=dict)
+    found: dict[TrialRun, Scored] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         return self.path.name
 
-    def keep(self, scored: Mapping[Run, Scored]) -> None:
+    def keep(self, scored: Mapping[TrialRun, Scored]) -> None:
         """Add scores to the file, whole or not at all."""
         self.found |= scored
         runs = [
@@ -190,7 +190,7 @@ def open_trial(root: Path, trial: Trial, *, data_key: str, encoder: str) -> tupl
     try:
         runs = json.loads((folder.path / FILE).read_text(encoding="utf-8"))["runs"]
         for row in runs:
-            run = Run(tuple(row["held"]), int(row["steps"]), int(row["seed"]))
+            run = TrialRun(tuple(row["held"]), int(row["steps"]), int(row["seed"]))
             folder.found[run] = Scored(tuple(map(_number, row["scores"])), bool(row["diverged"]), str(row["by"]))
     except FileNotFoundError:
         return folder, None

@@ -24,7 +24,7 @@ from pairjax.data.sources import load_pairs
 from pairjax.finetune.train import train
 from pairjax.inference.classifier import load
 from pairjax.population.end_to_end import WholeTask, whole_program, whole_task
-from pairjax.population.engine import Runs, groups_at_once, make_hypers, train_population
+from pairjax.population.engine import Members, groups_at_once, make_hypers, train_population
 from pairjax.population.members import make_runs
 from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
@@ -48,7 +48,7 @@ def task_of(data: PairData, encoder: str, *, kind: str = "cross", fresh: bool = 
     return whole_task(data, model, fresh=fresh, max_length=48, truncation="longest_first")
 
 
-def runs_of(source: WholeTask, *, steps: int, hypers: Hypers) -> Runs:
+def runs_of(source: WholeTask, *, steps: int, hypers: Hypers) -> Members:
     rows = source.rows["train"]
     return make_runs([rows, rows[:20]], seeds=(0, 3), hypers=hypers, batch_size=8, steps=steps)
 

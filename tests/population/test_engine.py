@@ -16,7 +16,7 @@ from pairjax.base.types import DropoutRates, Hypers, TaskSpec
 from pairjax.data.layout import Layout, plan_epoch
 from pairjax.data.sources import load_pairs
 from pairjax.evaluation.metrics import quick_scores
-from pairjax.population.engine import Program, Runs, Trained, groups_at_once, make_hypers, train_population
+from pairjax.population.engine import MemberProgram, Members, Trained, groups_at_once, make_hypers, train_population
 from pairjax.population.features import cached_features
 from pairjax.population.members import make_runs, plan_orders, scores_of
 from pairjax.population.pooled import HeadTask, dev_score, head_program, head_task
@@ -37,11 +37,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> HeadTask:
     return head_task(data, cached_features(data.splits.values(), folder / "f", FeatureConfig(encoder=str(encoder))))
 
 
-def program_of(source: HeadTask, **options: Any) -> Program:
+def program_of(source: HeadTask, **options: Any) -> MemberProgram:
     return head_program(source, MODEL, optim=OptimConfig(), steps=STEPS, **{"dropout": True, **options})
 
 
-def runs_of(source: HeadTask, *, seeds: tuple[int, ...] = (0, 3, 7), hypers: Hypers | None = None) -> Runs:
+def runs_of(source: HeadTask, *, seeds: tuple[int, ...] = (0, 3, 7), hypers: Hypers | None = None) -> Members:
     varied = make_hypers(
         BASE, learning_rate=[1e-3, 1e-2, 3e-2], weight_decay=[0.0, 0.1, 0.01], head=[0.0, 0.3, 0.5], hidden=[0, 0, 0]
     )
@@ -50,11 +50,11 @@ def runs_of(source: HeadTask, *, seeds: tuple[int, ...] = (0, 3, 7), hypers: Hyp
     )
 
 
-def train(source: HeadTask, runs: Runs, *, program: Program | None = None, **options: Any) -> Trained:
+def train(source: HeadTask, runs: Members, *, program: MemberProgram | None = None, **options: Any) -> Trained:
     return train_population(program or program_of(source), runs, evaluate={"dev": source.rows["dev"]}, **options)
 
 
-def alone(program: Program, runs: Runs, group: int, variant: int) -> dict[str, np.ndarray]:
+def alone(program: MemberProgram, runs: Members, group: int, variant: int) -> dict[str, np.ndarray]:
     """One member by the ordinary step, batch after batch."""
     hypers = jax.tree.map(lambda leaf: float(leaf[variant]), runs.hypers)
     step, gather = make_train_step(program.apply, program.loss, program.optimizer), jax.jit(program.gather)

@@ -26,7 +26,7 @@ from pairjax.data.pipeline import eval_batches
 from pairjax.data.sources import load_pairs
 from pairjax.data.tokenizer import load_tokenizer
 from pairjax.models.build import build_pair_model
-from pairjax.population.engine import Program, groups_at_once, make_hypers, train_population
+from pairjax.population.engine import MemberProgram, groups_at_once, make_hypers, train_population
 from pairjax.population.features import Features, cached_features
 from pairjax.population.members import make_runs
 from pairjax.population.projection import fit_projection
@@ -60,7 +60,7 @@ def narrow(data: PairData, features: Features) -> TokenTask:
     return token_task(data, features, projection=fit_projection(features.tokens, WIDTH))
 
 
-def program_of(source: TokenTask, model: ModelConfig = CROSS, *, dropout: bool = True) -> Program:
+def program_of(source: TokenTask, model: ModelConfig = CROSS, *, dropout: bool = True) -> MemberProgram:
     return token_program(source, model, optim=OptimConfig(), steps=STEPS, dropout=dropout)
 
 

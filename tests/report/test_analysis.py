@@ -12,15 +12,15 @@ from pairjax.base.types import TaskSpec
 from pairjax.evaluation.metrics import calibration_gaps, ece, once, probabilities
 from pairjax.evaluation.significance import holm, mcnemar
 from pairjax.report.analysis import class_scores, compare, hardest, reliability, sharing_a_split, slices
-from pairjax.report.folder import ClaimFolder, Predictions, Run, read_curve, read_folder, read_predictions
+from pairjax.report.folder import ClaimFolder, Predictions, RunRecord, read_curve, read_folder, read_predictions
 from tests.report.folders import CLASSES, drawn_outputs, texts, write_claim, write_pair_run, write_pretraining_run
 
 TASK = TaskSpec("classification", CLASSES)
 
 
-def run_of(path: Path) -> Run:
+def run_of(path: Path) -> RunRecord:
     found = read_folder(path)
-    assert isinstance(found, Run)
+    assert isinstance(found, RunRecord)
     return found
 
 

@@ -14,7 +14,7 @@ from pairjax.base.types import EncoderSpec, PairData, Pairs, TaskSpec
 from pairjax.cli.options import load_experiment
 from pairjax.population.pooled import HeadTask
 from pairjax.studies.claim import ClaimRun
-from pairjax.studies.combiners.board import COMBINATION, CONCATENATION, DIFFERENCE, PRODUCT, Board
+from pairjax.studies.combiners.board import COMBINATION, CONCATENATION, DIFFERENCE, PRODUCT, CombinerBoard
 from pairjax.studies.combiners.cells import Cell, CellResult
 from pairjax.studies.small_data.arms import Measured
 
@@ -79,7 +79,9 @@ def with_right(label: np.ndarray, right: int, classes: int) -> np.ndarray:
     return np.where(np.arange(len(label)) < right, label, (label + 1) % classes)
 
 
-def board(right: Callable[[str, Features, bool, float], int], judged: Callable[[str, Features, bool], float]) -> Board:
+def board(
+    right: Callable[[str, Features, bool, float], int], judged: Callable[[str, Features, bool], float]
+) -> CombinerBoard:
     """Cells with so many pairs of test right; of scores, in their order (20) or against it (0)."""
     sources = {name: source_of(name) for name in LABELS}
     cells = {}
@@ -98,7 +100,7 @@ def board(right: Callable[[str, Features, bool, float], int], judged: Callable[[
                     cells[name, Cell(features, hidden, noise)] = CellResult(
                         1e-2, 0.0, tuned, score, score, np.stack([predicted] * len(SEEDS)), 0, ()
                     )
-    return Board(sources, cells)
+    return CombinerBoard(sources, cells)
 
 
 def points(name: str, right: int) -> float:

@@ -13,7 +13,7 @@ from pairjax import Config
 from pairjax.cli.space import set_fields
 from pairjax.sweep.search import DEV
 from pairjax.sweep.single import train_run
-from pairjax.sweep.trials import Run, shape_key
+from pairjax.sweep.trials import TrialRun, shape_key
 from tests.sweep.sweeps import RATES, sweep_of, tiny_config, trials_of
 
 COUNTED = "/jax/core/compile/backend_compile_duration"
@@ -53,7 +53,7 @@ def test_a_population_scores_as_the_ordinary_trainer_does(
     result = sweep.run()
     trial = sweep.trials[2]
     assert result.rows[0].score.mean > 0.8
-    run = Run((1,), 20, 0)
+    run = TrialRun((1,), 20, 0)
     alone = train_run(trial.trial.config, sweep.data, run, folder=tmp_path / "alone", metric="accuracy")
     assert trial.found[run].by == way
     assert alone.by == "training"
@@ -100,7 +100,7 @@ def test_whole_runs_of_one_shape_take_the_step_from_the_cache_of_compiled_progra
     ]
     sweep = sweep_of(trials_of(config, *points), tmp_path, folds=0)
     assert sweep.way(0) == "training"
-    run = Run((DEV,), 2, 0)
+    run = TrialRun((DEV,), 2, 0)
     try:
         sweep._train_one(0, run, "first")
         jax.monitoring.register_event_listener(listen)

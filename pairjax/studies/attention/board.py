@@ -17,7 +17,7 @@ from pairjax.evaluation.metrics import Statistic
 from pairjax.population.features import Features
 from pairjax.population.projection import fit_projection
 from pairjax.population.tokens import TokenTask, token_counts, token_task
-from pairjax.studies.attention.nested_cv import TOKEN_KINDS, NestedDesign, Setting, SettingResult
+from pairjax.studies.attention.nested_cv import TOKEN_KINDS, AttentionSetting, NestedDesign, SettingResult
 from pairjax.studies.attention.relations import SLICES, Slice, rule_slices, word_slices
 from pairjax.studies.claim import ClaimRun
 from pairjax.studies.sets import data_folder, real_pairs
@@ -40,14 +40,14 @@ MIDDLE = 4
 """Heads while layers vary; one layer while heads vary."""
 
 
-def grid(kind: str) -> list[Setting]:
+def grid(kind: str) -> list[AttentionSetting]:
     """All settings of a kind: layers at 4 heads, heads at one layer; a full grid would cost 2.5 times this."""
     if kind == "sized":
-        return [Setting(kind, layers) for layers in LAYERS]
+        return [AttentionSetting(kind, layers) for layers in LAYERS]
     if kind in ("none", "gate"):
-        return [Setting(kind)]
-    return [Setting(kind, layers, MIDDLE) for layers in LAYERS] + [
-        Setting(kind, 1, heads) for heads in HEADS if heads != MIDDLE
+        return [AttentionSetting(kind)]
+    return [AttentionSetting(kind, layers, MIDDLE) for layers in LAYERS] + [
+        AttentionSetting(kind, 1, heads) for heads in HEADS if heads != MIDDLE
     ]
 
 
@@ -152,10 +152,10 @@ class Search:
     """
 
     pools: Mapping[str, Pool]
-    results: Mapping[str, Mapping[Setting, SettingResult]]
+    results: Mapping[str, Mapping[AttentionSetting, SettingResult]]
     design: NestedDesign
 
-    def of(self, task: str, *kinds: str) -> dict[Setting, SettingResult]:
+    def of(self, task: str, *kinds: str) -> dict[AttentionSetting, SettingResult]:
         """A task's settings of some kinds, in the order of the grid."""
         return {setting: found for setting, found in self.results[task].items() if setting.kind in kinds}
 
@@ -247,7 +247,7 @@ def run_search(run: ClaimRun) -> Search:
         "rules", pairs, data, rule_slices(pairs), features=_features(run, "rules"), folds=design.folds, **small
     )
     settings = [setting for kind in KINDS for setting in grid(kind) if not run.quick or _smoke(setting)]
-    results: dict[str, dict[Setting, SettingResult]] = {task: {} for task in pools}
+    results: dict[str, dict[AttentionSetting, SettingResult]] = {task: {} for task in pools}
     for setting in settings:
         for task, pool in pools.items():
             results[task][setting] = run.setting(task, pool.source, pool.fold, setting)
@@ -258,7 +258,7 @@ def _features(run: ClaimRun, name: str) -> Callable[[PairData], Features]:
     return lambda data: run.features(f"{name}-tokens", data, tokens=True)
 
 
-def _smoke(setting: Setting) -> bool:
+def _smoke(setting: AttentionSetting) -> bool:
     """Whether a quick run has the setting: of each kind one layer with 1 or 4 heads, and two of the kind cross."""
     deep = setting.layers == 2 and setting.kind in ("sized", "cross")
     return setting.heads in (0, 1, MIDDLE) and (setting.layers < 2 or deep)

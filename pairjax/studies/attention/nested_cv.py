@@ -22,7 +22,7 @@ from jaxtyping import Float64, Int, Int8
 from pairjax.base.config import CombineConfig, Feature, HeadConfig, InteractConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import DropoutRates, Hypers
-from pairjax.population.engine import Program, Trained, make_hypers, train_population
+from pairjax.population.engine import MemberProgram, Trained, make_hypers, train_population
 from pairjax.population.members import make_runs
 from pairjax.population.tokens import TokenTask, parameter_count, step_flops, token_program
 from pairjax.storage.arrays import made_or_kept
@@ -34,7 +34,7 @@ POOLED_KINDS = ("none", "sized", "vectors", "gate")
 
 
 @dataclass(frozen=True)
-class Setting:
+class AttentionSetting:
     """A model of the grid; all read the combination [u; v; u - v; u * v] of mean-pooled vectors.
 
     Attributes:
@@ -89,7 +89,7 @@ class NestedDesign:
         if self.folds < 3:
             raise UserError("too few folds for a choice and a score", got=self.folds, expected="at least 3")
 
-    def rates(self, setting: Setting) -> tuple[float, ...]:
+    def rates(self, setting: AttentionSetting) -> tuple[float, ...]:
         return self.token_rates if setting.kind in TOKEN_KINDS else self.pooled_rates
 
 
@@ -119,7 +119,7 @@ class SettingResult:
         return self.inner.max(axis=1)
 
 
-def setting_model(setting: Setting, source: TokenTask) -> ModelConfig:
+def setting_model(setting: AttentionSetting, source: TokenTask) -> ModelConfig:
     """The configuration of a setting, for the width of a task's tokens."""
     interact, combine = InteractConfig(), CombineConfig(features=FEATURES)
     hidden: tuple[int, ...] = ()
@@ -144,7 +144,7 @@ def sized_width(layers: int, source: TokenTask) -> int:
     return max(1, round((layers * layer + inputs * outputs) / (inputs + 1 + outputs)))
 
 
-def setting_flops(source: TokenTask, setting: Setting, design: NestedDesign) -> float:
+def setting_flops(source: TokenTask, setting: AttentionSetting, design: NestedDesign) -> float:
     """Products of all updates of a setting (`step_flops`); evaluation, less than a tenth of it, is not counted."""
     inner = math.comb(design.folds, 2) * len(design.inner_seeds) * len(design.rates(setting))
     runs = inner + design.folds * len(design.seeds)
@@ -153,7 +153,7 @@ def setting_flops(source: TokenTask, setting: Setting, design: NestedDesign) -> 
 
 
 def run_setting(
-    source: TokenTask, fold: Int[np.ndarray, " pairs"], setting: Setting, design: NestedDesign, *, folder: Path
+    source: TokenTask, fold: Int[np.ndarray, " pairs"], setting: AttentionSetting, design: NestedDesign, *, folder: Path
 ) -> SettingResult:
     """Run a setting, or read it where it was run before.
 
@@ -172,7 +172,7 @@ def run_setting(
     return SettingResult(found["inner"], found["rates"], found["predicted"], int(found["parameters"]), notes, read=read)
 
 
-def _run(source: TokenTask, fold: np.ndarray, setting: Setting, design: NestedDesign) -> dict[str, np.ndarray]:
+def _run(source: TokenTask, fold: np.ndarray, setting: AttentionSetting, design: NestedDesign) -> dict[str, np.ndarray]:
     program = token_program(
         source, setting_model(setting, source), optim=OptimConfig(), steps=design.steps, dropout=design.dropout > 0
     )
@@ -202,7 +202,7 @@ def _run(source: TokenTask, fold: np.ndarray, setting: Setting, design: NestedDe
 
 
 def _inner(
-    source: TokenTask, fold: np.ndarray, program: Program, design: NestedDesign, *, rates: Sequence[float]
+    source: TokenTask, fold: np.ndarray, program: MemberProgram, design: NestedDesign, *, rates: Sequence[float]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Accuracy on inner folds, mean over them and over the choosing seeds, [folds, rates]."""
     left_out = list(itertools.combinations(range(design.folds), 2))
@@ -226,7 +226,7 @@ def _inner(
 
 def _train(
     source: TokenTask,
-    program: Program,
+    program: MemberProgram,
     design: NestedDesign,
     *,
     subsets: Sequence[np.ndarray],
@@ -247,7 +247,7 @@ def _classes(found: Trained) -> Int8[np.ndarray, "groups pairs"]:
     return np.where(lost[:, None], -1, outputs.argmax(axis=-1)).astype(np.int8)
 
 
-def choose(results: Mapping[Setting, SettingResult]) -> list[Setting]:
+def choose(results: Mapping[AttentionSetting, SettingResult]) -> list[AttentionSetting]:
     """The setting that the inner folds of each outer fold prefer; the first of equals."""
     settings = list(results)
     judged = np.stack([results[setting].judged for setting in settings])
@@ -255,7 +255,9 @@ def choose(results: Mapping[Setting, SettingResult]) -> list[Setting]:
 
 
 def out_of_fold(
-    results: Mapping[Setting, SettingResult], chosen: Sequence[Setting], fold: Int[np.ndarray, " pairs"]
+    results: Mapping[AttentionSetting, SettingResult],
+    chosen: Sequence[AttentionSetting],
+    fold: Int[np.ndarray, " pairs"],
 ) -> Int8[np.ndarray, "seeds pairs"]:
     """Predictions where each outer fold is read by the setting chosen for it."""
     predicted = np.empty_like(results[chosen[0]].predicted)

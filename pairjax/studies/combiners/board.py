@@ -95,7 +95,7 @@ def paired_difference(left: Sequence[Statistic], right: Sequence[Statistic], sou
 
 
 @dataclass(frozen=True)
-class Board:
+class CombinerBoard:
     """Finished cells and the tasks that they are of."""
 
     sources: Mapping[str, HeadTask]
@@ -172,7 +172,7 @@ class Board:
         return lines
 
 
-def run_board(run: ClaimRun, wanted: Sequence[Cell]) -> Board:
+def run_board(run: ClaimRun, wanted: Sequence[Cell]) -> CombinerBoard:
     """Run the wanted cells on every task, linear heads first; a quick run takes the rule-made tasks alone.
 
     Leaves combiners.json, which a report draws.
@@ -188,12 +188,12 @@ def run_board(run: ClaimRun, wanted: Sequence[Cell]) -> Board:
         for cell in wanted
         if cell.hidden == hidden
     }
-    board = Board(sources, cells)
+    board = CombinerBoard(sources, cells)
     write_gains(board, run.root / "combiners.json")
     return board
 
 
-def write_gains(board: Board, path: Path) -> None:
+def write_gains(board: CombinerBoard, path: Path) -> None:
     """Each combiner's score and its gain over concatenation, with 95 % intervals over test pairs and seeds, as JSON.
 
     Nothing is done where the file is of these very predictions: all claims share it. Cells under noise have no part.

@@ -56,7 +56,7 @@ WHAT = "loss and hit of each pair, 1"
 
 
 @dataclass(frozen=True)
-class Setting:
+class ArmSetting:
     """What a run is, but for its seed.
 
     Attributes:
@@ -130,7 +130,7 @@ def write_pairs(data: PairData, rows: Int[np.ndarray, " _"], folder: Path) -> Pa
     return place
 
 
-def tuned_config(setting: Setting, *, encoder: str, data: Path, seed: int) -> Config:
+def tuned_config(setting: ArmSetting, *, encoder: str, data: Path, seed: int) -> Config:
     """A run of an arm that tunes the encoder: a bi-encoder with mean pooling and a linear classifier."""
     rate = RATES[setting.arm]
     return Config(
@@ -203,7 +203,7 @@ def nothing(_: Path) -> dict[str, np.ndarray]:
 
 
 def run_tuned(
-    setting: Setting,
+    setting: ArmSetting,
     data: PairData,
     *,
     encoder: str,
@@ -232,8 +232,8 @@ def run_tuned(
 
 
 def run_frozen(
-    settings: Sequence[Setting], source: HeadTask, data: PairData, *, seeds: Sequence[int]
-) -> dict[tuple[Setting, int], Measured]:
+    settings: Sequence[ArmSetting], source: HeadTask, data: PairData, *, seeds: Sequence[int]
+) -> dict[tuple[ArmSetting, int], Measured]:
     """The frozen arm on cached features: settings of one size and length, each with every seed, as one program."""
     size, steps, batch_size = {(s.size, s.steps, s.batch_size) for s in settings}.pop()
     model = ModelConfig(kind="bi", combine=CombineConfig(features=FEATURES))

@@ -28,7 +28,7 @@ LEAST = 2.0
 
 
 @dataclass(frozen=True)
-class Board:
+class TransferBoard:
     """Finished runs.
 
     Attributes:

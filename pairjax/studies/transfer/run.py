@@ -18,7 +18,7 @@ from pairjax.storage.arrays import read_kept, write_kept
 from pairjax.storage.hashes import hash_pairs
 from pairjax.studies.claim import ClaimRun
 from pairjax.studies.sets import data_folder
-from pairjax.studies.transfer.board import Board
+from pairjax.studies.transfer.board import TransferBoard
 from pairjax.studies.transfer.design import TransferDesign, Work, choose_design, quick
 from pairjax.studies.transfer.encoders import Encoders, Origin, Texts, write_stories
 from pairjax.studies.transfer.targets import Target, load_target
@@ -35,7 +35,7 @@ def corpus_of(run: ClaimRun) -> Texts:
     return Texts(str(folder / "*.train.txt"), str(folder / "*.heldout.txt"))
 
 
-def run_transfer(run: ClaimRun, levels: Sequence[TransferDesign]) -> Board:
+def run_transfer(run: ClaimRun, levels: Sequence[TransferDesign]) -> TransferBoard:
     """Make what is missing, and read the rest.
 
     Args:
@@ -81,7 +81,7 @@ def run_transfer(run: ClaimRun, levels: Sequence[TransferDesign]) -> Board:
         for origin in design.origins()
         if origin != "none"
     }
-    return Board(design, targets, runs, tuner.steps, facts, notes)
+    return TransferBoard(design, targets, runs, tuner.steps, facts, notes)
 
 
 def _pretrain_all(run: ClaimRun, design: TransferDesign, encoders: Encoders) -> None:

@@ -12,7 +12,7 @@ from pairjax.cli.options import load_experiment
 from pairjax.population.pooled import HeadTask
 from pairjax.population.tokens import TokenTask
 from pairjax.studies.attention.board import KINDS, Pool, Search, drawn, grid
-from pairjax.studies.attention.nested_cv import NestedDesign, Setting, SettingResult
+from pairjax.studies.attention.nested_cv import AttentionSetting, NestedDesign, SettingResult
 from pairjax.studies.attention.relations import SLICES
 
 CLAIMS = Path(__file__).resolve().parents[3] / "experiments" / "claims"
@@ -58,7 +58,9 @@ def pool() -> Pool:
     return Pool(tokens, np.repeat(np.array(SLICES), OF_SLICE), np.arange(size) % DESIGN.folds, ())
 
 
-def search(right: Mapping[Setting, tuple[int, int, int, int]], judged: Mapping[Setting, float]) -> Search:
+def search(
+    right: Mapping[AttentionSetting, tuple[int, int, int, int]], judged: Mapping[AttentionSetting, float]
+) -> Search:
     """All settings of the grid on rule-made pairs.
 
     Args:
@@ -77,14 +79,18 @@ def search(right: Mapping[Setting, tuple[int, int, int, int]], judged: Mapping[S
 
 
 RIGHT = {
-    Setting("none"): (8, 8, 8, 8),
-    Setting("cross", 2, 4): (18, 16, 14, 11),
-    Setting("sized", 2): (12, 12, 12, 10),
-    Setting("sized", 3): (13, 13, 13, 13),
-    Setting("vectors", 1, 1): (15, 15, 15, 15),
+    AttentionSetting("none"): (8, 8, 8, 8),
+    AttentionSetting("cross", 2, 4): (18, 16, 14, 11),
+    AttentionSetting("sized", 2): (12, 12, 12, 10),
+    AttentionSetting("sized", 3): (13, 13, 13, 13),
+    AttentionSetting("vectors", 1, 1): (15, 15, 15, 15),
 }
 """By slice: negation, quantifiers, roles, rest."""
-JUDGED = {Setting("cross", 2, 4): 0.95, Setting("vectors", 1, 1): 0.9, Setting("sized", 3): 0.9}
+JUDGED = {
+    AttentionSetting("cross", 2, 4): 0.95,
+    AttentionSetting("vectors", 1, 1): 0.9,
+    AttentionSetting("sized", 3): 0.9,
+}
 
 
 def effects(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
@@ -116,8 +122,8 @@ def test_the_effects_of_lemma_2_1_are_those_of_its_docstring(monkeypatch: pytest
 
 def test_slices_weigh_alike_and_the_best_of_a_column_is_bold() -> None:
     found = search(RIGHT, JUDGED)
-    predicted = found.results["rules"][Setting("cross", 2, 4)].predicted
-    none = found.results["rules"][Setting("none")].predicted
+    predicted = found.results["rules"][AttentionSetting("cross", 2, 4)].predicted
+    none = found.results["rules"][AttentionSetting("none")].predicted
     effect = found.difference("rules", predicted, none, ("negation", "rest"))
     assert effect.value == pytest.approx(5 * (10 + 3) / 2)
     assert effect.error > 0

@@ -19,8 +19,8 @@ from pairjax.population.projection import fit_projection
 from pairjax.population.tokens import TokenTask, parameter_count, token_program, token_task
 from pairjax.studies.attention import nested_cv
 from pairjax.studies.attention.nested_cv import (
+    AttentionSetting,
     NestedDesign,
-    Setting,
     SettingResult,
     choose,
     out_of_fold,
@@ -60,9 +60,11 @@ def relabelled(source: TokenTask, rows: np.ndarray) -> TokenTask:
     return dataclasses.replace(source, heads=heads, key="other")
 
 
-@pytest.mark.parametrize("setting", [Setting("none"), Setting("cross", 1, 2)], ids=lambda setting: setting.name)
+@pytest.mark.parametrize(
+    "setting", [AttentionSetting("none"), AttentionSetting("cross", 1, 2)], ids=lambda setting: setting.name
+)
 def test_a_folds_labels_decide_nothing_of_its_own_predictions(
-    source: TokenTask, fold: np.ndarray, setting: Setting, tmp_path: Path
+    source: TokenTask, fold: np.ndarray, setting: AttentionSetting, tmp_path: Path
 ) -> None:
     found = run_setting(source, fold, setting, DESIGN, folder=tmp_path)
     other = run_setting(relabelled(source, fold == 0), fold, setting, DESIGN, folder=tmp_path)
@@ -76,7 +78,7 @@ def test_a_folds_labels_decide_nothing_of_its_own_predictions(
 def test_inner_scores_are_those_of_the_fits_one_by_one_and_a_setting_is_read_the_second_time(
     source: TokenTask, fold: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setting = Setting("none")
+    setting = AttentionSetting("none")
     found = run_setting(source, fold, setting, DESIGN, folder=tmp_path)
     program = token_program(source, setting_model(setting, source), optim=OptimConfig(), steps=30, dropout=False)
     label = source.heads.label("train")
@@ -99,13 +101,15 @@ def test_inner_scores_are_those_of_the_fits_one_by_one_and_a_setting_is_read_the
 
 
 def test_sized_heads_have_as_many_parameters_as_attention_over_tokens(source: TokenTask) -> None:
-    def size(setting: Setting) -> int:
+    def size(setting: AttentionSetting) -> int:
         program = token_program(source, setting_model(setting, source), optim=OptimConfig(), steps=1, dropout=False)
         return parameter_count(program)
 
     for layers in (1, 2, 3):
-        assert size(Setting("sized", layers)) == pytest.approx(size(Setting("joint", layers, 4)), rel=0.02)
-    assert size(Setting("cross", 2, 1)) == size(Setting("self", 2, 8))
+        assert size(AttentionSetting("sized", layers)) == pytest.approx(
+            size(AttentionSetting("joint", layers, 4)), rel=0.02
+        )
+    assert size(AttentionSetting("cross", 2, 1)) == size(AttentionSetting("self", 2, 8))
 
 
 def test_a_choice_and_a_score_need_three_folds() -> None:
@@ -120,9 +124,9 @@ def test_each_fold_is_read_by_the_setting_that_its_inner_folds_chose() -> None:
         return SettingResult(np.array([inner]).T, np.ones(3), np.full((2, 6), value, np.int8), 1, ())
 
     results = {
-        Setting("self", 1, 1): result([0.5, 0.9, 0.4], 0),
-        Setting("cross", 1, 1): result([0.6, 0.2, 0.4], 1),
-        Setting("gate"): result([-np.inf, 0.3, 0.3], 2),
+        AttentionSetting("self", 1, 1): result([0.5, 0.9, 0.4], 0),
+        AttentionSetting("cross", 1, 1): result([0.6, 0.2, 0.4], 1),
+        AttentionSetting("gate"): result([-np.inf, 0.3, 0.3], 2),
     }
     chosen = choose(results)
     assert [setting.kind for setting in chosen] == ["cross", "self", "self"]

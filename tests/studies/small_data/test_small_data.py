@@ -18,8 +18,8 @@ from pairjax.studies.claim import BudgetSpentError
 from pairjax.studies.kept_runs import unit_identity
 from pairjax.studies.small_data import arms
 from pairjax.studies.small_data.arms import (
+    ArmSetting,
     Measured,
-    Setting,
     accuracy_of,
     cut_test,
     difference,
@@ -84,7 +84,7 @@ def test_a_written_subset_is_read_back_as_it_was(data: PairData, tmp_path: Path)
 
 def test_arms_differ_in_the_encoders_rate_alone(tmp_path: Path) -> None:
     made = {
-        arm: tuned_config(Setting(arm, 50, 60), encoder="e", data=tmp_path, seed=3)
+        arm: tuned_config(ArmSetting(arm, 50, 60), encoder="e", data=tmp_path, seed=3)
         for arm in ("low", "full", "gradual")
     }
     for arm, config in made.items():
@@ -96,7 +96,7 @@ def test_arms_differ_in_the_encoders_rate_alone(tmp_path: Path) -> None:
 
 
 def test_a_units_identity_is_its_content_and_not_its_place(tmp_path: Path) -> None:
-    setting = Setting("full", 50, 60)
+    setting = ArmSetting("full", 50, 60)
     one = tuned_config(setting, encoder="e", data=tmp_path / "a" / "x", seed=0)
     moved = tuned_config(setting, encoder="e", data=tmp_path / "b" / "x", seed=0)
     assert unit_identity(one, "w") == unit_identity(moved, "w")
@@ -111,7 +111,7 @@ def test_a_units_identity_is_its_content_and_not_its_place(tmp_path: Path) -> No
 
 def test_a_units_encoder_folder_counts_by_its_weights(tmp_path: Path) -> None:
     def identity(folder: Path) -> str:
-        return unit_identity(tuned_config(Setting("full", 50, 60), encoder=str(folder), data=Path("x"), seed=0), "w")
+        return unit_identity(tuned_config(ArmSetting("full", 50, 60), encoder=str(folder), data=Path("x"), seed=0), "w")
 
     for name in ("one", "moved", "rerun"):
         (tmp_path / name).mkdir()
@@ -128,7 +128,7 @@ def test_a_unit_is_run_once_measured_and_emptied_of_its_weights(
     data: PairData, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut off by a signal, it goes on; measured, it is read; its losses are those of the model it had."""
-    setting = Setting("full", 12, 4, batch_size=4)
+    setting = ArmSetting("full", 12, 4, batch_size=4)
     probes = {"paraphrase": cut(load_pairs(DataConfig(rules="paraphrase", sizes=(20, 12, 16))))}
     seen: list[np.ndarray] = []
 
@@ -163,7 +163,7 @@ def test_a_unit_is_run_once_measured_and_emptied_of_its_weights(
 
 def test_the_frozen_arm_is_each_setting_with_each_seed(data: PairData, encoder: str, tmp_path: Path) -> None:
     source = head_task(data, cached_features(data.splits.values(), tmp_path, FeatureConfig(encoder=encoder)))
-    settings = [Setting("frozen", 12, 6, p, decay, 4) for p, decay in ((0.0, 0.0), (0.3, 0.0), (0.0, 10.0))]
+    settings = [ArmSetting("frozen", 12, 6, p, decay, 4) for p, decay in ((0.0, 0.0), (0.3, 0.0), (0.0, 10.0))]
     found = run_frozen(settings, source, data, seeds=(0, 1))
     assert found.keys() == {(setting, seed) for setting in settings for seed in (0, 1)}
     losses = {key: run.test_loss for key, run in found.items()}

@@ -15,7 +15,7 @@ from pairjax.cli.main import main
 from pairjax.run.distributed import StopSignal
 from pairjax.studies.claim import BudgetSpentError, Claim, ClaimRun, Outcome
 from pairjax.studies.transfer import encoders
-from pairjax.studies.transfer.board import Board
+from pairjax.studies.transfer.board import TransferBoard
 from pairjax.studies.transfer.design import (
     MLM,
     NSP,
@@ -53,11 +53,11 @@ def claim_run(root: Path, *, deadline: float = 1e9, said: list[str] | None = Non
 
 
 @pytest.fixture(scope="module")
-def board(root: Path) -> Board:
+def board(root: Path) -> TransferBoard:
     return run_transfer(claim_run(root), (DESIGN,))
 
 
-def test_every_arm_is_run_by_every_seed_on_every_task(board: Board, root: Path) -> None:
+def test_every_arm_is_run_by_every_seed_on_every_task(board: TransferBoard, root: Path) -> None:
     clean = {Work(task, arm) for task in ("sick", "coherence") for arm in (START, MLM, NSP)}
     worse = {Work("sick", arm, variant) for arm in (MLM, NSP) for variant in (NOISY, Variant(skew="length"))}
     assert set(board.runs) == clean | worse
@@ -72,7 +72,9 @@ def test_every_arm_is_run_by_every_seed_on_every_task(board: Board, root: Path) 
         assert len({len(row) for row in table}) == 1
 
 
-def test_the_pooler_of_the_objective_is_kept_and_the_embeddings_are_the_start_s(board: Board, root: Path) -> None:
+def test_the_pooler_of_the_objective_is_kept_and_the_embeddings_are_the_start_s(
+    board: TransferBoard, root: Path
+) -> None:
     folder = root / "claims/transfer/encoders"
 
     def read(origin: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -91,7 +93,7 @@ def test_the_pooler_of_the_objective_is_kept_and_the_embeddings_are_the_start_s(
     assert not np.array_equal(start[2], nsp[2])
 
 
-def test_a_second_time_all_is_read(board: Board, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_time_all_is_read(board: TransferBoard, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tuner, "run", lambda *_, **__: pytest.fail("tuned again"))
     monkeypatch.setattr(encoders, "pretrain", lambda *_, **__: pytest.fail("pretrained again"))
     again = run_transfer(claim_run(root, deadline=-1.0), (DESIGN,))
@@ -102,7 +104,7 @@ def test_a_second_time_all_is_read(board: Board, root: Path, monkeypatch: pytest
 
 
 def test_a_spent_budget_keeps_what_is_done_and_the_next_run_goes_on(
-    board: Board, root: Path, monkeypatch: pytest.MonkeyPatch
+    board: TransferBoard, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = root / "claims" / "transfer" / "runs"
     files = sorted(runs.glob("*.npz"))
@@ -117,7 +119,7 @@ def test_a_spent_budget_keeps_what_is_done_and_the_next_run_goes_on(
 
 
 def test_a_pretraining_cut_off_is_taken_up_and_ends_alike(
-    board: Board, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    board: TransferBoard, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "other"
     other.mkdir()
@@ -137,7 +139,7 @@ def test_a_pretraining_cut_off_is_taken_up_and_ends_alike(
     )
 
 
-def test_another_design_is_another_encoder(root: Path, board: Board) -> None:
+def test_another_design_is_another_encoder(root: Path, board: TransferBoard) -> None:
     small = quick(DESIGN).pretrain
     texts = write_stories(root / "claims/transfer/stories", documents=60)
     paths = {
@@ -148,7 +150,7 @@ def test_another_design_is_another_encoder(root: Path, board: Board) -> None:
     assert len(paths) == 6
 
 
-def test_noise_and_skew_fall_on_drawn_rows_alone(board: Board) -> None:
+def test_noise_and_skew_fall_on_drawn_rows_alone(board: TransferBoard) -> None:
     target = board.targets["sick"]
     train = target.data.splits["train"]
     rows, label = target.draw(NOISY, rows=50, seed=3)
@@ -174,11 +176,11 @@ def runs(*curves: Sequence[float], right: Sequence[int] = (0,)) -> list[Tuned]:
 LABEL = np.array([0] * 8 + [1] * 6 + [2] * 6, np.int32)
 
 
-def board_of(found: dict[Work, list[Tuned]], design: TransferDesign) -> Board:
+def board_of(found: dict[Work, list[Tuned]], design: TransferDesign) -> TransferBoard:
     pairs = Pairs(("a",) * 20, ("b",) * 20, LABEL)
     data = PairData(TaskSpec("classification", ("x", "y", "z")), dict.fromkeys(("train", "dev", "test"), pairs), {})
     targets = {task: Target(task, data, None, {}) for task in design.tasks}
-    return Board(design, targets, found, np.arange(10, 70, 10), {})
+    return TransferBoard(design, targets, found, np.arange(10, 70, 10), {})
 
 
 def test_steps_to_the_goal_are_counted_to_the_first_average_that_reaches_it() -> None:
@@ -228,7 +230,7 @@ def test_a_run_that_diverged_leaves_the_gain_undefined() -> None:
 def test_an_objective_that_taught_nothing_is_said() -> None:
     found = {"value": 0.52, "low": 0.49, "high": 0.55}
     accuracy = {"nsp": [found, found], "sop": [found | {"low": 0.51}] * 2}
-    board = Board(DESIGN, {}, {}, np.arange(1), accuracy)
+    board = TransferBoard(DESIGN, {}, {}, np.arange(1), accuracy)
     assert "did not take" in str(board.untaken("nsp"))
     assert board.untaken("sop") is None
 
