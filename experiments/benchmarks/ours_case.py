@@ -37,7 +37,7 @@ def matrix_rate(seconds: float = 0.8, size: int = 1536) -> float:
 def sequences(encoded: EncodedPairs, pairs: Sequence[int] | np.ndarray) -> np.ndarray:
     """Lengths of the sequences that the encoder reads for some pairs."""
     index = np.asarray(pairs, np.int64)
-    lengths, first = encoded.lengths[index], encoded.split[index]
+    lengths, first = encoded.lengths[index], encoded.first_length[index]
     return lengths if encoded.kind == "cross" else np.concatenate([first, lengths - first])
 
 

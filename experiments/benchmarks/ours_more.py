@@ -88,7 +88,7 @@ class Loading:
         """Hidden states of a text."""
         spec, tokenizer, params = self._load()
         encoded = encode_pairs([self.TEXT], [""], tokenizer, kind="bi", max_length=128)
-        length = int(encoded.split[0])
+        length = int(encoded.first_length[0])
         fns = build_pair_model(ModelConfig(kind="bi", pooling="mean"), spec, 1)
         batch = make_batch(encoded, None, np.zeros((1, 1), np.int32), int(encoded.lengths[0]))
         hidden = np.asarray(jax.jit(fns.encode)({"encoder": params}, batch))[0, :length]

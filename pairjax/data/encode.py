@@ -1,7 +1,7 @@
 """Texts to token rows: the tokeniser of an encoder's folder, truncation that is counted, and compact storage.
 
-A pair's row is stored whole, special tokens included, in one flat array; `split` says where its second side starts.
-That is all a batch needs, whatever the family and whether the two texts are read jointly or each alone:
+A pair's row is stored whole, special tokens included, in one flat array; `first_length` is the length of its first
+side. That is all a batch needs, whatever the family and whether the two texts are read jointly or each alone:
 
 - cross, BERT-like: `[CLS] A [SEP] | B [SEP]`; RoBERTa-like: `<s> A </s> | </s> B </s>`
 - bi: `[CLS] A [SEP] | [CLS] B [SEP]`
@@ -32,7 +32,7 @@ class EncodedPairs:
     Attributes:
         tokens: int32 [T], every row's ids, special tokens included.
         offsets: int64 [N + 1]; row i is `tokens[offsets[i]:offsets[i + 1]]`.
-        split: int32 [N]; slots of side A, so that B's start is `offsets[i] + split[i]`.
+        first_length: int32 [N]; slots of side A, so B starts at `offsets[i] + first_length[i]`.
         kind: Whether the two sides are one sequence or each its own.
         segments: Whether B of a joint row has segment id 1.
         pad_id: Id for empty slots.
@@ -45,7 +45,7 @@ class EncodedPairs:
 
     tokens: Int32[np.ndarray, " tokens"]
     offsets: Int64[np.ndarray, " pairs_and_one"]
-    split: Int32[np.ndarray, " pairs"]
+    first_length: Int32[np.ndarray, " pairs"]
     kind: Literal["cross", "bi"]
     segments: bool
     pad_id: int
@@ -56,7 +56,7 @@ class EncodedPairs:
     bare: int = 0
 
     def __len__(self) -> int:
-        return len(self.split)
+        return len(self.first_length)
 
     @property
     def lengths(self) -> Int32[np.ndarray, " pairs"]:
@@ -176,21 +176,21 @@ def encode_pairs(
     tokens, starts = _tokenise(list(index), tokenizer)
     full = [starts[side + 1] - starts[side] for side in ids]
     kept = kept_tokens(full[0], full[1], kind=kind, budget=budget, truncation=truncation, where=where)
-    split = kept[0] + 2
-    offsets = np.concatenate([[0], np.cumsum(split + len(opening) + kept[1] + 1)]).astype(np.int64)
+    first_length = kept[0] + 2
+    offsets = np.concatenate([[0], np.cumsum(first_length + len(opening) + kept[1] + 1)]).astype(np.int64)
     rows, begin = np.empty(int(offsets[-1]), np.int32), offsets[:-1]
     rows[begin] = tokenizer.cls_id
-    rows[begin + split - 1] = rows[offsets[1:] - 1] = tokenizer.sep_id
+    rows[begin + first_length - 1] = rows[offsets[1:] - 1] = tokenizer.sep_id
     for place, token in enumerate(opening):
-        rows[begin + split + place] = token
-    for side, to in enumerate((begin + 1, begin + split + len(opening))):
+        rows[begin + first_length + place] = token
+    for side, to in enumerate((begin + 1, begin + first_length + len(opening))):
         start, both_ends = starts[ids[side]], truncation == "head_tail"
         _copy_texts(rows, to, tokens, start=start, full=full[side], kept=kept[side], both_ends=both_ends)
     lost = full[0] + full[1] - kept[0] - kept[1]
     return EncodedPairs(
         tokens=rows,
         offsets=offsets,
-        split=split.astype(np.int32),
+        first_length=first_length.astype(np.int32),
         kind=kind,
         segments=tokenizer.segments and kind == "cross",
         pad_id=tokenizer.pad_id,

@@ -54,7 +54,7 @@ def make_batch(
         place = np.arange(length) - start[:, None]
         row, column = np.nonzero((place >= 0) & (place < need[:, slot, None]))
         within = place[row, column]
-        split = encoded.split[example[:, slot]][row]
+        split = encoded.first_length[example[:, slot]][row]
         side = (within >= split).astype(np.int32)
         input_ids[row, column] = encoded.tokens[offset[row, slot] + within]
         position_ids[row, column] = within - split * side if encoded.kind == "bi" else within

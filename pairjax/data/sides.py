@@ -29,7 +29,7 @@ def distinct_sides(encoded: EncodedPairs) -> Sides:
     """
     if encoded.kind != "bi":
         raise ValueError("the sides of a joint row are not encoded alone")
-    ends = np.stack([encoded.offsets[:-1] + encoded.split, encoded.offsets[1:]], axis=1).ravel().tolist()
+    ends = np.stack([encoded.offsets[:-1] + encoded.first_length, encoded.offsets[1:]], axis=1).ravel().tolist()
     tokens, width = encoded.tokens.tobytes(), encoded.tokens.itemsize
     place: dict[bytes, int] = {}
     found, begin = [], 0
@@ -51,7 +51,7 @@ def alone(keys: list[bytes], like: EncodedPairs) -> EncodedPairs:
         like,
         tokens=np.frombuffer(b"".join(keys), np.int32),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        split=counts.astype(np.int32),
+        first_length=counts.astype(np.int32),
         truncated=0,
         lost=0,
         bare=0,

@@ -42,7 +42,7 @@ def encode_texts(
         )
     both = encode_pairs(texts, [""] * len(texts), tokenizer, kind="bi", max_length=max_length, truncation=truncation)
     begins = both.offsets[:-1]
-    keys = [both.tokens[i:j].tobytes() for i, j in zip(begins, begins + both.split, strict=True)]
+    keys = [both.tokens[i:j].tobytes() for i, j in zip(begins, begins + both.first_length, strict=True)]
     # Every B is bare here; a text is where its row holds the two special tokens alone.
-    bare = int((both.split == 2).sum())
+    bare = int((both.first_length == 2).sum())
     return replace(alone(keys, both), truncated=both.truncated, lost=both.lost, bare=bare)

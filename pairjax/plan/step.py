@@ -204,7 +204,7 @@ def plan_pretraining(config: PretrainConfig, *, length: int | None = None) -> Pl
         chosen=chosen,
         heads=encoder_heads(spec),
         apply=fns.apply,
-        loss=make_pretraining_loss(segments=order)[0],
+        loss=make_pretraining_loss(segments=segments)[0],
         optim=config.optim,
         hypers=pretraining.hypers_of(config),
         dtype=config.model.dtype,

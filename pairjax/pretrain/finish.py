@@ -75,7 +75,7 @@ def finish_pretraining(
     found = {split: end.score(params, split, config.evaluation.examples, whole=True) for split in splits}
     result: dict[str, Any] = {
         "metrics": {
-            split: figures_with_intervals(one, segments=order, bootstrap=config.evaluation.bootstrap)
+            split: figures_with_intervals(one, segments=segments, bootstrap=config.evaluation.bootstrap)
             for split, one in found.items()
         },
         "scored": {split: dict(sizes(one)) for split, one in found.items()},

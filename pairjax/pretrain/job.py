@@ -54,7 +54,7 @@ def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> 
     maker, size = prepared.makers["train"], config.train.batch_size
     per_epoch = max(1, -(-len(maker.sampler) // size))
     steps = config.train.max_steps or config.train.epochs * per_epoch
-    loss, terms = make_pretraining_loss(segments=order)
+    loss, terms = make_pretraining_loss(segments=segments)
     programs = build_programs(
         prepared.params,
         trainable(config, prepared.params, pooler_kept=prepared.pooler_kept),
@@ -88,7 +88,7 @@ def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> 
 
     def evaluate(state: TrainState) -> dict[str, float]:
         return quick_figures(
-            score(programs.params(state), "dev", config.evaluation.during, whole=False), segments=order
+            score(programs.params(state), "dev", config.evaluation.during, whole=False), segments=segments
         )
 
     job = Job(

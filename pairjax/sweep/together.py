@@ -1,4 +1,4 @@
-"""Members of a sweep that train together, as one population: all trials of one shape, with all their folds and seeds."""
+"""Train members of a sweep as one population: all trials of one shape, with all their folds and seeds."""
 
 import hashlib
 import json

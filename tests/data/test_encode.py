@@ -98,7 +98,7 @@ def same_as_transformers(folder: Path, tokenizer: PairTokenizer, limit: int) -> 
     for pair in range(len(ours)):
         assert row(ours, pair) == wanted["input_ids"][pair]
         if ours.segments:
-            split = int(ours.split[pair])
+            split = int(ours.first_length[pair])
             types = [0] * split + [1] * (len(row(ours, pair)) - split)
             assert types == wanted["token_type_ids"][pair]
         else:
@@ -110,7 +110,7 @@ def same_as_transformers(folder: Path, tokenizer: PairTokenizer, limit: int) -> 
     alone = encode_pairs(first, second, tokenizer, kind="bi", max_length=limit)
     each = theirs(ODD, truncation=True, max_length=limit)["input_ids"]
     for pair in range(len(alone)):
-        split = int(alone.split[pair])
+        split = int(alone.first_length[pair])
         assert row(alone, pair)[:split] == each[pair // len(ODD)]
         assert row(alone, pair)[split:] == each[pair % len(ODD)]
 
@@ -163,7 +163,7 @@ def test_truncation_keeps_what_the_tokenizers_library_keeps(
     wanted = oracle.encode(a, b)
     ours = encode_pairs([a], [b], bert, kind="cross", max_length=limit, truncation=strategy)
     assert row(ours, 0) == wanted.ids
-    assert int(ours.split[0]) == wanted.type_ids.count(0)
+    assert int(ours.first_length[0]) == wanted.type_ids.count(0)
     assert ours.lost == first + second + 3 - len(wanted.ids)
 
 
@@ -178,9 +178,9 @@ def test_head_and_tail_keep_both_ends_and_as_much_as_longest_first(
     ends = encode_pairs([a], [b], bert, kind=kind, max_length=limit, truncation="head_tail")
     heads = encode_pairs([a], [b], bert, kind=kind, max_length=limit)
     assert ends.lengths.tolist() == heads.lengths.tolist()
-    assert ends.split.tolist() == heads.split.tolist()
+    assert ends.first_length.tolist() == heads.first_length.tolist()
     assert (ends.truncated, ends.lost) == (heads.truncated, heads.lost)
-    split = int(ends.split[0])
+    split = int(ends.first_length[0])
     opening = 1 if kind == "bi" else 0
     full_a, full_b = (bert.backend.encode(text, add_special_tokens=False).ids for text in (a, b))
     for kept, full in ((row(ends, 0)[1 : split - 1], full_a), (row(ends, 0)[split + opening : -1], full_b)):

@@ -54,7 +54,7 @@ def test_equal_token_rows_are_one_whichever_side_they_stand_on() -> None:
     assert sides.pairs.tolist() == [[0, 1], [1, 0], [2, 1]]
     rows = alone(list(sides.keys), encoded)
     assert len(rows) == 3
-    assert rows.lengths.tolist() == rows.split.tolist() == [4, 3, 3]
+    assert rows.lengths.tolist() == rows.first_length.tolist() == [4, 3, 3]
     assert rows.tokens[:4].tolist() == encoded.tokens[:4].tolist()
     with pytest.raises(ValueError, match="joint"):
         distinct_sides(encode([("a", "b")]))
