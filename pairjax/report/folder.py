@@ -12,6 +12,7 @@ from jaxtyping import Float64, Num
 from pairjax.base.errors import UserError
 from pairjax.base.types import TaskSpec
 from pairjax.evaluation.metrics import probabilities
+from pairjax.storage.results import with_current_names
 
 FLOOR = 5e-7
 """Probabilities are written with six digits: less than half a unit of the last is read as this."""
@@ -153,6 +154,7 @@ def _read_run(path: Path) -> RunRecord:
     if (path / "result.json").is_file():
         own = ("task", "calibration", "classes") if kind == "pairs" else ("scored", "labels")
         result = _read_json(path / "result.json", ("metrics", "train", "notes", "provenance", *own))
+        result = with_current_names(result) if kind == "pretraining" else result
     labels = tuple(result["task"]["labels"]) if result is not None and kind == "pairs" else ()
     predictions = {}
     if result is not None and kind == "pairs":
@@ -186,7 +188,7 @@ def read_curve(path: Path) -> tuple[dict[str, Any], ...]:
         except ValueError:
             continue
         if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-            found.append(entry)
+            found.append(with_current_names(entry))
     return tuple(found)
 
 

@@ -30,6 +30,7 @@ from pairjax.data.corpus_sources import Source, rule_source, text_sources
 from pairjax.pretrain.train import pretrain
 from pairjax.step.compilation import compilation_cache
 from pairjax.storage.files import write_json, write_text
+from pairjax.storage.results import with_current_names
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, save_encoder, weights_hash
 from pairjax.weights.source import read_json
 
@@ -178,7 +179,7 @@ class Encoders:
 
     def result(self, origin: Origin, seed: int) -> Mapping[str, Any]:
         """What its run left in result.json."""
-        return read_json(self.path(origin, seed) / "result.json")
+        return with_current_names(read_json(self.path(origin, seed) / "result.json"))
 
     def _layers_folder(self) -> Path:
         return self.folder / f"layers-{self.design.layers}-{self._weights[:12]}"

@@ -1,0 +1,34 @@
+"""Read what runs leave, result.json and the lines of metrics.jsonl, under today's names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+RENAMED = {
+    "order_accuracy": "segment_accuracy",
+    "order_accuracy_whole": "segment_accuracy_unmasked",
+    "order_loss": "segment_loss",
+    "oracles": "baselines",
+    "over_oracles": "over_baselines",
+}
+"""Names that a pretraining run of version 0.1.0 wrote, and today's; a split may precede them ("dev/order_loss")."""
+
+
+def with_current_names(value: Any) -> Any:
+    """Returns plain data with the names of older versions replaced by today's.
+
+    Args:
+        value: What a JSON file holds.
+
+    Returns:
+        The same data; keys that `RENAMED` lists are replaced, at any depth.
+    """
+    if isinstance(value, Mapping):
+        return {_current(name): with_current_names(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [with_current_names(item) for item in value]
+    return value
+
+
+def _current(name: str) -> str:
+    head, slash, last = name.rpartition("/")
+    return head + slash + RENAMED.get(last, last)
