@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pairjax.base.errors import UserError
-from pairjax.data.readers import Table
+from pairjax.data.table import Table
 
 Format = Literal["lines", "prose"]
 

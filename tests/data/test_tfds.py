@@ -113,7 +113,7 @@ def test_a_glue_like_set_is_read_with_its_class_names(prepared):
         assert second == f"second train {number}"
         assert label == number % 2
     assert data.splits["test"].label is None
-    assert "test: no labels, so predictions and no score" in data.notes
+    assert "test: no labels, so there are predictions but no scores" in data.notes
     assert train.where[0] == "train:1"
 
 
