@@ -274,8 +274,8 @@ class PairSampler:
         if left.tokens != right.tokens:
             return False
         tokens, sentences = self.corpus.tokens, self.corpus.sentences
-        begins = int(sentences[left.start]), int(sentences[right.start])
-        return bool(np.array_equal(*(tokens[begin : begin + left.tokens] for begin in begins)))
+        begin, other = int(sentences[left.start]), int(sentences[right.start])
+        return bool(np.array_equal(tokens[begin : begin + left.tokens], tokens[other : other + left.tokens]))
 
 
 def _usable(corpus: Corpus, document: int) -> bool:
@@ -288,7 +288,8 @@ def _differ(corpus: Corpus, document: int, other: int) -> bool:
     if other == document or not _usable(corpus, other):
         return False
     spans = (corpus.sentences[corpus.documents[number : number + 2]] for number in (document, other))
-    return not np.array_equal(*(corpus.tokens[begin:end] for begin, end in spans))
+    left, right = (corpus.tokens[begin:end] for begin, end in spans)
+    return not np.array_equal(left, right)
 
 
 def _suffices(corpus: Corpus, low: int, high: int) -> bool:
