@@ -1,6 +1,5 @@
 """Pairs from files, TFDS sets or rules: found, read, checked, and turned into a task with its splits."""
 
-import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -36,6 +35,7 @@ from pairjax.data.readers import (
     tsv_records,
 )
 from pairjax.data.tasks import cut_dev, drop_unlabelled, encode_labels, read_task, relabel
+from pairjax.storage.hashes import hash_stream
 
 REASON = 500
 """Characters of a bad row's reason, at most."""
@@ -206,7 +206,7 @@ def _check_dev(config: DataConfig, tables: Mapping[str, Table], name: str) -> No
 
 def _digest(path: Path) -> str:
     with open_stream(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hash_stream(file)
 
 
 # --------------------------------------------------------------------------------------------------------------- rows

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pairjax.base.errors import UserError
 from pairjax.base.types import EncoderSpec
+from pairjax.storage.files import read_json
 
 PADDED_BY = 127
 """Rows of an embedding table beyond the vocabulary, at most, where it is rounded up for the hardware's sake."""
@@ -112,17 +113,11 @@ class PairTokenizer:
         (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, or {} where there is no such file."""
+def _read_settings(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; returns {} if there is no such file."""
     if not path.is_file():
         return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON", got=error, fix="fetch the encoder's folder again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: not a tokeniser's settings", got=type(value).__name__, expected="a JSON object")
-    return value
+    return read_json(path, kind="a tokeniser's settings", fix="fetch the encoder's folder again")
 
 
 def _load_backend(folder: Path, settings: Mapping[str, Any]) -> Any:
@@ -213,9 +208,9 @@ def load_tokenizer(folder: Path, *, family: str) -> PairTokenizer:
     Raises:
         UserError: No tokeniser there, one that cannot be read, or one without the family's special tokens.
     """
-    settings = _read_json(folder / "tokenizer_config.json")
+    settings = _read_settings(folder / "tokenizer_config.json")
     backend = _load_backend(folder, settings)
-    named = {**_read_json(folder / "special_tokens_map.json"), **settings}
+    named = {**_read_settings(folder / "special_tokens_map.json"), **settings}
     names = _special_names(folder, backend, family=family, named=named)
     kept = {key: value for key, value in settings.items() if key not in ORIGINS}
     return PairTokenizer(

@@ -143,9 +143,9 @@ def test_a_last_line_cut_short_is_left_out(tmp_path: Path) -> None:
     ("damage", "words"),
     [
         (lambda run: (run / "config.json").unlink(), "not a run folder"),
-        (lambda run: (run / "config.json").write_text("{"), "config.json cannot be read"),
-        (lambda run: (run / "config.json").write_text('{"model_type": "bert"}'), "config.json is not pairjax's"),
-        (lambda run: (run / "result.json").write_text("[]"), "result.json is not pairjax's"),
+        (lambda run: (run / "config.json").write_text("{"), "config.json: cannot be read as JSON"),
+        (lambda run: (run / "config.json").write_text('{"model_type": "bert"}'), "config.json: not a run's"),
+        (lambda run: (run / "result.json").write_text("[]"), "result.json: not a run's"),
         (lambda run: (run / "predictions.test.jsonl").write_text('{"a": 1}\n'), "line 1: not a prediction"),
     ],
 )

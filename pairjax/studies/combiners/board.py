@@ -15,7 +15,7 @@ from pairjax.data.sources import load_pairs
 from pairjax.evaluation.intervals import Sampled, mean_of_sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import Statistic, difference_of, once
 from pairjax.population.pooled import HeadTask
-from pairjax.storage.files import write_json
+from pairjax.storage.files import read_json, write_json
 from pairjax.studies.claim import ClaimRun
 from pairjax.studies.combiners.cells import AT_EDGE, Cell, CellResult, Measure, main_metric, metric_of
 from pairjax.studies.sets import data_folder, real_pairs
@@ -209,7 +209,7 @@ def write_gains(board: CombinerBoard, path: Path) -> None:
         digest.update(json.dumps([RESAMPLES, task, board.sources[task].key, asdict(cell)]).encode())
         digest.update(np.ascontiguousarray(board.cells[task, cell].predicted).tobytes())
     key = digest.hexdigest()
-    if path.is_file() and json.loads(path.read_text("utf-8")).get("key") == key:
+    if path.is_file() and read_json(path).get("key") == key:
         return
     rows: list[dict[str, Any]] = []
     for index, (task, source) in enumerate(board.sources.items()):
