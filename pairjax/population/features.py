@@ -31,7 +31,8 @@ from pairjax.storage.hashes import file_fault, hash_files, hash_json, hash_parts
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, weights_hash
 
 FORMAT = 1
-RUNGS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Lengths of rows of single texts; fewer than prediction has (`classifier.LENGTHS`), as each is compiled anew."""
 META, TEXTS, POOLED, TOKENS, OFFSETS = "meta.json", "texts.jsonl", "pooled.npy", "tokens.npy", "offsets.npy"
 DTYPES: Mapping[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
@@ -172,7 +173,7 @@ def _fill(
     dtype = DTYPES[config.dtype]
     pooled = _create(folder / POOLED, (len(encoded), width), dtype)
     tokens = _create(folder / TOKENS, (len(encoded.tokens), width), dtype) if config.tokens else None
-    layout = Layout("bucketed", RUNGS).extend(encoded.lengths)
+    layout = Layout("bucketed", LENGTHS).extend(encoded.lengths)
     rows = min(config.batch_size, 1 << max(len(encoded) - 1, 0).bit_length())
     for batch in eval_batches(encoded, None, plan_in_order(encoded.lengths, layout, rows, multiple=multiple)):
         hidden, vectors = run(batch)

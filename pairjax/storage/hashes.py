@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import IO, Any
+from typing import Any
 
 from pairjax.base.types import PairData
 from pairjax.storage.bucket import AnyPath, files_below, size_of
@@ -37,9 +37,9 @@ def hash_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def hash_stream(file: IO[bytes]) -> str:
+def hash_stream(file: Any) -> str:
     """Returns the SHA-256, in hex, of an open binary file from its position to its end."""
-    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_file(path: AnyPath) -> str:

@@ -16,11 +16,10 @@ from pairjax.evaluation.intervals import Sampled, mean_of_sampled, two_way_boots
 from pairjax.evaluation.metrics import Statistic, difference_of, once
 from pairjax.population.pooled import HeadTask
 from pairjax.storage.files import read_json, write_json
-from pairjax.studies.claim import ClaimRun
+from pairjax.studies.claim import RESAMPLES, ClaimRun
 from pairjax.studies.combiners.cells import AT_EDGE, Cell, CellResult, Measure, main_metric, metric_of
 from pairjax.studies.sets import data_folder, real_pairs
 
-RESAMPLES = 2000
 COMBINERS: tuple[tuple[Feature, ...], ...] = (
     ("u", "v"),
     ("u-v",),
@@ -56,7 +55,7 @@ def contradiction_pairs() -> PairData:
     return PairData(task, splits, {**made.source, "name": "rules/contradiction"}, made.notes)
 
 
-def coherence_pairs() -> PairData:
+def rule_coherence_pairs() -> PairData:
     """Rule-made short texts: coherent, or not."""
     return load_pairs(DataConfig(rules="coherence", sizes=SIZES))
 
@@ -69,7 +68,7 @@ TASKS: Mapping[str, Callable[[], PairData]] = {
     "contradiction": contradiction_pairs,
     "sick": lambda: real_pairs("sick"),
     "assin2": lambda: real_pairs("assin2"),
-    "coherence": coherence_pairs,
+    "coherence": rule_coherence_pairs,
 }
 RULE_MADE = ("contradiction", "coherence")
 

@@ -21,7 +21,7 @@ from pairjax.evaluation.metrics import difference_of, once, points_of
 from pairjax.population.features import cached_features
 from pairjax.storage.arrays import cached_arrays
 from pairjax.storage.hashes import hash_pairs
-from pairjax.studies.small_data.arms import RESAMPLES
+from pairjax.studies.claim import RESAMPLES
 from pairjax.weights import encoder_content
 
 CUT = {"train": 600, "dev": 300, "test": 1000}
