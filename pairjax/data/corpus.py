@@ -10,9 +10,6 @@ a tokeniser that changed gives another index.
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
@@ -24,13 +21,13 @@ import numpy as np
 from pairjax.base.errors import UserError
 from pairjax.data.corpus_sources import Source
 from pairjax.data.tokenizer import PairTokenizer
+from pairjax.storage.files import read_json, whole_folder
+from pairjax.storage.hashes import hash_json
 
 FORMAT = 3
 AT_ONCE = 4096
 """Sentences tokenised together."""
 HASHES_AT_ONCE = 1 << 25
-STALE_SECONDS = 86400
-"""Age at which a build that never finished is taken for a dead one, and removed."""
 
 
 @dataclass(frozen=True)
@@ -251,8 +248,7 @@ def build_index(
         "tokenizer": tokenizer_digest(tokenizer),
         "cut": None if cut is None else list(cut),
     }
-    key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:20]
-    folder = cache / f"index-{key}"
+    folder = cache / f"index-{hash_json(made_of)[:20]}"
     if not folder.is_dir():
         _build(folder, sources, tokenizer, cut=cut, made_of=made_of)
     return _open(folder, tuple(source.name for source in sources), dtype=token_dtype(tokenizer))
@@ -263,23 +259,10 @@ def _build(
 ) -> None:
     """Write an index beside its name, then move it there."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for left in folder.parent.glob(f".{folder.name}-*"):
-            if time.time() - left.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            facts = _write_splits(beside, sources, tokenizer, cut=cut)
+        with whole_folder(folder, replace=False) as partial:
+            facts = _write_splits(partial, sources, tokenizer, cut=cut)
             record = {"made_of": dict(made_of), "splits": {split: asdict(fact) for split, fact in facts.items()}}
-            (beside / "index.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            beside.chmod(0o755)
-            os.rename(beside, folder)
-        except OSError:
-            # Another process has built the same one meanwhile.
-            if not (folder / "index.json").is_file():
-                raise
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            (partial / "index.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"{folder.parent}: the index cannot be written",
@@ -324,15 +307,14 @@ def _write_splits(
 
 
 def _open(folder: Path, names: tuple[str, ...], *, dtype: type) -> dict[str, Corpus]:
+    path, fix = folder / "index.json", f"delete {folder}; it is built again"
+    record = read_json(path, required=("splits",), fix=fix)
     try:
-        record = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         facts = {
             split: Facts(**(values | {"files": tuple(values["files"])})) for split, values in record["splits"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder / 'index.json'}: damaged", got=repr(error)[:100], fix=f"delete {folder}; it is built again"
-        ) from None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged", got=repr(error)[:100], fix=fix) from None
     return {split: _map(folder / split, fact, names, dtype=dtype) for split, fact in facts.items()}
 
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from pairjax.base.terminal import plain_table
 from pairjax.data.corpus import Corpus
 from pairjax.data.nsp import LABELS, PairSampler
 from pairjax.data.tokenizer import PairTokenizer
@@ -20,13 +19,6 @@ NAMES = {
     "bare": "sentences without a token",
     "longest": "longest sentence (tokens)",
 }
-
-
-def _table(title: str, columns: tuple[str, ...]) -> Table:
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(columns):
-        table.add_column(escape(name), justify="left" if number == 0 else "right", overflow="fold")
-    return table
 
 
 def print_report(
@@ -48,7 +40,7 @@ def print_report(
         limit: Tokens beyond which a sentence is cut.
         examples: Shown of train.
     """
-    table = _table("Corpus", ("", *corpora))
+    table = plain_table("Corpus", ("", *corpora))
     for name in ROWS:
         cells = []
         for corpus in corpora.values():
@@ -64,7 +56,7 @@ def print_report(
     tables = [table]
     for split, corpus in corpora.items():
         if len(corpus.names) > 1:
-            table = _table(f"{split}: documents of each source", ("source", "documents"))
+            table = plain_table(f"{split}: documents of each source", ("source", "documents"))
             for name, count in zip(corpus.names, corpus.facts.files, strict=True):
                 table.add_row(escape(name), f"{count:,}")
             tables.append(table)

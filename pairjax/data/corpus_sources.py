@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 from pairjax.base.errors import UserError
 from pairjax.data.table import Table
+from pairjax.storage.hashes import hash_file
 
 Format = Literal["lines", "prose"]
 
@@ -54,8 +55,7 @@ def text_sources(pattern: str, *, format: Format, language: str, option: str) ->
     sources, reading = [], _reading(format, language)
     for path in paths:
         try:
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hash_file(Path(path))
         except OSError as error:
             raise UserError(f"{path}: cannot be read", got=error.strerror) from None
         sources.append(Source(path, digest, partial(_read_file, path, format=format, language=language), reading))
@@ -114,8 +114,7 @@ def _digest_of(paths: Sequence[Path]) -> str:
     running = hashlib.sha256()
     for path in paths:
         try:
-            with open(path, "rb") as file:
-                running.update(hashlib.file_digest(file, "sha256").digest())
+            running.update(bytes.fromhex(hash_file(path)))
         except OSError as error:
             raise UserError(f"{path}: cannot be read", got=error.strerror, fix="prepare the set anew") from None
     return running.hexdigest()

@@ -1,6 +1,5 @@
 """Loads pairs from files, TFDS sets or rules: finds, reads and checks them, and makes a task with its splits."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain
@@ -17,6 +16,7 @@ from pairjax.data.readers import SUFFIXES, open_stream, open_table, read_rows
 from pairjax.data.subsets import cut_dev, take_pairs
 from pairjax.data.table import RawSplit, Table
 from pairjax.data.tasks import drop_unlabelled, encode_labels, read_task, relabel
+from pairjax.storage.hashes import hash_stream
 
 SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
 
@@ -185,7 +185,7 @@ def _check_dev(config: DataConfig, tables: Mapping[str, Table], name: str) -> No
 def _digest(path: Path) -> str:
     """Returns the SHA-256 of a file."""
     with open_stream(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hash_stream(file)
 
 
 # -------------------------------------------------------------------------------------------------------------- pairs

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pairjax.base.errors import UserError
 from pairjax.base.types import EncoderSpec
+from pairjax.storage.files import read_json
 
 PADDED_BY = 127
 """Most rows that an embedding table has beyond the vocabulary because its size is rounded up for the hardware."""
@@ -109,17 +110,11 @@ class PairTokenizer:
         (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object, or returns {} if there is no such file."""
+def _read_settings(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; returns {} if there is no such file."""
     if not path.is_file():
         return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON", got=error, fix="fetch the encoder's folder again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: not settings of a tokeniser", got=type(value).__name__, expected="a JSON object")
-    return value
+    return read_json(path, kind="a tokeniser's settings", fix="fetch the encoder's folder again")
 
 
 def _load_backend(folder: Path, settings: Mapping[str, Any]) -> Any:
@@ -210,9 +205,9 @@ def load_tokenizer(folder: Path, *, family: str) -> PairTokenizer:
     Raises:
         UserError: The folder has no tokeniser, or one that cannot be read or lacks the family's special tokens.
     """
-    settings = _read_json(folder / "tokenizer_config.json")
+    settings = _read_settings(folder / "tokenizer_config.json")
     backend = _load_backend(folder, settings)
-    named = {**_read_json(folder / "special_tokens_map.json"), **settings}
+    named = {**_read_settings(folder / "special_tokens_map.json"), **settings}
     names = _special_names(folder, backend, family=family, named=named)
     portable = {key: value for key, value in settings.items() if key not in ORIGINS}
     return PairTokenizer(

@@ -7,9 +7,6 @@ that begins a word by `Ġ` and spells what it does not know by bytes, so that no
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +16,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import TokenizerKind
 from pairjax.data.corpus_sources import Source
 from pairjax.data.tokenizer import BERT_NAMES, PairTokenizer, load_tokenizer
+from pairjax.storage.files import whole_folder
 
 FORMAT = 2
 ALPHABET = 1000
@@ -144,19 +142,9 @@ def trained_tokenizer(
         settings: dict[str, Any] = dict(BERT_NAMES) | {"do_lower_case": lowercase, "tokenizer_class": opened_by}
         settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         try:
-            cache.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache))
-            try:
+            with whole_folder(folder, replace=False) as partial:
                 backend.save(str(partial / "tokenizer.json"))
                 (partial / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-                partial.chmod(0o755)
-                os.rename(partial, folder)
-            except OSError:
-                # Another process has trained the same one meanwhile.
-                if not (folder / "tokenizer.json").is_file():
-                    raise
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
         except OSError as error:
             raise UserError(
                 f"{cache}: the tokeniser cannot be written", got=error.strerror, fix="choose another --data.cache"

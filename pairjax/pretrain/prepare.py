@@ -18,6 +18,7 @@ from pairjax.data.tokenizer import PairTokenizer, check_fit, load_tokenizer
 from pairjax.data.train_tokenizer import trained_tokenizer
 from pairjax.models.pretraining import PretrainingFns, build_pretraining_model
 from pairjax.step.optim import trainable_paths
+from pairjax.storage.files import read_json
 from pairjax.weights import (
     UNTRAINED,
     bert_config,
@@ -26,7 +27,6 @@ from pairjax.weights import (
     read_encoder_spec,
     resolve_encoder,
 )
-from pairjax.weights.source import read_json
 
 SIZES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (4, 512, 8), "base": (12, 768, 12)}
 """Layers, width, heads; the feed-forward sublayer is four times as wide."""

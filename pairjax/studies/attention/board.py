@@ -20,10 +20,9 @@ from pairjax.population.projection import fit_projection
 from pairjax.population.tokens import TokenTask, token_counts, token_task
 from pairjax.studies.attention.nested_cv import TOKEN_KINDS, AttentionSetting, NestedDesign, SettingResult
 from pairjax.studies.attention.relations import SLICES, Slice, rule_slices, word_slices
-from pairjax.studies.claim import ClaimRun
+from pairjax.studies.claim import RESAMPLES, ClaimRun
 from pairjax.studies.sets import data_folder, real_pairs
 
-RESAMPLES = 2000
 WIDTH = 64
 """Numbers a token: its leading principal components. Of MiniLM's 384, so that a layer costs a 36th."""
 LENGTH = 32

@@ -37,6 +37,7 @@ from pairjax.population.engine import make_hypers, train_population
 from pairjax.population.members import make_runs
 from pairjax.population.pooled import HeadTask, head_program
 from pairjax.storage.files import to_json, write_text
+from pairjax.studies.claim import RESAMPLES
 from pairjax.studies.kept_runs import Look, run_unit
 
 Arm = Literal["frozen", "low", "full", "gradual"]
@@ -51,7 +52,6 @@ GRADUAL = 0.5
 """Share of the run over which the gradual arm unfreezes."""
 SCORED_TRAIN = 1000
 """Most train pairs that an arm is scored on."""
-RESAMPLES = 2000
 WHAT = "loss and hit of each pair, 1"
 
 
