@@ -12,7 +12,7 @@ from pairjax.data.corpus import Corpus, build_index
 from pairjax.data.corpus_sources import rule_source
 from pairjax.data.nsp import LABELS, PairSampler, Stream, build_sampler, fair_lengths, permute_index
 from pairjax.data.tokenizer import PairTokenizer
-from pairjax.data.train_tokenizer import trained_tokenizer
+from pairjax.data.train_tokenizer import load_or_train_tokenizer
 from tests.data.texts import index, tiny_tokenizer, write_documents
 
 
@@ -144,7 +144,7 @@ def test_the_second_segment_and_the_lengths_do_not_betray_the_label(tmp_path: Pa
     from sklearn.linear_model import LogisticRegression
 
     source = rule_source("en", documents=400, seed=(0, 0))
-    tokenizer, _ = trained_tokenizer([source], kind="wordpiece", vocabulary=800, lowercase=True, cache=tmp_path)
+    tokenizer, _ = load_or_train_tokenizer([source], kind="wordpiece", vocabulary=800, lowercase=True, cache=tmp_path)
     one = sampler(build_index([source], tokenizer, cache=tmp_path)["train"], budget=61)
     drawn = [one.draw(i) for i in range(3000)]
     label = np.array([d.label for d in drawn])
