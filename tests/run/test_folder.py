@@ -98,9 +98,9 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -
     ("content", "message"),
     [
         (None, "no config.json"),
-        ('{"model_type": "bert"}', "of something else"),
+        ('{"model_type": "bert"}', "of another program"),
         ("{", "cannot be read"),
-        ("[]", "else"),
+        ("[]", "expected a JSON object"),
     ],
 )
 def test_a_folder_that_is_no_run_is_never_touched(
