@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
+import pairjax
 from pairjax import (
     Config,
     CorpusConfig,
@@ -152,6 +153,13 @@ def test_a_pooler_that_was_never_trained_is_told_until_it_is(config: PretrainCon
     assert never not in notes("none", tmp_path / "three", "four")
     # A pooler that the checkpoint brought is not drawn.
     assert drawn not in notes("none", Path(str(config.model.encoder)), "five")
+
+
+def test_the_function_is_not_hidden_by_the_package_of_its_name(config: PretrainConfig) -> None:
+    wrong = dataclasses.replace(config, train=dataclasses.replace(config.train, metric="accuracy"))
+    assert pairjax.pretrain.train.pretrain is pretrain
+    with pytest.raises(UserError, match="accuracy is no metric of pretraining"):
+        pairjax.pretrain(wrong, console=Console(quiet=True))
 
 
 def test_heads_and_pooler_are_carried_into_the_next_run(config: PretrainConfig, whole: Path, tmp_path: Path) -> None:
