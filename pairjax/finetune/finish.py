@@ -54,7 +54,7 @@ def finish(
     outputs = {split: outputs_of(pairs) for split, pairs in shown.items()}
     dev = splits["dev"]
     assert dev.label is not None
-    calibration = Calibration(*calibrate(task, outputs["dev"], dev.label)) if config.evaluation.fit else Calibration()
+    calibration = calibrate(task, outputs["dev"], dev.label) if config.evaluation.fit else Calibration()
     metrics, classes = score_splits(
         task, shown, outputs, outputs_of=outputs_of, config=config.evaluation, calibration=calibration
     )

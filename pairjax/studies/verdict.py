@@ -67,7 +67,7 @@ def verdict_row(run: ClaimRun, outcome: Outcome, *, file: Path, minutes: float) 
         "command": "pairjax " + shlex.join(sys.argv[1:]),
         "minutes": round(minutes, 1),
         "notes": notes,
-        "provenance": provenance(device_kind="cpu", device_count=1) | _device(),
+        "provenance": provenance() | _device(),
     }
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from pairjax import Config, DataConfig, PretrainConfig
 from pairjax.base.types import Pairs, TaskSpec
-from pairjax.evaluation.calibration import Calibration
 from pairjax.evaluation.intervals import Sampled
 from pairjax.evaluation.scores import calibrate, class_report, score, scores_to_json
 from pairjax.inference.evaluate import prediction_lines
@@ -81,7 +80,7 @@ def write_pair_run(
     )
     outputs = drawn_outputs(task, label, seed=seed, skill=skill)
     swapped = drawn_outputs(task, label, seed=seed + 100, skill=skill)
-    calibration = Calibration(*calibrate(task, outputs, label))
+    calibration = calibrate(task, outputs, label)
     scores = scores_to_json(
         score(
             task,
