@@ -108,8 +108,8 @@ def _progress(path: str, *, shown: bool) -> Iterator[Callable[[int], None]]:
 def main(args: Sequence[str]) -> int:
     options = parse(PredictOptions, args, prog="pairjax predict", description=PredictOptions.__doc__ or "")
 
-    from pairjax.data.readers import BadRow
-    from pairjax.data.sources import iter_pairs, iter_rows
+    from pairjax.data.stream import iter_pairs, iter_rows
+    from pairjax.data.table import BadRow
     from pairjax.inference.classifier import load
     from pairjax.step.compilation import use_compilation_cache
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from pairjax.base.terminal import plain_table, shorten
 from pairjax.base.types import PairData, Pairs, TaskSpec
-from pairjax.data.quality import Quality, measure
+from pairjax.data.quality import Quality, measure_quality
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 QUANTILE_NAMES = ("min", "25 %", "median", "75 %", "95 %", "99 %", "max")
@@ -105,7 +105,7 @@ def inspect_pairs(data: PairData) -> Summary:
             characters=np.array([[len(text) for text in pair] for pair in texts], np.int64).reshape(-1, 2),
             overlap=np.array([jaccard(*pair) for pair in texts], np.float64),
         )
-    return Summary(data, splits, measure(data.task, data.splits))
+    return Summary(data, splits, measure_quality(data.task, data.splits))
 
 
 # -------------------------------------------------------------------------------------------------------------- shown

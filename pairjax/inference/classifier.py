@@ -15,7 +15,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import TaskSpec
 from pairjax.data.encode import EncodedPairs, encode_pairs
 from pairjax.data.layout import Layout
-from pairjax.data.readers import BadRow
+from pairjax.data.table import BadRow
 from pairjax.data.tokenizer import load_tokenizer
 from pairjax.evaluation.metrics import probabilities
 from pairjax.inference.logits import make_predict_logits

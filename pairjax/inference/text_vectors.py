@@ -11,7 +11,7 @@ from pairjax.base.types import Params
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.layout import Layout, plan_in_order
 from pairjax.data.pipeline import eval_batches
-from pairjax.data.sides import alone, distinct_sides
+from pairjax.data.sides import build_text_rows, distinct_sides
 from pairjax.inference.logits import one_behind
 from pairjax.models.build import PairModelFns
 from pairjax.step.sharding import put_batch, row_shards
@@ -21,7 +21,7 @@ CACHE_BYTES = 64 * 2**20
 
 
 class SideVectors:
-    """A bi-encoder that encodes each text alone, with a cache of recent vectors; several threads may share it.
+    """A bi-encoder that encodes each text build_text_rows, with a cache of recent vectors; several threads may share it.
 
     Args:
         fns: The model; it pools each side and has no interaction.
@@ -55,7 +55,7 @@ class SideVectors:
             vectors = {key: self._cache[key] for key in sides.keys if key in self._cache}
         # The encoder runs outside the lock: two threads may encode the same text, with the same result.
         missing = [key for key in sides.keys if key not in vectors]
-        encoded_now = dict(zip(missing, self._encode(alone(missing, encoded), batch_size), strict=True))
+        encoded_now = dict(zip(missing, self._encode(build_text_rows(missing, encoded), batch_size), strict=True))
         vectors |= encoded_now
         with self._lock:
             self._cache |= encoded_now

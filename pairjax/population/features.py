@@ -273,7 +273,7 @@ def cached_features(
         return _open(folder, identity, ())
     notes = [f"{folder}: the cache was {reason}; made again"] if reason else []
     encoded = encode_texts(texts, tokenizer, max_length=max_length, truncation=truncation)
-    notes += [note.replace("pairs have a text", "texts are").replace("pairs", "texts") for note in encoded.notes()]
+    notes += encoded.notes("texts")
     model = build_pair_model(
         ModelConfig(encoder=config.encoder, kind="bi", pooling=config.pooling), spec, 1, freeze_encoder=True
     )

@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from pairjax.base.config import Config
 from pairjax.base.errors import UserError
 from pairjax.base.types import PairData
-from pairjax.data.sources import take_rows
+from pairjax.data.subsets import take_pairs
 from pairjax.finetune.prepare import plain_config
 from pairjax.storage.files import read_json, storage_error, to_json, write_json
 from pairjax.storage.hashes import hash_json, hash_pairs
@@ -100,9 +100,9 @@ class SweepData:
     def without(self, held: Sequence[int]) -> PairData:
         """The data of such a run: its folds as dev and, where there are two, test."""
         train = self.data.splits["train"]
-        splits = {"train": take_rows(train, self.rows(held))}
+        splits = {"train": take_pairs(train, self.rows(held))}
         for name, fold in zip(("dev", "test"), held, strict=False):
-            splits[name] = self.data.splits["dev"] if fold == DEV else take_rows(train, self.rows_of(fold))
+            splits[name] = self.data.splits["dev"] if fold == DEV else take_pairs(train, self.rows_of(fold))
         source = dict(self.data.source) | {"held_out_folds": [] if held == (DEV,) else list(held)}
         return dataclasses.replace(self.data, splits=splits, source=source, notes=())
 

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Int, Int8, Shaped
 from pairjax.base.config import DataConfig
 from pairjax.base.types import PairData, Pairs
 from pairjax.data.folds import stratified_folds, text_clusters
-from pairjax.data.sources import load_pairs, take_rows
+from pairjax.data.sources import load_pairs
+from pairjax.data.subsets import take_pairs
 from pairjax.evaluation import metrics
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import Statistic
@@ -124,10 +125,10 @@ def build_pool(
 ) -> Pool:
     """Draw a pool, leave out what is longer than a row, project the tokens and deal out the folds."""
     rows = drawn(slices, of_slice=of_slice, pool=pool)
-    found = features(PairData(data.task, {"train": take_rows(pairs, rows)}, data.source))
-    short = token_counts(found, take_rows(pairs, rows)).sum(axis=1) <= LENGTH
+    found = features(PairData(data.task, {"train": take_pairs(pairs, rows)}, data.source))
+    short = token_counts(found, take_pairs(pairs, rows)).sum(axis=1) <= LENGTH
     kept = rows[short]
-    whole = PairData(data.task, {"train": take_rows(pairs, kept)}, data.source)
+    whole = PairData(data.task, {"train": take_pairs(pairs, kept)}, data.source)
     assert found.tokens is not None
     projection = fit_projection(found.tokens, width)
     source = token_task(whole, found, projection=projection, length=LENGTH)

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from pairjax.base.config import FeatureConfig
 from pairjax.base.types import PairData
 from pairjax.data.folds import text_clusters
-from pairjax.data.sources import sample_rows
+from pairjax.data.subsets import sample_pairs
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import difference_of, once, points_of
 from pairjax.population.features import cached_features
@@ -30,7 +30,7 @@ CUT = {"train": 600, "dev": 300, "test": 1000}
 
 def cut(data: PairData, sizes: Mapping[str, int] = CUT) -> PairData:
     """The task with a fixed sample of each split."""
-    return replace(data, splits={split: sample_rows(data.splits[split], size) for split, size in sizes.items()})
+    return replace(data, splits={split: sample_pairs(data.splits[split], size) for split, size in sizes.items()})
 
 
 def probe_encoder(encoder: str, tasks: Mapping[str, PairData]) -> dict[str, np.ndarray]:
