@@ -21,7 +21,7 @@ CACHE_BYTES = 64 * 2**20
 
 
 class SideVectors:
-    """A bi-encoder that encodes each text build_text_rows, with a cache of recent vectors; several threads may share it.
+    """A bi-encoder that encodes each text alone, with a cache of recent vectors; several threads may share it.
 
     Args:
         fns: The model; it pools each side and has no interaction.
