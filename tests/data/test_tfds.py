@@ -144,7 +144,7 @@ def test_tfrecord_reads_as_array_record_does(prepared, tmp_path):
     assert one.splits["train"].label.tolist() == two.splits["train"].label.tolist()
     shard = next(folder.glob("*train.tfrecord*"))
     shard.write_bytes(shard.read_bytes()[:-9])
-    with pytest.raises(UserError, match=r"tfrecord.*: cut off or damaged; prepare the set anew"):
+    with pytest.raises(UserError, match=r"tfrecord.*: cut off or damaged; prepare the set again"):
         load_pairs(DataConfig(tfds="tiny_glue/mrpc", tfds_dir=str(tmp_path)))
     shard.unlink()
     with pytest.raises(UserError, match=r"tfrecord.*: missing from the prepared set"):
@@ -157,7 +157,7 @@ def test_a_damaged_set_is_told(prepared, tmp_path):
     folder = tmp_path / "tiny_glue" / "mrpc" / "2.0.0"
     shard = next(folder.glob("*train.array_record*"))
     shard.write_bytes(b"no records")
-    with pytest.raises(UserError, match=r"tiny_glue/mrpc/2\.0\.0, split train: cannot be read .*prepare the set anew"):
+    with pytest.raises(UserError, match=r"tiny_glue/mrpc/2\.0\.0, split train: cannot be read .*prepare the set again"):
         load_pairs(config)
     (folder / "dataset_info.json").write_text("{")
     with pytest.raises(UserError, match="a damaged TFDS set"):
@@ -194,7 +194,7 @@ def test_a_set_that_is_not_prepared_is_told_at_once(tmp_path):
 def test_a_name_that_tfds_does_not_know_is_told_before_any_download(tmp_path):
     with pytest.raises(UserError, match="TFDS has no pairjax_no_such_set"):
         load_pairs(DataConfig(tfds="pairjax_no_such_set", tfds_dir=str(tmp_path), download=True))
-    with pytest.raises(UserError, match="no builder's name; got glue/mrpc/x/y"):
+    with pytest.raises(UserError, match="not a builder's name; got glue/mrpc/x/y"):
         load_pairs(DataConfig(tfds="glue/mrpc/x/y", tfds_dir=str(tmp_path)))
 
 

@@ -1,4 +1,4 @@
-"""English: lexicon and grammar of the rule-made pairs."""
+"""The English lexicon and grammar of the rule-made pairs."""
 
 from pairjax.data.rules.words import (
     Adjective,
@@ -48,7 +48,7 @@ def _nouns(words: str) -> tuple[Noun, ...]:
 
 
 def _verb(entry: str) -> Verb:
-    """ "fix" is regular, "draw:drew:drawn" is not; a consonant that doubles is written out ("hug:hugged:hugged")."""
+    """Parses a verb: "fix" is regular, "draw:drew:drawn" is not, and neither is "hug:hugged:hugged"."""
     if ":" in entry:
         return Verb(*entry.split(":"))
     past = entry + "d" if entry.endswith("e") else entry + "ed"
@@ -62,7 +62,7 @@ def _verbs(entries: str) -> tuple[tuple[Verb, ...], ...]:
 
 
 def _opposites(entries: str) -> tuple[Opposites, ...]:
-    """ "closed|shut" are synonyms, "open/closed" opposites, "_" a blank."""
+    """Parses opposites: "closed|shut" are synonyms, "open/closed" opposites, "_" is a space."""
     sides = ([side.replace("_", " ").split("|") for side in entry.split("/")] for entry in entries.split())
     return tuple(
         Opposites(first[0], *(tuple(Adjective(word, word, word, word) for word in side) for side in (first, second)))
@@ -97,7 +97,7 @@ THINGS = _nouns(
     "camera candle coat drum flag hat kettle kite ladder map necklace oven piano pillow plate poster ring scarf "
     "shirt sofa telescope toy trumpet typewriter vase violin wheel"
 )
-# No place lies in another: "no dog in the hotel" must not touch "a dog in the library".
+# No place is inside another: "no dog in the hotel" must say nothing about "a dog in the library".
 PLACES = tuple(
     (f"in the {word}", word)
     for word in [
@@ -286,7 +286,7 @@ FRESH_FRAMES = Frames(
 
 
 class English(Grammar):
-    """English clauses."""
+    """Builds English clauses."""
 
     lexicon = Lexicon(
         people=PEOPLE,
