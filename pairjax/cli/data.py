@@ -34,9 +34,9 @@ class CorpusOptions:
 
 def main(args: Sequence[str]) -> int:
     """Runs `pairjax data inspect` or `pairjax data corpus`."""
-    kinds = {"inspect": _inspect, "corpus": _corpus}
-    if args and args[0] in kinds:
-        return kinds[args[0]](args[1:])
+    commands = {"inspect": _inspect, "corpus": _corpus}
+    if args and args[0] in commands:
+        return commands[args[0]](args[1:])
     if args and args[0] in ("-h", "--help"):
         print("usage: pairjax data inspect [options]   pairs (--help lists the options)")
         print("       pairjax data corpus [options]    text for pretraining")

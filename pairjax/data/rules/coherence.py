@@ -13,6 +13,7 @@ from pairjax.data.rules.words import Draws, Frames, Grammar, RulePair
 Label = Literal["coherent", "incoherent"]
 LABELS: tuple[Label, ...] = ("coherent", "incoherent")
 Rule = Callable[[Grammar, Draws, Frames, Label], RulePair]
+"""Makes a pair with the given label."""
 
 
 def _text(grammar: Grammar, draws: Draws, frames: Frames, *clauses: str) -> str:

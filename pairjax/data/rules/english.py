@@ -36,6 +36,7 @@ QUANTIFIERS: dict[Quantifier, str] = {
 
 
 def _plural(word: str) -> str:
+    """Returns the plural of a noun."""
     if word in IRREGULAR_PLURALS:
         return IRREGULAR_PLURALS[word]
     if word.endswith("y") and word[-2] not in VOWELS:
@@ -44,6 +45,7 @@ def _plural(word: str) -> str:
 
 
 def _nouns(words: str) -> tuple[Noun, ...]:
+    """Parses nouns; "_" is a space."""
     return tuple(Noun(word.replace("_", " "), _plural(word.replace("_", " "))) for word in words.split())
 
 
@@ -58,6 +60,7 @@ def _verb(entry: str) -> Verb:
 
 
 def _verbs(entries: str) -> tuple[tuple[Verb, ...], ...]:
+    """Parses groups of synonyms, which "/" separates."""
     return tuple(tuple(_verb(entry) for entry in group.split("/")) for group in entries.split())
 
 
@@ -71,14 +74,16 @@ def _opposites(entries: str) -> tuple[Opposites, ...]:
 
 
 def _kinds(entries: str) -> tuple[Kind, ...]:
+    """Parses "hypernym:hyponym,hyponym"."""
     split = (entry.split(":") for entry in entries.split())
     return tuple(Kind(_nouns(name)[0], _nouns(members.replace(",", " "))) for name, members in split)
 
 
 def _dimensions(entries: str) -> tuple[Dimension, ...]:
+    """Parses dimensions: "more|synonym/less|synonym", which ";" separates."""
     split = ([side.split("|") for side in entry.strip().split("/")] for entry in entries.split(";"))
     return tuple(
-        Dimension(more[0], *(tuple((one, one) for one in side) for side in (more, less))) for more, less in split
+        Dimension(more[0], *(tuple((text, text) for text in side) for side in (more, less))) for more, less in split
     )
 
 

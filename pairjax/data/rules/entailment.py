@@ -23,6 +23,7 @@ from pairjax.data.rules.words import (
 Label = Literal["contradiction", "entailment", "neutral"]
 LABELS: tuple[Label, ...] = ("contradiction", "entailment", "neutral")
 Rule = Callable[[Grammar, Draws, Frames, Label], RulePair]
+"""Makes a pair with the given label."""
 Status = Literal["done", "undone", "open"]
 
 
@@ -98,14 +99,8 @@ def negation(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Ru
     agent, thing = draws.pick(lexicon.people), draws.pick(lexicon.things)
     denied, outer = draws.coin(), draws.coin(0.15)
     deed = _deed(grammar, draws, label, agent, denied=denied)
-    group = (
-        lexicon.intend
-        if deed.status == "open"
-        else lexicon.achieve
-        if (deed.status == "done") != outer
-        else lexicon.miss
-    )
-    phrase = draws.pick(group)
+    two_way = lexicon.achieve if (deed.status == "done") != outer else lexicon.miss
+    phrase = draws.pick(lexicon.intend if deed.status == "open" else two_way)
     wording = phrase.denied if outer else phrase.affirmed
     first = grammar.implied(deed.first_agent, wording, deed.first_verb, grammar.the(thing))
     second = grammar.event(agent, deed.verb, thing, negative=denied, passive=draws.coin(0.2))
@@ -215,7 +210,7 @@ def possible(bound: Bound, number: int) -> set[int]:
 
 
 def _number_table() -> dict[tuple[Bound, int], dict[Label, list[tuple[Bound, int]]]]:
-    """Returns, for every claim B, the claims A with a number near B's, by label."""
+    """Returns the claims A, by label, with a number near B's, for every claim B."""
     table: dict[tuple[Bound, int], dict[Label, list[tuple[Bound, int]]]] = {}
     for second in ((bound, number) for bound in SECOND_BOUNDS for number in range(3, 10)):
         table[second] = {label: [] for label in LABELS}

@@ -14,6 +14,7 @@ from pairjax.data.rules.words import Bound, Draws, Frames, Grammar, Quantifier, 
 Label = Literal["not_paraphrase", "paraphrase"]
 LABELS: tuple[Label, ...] = ("not_paraphrase", "paraphrase")
 Rule = Callable[[Grammar, Draws, Frames, Label], RulePair]
+"""Makes a pair with the given label."""
 
 
 def _joined(grammar: Grammar, draws: Draws, frames: Frames, *clauses: str) -> str:
@@ -24,6 +25,7 @@ def _joined(grammar: Grammar, draws: Draws, frames: Frames, *clauses: str) -> st
 def _pair(
     grammar: Grammar, draws: Draws, frames: Frames, *, first: str, second: str, words: tuple[str, ...]
 ) -> RulePair:
+    """Makes the pair of two clauses with the same content words."""
     return RulePair(
         grammar.sentence(draws.pick(frames.single), first),
         grammar.sentence(draws.pick(frames.second), second),

@@ -24,6 +24,7 @@ class Cast(NamedTuple):
 
 
 Scene = Callable[[Grammar, Draws, Frames, Cast], list[str]]
+"""Makes the sentences of a scene."""
 
 
 def _sentences(grammar: Grammar, draws: Draws, frames: Frames, *clauses: str) -> list[str]:
