@@ -30,7 +30,13 @@ SPLITS = {
 
 
 class TfdsName(NamedTuple):
-    """The parts of a name such as `glue/mrpc:2.0.0`."""
+    """The parts of a name such as `glue/mrpc:2.0.0`.
+
+    Attributes:
+        name: The builder (`glue`).
+        config: The builder's config (`mrpc`), or None.
+        version: The version (`2.0.0`), or None for the newest.
+    """
 
     name: str
     config: str | None
