@@ -180,7 +180,7 @@ def _sample_table(summary: Summary, count: int, seed: int) -> Table:
     """Builds the table of `count` pairs of each class of the first split."""
     split, pairs = next((name, pairs) for name, pairs in summary.data.splits.items())
     table = Table(
-        title=f"A few rows of {split}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+        title=f"A few pairs of {split}", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for name, ratio in (("", 2), ("first", 5), ("second", 5)):
         table.add_column(name, ratio=ratio, overflow="fold")
