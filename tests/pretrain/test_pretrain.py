@@ -402,7 +402,7 @@ def test_the_corpus_report_shows_counts_and_examples(
     args = ["data", "corpus", "--data.corpus", str(config.data.corpus), "--data.cache", str(config.data.cache)]
     assert main([*args, "--encoder", str(config.model.encoder), "--data.max-length", "48"]) == 0
     shown = capsys.readouterr().out
-    for word in ("documents", "unknown tokens", "seen before", "example 0: B is", "a.txt"):
+    for word in ("documents", "unknown tokens", "duplicate sentences", "example 0: B is", "a.txt"):
         assert word in shown
 
 
