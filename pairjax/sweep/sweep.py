@@ -23,7 +23,7 @@ from pairjax.data.sources import load_pairs
 from pairjax.data.tokenizer import PairTokenizer, check_fit, load_tokenizer
 from pairjax.evaluation.intervals import Spread, mean_and_spread
 from pairjax.evaluation.metrics import LOWER_IS_BETTER
-from pairjax.finetune.job import choose_metric, total_steps
+from pairjax.finetune.job import task_metric, total_steps
 from pairjax.models.build import build_pair_model
 from pairjax.sweep.end_to_end import fits_population, train_whole
 from pairjax.sweep.pooled import CachedHeads, fits_features
@@ -158,7 +158,7 @@ class Sweep:
         self.data = _sweep_data(loaded, design)
         train = loaded.splits["train"]
         learnt = len(train) - (len(train) // design.folds if design.folds else 0)
-        self.metric = choose_metric(first, loaded.task)
+        self.metric = task_metric(first, loaded.task)
         self.sign = -1.0 if self.metric in LOWER_IS_BETTER else 1.0
         self.specs: dict[str, EncoderSpec] = {}
         self._tokenizers: dict[str, PairTokenizer] = {}
