@@ -58,7 +58,7 @@ from pairjax.studies.sets import data_folder, real_pairs
 from pairjax.studies.small_data.arms import (
     READINGS,
     Arm,
-    AttentionSetting,
+    ArmSetting,
     Measured,
     Read,
     accuracy_of,
@@ -112,7 +112,7 @@ def run_all(claim: ClaimRun, data: PairData, probes: Tasks) -> Table:
     found: Table = {}
     for size, steps, seeds in plan(claim):
         batch = 8 if claim.quick else 32
-        frozen = AttentionSetting("frozen", size, steps, batch_size=batch)
+        frozen = ArmSetting("frozen", size, steps, batch_size=batch)
         for (_, seed), run in run_frozen([frozen], source, data, seeds=seeds).items():
             found["frozen", size, seed] = run
         for seed in seeds:
@@ -121,7 +121,7 @@ def run_all(claim: ClaimRun, data: PairData, probes: Tasks) -> Table:
                 probed = size in (PROBED, ALL, 16) and seed < 3 and (arm != "gradual" or size == ALL)
                 look = {"more": make_probe_look(probes), "what": probes_key(probes)} if probed else {}
                 run = run_tuned(
-                    AttentionSetting(arm, size, steps, batch_size=batch),
+                    ArmSetting(arm, size, steps, batch_size=batch),
                     data,
                     encoder=claim.claim.encoder,
                     seed=seed,

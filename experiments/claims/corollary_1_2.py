@@ -56,7 +56,7 @@ from pairjax.studies.sets import data_folder, real_pairs
 from pairjax.studies.small_data.arms import (
     READINGS,
     Arm,
-    AttentionSetting,
+    ArmSetting,
     Measured,
     Read,
     accuracy_of,
@@ -73,15 +73,15 @@ DROPOUTS, DECAYS = (0.0, 0.1, 0.3), (0.0, 0.01, 10.0)
 USUAL = (0.1, 0.01)
 STEPS = {100: 60, 250: 80}
 QUICK_STEPS = {16: 4}
-Table = dict[tuple[AttentionSetting, int], Measured]
+Table = dict[tuple[ArmSetting, int], Measured]
 
 
-def settings(arm: Arm, size: int, *, quick: bool) -> list[AttentionSetting]:
+def settings(arm: Arm, size: int, *, quick: bool) -> list[ArmSetting]:
     """The grid; a quick run takes its corners."""
     steps = QUICK_STEPS[size] if quick else STEPS[size]
     values = ((0.0, 0.3), (0.0, 10.0)) if quick else (DROPOUTS, DECAYS)
     batch = 8 if quick else 32
-    return [AttentionSetting(arm, size, steps, p, decay, batch) for p, decay in itertools.product(*values)]
+    return [ArmSetting(arm, size, steps, p, decay, batch) for p, decay in itertools.product(*values)]
 
 
 def run_all(claim: ClaimRun, data: PairData) -> Table:

@@ -107,7 +107,7 @@ def test_each_claim_says_beforehand_what_it_tests(path: Path) -> None:
     assert isinstance(module.claim, Claim)
     assert module.claim.id == path.stem
     text = module.__doc__ or ""
-    for part in ("Command: ", "Claim: ", "Data", "Members", "Hypotheses", "Test: ", "Supported: ", "Smallest effect"):
+    for part in ("Command: ", "Claim: ", "Data", "Runs", "Hypotheses", "Test: ", "Supported: ", "Smallest effect"):
         assert part.lower() in text.lower(), part
 
 

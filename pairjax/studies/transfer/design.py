@@ -38,7 +38,7 @@ START = Arm("start", "fresh")
 
 
 class Work(NamedTuple):
-    """Members of all seeds."""
+    """The runs of all seeds of one arm on one task."""
 
     task: str
     arm: Arm
@@ -163,7 +163,7 @@ def choose_design(levels: Sequence[TransferDesign], *, seeds: int, minutes: floa
 
     Args:
         levels: From the largest.
-        seeds: Members of each arm.
+        seeds: Runs of each arm.
         minutes: The budget.
     """
     costs = [minutes_of(level, seeds=seeds) for level in levels]
