@@ -14,22 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from pairjax.base.config import FeatureConfig
 from pairjax.base.types import PairData
 from pairjax.evaluation.intervals import Interval, Sampled
 from pairjax.population.features import Features, cached_features
 from pairjax.population.pooled import HeadTask, head_task
-from pairjax.population.tokens import TokenTask
-from pairjax.studies.attention.nested_cv import (
-    AttentionSetting,
-    NestedDesign,
-    SettingResult,
-    run_setting,
-    setting_flops,
-)
-from pairjax.studies.combiners.cells import Cell, CellDesign, CellResult, run_cell
 
 Verdict = Literal["supported", "refuted", "undecided"]
 Unit = Literal["points", "steps", "nats"]
@@ -146,20 +135,6 @@ class ClaimRun:
     budget: float = 40.0
     cells_run: int = 0
 
-    @property
-    def design(self) -> CellDesign:
-        """The cells' design with the seeds of this run."""
-        if self.quick:
-            return CellDesign(rates=(1e-2,), decays=(0.01,), tuning_seeds=(1000,), seeds=(0, 1), steps=60)
-        return CellDesign(seeds=tuple(range(self.seeds)))
-
-    @property
-    def nested(self) -> NestedDesign:
-        """The design of nested cross-validations with the seeds of this run."""
-        if self.quick:
-            return NestedDesign(folds=3, seeds=(0, 1), token_rates=(3e-3,), pooled_rates=(3e-3,), steps=20)
-        return NestedDesign(seeds=tuple(range(self.seeds)))
-
     def check_time(self) -> None:
         """Raises BudgetSpentError past the deadline."""
         if time.monotonic() > self.deadline:
@@ -180,36 +155,3 @@ class ClaimRun:
         for note in features.notes:
             self.say(f"{name}: {note}")
         return features
-
-    def cell(self, task: str, source: HeadTask, cell: Cell) -> CellResult:
-        """A cell, run now or read; says its score."""
-        self.check_time()
-        began = time.monotonic()
-        found = run_cell(source, cell, self.design, folder=self.root / "cells")
-        seconds = time.monotonic() - began
-        self.cells_run += 1
-        head = f"hidden {found.width}" if cell.hidden else "linear"
-        noise = f", {cell.noise:.0%} noise" if cell.noise else ""
-        scores = f"dev {100 * found.dev.mean():6.2f} test {100 * found.test.mean():6.2f}"
-        self.say(
-            f"{self.cells_run:4d} {task:14s} {cell.name:28s} {head:10s}{noise} "
-            f"rate {found.rate:g} decay {found.decay:g} {scores} ({seconds:.0f} s)"
-        )
-        return found
-
-    def setting(self, task: str, source: TokenTask, fold: np.ndarray, setting: AttentionSetting) -> SettingResult:
-        """A setting of a nested cross-validation, run now or read; says its score and its speed."""
-        self.check_time()
-        began, design = time.monotonic(), self.nested
-        found = run_setting(source, fold, setting, design, folder=self.root / "settings")
-        seconds = time.monotonic() - began
-        self.cells_run += 1
-        score = 100 * (found.predicted == source.heads.label("train")).mean()
-        work = setting_flops(source, setting, design)
-        speed = f"{work / 1e12:.2f} TFLOP, {seconds:.0f} s, {work / seconds / 1e9:.0f} GFLOP/s"
-        self.say(
-            f"{self.cells_run:4d} {task:10s} {setting.name:12s} {found.parameters:7,d} parameters, "
-            f"inner {100 * found.judged.mean():6.2f} outer {score:6.2f} "
-            f"({'run before' if found.read else speed})"
-        )
-        return found

@@ -1,5 +1,6 @@
 """The table of interactions: which settings there are, on which pairs, and the effects that Lemmas 2 and 2.1 read."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,14 @@ from pairjax.evaluation.metrics import Statistic
 from pairjax.population.features import Features
 from pairjax.population.projection import fit_projection
 from pairjax.population.tokens import TokenTask, token_counts, token_task
-from pairjax.studies.attention.nested_cv import TOKEN_KINDS, AttentionSetting, NestedDesign, SettingResult
+from pairjax.studies.attention.nested_cv import (
+    TOKEN_KINDS,
+    AttentionSetting,
+    NestedDesign,
+    SettingResult,
+    run_setting,
+    setting_flops,
+)
 from pairjax.studies.attention.relations import SLICES, Slice, rule_slices, word_slices
 from pairjax.studies.claim import ClaimRun
 from pairjax.studies.sets import data_folder, real_pairs
@@ -232,9 +240,33 @@ def _slice_means(gained: np.ndarray, masks: np.ndarray) -> Statistic:
     return statistic
 
 
+def nested_design(run: ClaimRun) -> NestedDesign:
+    """Returns the design of all settings with the seeds of this run; a quick run has a small one."""
+    if run.quick:
+        return NestedDesign(folds=3, seeds=(0, 1), token_rates=(3e-3,), pooled_rates=(3e-3,), steps=20)
+    return NestedDesign(seeds=tuple(range(run.seeds)))
+
+
+def measure_setting(run: ClaimRun, task: str, pool: Pool, setting: AttentionSetting) -> SettingResult:
+    """Runs a setting, or reads it if it was run before, and logs its scores and its speed."""
+    run.check_time()
+    began, design = time.monotonic(), nested_design(run)
+    result = run_setting(pool.source, pool.fold, setting, design, folder=run.root / "settings")
+    seconds = time.monotonic() - began
+    run.cells_run += 1
+    score = 100 * (result.predicted == pool.source.heads.label("train")).mean()
+    work = setting_flops(pool.source, setting, design)
+    speed = f"{work / 1e12:.2f} TFLOP, {seconds:.0f} s, {work / seconds / 1e9:.0f} GFLOP/s"
+    run.say(
+        f"{run.cells_run:4d} {task:10s} {setting.name:12s} {result.parameters:7,d} parameters, "
+        f"inner {100 * result.judged.mean():6.2f} outer {score:6.2f} ({'run before' if result.read else speed})"
+    )
+    return result
+
+
 def run_search(run: ClaimRun) -> Search:
     """All settings on all tasks, cheap ones first; a quick run takes few rule-made pairs and few settings."""
-    design, pools = run.nested, {}
+    design, pools = nested_design(run), {}
     if not run.quick:
         data_folder()
         pairs, data = sick_pairs()
@@ -250,7 +282,7 @@ def run_search(run: ClaimRun) -> Search:
     results: dict[str, dict[AttentionSetting, SettingResult]] = {task: {} for task in pools}
     for setting in settings:
         for task, pool in pools.items():
-            results[task][setting] = run.setting(task, pool.source, pool.fold, setting)
+            results[task][setting] = measure_setting(run, task, pool, setting)
     return Search(pools, results, design)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +18,16 @@ from pairjax.evaluation.metrics import Statistic, difference_of, once
 from pairjax.population.pooled import HeadTask
 from pairjax.storage.files import write_json
 from pairjax.studies.claim import ClaimRun
-from pairjax.studies.combiners.cells import AT_EDGE, Cell, CellResult, Measure, main_metric, metric_of
+from pairjax.studies.combiners.cells import (
+    AT_EDGE,
+    Cell,
+    CellDesign,
+    CellResult,
+    Measure,
+    main_metric,
+    metric_of,
+    run_cell,
+)
 from pairjax.studies.sets import data_folder, real_pairs
 
 RESAMPLES = 2000
@@ -172,6 +182,30 @@ class CombinerBoard:
         return lines
 
 
+def cell_design(run: ClaimRun) -> CellDesign:
+    """Returns the design of all cells with the seeds of this run; a quick run has a small one."""
+    if run.quick:
+        return CellDesign(rates=(1e-2,), decays=(0.01,), tuning_seeds=(1000,), seeds=(0, 1), steps=60)
+    return CellDesign(seeds=tuple(range(run.seeds)))
+
+
+def measure_cell(run: ClaimRun, task: str, source: HeadTask, cell: Cell) -> CellResult:
+    """Runs a cell, or reads it if it was run before, and logs its score."""
+    run.check_time()
+    began = time.monotonic()
+    result = run_cell(source, cell, cell_design(run), folder=run.root / "cells")
+    seconds = time.monotonic() - began
+    run.cells_run += 1
+    head = f"hidden {result.width}" if cell.hidden else "linear"
+    noise = f", {cell.noise:.0%} noise" if cell.noise else ""
+    scores = f"dev {100 * result.dev.mean():6.2f} test {100 * result.test.mean():6.2f}"
+    run.say(
+        f"{run.cells_run:4d} {task:14s} {cell.name:28s} {head:10s}{noise} "
+        f"rate {result.rate:g} decay {result.decay:g} {scores} ({seconds:.0f} s)"
+    )
+    return result
+
+
 def run_board(run: ClaimRun, wanted: Sequence[Cell]) -> CombinerBoard:
     """Run the wanted cells on every task, linear heads first; a quick run takes the rule-made tasks alone.
 
@@ -182,7 +216,7 @@ def run_board(run: ClaimRun, wanted: Sequence[Cell]) -> CombinerBoard:
         data_folder()
     sources = {name: run.task(name, TASKS[name]) for name in names}
     cells = {
-        (name, cell): run.cell(name, sources[name], cell)
+        (name, cell): measure_cell(run, name, sources[name], cell)
         for hidden in (False, True)
         for name in names
         for cell in wanted
