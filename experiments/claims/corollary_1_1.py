@@ -72,7 +72,7 @@ from pairjax.studies.small_data.arms import (
 )
 from pairjax.studies.small_data.probes import (
     cut,
-    make_probe_look,
+    make_probe_measure,
     probe_difference,
     probe_kept,
     probe_score,
@@ -119,7 +119,7 @@ def run_all(claim: ClaimRun, data: PairData, probes: Tasks) -> Table:
             for arm in TUNED:
                 claim.check_time()
                 probed = size in (PROBED, ALL, 16) and seed < 3 and (arm != "gradual" or size == ALL)
-                look = {"more": make_probe_look(probes), "what": probes_key(probes)} if probed else {}
+                look = {"more": make_probe_measure(probes), "what": probes_key(probes)} if probed else {}
                 run = run_tuned(
                     ArmSetting(arm, size, steps, batch_size=batch),
                     data,
@@ -130,7 +130,7 @@ def run_all(claim: ClaimRun, data: PairData, probes: Tasks) -> Table:
                 )
                 found[arm, size, seed] = run
                 claim.cells_run += 1
-                claim.say(f"{claim.cells_run:4d} {arm:8s} {size:5d} rows seed {seed}: {told(run)}")
+                claim.log(f"{claim.cells_run:4d} {arm:8s} {size:5d} rows seed {seed}: {told(run)}")
     return found
 
 

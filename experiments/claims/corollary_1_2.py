@@ -98,7 +98,7 @@ def run_all(claim: ClaimRun, data: PairData) -> Table:
             found[setting, seed] = run
             claim.cells_run += 1
             name = f"dropout {setting.dropout:g} decay {setting.decay:g}"
-            claim.say(f"{claim.cells_run:4d} {name:22s} {size:4d} rows seed {seed}: {told(run)}")
+            claim.log(f"{claim.cells_run:4d} {name:22s} {size:4d} rows seed {seed}: {told(run)}")
     return found
 
 

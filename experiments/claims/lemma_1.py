@@ -106,7 +106,7 @@ def run(claim: ClaimRun) -> Outcome:
     notes = [*board.notes, *board.unlearnt()]
     if hypotheses[0].verdict == "supported" and hypotheses[2].verdict != "supported":
         notes.append("the gain is carried by coherence, which is the pretraining task itself")
-    return Outcome(hypotheses, board.tables(), notes, undecided_because=board.untaken("nsp"))
+    return Outcome(hypotheses, board.tables(), notes, undecided_because=board.failed_treatment("nsp"))
 
 
 claim = Claim(

@@ -138,7 +138,7 @@ def run(claim: ClaimRun) -> Outcome:
         "Gain over MLM with 95 % intervals": board.gain_table(),
         "Worse training data: test score of MLM, and gain of NSP over it": board.variant_table(),
     }
-    return Outcome(hypotheses, tables, notes, undecided_because=board.untaken("nsp"))
+    return Outcome(hypotheses, tables, notes, undecided_because=board.failed_treatment("nsp"))
 
 
 claim = Claim(

@@ -39,7 +39,7 @@ Not part of this verdict: the same with the BERT of the pretraining experiments,
 """
 
 from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
-from pairjax.studies.combiners.board import DIFFERENCE, LIKENESS, PRODUCT, all_cells, run_board
+from pairjax.studies.combiners.board import DIFFERENCE, GAINS, LIKENESS, PRODUCT, all_cells, run_board
 from pairjax.studies.combiners.cells import class_f1
 
 SMALLEST = 1.0
@@ -78,6 +78,7 @@ def run(claim: ClaimRun) -> Outcome:
             "Difference or product, as dev chose": picked,
         },
         notes=board.notes(),
+        board=GAINS,
     )
 
 

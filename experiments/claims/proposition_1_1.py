@@ -40,6 +40,7 @@ from pairjax.studies.combiners.board import (
     COMBINERS,
     CONCATENATION,
     DIFFERENCE,
+    GAINS,
     PRODUCT,
     CombinerBoard,
     all_cells,
@@ -113,6 +114,7 @@ def run(claim: ClaimRun) -> Outcome:
             "Hidden layer, 20 % of labels wrong": board.table(tasks, hidden=True, noise=NOISE),
         },
         notes=board.notes(),
+        board=GAINS,
     )
 
 

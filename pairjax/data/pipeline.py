@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int, Int32
 
 from pairjax.base.types import Batch
 from pairjax.data.encode import EncodedPairs
@@ -115,6 +115,7 @@ def train_batches(
     process_count: int = 1,
     multiple: int = 1,
     prefetch: int = 2,
+    subset: Int[np.ndarray, " subset"] | None = None,
 ) -> Iterator[tuple[int, Batch]]:
     """The batches of steps `start_step` to `stop_step - 1`, epoch after epoch.
 
@@ -130,12 +131,13 @@ def train_batches(
         process_count: How many slices there are.
         multiple: Rows of a batch are rounded up to a multiple of this.
         prefetch: Batches made ahead in a thread; 0 makes each when asked. The batches are the same.
+        subset: Indices of the pairs to train on, in the order that the plan numbers them; None for all pairs.
 
     Yields:
         The step and its batch (this process's rows).
     """
-    lengths = encoded.lengths
-    steps = steps_per_epoch(len(encoded), batch_size)
+    lengths = encoded.lengths if subset is None else encoded.lengths[subset]
+    steps = steps_per_epoch(len(lengths), batch_size)
     plan = lru_cache(maxsize=2)(
         lambda epoch: plan_epoch(
             seed=seed, epoch=epoch, lengths=lengths, layout=layout, batch_size=batch_size, multiple=multiple
@@ -144,8 +146,10 @@ def train_batches(
 
     def batch(step: int) -> tuple[int, Batch]:
         epoch = plan(step // steps)
-        rows = _own_rows(epoch.index[step % steps], process_index, process_count)
-        return step, make_batch(encoded, label, rows, int(epoch.length[step % steps]))
+        index = _own_rows(epoch.index[step % steps], process_index, process_count)
+        if subset is not None:
+            index = np.where(index >= 0, subset[np.maximum(index, 0)], -1).astype(np.int32)
+        return step, make_batch(encoded, label, index, int(epoch.length[step % steps]))
 
     return made_ahead(batch, start_step, stop_step, prefetch=prefetch)
 

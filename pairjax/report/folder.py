@@ -14,6 +14,8 @@ from pairjax.base.types import TaskSpec
 from pairjax.evaluation.metrics import probabilities
 from pairjax.storage.results import with_current_names
 
+COMBINERS_FILE = "combiners.json"
+"""The table of combiners with intervals, beside the folders of the claims that it belongs to."""
 FLOOR = 5e-7
 """Probabilities are written with six digits: less than half a unit of the last is read as this."""
 
@@ -138,7 +140,7 @@ def _read_json(path: Path, required: tuple[str, ...]) -> dict[str, Any]:
 def _read_claim(path: Path) -> ClaimFolder:
     required = ("id", "statement", "verdict", "hypotheses", "seeds", "encoder", "pooling", "commit", "command", "notes")
     row = _read_json(path / "verdict.json", (*required, "tables", "no_verdict_because"))
-    beside = path.resolve().parent / "combiners.json"
+    beside = path.resolve().parent / COMBINERS_FILE
     combiners = _read_json(beside, ("against", "tasks", "rows")) if beside.is_file() else None
     return ClaimFolder(path, row, combiners)
 

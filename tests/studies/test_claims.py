@@ -57,8 +57,8 @@ def test_a_cell_is_tuned_on_dev_alone_and_read_the_second_time(
 ) -> None:
     cell = Cell(("|u-v|", "u*v"), hidden=False)
     found = run_cell(source, cell, DESIGN, folder=tmp_path)
-    assert found.tuned.shape == (3, 1)
-    assert found.rate == DESIGN.rates[int(found.tuned[:, 0].argmax())]
+    assert found.tuning.shape == (3, 1)
+    assert found.rate == DESIGN.rates[int(found.tuning[:, 0].argmax())]
     label = source.label("test")
     np.testing.assert_allclose(found.test, [(row == label).mean() for row in found.predicted])
     assert main_metric(source, found.predicted[1])(np.ones((1, 50)))["value"][0] == pytest.approx(100 * found.test[1])
@@ -162,7 +162,7 @@ def test_no_verdict_from_a_quick_run_too_few_seeds_or_a_file_without_commit(
         return json.loads((tmp_path / folder / "toy" / "verdict.json").read_text())
 
     assert main([*base[:2], "--dir", str(tmp_path / "early"), *base[4:]]) == 0
-    assert "no verdict will come of this: toy.py is not committed" in capsys.readouterr().err
+    assert "this run will give no verdict: toy.py is not committed" in capsys.readouterr().err
     assert "not committed" in row("early")["no_verdict_because"]
     for words in (("init", "-q"), ("add", "toy.py"), ("commit", "-qm", "a claim")):
         subprocess.run(("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words), check=True)
@@ -208,7 +208,7 @@ def test_a_spent_budget_stops_without_a_verdict_and_bad_input_is_one_line(
     file.write_text(CLAIM)
     args = ["claim", str(file), "--dir", str(tmp_path / "claims"), "--compilation-cache", ""]
     assert main([*args, "--budget", "1e-9"]) == 0
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command to continue" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "claims").rglob("*.*")] == ["registered.json"]
     assert main([*args, "--budget", "-1"]) == 2
     file.write_text("x = 1\n")

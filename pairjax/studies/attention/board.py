@@ -27,10 +27,9 @@ from pairjax.studies.attention.nested_cv import (
     setting_flops,
 )
 from pairjax.studies.attention.relations import SLICES, Slice, rule_slices, word_slices
-from pairjax.studies.claim import ClaimRun
+from pairjax.studies.claim import RESAMPLES, ClaimRun
 from pairjax.studies.sets import data_folder, real_pairs
 
-RESAMPLES = 2000
 WIDTH = 64
 """Numbers a token: its leading principal components. Of MiniLM's 384, so that a layer costs a 36th."""
 LENGTH = 32
@@ -257,7 +256,7 @@ def measure_setting(run: ClaimRun, task: str, pool: Pool, setting: AttentionSett
     score = 100 * (result.predicted == pool.source.heads.label("train")).mean()
     work = setting_flops(pool.source, setting, design)
     speed = f"{work / 1e12:.2f} TFLOP, {seconds:.0f} s, {work / seconds / 1e9:.0f} GFLOP/s"
-    run.say(
+    run.log(
         f"{run.cells_run:4d} {task:10s} {setting.name:12s} {result.parameters:7,d} parameters, "
         f"inner {100 * result.judged.mean():6.2f} outer {score:6.2f} ({'run before' if result.read else speed})"
     )

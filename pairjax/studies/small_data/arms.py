@@ -37,7 +37,8 @@ from pairjax.population.engine import make_hypers, train_population
 from pairjax.population.members import make_runs
 from pairjax.population.pooled import HeadTask, head_program
 from pairjax.storage.files import to_json, write_text
-from pairjax.studies.kept_runs import Look, run_unit
+from pairjax.studies.claim import RESAMPLES
+from pairjax.studies.kept_runs import MeasureRun, run_unit
 
 Arm = Literal["frozen", "low", "full", "gradual"]
 FEATURES: tuple[Feature, ...] = ("u", "v", "|u-v|", "u*v")
@@ -51,7 +52,6 @@ GRADUAL = 0.5
 """Share of the run over which the gradual arm unfreezes."""
 SCORED_TRAIN = 1000
 """Most train pairs that an arm is scored on."""
-RESAMPLES = 2000
 WHAT = "loss and hit of each pair, 1"
 
 
@@ -166,7 +166,7 @@ def losses_and_hits(
     return metrics.nll_each(logits, label), (logits.argmax(axis=1) == label).astype(np.float64)
 
 
-def make_look(data: PairData, rows: Int[np.ndarray, " _"], more: Look) -> Look:
+def make_measure(data: PairData, rows: Int[np.ndarray, " _"], more: MeasureRun) -> MeasureRun:
     """What is kept of a tuned run: losses and hits by split, and `more` under its own names."""
     splits = {"train": take_rows(data.splits["train"], rows[:SCORED_TRAIN]), "dev": data.splits["dev"]}
     splits["test"] = data.splits["test"]
@@ -209,7 +209,7 @@ def run_tuned(
     encoder: str,
     seed: int,
     folder: Path,
-    more: Look = nothing,
+    more: MeasureRun = nothing,
     what: str = "",
 ) -> Measured:
     """One run of an arm that tunes the encoder, run now or read.
@@ -226,8 +226,8 @@ def run_tuned(
     rows = subset(data, setting.size, seed=seed)
     config = tuned_config(setting, encoder=encoder, data=write_pairs(data, rows, folder / "subsets"), seed=seed)
     test = hashlib.sha256("\0".join(data.splits["test"].first).encode()).hexdigest()[:12]
-    look = make_look(data, rows, more)
-    found = run_unit(config, folder / "units", look=look, what=f"{WHAT}; test {test}; {what}")
+    look = make_measure(data, rows, more)
+    found = run_unit(config, folder / "units", measure=look, what=f"{WHAT}; test {test}; {what}")
     return measured(found, text_clusters(data.splits["test"]))
 
 

@@ -21,7 +21,7 @@ from pairjax.evaluation.metrics import difference_of, once, points_of
 from pairjax.population.features import cached_features
 from pairjax.storage.arrays import made_or_kept
 from pairjax.storage.hashes import hash_pairs
-from pairjax.studies.small_data.arms import RESAMPLES
+from pairjax.studies.claim import RESAMPLES
 from pairjax.weights import encoder_content
 
 CUT = {"train": 600, "dev": 300, "test": 1000}
@@ -70,7 +70,7 @@ def probe_kept(encoder: str, tasks: Mapping[str, PairData], *, folder: Path) -> 
     return dict(found)
 
 
-def make_probe_look(tasks: Mapping[str, PairData]) -> Callable[[Path], dict[str, np.ndarray]]:
+def make_probe_measure(tasks: Mapping[str, PairData]) -> Callable[[Path], dict[str, np.ndarray]]:
     """Measures a finished run's encoder, for `run_tuned`."""
     return lambda folder: probe_encoder(str(folder / "model" / "encoder"), tasks)
 

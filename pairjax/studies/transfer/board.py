@@ -13,12 +13,12 @@ import numpy as np
 
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import Statistic, constant, difference_of, points_of
+from pairjax.studies.claim import RESAMPLES
 from pairjax.studies.transfer.design import MLM, NSP, Arm, TransferDesign, Work
 from pairjax.studies.transfer.encoders import Origin
 from pairjax.studies.transfer.targets import CLEAN, Target, Variant
-from pairjax.studies.transfer.tuner import Tuned
+from pairjax.studies.transfer.tuner import TunedRun
 
-RESAMPLES = 2000
 RUNS_SEED = 17
 """Of the draws of seeds, alike for all tasks."""
 WINDOW = 3
@@ -42,7 +42,7 @@ class TransferBoard:
 
     design: TransferDesign
     targets: Mapping[str, Target]
-    runs: Mapping[Work, Sequence[Tuned]]
+    runs: Mapping[Work, Sequence[TunedRun]]
     steps: np.ndarray
     segment_accuracy: Mapping[Origin, Sequence[Mapping[str, float]]]
     notes: Sequence[str] = ()
@@ -118,7 +118,7 @@ class TransferBoard:
                 )
         return lines
 
-    def untaken(self, origin: Origin) -> str | None:
+    def failed_treatment(self, origin: Origin) -> str | None:
         """Why the objective cannot have taught anything, if so: its encoders do not tell held-out segments."""
         found = self.segment_accuracy[origin]
         low = float(np.mean([one["low"] for one in found]))

@@ -22,7 +22,7 @@ from pairjax.studies.transfer.board import TransferBoard
 from pairjax.studies.transfer.design import TransferDesign, Work, choose_design, quick
 from pairjax.studies.transfer.encoders import Encoders, Origin, Texts, write_stories
 from pairjax.studies.transfer.targets import Target, load_target
-from pairjax.studies.transfer.tuner import Tuned, Tuner
+from pairjax.studies.transfer.tuner import TunedRun, Tuner
 
 FORMAT = 2
 
@@ -55,13 +55,13 @@ def run_transfer(run: ClaimRun, levels: Sequence[TransferDesign]) -> TransferBoa
         design, run.seeds = choice.design, choice.seeds
         notes += choice.notes
         for note in notes:
-            run.say(note)
+            run.log(note)
     root = run.root / "transfer"
     encoders = Encoders(design.pretrain, corpus_of(run), source=run.claim.encoder, folder=root / "encoders")
     _pretrain_all(run, design, encoders)
     like = encoders.path("start", 0) / "model" / "encoder"
     targets: dict[str, Target] = {}
-    runs: dict[Work, list[Tuned]] = {}
+    runs: dict[Work, list[TunedRun]] = {}
     for name in dict.fromkeys(one.task for one in design.work()):
         target = load_target(
             name,
@@ -93,15 +93,15 @@ def _pretrain_all(run: ClaimRun, design: TransferDesign, encoders: Encoders) -> 
         began = time.monotonic()
         folder = encoders.make(origin, seed)
         run.cells_run += 1
-        run.say(f"{run.cells_run:4d} pretrained {origin}, seed {seed}: {folder} ({time.monotonic() - began:.0f} s)")
+        run.log(f"{run.cells_run:4d} pretrained {origin}, seed {seed}: {folder} ({time.monotonic() - began:.0f} s)")
 
 
 def _tune_all(
     run: ClaimRun, design: TransferDesign, encoders: Encoders, tuner: Tuner, target: Target
-) -> dict[Work, list[Tuned]]:
+) -> dict[Work, list[TunedRun]]:
     """All runs of a task; those from one encoder follow one another, so that it is read once."""
     todo = [one for one in design.work() if one.task == target.name]
-    found: dict[Work, list[Tuned]] = {one: [] for one in todo}
+    found: dict[Work, list[TunedRun]] = {one: [] for one in todo}
     content = hash_pairs(target.data).hexdigest()
     read = lru_cache(maxsize=1)(lambda folder: tuner.read(folder / "model" / "encoder"))
     for seed in range(run.seeds):
@@ -115,13 +115,13 @@ def _tune_all(
                 run.check_time()
                 began = time.monotonic()
                 rows, label = target.draw(one.variant, rows=design.rows, seed=seed)
-                made = tuner.run(read(folder), pooler=one.arm.pooler, seed=seed, rows=rows, label=label)
+                made = tuner.run(read(folder), pooler=one.arm.pooler, seed=seed, index=rows, label=label)
                 kept = {"curve": made.curve, "outputs": made.outputs, "score": np.asarray(made.score)}
                 write_kept(path, identity, kept)
                 run.cells_run += 1
-                run.say(
+                run.log(
                     f"{run.cells_run:4d} {target.name:10s} {one.variant.name:18s} {one.arm.name:24s} seed {seed}: "
                     f"{made.score:6.2f} ({time.monotonic() - began:.0f} s)"
                 )
-            found[one].append(Tuned(kept["curve"], kept["outputs"], float(kept["score"])))
+            found[one].append(TunedRun(kept["curve"], kept["outputs"], float(kept["score"])))
     return found

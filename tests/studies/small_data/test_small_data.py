@@ -33,7 +33,7 @@ from pairjax.studies.small_data.arms import (
 )
 from pairjax.studies.small_data.probes import (
     cut,
-    make_probe_look,
+    make_probe_measure,
     probe_difference,
     probe_encoder,
     probe_kept,
@@ -137,7 +137,7 @@ def test_a_unit_is_run_once_measured_and_emptied_of_its_weights(
 
         test = data.splits["test"]
         seen.append(pairjax.load(folder).outputs(test.first, test.second))
-        return make_probe_look(probes)(folder)
+        return make_probe_measure(probes)(folder)
 
     def run() -> Measured:
         return run_tuned(setting, data, encoder=encoder, seed=0, folder=tmp_path, more=more, what="probe")

@@ -29,7 +29,7 @@ from pairjax.studies.transfer.design import (
 from pairjax.studies.transfer.encoders import Encoders, PretrainDesign, spaced_layers, write_stories
 from pairjax.studies.transfer.run import run_transfer
 from pairjax.studies.transfer.targets import Target, Variant
-from pairjax.studies.transfer.tuner import Tuned, Tuner
+from pairjax.studies.transfer.tuner import TunedRun, Tuner
 from pairjax.weights import load_encoder, read_encoder_spec
 from tests.tiny import write_tiny_encoder
 
@@ -164,19 +164,19 @@ def test_noise_and_skew_fall_on_drawn_rows_alone(board: TransferBoard) -> None:
     assert len(set(skewed)) == 50
 
 
-def runs(*curves: Sequence[float], right: Sequence[int] = (0,)) -> list[Tuned]:
+def runs(*curves: Sequence[float], right: Sequence[int] = (0,)) -> list[TunedRun]:
     """One a curve; the first `right[i]` of the 20 test pairs of `target` are answered rightly, the others wrongly."""
     made = []
     for curve, good in zip(curves, [*right, *[0] * len(curves)], strict=False):
         answer = np.where(np.arange(20) < good, LABEL, (LABEL + 1) % 3)
-        made.append(Tuned(np.array(curve, float), np.eye(3, dtype=np.float32)[answer], 5.0 * good))
+        made.append(TunedRun(np.array(curve, float), np.eye(3, dtype=np.float32)[answer], 5.0 * good))
     return made
 
 
 LABEL = np.array([0] * 8 + [1] * 6 + [2] * 6, np.int32)
 
 
-def board_of(found: dict[Work, list[Tuned]], design: TransferDesign) -> TransferBoard:
+def board_of(found: dict[Work, list[TunedRun]], design: TransferDesign) -> TransferBoard:
     pairs = Pairs(("a",) * 20, ("b",) * 20, LABEL)
     data = PairData(TaskSpec("classification", ("x", "y", "z")), dict.fromkeys(("train", "dev", "test"), pairs), {})
     targets = {task: Target(task, data, None, {}) for task in design.tasks}
@@ -231,8 +231,8 @@ def test_an_objective_that_taught_nothing_is_said() -> None:
     found = {"value": 0.52, "low": 0.49, "high": 0.55}
     accuracy = {"nsp": [found, found], "sop": [found | {"low": 0.51}] * 2}
     board = TransferBoard(DESIGN, {}, {}, np.arange(1), accuracy)
-    assert "did not take" in str(board.untaken("nsp"))
-    assert board.untaken("sop") is None
+    assert "did not take" in str(board.failed_treatment("nsp"))
+    assert board.failed_treatment("sop") is None
 
 
 def test_model_rows_and_tasks_are_cut_and_seeds_last() -> None:
@@ -292,7 +292,8 @@ def test_a_treatment_that_did_not_take_leaves_the_claim_undecided(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "toy.py").write_text(CLAIM)
-    monkeypatch.setattr("pairjax.studies.registration.committed", lambda file: ("a" * 40, None))
+    for module in ("registration", "verdict"):
+        monkeypatch.setattr(f"pairjax.studies.{module}.committed", lambda file: ("a" * 40, None))
     assert main(["claim", str(tmp_path / "toy.py"), "--dir", str(tmp_path / "c"), "--compilation-cache", ""]) == 0
     row = json.loads((tmp_path / "c" / "toy" / "verdict.json").read_text())
     assert row["verdict"] == "undecided"

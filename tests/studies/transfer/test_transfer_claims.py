@@ -54,7 +54,7 @@ def test_a_small_run_gives_every_effect_that_the_file_names(name: str, root: Pat
 
 
 def test_the_leading_combiners_are_tuned_beside_the_reference(root: Path) -> None:
-    outcome, run = run_small(root, module("transfer/combiners"))
+    outcome, run = run_small(root, module("afterwards/tuned_combiners"))
     (rows,) = outcome.tables.values()
     (effect,) = outcome.hypotheses
     assert [row[0] for row in rows] == ["combiner, encoder tuned", effect.name, "[u; v]"]
