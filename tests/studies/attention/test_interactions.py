@@ -11,7 +11,7 @@ from pairjax.base.types import EncoderSpec, Pairs, TaskSpec
 from pairjax.cli.options import load_experiment
 from pairjax.population.pooled import HeadTask
 from pairjax.population.tokens import TokenTask
-from pairjax.studies.attention.board import KINDS, Pool, Search, drawn, grid
+from pairjax.studies.attention.board import KINDS, Pool, Search, grid, sample_pool
 from pairjax.studies.attention.nested_cv import AttentionSetting, NestedDesign, SettingResult
 from pairjax.studies.attention.relations import SLICES
 
@@ -28,7 +28,7 @@ def test_the_grid_varies_layers_and_heads_one_at_a_time() -> None:
 
 def test_a_pool_takes_so_many_of_a_slice_and_fills_up_with_the_rest() -> None:
     slices = np.repeat(np.array(["roles", "negation", "rest"]), [3, 50, 200])
-    rows = drawn(slices, of_slice=20, pool=100)
+    rows = sample_pool(slices, of_slice=20, pool=100)
     assert {name: int((slices[rows] == name).sum()) for name in ("roles", "negation", "rest")} == {
         "roles": 3,
         "negation": 20,

@@ -22,7 +22,7 @@ from pairjax.studies.attention.nested_cv import (
     AttentionSetting,
     NestedDesign,
     SettingResult,
-    choose,
+    chosen_settings,
     out_of_fold,
     run_setting,
     setting_model,
@@ -96,7 +96,7 @@ def test_inner_scores_are_those_of_the_fits_one_by_one_and_a_setting_is_read_the
     monkeypatch.setattr(nested_cv, "_run", lambda *_: pytest.fail("was run again"))
     again = run_setting(source, fold, setting, DESIGN, folder=tmp_path)
     np.testing.assert_array_equal(again.predicted, found.predicted)
-    assert (found.read, again.read) == (False, True)
+    assert (found.reused, again.reused) == (False, True)
     assert again.parameters == found.parameters == 4 * 16 * 3 + 3
 
 
@@ -128,6 +128,6 @@ def test_each_fold_is_read_by_the_setting_that_its_inner_folds_chose() -> None:
         AttentionSetting("cross", 1, 1): result([0.6, 0.2, 0.4], 1),
         AttentionSetting("gate"): result([-np.inf, 0.3, 0.3], 2),
     }
-    chosen = choose(results)
+    chosen = chosen_settings(results)
     assert [setting.kind for setting in chosen] == ["cross", "self", "self"]
     np.testing.assert_array_equal(out_of_fold(results, chosen, fold), [[1, 1, 0, 0, 0, 0]] * 2)
