@@ -16,7 +16,7 @@ from pairjax.population.pooled import HeadTask
 from pairjax.studies.claim import ClaimRun
 from pairjax.studies.combiners.board import COMBINATION, CONCATENATION, DIFFERENCE, PRODUCT, CombinerBoard
 from pairjax.studies.combiners.cells import Cell, CellResult
-from pairjax.studies.small_data.arms import Measured
+from pairjax.studies.small_data.arms import RunMeasures
 
 CLAIMS = Path(__file__).resolve().parents[2] / "experiments" / "claims"
 PAIRS = 20
@@ -176,17 +176,17 @@ def test_the_effects_of_proposition_1_1_are_those_of_its_docstring(known: Callab
 
 def measured(
     *, train: float, right: int, loss: float, dev: float = 0.0, more: Mapping[str, int] | None = None
-) -> Measured:
+) -> RunMeasures:
     """A run with so many of test right; `more` likewise, of the probed tasks."""
     label = np.arange(PAIRS) % 2
-    return Measured(
+    return RunMeasures(
         train_loss=0.0,
-        train_right=train,
+        train_accuracy=train,
         dev_loss=dev,
         loss=np.full(PAIRS, loss),
-        right=(np.arange(PAIRS) < right).astype(float),
+        hits=(np.arange(PAIRS) < right).astype(float),
         clusters=np.arange(PAIRS),
-        more={name: with_right(label, count, 2) for name, count in (more or {}).items()},
+        extra={name: with_right(label, count, 2) for name, count in (more or {}).items()},
     )
 
 
@@ -219,7 +219,7 @@ def test_the_effects_of_corollary_1_1_are_those_of_its_docstring(monkeypatch: py
                 )
     before = {"mrpc": with_right(label, 18, 2), "stsb": with_right(label, 11, 2)}
     monkeypatch.setattr(found, "read_data", lambda quick: (data, probes))
-    monkeypatch.setattr(found, "probe_kept", lambda encoder, tasks, folder: before)
+    monkeypatch.setattr(found, "cached_probes", lambda encoder, tasks, folder: before)
     monkeypatch.setattr(found, "run_all", lambda claim, data, probes: table)
 
     def mean(one: str, other: str, value: Callable[[str, int], float], over: tuple[int, ...] = sizes[:3]) -> float:
