@@ -1,7 +1,5 @@
 """Fine-tuning runs as units of a claim: each run has a folder named by its content, and is measured once."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,7 +12,8 @@ from pairjax.base.config import Config, RunConfig
 from pairjax.finetune.prepare import plain_config
 from pairjax.finetune.train import train
 from pairjax.step.compilation import compilation_cache
-from pairjax.storage.arrays import read_kept, write_kept
+from pairjax.storage.arrays import read_arrays, write_arrays
+from pairjax.storage.hashes import hash_json
 from pairjax.studies.claim import BudgetSpentError
 from pairjax.weights import encoder_content
 
@@ -38,7 +37,7 @@ def unit_identity(config: Config, what: str) -> str:
     plain["model"]["encoder"] = encoder_content(config.model.encoder)
     if config.data.path is not None:
         plain["data"]["path"] = Path(config.data.path).name
-    return hashlib.sha256(json.dumps([FORMAT, what, plain], sort_keys=True).encode()).hexdigest()
+    return hash_json([FORMAT, what, plain])
 
 
 def run_unit(config: Config, folder: Path, *, measure: MeasureRun, what: str) -> dict[str, np.ndarray]:
@@ -57,7 +56,7 @@ def run_unit(config: Config, folder: Path, *, measure: MeasureRun, what: str) ->
     """
     identity = unit_identity(config, what)
     unit = folder / identity[:20]
-    arrays = read_kept(unit / MEASURED, identity)
+    arrays = read_arrays(unit / MEASURED, identity)
     if arrays is not None:
         return arrays
     if not ((unit / "result.json").is_file() and (unit / "model").is_dir()):
@@ -73,7 +72,7 @@ def run_unit(config: Config, folder: Path, *, measure: MeasureRun, what: str) ->
         if train(replace(config, run=run), console=Console(quiet=True)).result is None:
             raise BudgetSpentError
     arrays = {name: np.asarray(value) for name, value in measure(unit).items()}
-    write_kept(unit / MEASURED, identity, arrays)
+    write_arrays(unit / MEASURED, identity, arrays)
     for name in ("checkpoints", "model"):
         shutil.rmtree(unit / name, ignore_errors=True)
     return arrays

@@ -2,13 +2,12 @@
 
 import ast
 import hashlib
-import json
 import subprocess
 import time
 from pathlib import Path
 
 from pairjax.base.errors import UserError
-from pairjax.storage.files import write_json
+from pairjax.storage.files import read_json, write_json
 
 
 def _docstring(source: str) -> str | None:
@@ -74,7 +73,7 @@ def register(folder: Path, file: Path) -> str | None:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, {"text": digest, "commit": commit, "date": time.strftime("%Y-%m-%d")})
         return reason
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = read_json(path)
     if record["text"] != digest:
         raise UserError(
             f"{file}: the docstring of the claim was changed after its first full run",
@@ -92,6 +91,6 @@ def _commit_name(commit: str | None) -> str:
 def seen_before_commit(folder: Path) -> str | None:
     """Returns why a claim's folder gives no verdict: its first full run began before the claim was committed."""
     path = folder / "registered.json"
-    if not path.is_file() or json.loads(path.read_text(encoding="utf-8"))["commit"] is not None:
+    if not path.is_file() or read_json(path)["commit"] is not None:
         return None
     return "its first full run began before the claim was committed; commit the claim and give it another --dir"

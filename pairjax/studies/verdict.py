@@ -1,6 +1,5 @@
 """The verdict of a claim as tables and files."""
 
-import json
 import math
 import shlex
 import sys
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 
 from pairjax.evaluation.significance import holm, smallest_difference
-from pairjax.storage.files import write_json, write_text
+from pairjax.storage.files import read_json, write_json, write_text
 from pairjax.storage.provenance import provenance
 from pairjax.studies.claim import UNITS, ClaimRun, Hypothesis, Outcome, overall
 from pairjax.studies.registration import committed, seen_before_commit
@@ -150,7 +149,7 @@ def verdict_table(root: Path) -> list[list[str]]:
     """Returns one line for each claim in a folder that has a verdict."""
     table = [["claim", "verdict", "effect (95 % interval), p (Holm)", "seeds", "encoder", "commit", "command"]]
     for path in sorted(root.glob("*/verdict.json")):
-        row = json.loads(path.read_text(encoding="utf-8"))
+        row = read_json(path)
         if row["verdict"] is None:
             continue
         effects = [

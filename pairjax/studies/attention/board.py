@@ -11,7 +11,8 @@ from jaxtyping import Bool, Int, Int8, Shaped
 from pairjax.base.config import DataConfig
 from pairjax.base.types import PairData, Pairs
 from pairjax.data.folds import stratified_folds, text_clusters
-from pairjax.data.sources import load_pairs, take_rows
+from pairjax.data.sources import load_pairs
+from pairjax.data.subsets import take_pairs
 from pairjax.evaluation import metrics
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import Statistic
@@ -160,10 +161,10 @@ def build_pool(
         width: Numbers per token after the projection.
     """
     sample = sample_pool(slices, of_slice=of_slice, pool=pool)
-    cache = features(PairData(data.task, {"train": take_rows(pairs, sample)}, data.source))
-    short = token_counts(cache, take_rows(pairs, sample)).sum(axis=1) <= LENGTH
+    cache = features(PairData(data.task, {"train": take_pairs(pairs, sample)}, data.source))
+    short = token_counts(cache, take_pairs(pairs, sample)).sum(axis=1) <= LENGTH
     index = sample[short]
-    pool_data = PairData(data.task, {"train": take_rows(pairs, index)}, data.source)
+    pool_data = PairData(data.task, {"train": take_pairs(pairs, index)}, data.source)
     assert cache.tokens is not None
     projection = fit_projection(cache.tokens, width)
     source = token_task(pool_data, cache, projection=projection, length=LENGTH)

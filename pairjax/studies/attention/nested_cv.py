@@ -25,7 +25,7 @@ from pairjax.base.types import DropoutRates, Hypers
 from pairjax.population.engine import MemberProgram, Trained, make_hypers, train_population
 from pairjax.population.members import make_runs
 from pairjax.population.tokens import TokenTask, parameter_count, step_flops, token_program
-from pairjax.storage.arrays import made_or_kept
+from pairjax.storage.arrays import cached_arrays
 
 FORMAT = 1
 FEATURES: tuple[Feature, ...] = ("u", "v", "u-v", "u*v")
@@ -168,7 +168,7 @@ def run_setting(
     parts: list[Any] = [FORMAT, source.key, asdict(setting), asdict(design)]
     described = json.dumps(parts, sort_keys=True).encode() + fold.astype(np.int64).tobytes()
     identity = hashlib.sha256(described).hexdigest()
-    arrays, reused = made_or_kept(folder, identity, lambda: _run(source, fold, setting, design))
+    arrays, reused = cached_arrays(folder, identity, lambda: _run(source, fold, setting, design))
     notes = tuple(str(note) for note in arrays["notes"])
     return SettingResult(
         arrays["inner"], arrays["rates"], arrays["predicted"], int(arrays["parameters"]), notes, reused=reused

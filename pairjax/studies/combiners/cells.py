@@ -5,8 +5,6 @@ learning rate and the weight decay. Only the test scores of the other seeds coun
 settings, and no test label influences a choice.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +20,8 @@ from pairjax.evaluation.metrics import Statistic
 from pairjax.population.engine import Trained, make_hypers, train_population
 from pairjax.population.members import make_runs, scores_of
 from pairjax.population.pooled import HeadTask, head_program
-from pairjax.storage.arrays import made_or_kept
+from pairjax.storage.arrays import cached_arrays
+from pairjax.storage.hashes import hash_json
 from pairjax.studies.sets import make_wrong
 
 FORMAT = 1
@@ -120,7 +119,7 @@ def noisy_target(source: HeadTask, noise: float, *, seed: int = 0) -> np.ndarray
 def cell_identity(source: HeadTask, cell: Cell, design: CellDesign) -> str:
     """Returns the SHA-256 of everything that determines a cell's result, except versions and machine."""
     parts: list[Any] = [FORMAT, source.key, asdict(cell), asdict(design)]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hash_json(parts)
 
 
 def run_cell(source: HeadTask, cell: Cell, design: CellDesign, *, folder: Path) -> CellResult:
@@ -133,7 +132,7 @@ def run_cell(source: HeadTask, cell: Cell, design: CellDesign, *, folder: Path) 
         folder: The folder of finished cells, which are named by identity.
     """
     identity = cell_identity(source, cell, design)
-    arrays, _ = made_or_kept(folder, identity, lambda: _run(source, cell, design))
+    arrays, _ = cached_arrays(folder, identity, lambda: _run(source, cell, design))
     notes = tuple(str(note) for note in arrays["notes"])
     rate, decay = (float(value) for value in arrays["chosen"])
     return CellResult(

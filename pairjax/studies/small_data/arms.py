@@ -28,7 +28,7 @@ from pairjax.base.config import (
 )
 from pairjax.base.types import DropoutRates, Hypers, PairData
 from pairjax.data.folds import text_clusters
-from pairjax.data.sources import sample_rows, take_rows
+from pairjax.data.subsets import sample_pairs, take_pairs
 from pairjax.evaluation import metrics
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import Statistic, difference_of
@@ -126,7 +126,7 @@ def subset(data: PairData, size: int, *, seed: int) -> Int[np.ndarray, " size"]:
 def write_pairs(data: PairData, index: Int[np.ndarray, " subset"], folder: Path) -> Path:
     """Writes some training pairs, and dev, as a data folder named by its content; returns that folder."""
     texts = {}
-    for split, pairs in {"train": take_rows(data.splits["train"], index), "dev": data.splits["dev"]}.items():
+    for split, pairs in {"train": take_pairs(data.splits["train"], index), "dev": data.splits["dev"]}.items():
         assert pairs.label is not None
         lines = [
             to_json({"sentence1": a, "sentence2": b, "label": data.task.labels[int(label)]}) + "\n"
@@ -178,7 +178,7 @@ def losses_and_hits(
 
 def make_measure(data: PairData, index: Int[np.ndarray, " subset"], extra: MeasureRun) -> MeasureRun:
     """Builds the measurement of a run: losses and hits by split, and the further measurements of `extra`."""
-    splits = {"train": take_rows(data.splits["train"], index[:SCORED_TRAIN]), "dev": data.splits["dev"]}
+    splits = {"train": take_pairs(data.splits["train"], index[:SCORED_TRAIN]), "dev": data.splits["dev"]}
     splits["test"] = data.splits["test"]
 
     def measure(folder: Path) -> dict[str, np.ndarray]:
@@ -349,5 +349,5 @@ def difference(
 
 def cut_test(data: PairData, size: int) -> PairData:
     """Returns the task with a fixed sample of at most `size` test pairs."""
-    test = sample_rows(data.splits["test"], size)
+    test = sample_pairs(data.splits["test"], size)
     return data if test is data.splits["test"] else replace(data, splits={**data.splits, "test": test})

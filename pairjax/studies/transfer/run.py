@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pairjax.storage.arrays import read_kept, write_kept
+from pairjax.storage.arrays import read_arrays, write_arrays
 from pairjax.storage.hashes import hash_pairs
 from pairjax.studies.claim import ClaimRun
 from pairjax.studies.sets import data_folder
@@ -111,14 +111,14 @@ def _tune_all(
             described = [FORMAT, folder.name, content, arm.pooler, asdict(variant), design.rows, seed]
             identity = hashlib.sha256(json.dumps([described, asdict(design.tune)]).encode()).hexdigest()
             path = run.root / "transfer" / "runs" / f"{identity[:20]}.npz"
-            arrays = read_kept(path, identity)
+            arrays = read_arrays(path, identity)
             if arrays is None:
                 run.check_time()
                 began = time.monotonic()
                 index, label = target.draw(variant, size=design.rows, seed=seed)
                 tuned = tuner.run(read(folder), pooler=arm.pooler, seed=seed, index=index, label=label)
                 arrays = {"curve": tuned.curve, "outputs": tuned.outputs, "score": np.asarray(tuned.score)}
-                write_kept(path, identity, arrays)
+                write_arrays(path, identity, arrays)
                 run.cells_run += 1
                 run.log(
                     f"{run.cells_run:4d} {target.name:10s} {variant.name:18s} {arm.name:24s} seed {seed}: "

@@ -18,7 +18,7 @@ from pairjax.base.types import Batch, DropoutRates, Hypers, PairData, Params
 from pairjax.data.encode import encode_split
 from pairjax.data.layout import choose_layout
 from pairjax.data.pipeline import train_batches
-from pairjax.data.tasks import standardised, targets_of
+from pairjax.data.tasks import fit_score_scale, targets_of
 from pairjax.data.tokenizer import check_fit, load_tokenizer
 from pairjax.inference.logits import make_predict_logits
 from pairjax.models.build import build_pair_model, initial_params
@@ -88,7 +88,7 @@ class Tuner:
             config: How each run trains.
         """
         self.config, self.data = config, data
-        self.task = standardised(data.task, data.splits["train"])
+        self.task = fit_score_scale(data.task, data.splits["train"])
         self.spec = read_encoder_spec(like)
         tokenizer = load_tokenizer(like, family=self.spec.family)
         check_fit(config.max_length, spec=self.spec, tokenizer=tokenizer, folder=like)
