@@ -1,4 +1,4 @@
-"""Tuning on few rows: subsets, arms, what is kept of a run, and probes of what the encoder still knows."""
+"""Training on few pairs: subsets, arms, the measures of a run, and probes of its encoder."""
 
 import dataclasses
 from pathlib import Path
@@ -54,7 +54,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def wide_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny tokeniser spells words, so pairs are long."""
+    """The tiny tokeniser splits words into letters, so pairs are long."""
     monkeypatch.setattr(arms, "LADDER", (256,))
 
 
@@ -69,7 +69,7 @@ def test_subsets_are_drawn_by_seed_with_each_classs_share(data: PairData) -> Non
     np.testing.assert_array_equal(subset(data, 99, seed=0), np.arange(60))
 
 
-def test_a_written_subset_is_read_back_as_it_was(data: PairData, tmp_path: Path) -> None:
+def test_a_written_subset_is_read_back_unchanged(data: PairData, tmp_path: Path) -> None:
     rows = subset(data, 15, seed=0)
     place = write_pairs(data, rows, tmp_path)
     read = load_pairs(DataConfig(path=str(place)))
@@ -82,7 +82,7 @@ def test_a_written_subset_is_read_back_as_it_was(data: PairData, tmp_path: Path)
     assert write_pairs(data, rows, tmp_path) == place
 
 
-def test_arms_differ_in_the_encoders_rate_alone(tmp_path: Path) -> None:
+def test_arms_differ_only_in_the_encoders_learning_rate(tmp_path: Path) -> None:
     made = {
         arm: tuned_config(ArmSetting(arm, 50, 60), encoder="e", data=tmp_path, seed=3)
         for arm in ("low", "full", "gradual")
@@ -95,7 +95,7 @@ def test_arms_differ_in_the_encoders_rate_alone(tmp_path: Path) -> None:
     assert made["low"].optim.learning_rate == pytest.approx(made["full"].optim.learning_rate / 10)
 
 
-def test_a_units_identity_is_its_content_and_not_its_place(tmp_path: Path) -> None:
+def test_a_units_identity_depends_on_content_and_not_on_the_path(tmp_path: Path) -> None:
     setting = ArmSetting("full", 50, 60)
     one = tuned_config(setting, encoder="e", data=tmp_path / "a" / "x", seed=0)
     moved = tuned_config(setting, encoder="e", data=tmp_path / "b" / "x", seed=0)
@@ -109,7 +109,7 @@ def test_a_units_identity_is_its_content_and_not_its_place(tmp_path: Path) -> No
     assert unit_identity(one, "w") != unit_identity(one, "other")
 
 
-def test_a_units_encoder_folder_counts_by_its_weights(tmp_path: Path) -> None:
+def test_a_units_identity_contains_the_weights_of_its_encoder_folder(tmp_path: Path) -> None:
     def identity(folder: Path) -> str:
         return unit_identity(tuned_config(ArmSetting("full", 50, 60), encoder=str(folder), data=Path("x"), seed=0), "w")
 
@@ -124,10 +124,10 @@ def test_a_units_encoder_folder_counts_by_its_weights(tmp_path: Path) -> None:
     assert identity(tmp_path / "one") != before
 
 
-def test_a_unit_is_run_once_measured_and_emptied_of_its_weights(
+def test_a_unit_is_run_once_measured_and_its_weights_are_deleted(
     data: PairData, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut off by a signal, it goes on; measured, it is read; its losses are those of the model it had."""
+    """A run stopped by a signal continues; a measured run is read; its losses are those of its model."""
     setting = ArmSetting("full", 12, 4, batch_size=4)
     probes = {"paraphrase": subsample(load_pairs(DataConfig(rules="paraphrase", sizes=(20, 12, 16))))}
     seen: list[np.ndarray] = []
@@ -169,7 +169,7 @@ def test_the_frozen_arm_is_each_setting_with_each_seed(data: PairData, encoder: 
     losses = {key: run.test_loss for key, run in found.items()}
     assert len(set(losses.values())) == 6
     assert all(len(run.loss) == 30 and 0.0 < run.train_loss < 5.0 for run in found.values())
-    # Alone or among others, a member is the same within the rounding of vmap.
+    # A member trained alone equals the member among others, up to rounding in vmap.
     alone = run_frozen(settings[1:2], source, data, seeds=(1,))[settings[1], 1]
     np.testing.assert_allclose(alone.loss, found[settings[1], 1].loss, atol=1e-4)
 
@@ -200,7 +200,7 @@ def test_a_difference_is_paired_by_seed_and_the_mean_over_sizes() -> None:
     assert difference([[(better, better)]] * 3, loss_of).error == 0.0
 
 
-def test_cuts_are_fixed_and_keep_small_splits(data: PairData) -> None:
+def test_samples_are_fixed_and_small_splits_are_kept(data: PairData) -> None:
     assert cut_test(data, 30) is data
     one, same = cut_test(data, 10), cut_test(data, 10)
     assert one.splits["test"].first == same.splits["test"].first
@@ -208,8 +208,8 @@ def test_cuts_are_fixed_and_keep_small_splits(data: PairData) -> None:
     assert one.splits["train"] is data.splits["train"]
 
 
-def test_probes_tell_an_encoder_that_knows_from_one_that_does_not(encoder: str, tmp_path: Path) -> None:
-    """Labels that hang on the vectors are found; labels by lot are not; kept probes are read."""
+def test_probes_find_labels_that_depend_on_the_vectors(encoder: str, tmp_path: Path) -> None:
+    """Probes do not find random labels; kept probes are read."""
     data = load_pairs(DataConfig(rules="paraphrase", sizes=(80, 40, 60)))
     rng = np.random.default_rng(0)
     lot = {

@@ -1,4 +1,4 @@
-"""Transfer: encoders pretrained alike but for the objective, fine-tuned alike, from rules and tiny models."""
+"""Transfer with rules and tiny models: encoders that differ only in the objective, all fine-tuned alike."""
 
 import dataclasses
 import json
@@ -46,10 +46,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def claim_run(root: Path, *, deadline: float = 1e9, said: list[str] | None = None) -> ClaimRun:
+def claim_run(root: Path, *, deadline: float = 1e9, lines: list[str] | None = None) -> ClaimRun:
     claim = Claim("toy", "s", 2, lambda run: Outcome([]), encoder=str(root / "encoder"), pooling="pooler")
-    say: Callable[[str], None] = [].append if said is None else said.append
-    return ClaimRun(claim, root / "claims", 2, True, time.monotonic() + deadline, say)
+    log: Callable[[str], None] = [].append if lines is None else lines.append
+    return ClaimRun(claim, root / "claims", 2, True, time.monotonic() + deadline, log)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_the_pooler_of_the_objective_is_kept_and_the_embeddings_are_the_start_s(
     assert not np.array_equal(start[2], nsp[2])
 
 
-def test_a_second_time_all_is_read(board: TransferBoard, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_reads_everything(board: TransferBoard, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tuner, "run", lambda *_, **__: pytest.fail("tuned again"))
     monkeypatch.setattr(encoders, "pretrain", lambda *_, **__: pytest.fail("pretrained again"))
     again = run_transfer(claim_run(root, deadline=-1.0), (DESIGN,))
@@ -103,7 +103,7 @@ def test_a_second_time_all_is_read(board: TransferBoard, root: Path, monkeypatch
             np.testing.assert_array_equal(one.curve, other.curve)
 
 
-def test_a_spent_budget_keeps_what_is_done_and_the_next_run_goes_on(
+def test_a_spent_budget_keeps_finished_work_and_the_next_run_continues(
     board: TransferBoard, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = root / "claims" / "transfer" / "runs"
@@ -118,7 +118,7 @@ def test_a_spent_budget_keeps_what_is_done_and_the_next_run_goes_on(
     assert {path: path.stat().st_mtime_ns for path in files[1:]} == before
 
 
-def test_a_pretraining_cut_off_is_taken_up_and_ends_alike(
+def test_an_interrupted_pretraining_continues_and_ends_with_the_same_weights(
     board: TransferBoard, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "other"
@@ -150,7 +150,7 @@ def test_another_design_is_another_encoder(root: Path, board: TransferBoard) -> 
     assert len(paths) == 6
 
 
-def test_noise_and_skew_fall_on_drawn_rows_alone(board: TransferBoard) -> None:
+def test_noise_and_skew_affect_only_the_drawn_pairs(board: TransferBoard) -> None:
     target = board.targets["sick"]
     train = target.data.splits["train"]
     rows, label = target.draw(NOISY, size=50, seed=3)
@@ -165,7 +165,7 @@ def test_noise_and_skew_fall_on_drawn_rows_alone(board: TransferBoard) -> None:
 
 
 def runs(*curves: Sequence[float], right: Sequence[int] = (0,)) -> list[TunedRun]:
-    """One a curve; the first `right[i]` of the 20 test pairs of `target` are answered rightly, the others wrongly."""
+    """Builds one run per curve; run i classifies the first `right[i]` of the 20 test pairs correctly."""
     made = []
     for curve, good in zip(curves, [*right, *[0] * len(curves)], strict=False):
         answer = np.where(np.arange(20) < good, LABEL, (LABEL + 1) % 3)
@@ -209,7 +209,7 @@ def test_a_gain_is_paired_over_pairs_and_seeds_and_seeds_are_drawn_alike_for_all
     gain = board.gain("sick", NSP)
     assert gain.value == pytest.approx((0 + 60) / 2)
     assert board.gain("sick", MLM).samples.tolist() == [0.0] * 2000
-    # The first seed gains nothing whatever the pairs: where it alone is drawn, on every task at once, so is nought.
+    # The first seed gains nothing on any pairs. A resample that contains only this seed has gain 0 on every task.
     other = board.gain("mrpc", NSP)
     np.testing.assert_array_equal(gain.samples == 0.0, other.samples == 0.0)
     assert 0.2 < np.mean(gain.samples == 0.0) < 0.3
@@ -225,7 +225,7 @@ def test_a_run_that_diverged_leaves_the_gain_undefined() -> None:
     assert np.isnan(board.gain("sick", NSP).value)
 
 
-def test_an_objective_that_taught_nothing_is_said() -> None:
+def test_an_objective_that_taught_nothing_is_reported() -> None:
     found = {"value": 0.52, "low": 0.49, "high": 0.55}
     accuracy = {"nsp": [found, found], "sop": [found | {"low": 0.51}] * 2}
     board = TransferBoard(DESIGN, {}, {}, np.arange(1), accuracy)
@@ -233,7 +233,7 @@ def test_an_objective_that_taught_nothing_is_said() -> None:
     assert board.failed_treatment("sop") is None
 
 
-def test_model_rows_and_tasks_are_cut_and_seeds_last() -> None:
+def test_model_rows_and_tasks_are_cut_first_and_seeds_last() -> None:
     full = TransferDesign(PretrainDesign(layers=6, steps=4000), rows=2000)
     small = TransferDesign(PretrainDesign(layers=2, steps=100), tasks=("sick",), arms=(MLM, NSP), rows=200)
     assert minutes_of(full, seeds=5) > 10 * minutes_of(small, seeds=5)
@@ -279,16 +279,14 @@ from pairjax.studies.claim import Claim, Hypothesis, Outcome
 
 def run(claim):
     effect = Sampled(3.0, *[np.linspace(2.0, 4.0, 99)] * 2)
-    return Outcome([Hypothesis("H", effect, 1.0, True, "q")], undecided_because="the treatment did not take")
+    return Outcome([Hypothesis("H", effect, 1.0, True, "q")], undecided_because="the treatment failed")
 
 
 claim = Claim(id="toy", statement="s", seeds=2, run=run)
 '''
 
 
-def test_a_treatment_that_did_not_take_leaves_the_claim_undecided(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_treatment_leaves_the_claim_undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "toy.py").write_text(CLAIM)
     for module in ("registration", "verdict"):
         monkeypatch.setattr(f"pairjax.studies.{module}.committed", lambda file: ("a" * 40, None))
@@ -296,4 +294,4 @@ def test_a_treatment_that_did_not_take_leaves_the_claim_undecided(
     row = json.loads((tmp_path / "c" / "toy" / "verdict.json").read_text())
     assert row["verdict"] == "undecided"
     assert row["hypotheses"][0]["verdict"] is None
-    assert row["notes"] == ["the treatment did not take"]
+    assert row["notes"] == ["the treatment failed"]
