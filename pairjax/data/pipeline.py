@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int, Int32
 
 from pairjax.base.types import Batch
 from pairjax.data.encode import EncodedPairs
@@ -132,6 +132,7 @@ def train_batches(
     process_count: int = 1,
     multiple: int = 1,
     prefetch: int = 2,
+    subset: Int[np.ndarray, " subset"] | None = None,
 ) -> Iterator[tuple[int, Batch]]:
     """Yields the batches of steps `start_step` to `stop_step - 1`, epoch after epoch.
 
@@ -147,12 +148,13 @@ def train_batches(
         process_count: Number of slices.
         multiple: The number of rows in a batch is rounded up to a multiple of this.
         prefetch: Number of batches made ahead in a thread; 0 makes each on demand. The batches are the same.
+        subset: int [M]; indices of the pairs to train on; None for all pairs.
 
     Yields:
         The step and this process's rows of its batch.
     """
-    lengths = encoded.lengths
-    steps = steps_per_epoch(len(encoded), batch_size)
+    lengths = encoded.lengths if subset is None else encoded.lengths[subset]
+    steps = steps_per_epoch(len(lengths), batch_size)
     plan = lru_cache(maxsize=2)(
         lambda epoch: plan_epoch(
             seed=seed, epoch=epoch, lengths=lengths, layout=layout, batch_size=batch_size, multiple=multiple
@@ -161,8 +163,10 @@ def train_batches(
 
     def batch(step: int) -> tuple[int, Batch]:
         epoch = plan(step // steps)
-        rows = _own_rows(epoch.index[step % steps], process_index, process_count)
-        return step, make_batch(encoded, label, rows, int(epoch.length[step % steps]))
+        index = _own_rows(epoch.index[step % steps], process_index, process_count)
+        if subset is not None:
+            index = np.where(index >= 0, subset[np.maximum(index, 0)], -1).astype(np.int32)
+        return step, make_batch(encoded, label, index, int(epoch.length[step % steps]))
 
     return prefetch_batches(batch, start_step, stop_step, prefetch=prefetch)
 

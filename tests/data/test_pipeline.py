@@ -174,6 +174,25 @@ def test_the_stream_resumes_at_any_step_with_any_prefetch(prefetch: int) -> None
         assert all(same(batch, batches[step][1]) for step, batch in rest)
 
 
+def test_a_subset_gives_the_batches_of_those_pairs_alone() -> None:
+    encoded, label = many(50)
+    subset = np.random.default_rng(0).permutation(50)[:23]
+    layout = choose_layout(DataConfig(buckets=2), encoded.lengths)
+    stream = train_batches(
+        encoded, label, seed=0, layout=layout, batch_size=8, start_step=0, stop_step=6, subset=subset
+    )
+    seen: list[list[int]] = [[], []]
+    for step, batch in stream:
+        filled = batch.weight > 0
+        index = batch.example_id[filled]
+        seen[step // 3] += index.tolist()
+        assert np.array_equal(batch.label[filled], label[index])
+        assert np.array_equal((batch.pair_ids > 0).sum(axis=1)[:, None][filled], encoded.lengths[index])
+        assert (batch.example_id[~filled] == -1).all()
+    assert sorted(seen[0]) == sorted(seen[1]) == sorted(subset.tolist())
+    assert seen[0] != seen[1]
+
+
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_read_slices_of_the_rows_that_one_process_reads(processes: int) -> None:
     encoded, label = many(45)

@@ -168,9 +168,9 @@ def write_claim(folder: Path, *, verdict: bool = True) -> Path:
         Hypothesis("H2 aside", effect, 5.0, False, "the same, aside", unit="steps"),
     ]
     claim = Claim(id=folder.name, statement="A product can beat [u; v].", seeds=2, run=lambda _: Outcome(hypotheses))
-    run = ClaimRun(claim=claim, root=folder.parent, seeds=2, quick=False, deadline=0.0, say=print)
+    run = ClaimRun(claim=claim, root=folder.parent, seeds=2, quick=False, deadline=0.0, log=print)
     tables = {"Linear head: test score": [["combiner", "mrpc"], ["[u*v]", "**71.20** ± 0.30"]]}
-    outcome = Outcome(hypotheses, tables=tables, notes=["one rate at the edge of the grid"])
+    outcome = Outcome(hypotheses, tables=tables, notes=["one rate at the edge of the grid"], board="combiners.json")
     row = verdict_row(run, outcome, file=Path(__file__), minutes=3.0)
     if verdict:
         row |= {"verdict": "supported", "no_verdict_because": None, "commit": "0123456789abcdef"}
