@@ -138,7 +138,7 @@ class EncoderSpec:
     """An encoder's architecture, read from a Hugging Face `config.json` (`pairjax.weights.read_encoder_spec`).
 
     Attributes:
-        family: How tensors are named, positions numbered and pairs joined.
+        family: Name of a record in `pairjax.base.families`: how tensors are named, positions numbered and pairs joined.
         embedding_size: Width of the embeddings; ELECTRA projects it to `hidden_size` where they differ.
         position_offset: Added to logical positions: pad id + 1 for RoBERTa and XLM-R, 0 otherwise.
         type_vocab_size: Segment embeddings; 0 where the family has none (DistilBERT).
@@ -147,7 +147,7 @@ class EncoderSpec:
         max_positions: Longest row that the encoder can read, in tokens (already less `position_offset`).
     """
 
-    family: Literal["bert", "roberta", "xlm-roberta", "distilbert", "electra"]
+    family: str
     vocab_size: int
     hidden_size: int
     embedding_size: int

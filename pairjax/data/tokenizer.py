@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pairjax.base.errors import UserError
+from pairjax.base.families import find_family
 from pairjax.base.types import EncoderSpec
 
 PADDED_BY = 127
@@ -14,24 +15,6 @@ PADDED_BY = 127
 
 
 SOURCES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
-
-
-BERT_NAMES = {
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "mask_token": "[MASK]",
-    "unk_token": "[UNK]",
-}
-
-
-ROBERTA_NAMES = {
-    "cls_token": "<s>",
-    "sep_token": "</s>",
-    "pad_token": "<pad>",
-    "mask_token": "<mask>",
-    "unk_token": "<unk>",
-}
 
 
 # Where a folder was made says nothing about its tokens, and would carry a machine's paths into an artefact.
@@ -70,7 +53,7 @@ class PairTokenizer:
     @property
     def segments(self) -> bool:
         """Whether B's tokens of a joint row carry segment id 1 (BERT, ELECTRA); otherwise all carry 0."""
-        return self.family in ("bert", "electra")
+        return find_family(self.family).segments
 
     @property
     def vocabulary_size(self) -> int:
@@ -103,7 +86,7 @@ class PairTokenizer:
         """Special tokens before B's own, which belong to B's side."""
         if kind == "bi":
             return (self.cls_id,)
-        return (self.sep_id,) if self.family in ("roberta", "xlm-roberta") else ()
+        return (self.sep_id,) if find_family(self.family).double_separator else ()
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, which `load_tokenizer` and transformers read."""
@@ -183,7 +166,7 @@ def _case_settings(backend: Any) -> dict[str, Any]:
 def _special_names(folder: Path, backend: Any, *, family: str, named: Mapping[str, Any]) -> dict[str, str]:
     """The vocabulary's token for each role: the one that the folder names, else the family's usual one."""
     names = {}
-    for role, usual in (ROBERTA_NAMES if family in ("roberta", "xlm-roberta") else BERT_NAMES).items():
+    for role, usual in asdict(find_family(family).special_tokens).items():
         given = named.get(role)
         given = given.get("content") if isinstance(given, Mapping) else given
         candidates = [name for name in (given, usual) if isinstance(name, str)]

@@ -12,13 +12,15 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pairjax.base.errors import UserError
+from pairjax.base.families import find_family
 from pairjax.base.pretrain_config import TokenizerKind
 from pairjax.data.corpus_sources import Source
-from pairjax.data.tokenizer import BERT_NAMES, PairTokenizer, load_tokenizer
+from pairjax.data.tokenizer import PairTokenizer, load_tokenizer
 
 FORMAT = 2
 ALPHABET = 1000
@@ -141,7 +143,8 @@ def trained_tokenizer(
         train = train_bpe if kind == "bpe" else train_wordpiece
         backend = train(sources, vocabulary=vocabulary, lowercase=lowercase)
         opened_by = "PreTrainedTokenizerFast" if kind == "bpe" else "BertTokenizer"
-        settings: dict[str, Any] = dict(BERT_NAMES) | {"do_lower_case": lowercase, "tokenizer_class": opened_by}
+        settings: dict[str, Any] = asdict(find_family("bert").special_tokens)
+        settings |= {"do_lower_case": lowercase, "tokenizer_class": opened_by}
         settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         try:
             cache.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pairjax.base.errors import UserError
+from pairjax.base.families import FAMILIES
 from pairjax.base.params import flatten
 from pairjax.base.types import Batch, DropoutRates
 from pairjax.models.encoder import Encoder, attention_mask
@@ -16,7 +17,6 @@ from pairjax.weights.names import encoder_tensors, pooler_tensors
 from tests.tiny import write_tiny_encoder
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra")
 RATES = DropoutRates(hidden=0.1, attention=0.1, interaction=0.0, head=0.0)
 
 
