@@ -14,7 +14,7 @@ from pairjax.report.language import Language
 def command_line(words: Sequence[str]) -> str:
     """The command as it was typed, whatever the program's own path was."""
     name = PurePath(words[0]).name if words else ""
-    return shlex.join(["pairjax" if name in ("main.py", "pairjax") else name, *words[1:]])
+    return shlex.join(["pairjax" if name in ("__main__.py", "main.py", "pairjax") else name, *words[1:]])
 
 
 def provenance_rows(origin: Mapping[str, Any], *, language: Language) -> list[tuple[str, str]]:

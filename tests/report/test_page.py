@@ -120,7 +120,7 @@ def test_figures_for_a_readme(tmp_path: Path) -> None:
         (["report", "missing"], "missing"),
         (["report", "."], "."),
         (["report", "run", "--output", "no/such/x.html"], "its folder does not exist"),
-        (["report", "run", "--figures", "f"], "give no figure"),
+        (["report", "run", "--figures", "f"], "no figure can be drawn"),
     ],
 )
 def test_bad_input_is_one_line(
