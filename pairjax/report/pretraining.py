@@ -1,4 +1,4 @@
-"""The section of a pretraining run, and the one of several: held-out text, curves, baselines."""
+"""Builds the section of a pretraining run: summary, baselines, curves, metrics and text."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,10 +7,12 @@ from pairjax.report.draw import Bar, Line, binned, curves, forest
 from pairjax.report.figures import baseline_levels, curve_lines, evaluations
 from pairjax.report.folder import RunRecord
 from pairjax.report.language import Language, Score
-from pairjax.report.pairs import loss_note, score_cell
+from pairjax.report.pair_figures import loss_note
+from pairjax.report.pair_tables import score_cell
+from pairjax.report.pairs import unfinished_paragraph
 from pairjax.report.provenance import provenance_block
 
-FIGURES = (
+METRICS = (
     "mlm_perplexity",
     "mlm_loss",
     "mlm_accuracy",
@@ -21,10 +23,10 @@ FIGURES = (
 
 
 def pretraining_section(run: RunRecord, *, id: str, language: Language) -> Section:
-    """Everything about one pretraining run, finished or not."""
+    """Builds the section of one pretraining run, finished or not."""
     blocks: list[Block] = []
     if run.result is None:
-        blocks.append(_unfinished(run, language=language))
+        blocks.append(unfinished_paragraph(run, language=language))
     else:
         blocks.append(Paragraph(first_sentence(run, language=language), "lead"))
         split = run.main_split
@@ -38,15 +40,8 @@ def pretraining_section(run: RunRecord, *, id: str, language: Language) -> Secti
     return Section(id, run.name, blocks, subtitle=str(run.path))
 
 
-def _unfinished(run: RunRecord, *, language: Language) -> Paragraph:
-    most = run.config["train"].get("max_steps")
-    last = run.curve[-1]["step"] if run.curve else 0
-    key = "unfinished.none" if not run.curve else "unfinished.of" if most else "unfinished.at"
-    return Paragraph(language.say(key, step=language.count(last), total=language.count(most or 0)), "warning")
-
-
 def described(run: RunRecord, *, language: Language) -> str:
-    """`An encoder from scratch (mini), masked tokens with next sentences`."""
+    """Describes the run: `A new encoder (size mini) learned masked tokens and next segments`."""
     say, model = language.say, run.config["model"]
     start = (
         say("pretraining.continued", encoder=model["encoder"])
@@ -56,13 +51,13 @@ def described(run: RunRecord, *, language: Language) -> str:
     return say("pretraining.described", start=start, objective=say(f"objective.{run.config['data']['objective']}"))
 
 
-def whole_segments(metrics: Mapping[str, Score]) -> Score:
-    """Accuracy on segments with nothing masked, which is what baselines read; of older runs, with masked tokens."""
+def segment_accuracy(metrics: Mapping[str, Score]) -> Score:
+    """Returns the accuracy on unmasked segments, as the baselines read them; for old runs, on masked ones."""
     return metrics.get("segment_accuracy_unmasked", metrics["segment_accuracy"])
 
 
 def first_sentence(run: RunRecord, *, language: Language) -> str:
-    """What was trained on how much text, and the held-out figures with intervals."""
+    """Says what was trained on how much text, and the scores on held-out text with intervals."""
     say, result, split = language.say, run.result, run.main_split
     assert result is not None
     corpus = (result.get("corpus") or {}).get("train") or {}
@@ -75,24 +70,24 @@ def first_sentence(run: RunRecord, *, language: Language) -> str:
     )
     if split is None:
         return trained + "."
-    metrics, where = result["metrics"][split], language.name("split", split)
-    told = say(
+    metrics = result["metrics"][split]
+    scored = say(
         "pretraining.perplexity",
         trained=trained,
-        split=where,
+        split=language.name("split", split),
         score=language.score(metrics["mlm_perplexity"], digits=2),
     )
     if "segment_accuracy" not in metrics:
-        return told + "."
-    told = say("pretraining.order", told=told, score=language.score(whole_segments(metrics)))
+        return scored + "."
+    scored = say("pretraining.order", scored=scored, score=language.score(segment_accuracy(metrics)))
     levels = sorted(baseline_levels(run, split, language=language), key=lambda level: -level[1])
     if not levels:
-        return told + "."
-    return say("pretraining.against", told=told, name=levels[0][0], score=language.number(levels[0][1]))
+        return scored + "."
+    return say("pretraining.against", scored=scored, name=levels[0][0], score=language.number(levels[0][1]))
 
 
 def pretraining_curves(runs: Sequence[RunRecord], *, language: Language) -> list[Block]:
-    """Held-out perplexity and order accuracy over the steps, one line a run."""
+    """Draws perplexity and segment accuracy on held-out text over the steps, one line per run."""
     say, blocks = language.say, list[Block]()
     names = ", ".join(run.name for run in runs)
     for name, log in (("mlm_perplexity", True), ("segment_accuracy", False)):
@@ -135,7 +130,7 @@ def _train_loss(run: RunRecord, *, language: Language) -> list[Block]:
 def _baselines(run: RunRecord, split: str, *, language: Language) -> list[Block]:
     result = run.result or {}
     baselines = (result.get("baselines") or {}).get(split, {})
-    bars = [Bar(language.say("baselines.model"), whole_segments(result["metrics"][split]), 0)]
+    bars = [Bar(language.say("baselines.model"), segment_accuracy(result["metrics"][split]), 0)]
     order = sorted(baselines, key=lambda name: -(baselines[name]["value"] or 0.0))
     bars += [Bar(language.name("segment_baseline", name), baselines[name], 5) for name in order]
     metric = language.name("metric", "segment_accuracy")
@@ -147,7 +142,7 @@ def _baselines(run: RunRecord, split: str, *, language: Language) -> list[Block]
 def _metrics(run: RunRecord, *, language: Language) -> Table:
     assert run.result is not None
     metrics = run.result["metrics"]
-    present = [name for name in FIGURES if any(name in split for split in metrics.values())]
+    present = [name for name in METRICS if any(name in split for split in metrics.values())]
     rows = [
         [
             Cell(language.name("metric", name)),

@@ -1,4 +1,4 @@
-"""Where a result comes from, as a report shows it."""
+"""Builds the part of a report that says where a result comes from."""
 
 import json
 import shlex
@@ -12,13 +12,13 @@ from pairjax.report.language import Language
 
 
 def command_line(words: Sequence[str]) -> str:
-    """The command as it was typed, whatever the program's own path was."""
+    """Writes the command as typed, whatever the path of the program was."""
     name = PurePath(words[0]).name if words else ""
     return shlex.join(["pairjax" if name in ("__main__.py", "main.py", "pairjax") else name, *words[1:]])
 
 
 def provenance_rows(origin: Mapping[str, Any], *, language: Language) -> list[tuple[str, str]]:
-    """Command, start, device, commit and versions."""
+    """Lists command, start, device, commit and versions."""
     say = language.say
     rows = [
         (say("provenance.command"), command_line(origin.get("command") or [])),
@@ -40,7 +40,7 @@ def provenance_rows(origin: Mapping[str, Any], *, language: Language) -> list[tu
 
 
 def data_rows(data: Any, *, language: Language) -> list[tuple[str, str]]:
-    """The data's name, licence, rows and digests; of pretraining the sources of each split."""
+    """Lists the data's name, licence and hashes; for pretraining, the sources of each split."""
     say = language.say
     if not isinstance(data, Mapping):
         return []
@@ -48,11 +48,11 @@ def data_rows(data: Any, *, language: Language) -> list[tuple[str, str]]:
         return [
             (
                 f"{say('provenance.data')}: {language.name('split', split)}",
-                f"{one['name']} (SHA-256 {one['sha256'][:16]}…)",
+                f"{source['name']} (SHA-256 {source['sha256'][:16]}…)",
             )
             for split, sources in data.items()
-            for one in sources
-            if isinstance(one, Mapping)
+            for source in sources
+            if isinstance(source, Mapping)
         ]
     rows = [(say("provenance.data"), str(data.get("name", "?")))]
     if data.get("licence"):
@@ -62,7 +62,7 @@ def data_rows(data: Any, *, language: Language) -> list[tuple[str, str]]:
 
 
 def provenance_block(run: RunRecord, *, language: Language) -> Facts:
-    """A run's origin; its whole config and its notes on the data open on demand."""
+    """Builds a run's provenance; its full config and its notes on the data open on demand."""
     say, result = language.say, run.result or {}
     origin = {**run.origin, **(result.get("provenance") or {})}
     rows = provenance_rows(run.origin, language=language)

@@ -1,0 +1,163 @@
+"""Builds the tables of a run on pairs: metrics, classes, confusion matrix, and the worst errors with their texts."""
+
+from collections.abc import Mapping, Sequence
+
+from pairjax.report.analysis import class_scores, hardest
+from pairjax.report.blocks import Block, Cell, Example, Examples, Table, cells
+from pairjax.report.folder import RunRecord, probability_of
+from pairjax.report.language import Language, Score
+
+MAX_ERRORS = 10
+"""Errors that a report shows."""
+MAX_CLASSES = 10
+"""With more classes than this, the most frequent confusions are listed instead of the matrix."""
+MAX_CONFUSIONS = 10
+"""Confusions that are listed."""
+MAX_LENGTH = 700
+"""Characters of a text that are shown."""
+CLASS_METRICS = ("precision", "recall", "f1")
+
+
+def score_cell(score: Score | None, *, language: Language) -> Cell:
+    """Makes a cell of a value with its interval below it."""
+    if score is None:
+        return Cell(language.number(None))
+    return Cell(language.number(score["value"]), language.interval(score))
+
+
+def metrics_table(run: RunRecord, *, language: Language) -> Table:
+    """Tabulates all metrics with intervals, splits side by side, in the same parts as on the terminal."""
+    say, result = language.say, run.result
+    assert result is not None
+    metrics: Mapping[str, Mapping[str, Score]] = result["metrics"]
+    names = list(dict.fromkeys(name for split in metrics.values() for name in split))
+    threshold = result["calibration"].get("threshold")
+    positive = result["task"]["positive"]
+    at_threshold = "" if threshold is None else say("metrics.threshold", threshold=language.number(threshold, 2))
+    plain_names = [name for name in names if not name.startswith("swap_") and "_at_" not in name and "_cal" not in name]
+    parts = (
+        ("", plain_names),
+        (say("metrics.calibrated"), [name for name in names if name.endswith("_calibrated")]),
+        (at_threshold, [name for name in names if name.endswith("_at_threshold")]),
+        (say("metrics.swapped"), [name for name in names if name.startswith("swap_")]),
+    )
+    rows: list[list[Cell]] = []
+    for heading, members in parts:
+        if heading and members:
+            rows.append([Cell(heading)])
+        for name in members:
+            base_name = name.removesuffix("_calibrated").removesuffix("_at_threshold")
+            label = language.name("metric", base_name)
+            if positive is not None and base_name in CLASS_METRICS:
+                label += f" ({positive})"
+            rows.append(
+                [
+                    Cell(label, strong=name == run.metric),
+                    *(score_cell(split.get(name), language=language) for split in metrics.values()),
+                ]
+            )
+    head = [say("metrics.metric"), *(language.name("split", split) for split in metrics)]
+    return Table(say("metrics.title"), head, rows, note=say("metrics.note"))
+
+
+def class_table(run: RunRecord, *, language: Language) -> list[Block]:
+    """Tabulates precision, recall and F1 of each class; empty for a regression."""
+    split, task, say, result = run.main_split, run.task, language.say, run.result
+    if split is None or task is None or result is None or not result["classes"].get(split):
+        return []
+    report = result["classes"][split]["per_class"]
+    predictions = run.predictions.get(split)
+    labelled = predictions is not None and predictions.label is not None
+    scores = class_scores(task, predictions) if predictions is not None and labelled else {}
+    rows = []
+    for name, row in report.items():
+        figures = [
+            score_cell(scores[name][column].to_json(), language=language)
+            if name in scores
+            else Cell(language.number(row[column]))
+            for column in CLASS_METRICS
+        ]
+        rows.append([Cell(name), *figures, Cell(language.count(row["support"]))])
+    head = [say("classes.class"), *(language.name("metric", name) for name in CLASS_METRICS), say("classes.pairs")]
+    return [Table(say("classes.title", split=language.name("split", split)), head, rows)]
+
+
+def confusion_table(run: RunRecord, *, language: Language) -> list[Block]:
+    """Tabulates the confusion matrix, or the most frequent confusions if there are many classes."""
+    split, say, result = run.main_split, language.say, run.result
+    if split is None or result is None or not result["classes"].get(split):
+        return []
+    report, split_name = result["classes"][split], language.name("split", split)
+    labels, counts = report["labels"], report["confusion"]
+    if len(labels) > MAX_CLASSES:
+        title = say("confusion.commonest", split=split_name)
+        return [_most_frequent(labels, counts, title=title, language=language)]
+    rows = []
+    for name, row in zip(labels, counts, strict=True):
+        total = sum(row)
+        shares = [count / total if total else 0.0 for count in row]
+        rows.append(
+            [
+                Cell(name),
+                *(
+                    Cell(language.percent(share), language.count(count), share=share)
+                    for share, count in zip(shares, row, strict=True)
+                ),
+            ]
+        )
+    title = say("confusion.title", split=split_name)
+    return [Table(title, [say("confusion.corner"), *labels], rows, note=say("confusion.note"))]
+
+
+def _most_frequent(labels: Sequence[str], counts: Sequence[Sequence[int]], *, title: str, language: Language) -> Table:
+    """Lists the most frequent confusions."""
+    wrong = [
+        (count, row, column)
+        for row, line in enumerate(counts)
+        for column, count in enumerate(line)
+        if count and row != column
+    ]
+    rows = [
+        cells(labels[row], labels[column], language.count(count), language.percent(count / sum(counts[row])))
+        for count, row, column in sorted(wrong, key=lambda cell: -cell[0])[:MAX_CONFUSIONS]
+    ]
+    say = language.say
+    head = [say("confusion.true"), say("confusion.predicted"), say("classes.pairs"), say("confusion.share")]
+    return Table(title, head, rows, left=2)
+
+
+def clipped(text: str, *, language: Language) -> str:
+    """Cuts a text to `MAX_LENGTH` characters and adds how many were left out."""
+    if len(text) <= MAX_LENGTH:
+        return text
+    return text[:MAX_LENGTH] + language.say("errors.more", characters=language.count(len(text) - MAX_LENGTH))
+
+
+def error_examples(run: RunRecord, *, language: Language) -> list[Block]:
+    """Shows the worst errors on the main split with their texts; empty without labelled predictions."""
+    split, task, say = run.main_split, run.task, language.say
+    if split is None or task is None or split not in run.predictions:
+        return []
+    predictions = run.predictions[split]
+    worst = hardest(task, predictions, count=MAX_ERRORS)
+    if not worst or predictions.label is None:
+        return []
+    items = []
+    probability = probability_of(predictions, temperature=run.temperature) if task.kind == "classification" else None
+    for index in worst:
+        if probability is None:
+            facts = [
+                (say("errors.true"), language.number(float(predictions.label[index]), 2)),
+                (say("errors.predicted"), language.number(float(predictions.outputs[index, 0]), 2)),
+            ]
+        else:
+            true, predicted = int(predictions.label[index]), int(predictions.outputs[index].argmax())
+            facts = [
+                (say(f"errors.{key}"), f"{task.labels[label]} ({language.percent(float(probability[index, label]))})")
+                for key, label in (("true", true), ("predicted", predicted))
+            ]
+        texts = [clipped(side[index], language=language) for side in (predictions.first, predictions.second)]
+        items.append(Example(texts[0], texts[1], facts))
+    kind = "classes" if task.kind == "classification" else "scores"
+    title = say("errors.title", split=language.name("split", split), count=len(items))
+    return [Examples(title, say(f"errors.note_{kind}"), items)]
