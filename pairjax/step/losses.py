@@ -25,14 +25,18 @@ terms, each [terms], whose quotients add up to the loss."""
 def cross_entropy(
     logits: Float[Array, "rows slots classes"], label: Int[Array, "rows slots"], *, smoothing: ArrayLike = 0.0
 ) -> Float32[Array, "rows slots"]:
-    """Cross-entropy with the true class, `-sum_c q_c log softmax(logits)_c`, in nats.
+    """Computes the cross-entropy with the true class, `-sum_c q_c log softmax(logits)_c`, in nats.
 
     Label smoothing s spreads s evenly over all classes: q = (1 - s) onehot(label) + s / classes (Szegedy et al. 2016).
 
     Args:
-        logits: Scores of the classes; computed on in float32.
+        logits: Scores of the classes; computed in float32.
         label: Class indices.
-        smoothing: In [0, 1); a number or a traced scalar.
+        smoothing: Label smoothing in [0, 1); a number or a traced scalar.
+
+    >>> logits = jnp.log(jnp.array([[[0.2, 0.8], [0.5, 0.5]]]))
+    >>> print(jnp.round(cross_entropy(logits, jnp.array([[1, 0]])), 3))  # -log 0.8 and -log 0.5
+    [[0.223 0.693]]
     """
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
     # A comparison and not a gather, so that neither direction scatters.

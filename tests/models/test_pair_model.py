@@ -349,10 +349,10 @@ def test_fresh_parameters_above_the_encoder_are_those_of_a_whole_initialisation(
 @pytest.mark.parametrize(
     ("asked", "carried", "kept", "says"),
     [
-        (None, True, True, "kept from the checkpoint"),
-        ("keep", True, True, "kept from the checkpoint"),
-        ("fresh", True, False, "fresh, as asked"),
-        (None, False, False, "fresh, since the checkpoint carries none"),
+        (None, True, True, "kept from the pretrained weights"),
+        ("keep", True, True, "kept from the pretrained weights"),
+        ("fresh", True, False, "new, as requested"),
+        (None, False, False, "new, because the pretrained weights have none"),
     ],
 )
 def test_the_pooler_is_kept_or_fresh_and_the_encoder_is_taken_as_it_is(asked, carried, kept, says):
