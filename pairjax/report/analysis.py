@@ -6,26 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Num
-from scipy.stats import binomtest
 
 from pairjax.base.types import Pairs, TaskSpec
 from pairjax.evaluation import metrics
-from pairjax.evaluation.intervals import Interval, bootstrap_difference, bootstrap_intervals
+from pairjax.evaluation.intervals import RESAMPLES, Interval, bootstrap_difference, bootstrap_intervals, wilson_interval
 from pairjax.evaluation.significance import holm, mcnemar, paired_permutation
-from pairjax.evaluation.words import length_features, overlap_features
+from pairjax.evaluation.slices import Slice, slices
 from pairjax.report.folder import Predictions, RunRecord, probability_of
 
-RESAMPLES = 1000
-MIN_SLICE = 10
-"""Smallest number of pairs in a slice."""
 MAX_COMPARISONS = 15
 """Up to this number of comparisons, all runs are compared with each other; beyond it, each with the first."""
-
-
-def wilson(right: int, total: int) -> Interval:
-    """Computes a share with Wilson's 95 % interval."""
-    bounds = binomtest(right, total).proportion_ci(0.95, method="wilson")
-    return Interval(right / total, float(bounds.low), float(bounds.high))
 
 
 class Bin(NamedTuple):
@@ -53,76 +43,17 @@ def reliability(
     for number in range(metrics.ECE_BINS):
         members = bin_of == number
         pairs = int(members.sum())
-        accuracy = wilson(int(correct[members].sum()), pairs) if pairs else None
+        accuracy = wilson_interval(int(correct[members].sum()), pairs) if pairs else None
         bins.append(None if accuracy is None else Bin(float(confidence[members].mean()), accuracy, pairs))
     return bins
 
 
-@dataclass(frozen=True)
-class Slice:
-    """Pairs with similar values of a property.
-
-    Attributes:
-        by: The property: `overlap` (Jaccard index of the two texts' words), `length` (words of both texts) or
-            `negation` (1 if one text has more negation words than the other, else 0).
-        low: Smallest value in the slice.
-        high: Largest value in the slice.
-        pairs: Number of pairs.
-        score: The leading metric on these pairs, with a 95 % interval.
-    """
-
-    by: str
-    low: float
-    high: float
-    pairs: int
-    score: Interval
-
-
-def slices(task: TaskSpec, predictions: Predictions) -> list[Slice]:
-    """Computes the leading metric by word overlap, by length (thirds of the pairs each) and by negation.
-
-    Equal values stay together, so thirds are uneven if values repeat. Slices of fewer than `MIN_SLICE` pairs are left
-    out, and so is a property with a single slice.
-    """
-    label = predictions.label
-    if label is None:
+def slices_of(task: TaskSpec, predictions: Predictions) -> list[Slice]:
+    """Computes the leading metric by word overlap, length and negation; empty if the predictions have no labels."""
+    if predictions.label is None:
         return []
     pairs = Pairs(predictions.first, predictions.second, None)
-    overlap = overlap_features(pairs)
-    lengths = length_features(pairs)[:, :2].sum(axis=1)
-    result: list[Slice] = []
-    for by, values, groups in (
-        ("overlap", overlap[:, 0], _thirds(overlap[:, 0])),
-        ("length", lengths, _thirds(lengths)),
-        ("negation", (overlap[:, 8] > 0).astype(float), (overlap[:, 8] > 0).astype(np.int64)),
-    ):
-        parts = []
-        for group in np.unique(groups):
-            members = groups == group
-            if members.sum() >= MIN_SLICE:
-                low, high = float(values[members].min()), float(values[members].max())
-                score = _leading(task, predictions.outputs[members], label[members])
-                parts.append(Slice(by, low, high, int(members.sum()), score))
-        if len(parts) > 1:
-            result += parts
-    return result
-
-
-def _thirds(values: Float64[np.ndarray, " pairs"]) -> Int[np.ndarray, " pairs"]:
-    """Assigns 0, 1 or 2 to each value; equal values stay together."""
-    cuts = np.quantile(values, (1 / 3, 2 / 3))
-    return np.searchsorted(cuts, values, side="left").astype(np.int64)
-
-
-def _leading(task: TaskSpec, outputs: np.ndarray, label: np.ndarray) -> Interval:
-    """Computes accuracy with Wilson's interval, or Spearman's correlation with a bootstrap interval."""
-    if task.kind == "classification":
-        return wilson(int((outputs.argmax(axis=1) == label).sum()), len(label))
-
-    def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
-        return {"spearman": metrics.spearman(outputs[:, 0], label, counts)}
-
-    return bootstrap_intervals(statistic, len(label), resamples=RESAMPLES, seed=0)["spearman"]
+    return slices(task, pairs, predictions.outputs, predictions.label, resamples=RESAMPLES)
 
 
 def class_scores(task: TaskSpec, predictions: Predictions) -> dict[str, dict[str, Interval]]:

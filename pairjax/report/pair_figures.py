@@ -1,6 +1,6 @@
 """Draws the figures of a run on pairs: baselines, curves, reliability and slices."""
 
-from pairjax.report.analysis import reliability, slices
+from pairjax.report.analysis import reliability, slices_of
 from pairjax.report.blocks import Block, Drawing
 from pairjax.report.draw import BINS, Bar, Line, binned, curves, forest, reliability_diagram
 from pairjax.report.figures import evaluations
@@ -104,7 +104,7 @@ def slice_figure(run: RunRecord, *, language: Language) -> list[Block]:
     split, task, say = run.main_split, run.task, language.say
     if split is None or task is None or split not in run.predictions:
         return []
-    parts = slices(task, run.predictions[split])
+    parts = slices_of(task, run.predictions[split])
     if not parts:
         return []
     bars = []

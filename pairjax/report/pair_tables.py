@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from pairjax.evaluation.scores import base_metric, group_metrics
+from pairjax.evaluation.tables import OF_POSITIVE
 from pairjax.report.analysis import class_scores, hardest
 from pairjax.report.blocks import Block, Cell, Example, Examples, Table, cells
 from pairjax.report.folder import RunRecord, probability_of
@@ -15,7 +17,6 @@ MAX_CONFUSIONS = 10
 """Confusions that are listed."""
 MAX_LENGTH = 700
 """Characters of a text that are shown."""
-CLASS_METRICS = ("precision", "recall", "f1")
 
 
 def score_cell(score: Score | None, *, language: Language) -> Cell:
@@ -30,25 +31,24 @@ def metrics_table(run: RunRecord, *, language: Language) -> Table:
     say, result = language.say, run.result
     assert result is not None
     metrics: Mapping[str, Mapping[str, Score]] = result["metrics"]
-    names = list(dict.fromkeys(name for split in metrics.values() for name in split))
+    names = group_metrics(metrics.values())
     threshold = result["calibration"].get("threshold")
     positive = result["task"]["positive"]
     at_threshold = "" if threshold is None else say("metrics.threshold", threshold=language.number(threshold, 2))
-    plain_names = [name for name in names if not name.startswith("swap_") and "_at_" not in name and "_cal" not in name]
     parts = (
-        ("", plain_names),
-        (say("metrics.calibrated"), [name for name in names if name.endswith("_calibrated")]),
-        (at_threshold, [name for name in names if name.endswith("_at_threshold")]),
-        (say("metrics.swapped"), [name for name in names if name.startswith("swap_")]),
+        ("", names.plain),
+        (say("metrics.calibrated"), names.calibrated),
+        (at_threshold, names.at_threshold),
+        (say("metrics.swapped"), names.swapped),
     )
     rows: list[list[Cell]] = []
     for heading, members in parts:
         if heading and members:
             rows.append([Cell(heading)])
         for name in members:
-            base_name = name.removesuffix("_calibrated").removesuffix("_at_threshold")
+            base_name = base_metric(name)
             label = language.name("metric", base_name)
-            if positive is not None and base_name in CLASS_METRICS:
+            if positive is not None and base_name in OF_POSITIVE:
                 label += f" ({positive})"
             rows.append(
                 [
@@ -75,10 +75,10 @@ def class_table(run: RunRecord, *, language: Language) -> list[Block]:
             score_cell(scores[name][column].to_json(), language=language)
             if name in scores
             else Cell(language.number(row[column]))
-            for column in CLASS_METRICS
+            for column in OF_POSITIVE
         ]
         rows.append([Cell(name), *figures, Cell(language.count(row["support"]))])
-    head = [say("classes.class"), *(language.name("metric", name) for name in CLASS_METRICS), say("classes.pairs")]
+    head = [say("classes.class"), *(language.name("metric", name) for name in OF_POSITIVE), say("classes.pairs")]
     return [Table(say("classes.title", split=language.name("split", split)), head, rows)]
 
 

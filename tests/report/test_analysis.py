@@ -11,7 +11,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import TaskSpec
 from pairjax.evaluation.metrics import calibration_gaps, ece, once, probabilities
 from pairjax.evaluation.significance import holm, mcnemar
-from pairjax.report.analysis import class_scores, compare, hardest, reliability, sharing_a_split, slices
+from pairjax.report.analysis import class_scores, compare, hardest, reliability, sharing_a_split, slices_of
 from pairjax.report.compare import comparison_sentence
 from pairjax.report.folder import ClaimFolder, Predictions, RunRecord, read_curve, read_folder, read_predictions
 from pairjax.report.language import Language
@@ -47,7 +47,7 @@ def test_slices_partition_the_pairs_and_average_to_the_overall_score() -> None:
     answers = predictions()
     accuracy = float((answers.outputs.argmax(axis=1) == answers.label).mean())
     for by, groups in (("overlap", 3), ("length", 3), ("negation", 2)):
-        parts = [part for part in slices(TASK, answers) if part.by == by]
+        parts = [part for part in slices_of(TASK, answers) if part.by == by]
         assert len(parts) == groups
         assert sum(part.pairs for part in parts) == 90
         assert sum(part.pairs * part.score.value for part in parts) / 90 == pytest.approx(accuracy)
@@ -55,7 +55,7 @@ def test_slices_partition_the_pairs_and_average_to_the_overall_score() -> None:
 
 
 def test_a_slice_of_few_pairs_is_left_out() -> None:
-    assert slices(TASK, predictions(count=12)) == []
+    assert slices_of(TASK, predictions(count=12)) == []
 
 
 def test_the_worst_error_gives_its_true_class_the_lowest_probability() -> None:
@@ -157,12 +157,12 @@ def test_an_incomplete_last_line_is_left_out(tmp_path: Path) -> None:
     ("damage", "message"),
     [
         (lambda run: (run / "config.json").unlink(), "not a run folder"),
-        (lambda run: (run / "config.json").write_text("{"), "config.json cannot be read"),
+        (lambda run: (run / "config.json").write_text("{"), "config.json: cannot be read as JSON"),
         (
             lambda run: (run / "config.json").write_text('{"model_type": "bert"}'),
-            "config.json was not written by pairjax; got no pairjax, config, provenance, resumes in it",
+            "config.json: not a run's",
         ),
-        (lambda run: (run / "result.json").write_text("[]"), "result.json was not written by pairjax"),
+        (lambda run: (run / "result.json").write_text("[]"), "result.json: not a run's"),
         (lambda run: (run / "predictions.test.jsonl").write_text('{"a": 1}\n'), "line 1: not a prediction"),
     ],
 )
