@@ -25,10 +25,10 @@ class PredictOptions:
     model: Annotated[str, tyro.conf.Positional]
     """Model folder, or a run folder that holds a model."""
     input: Annotated[str, tyro.conf.Positional] = "-"
-    """File of pairs (.tsv, .csv, .jsonl or .parquet) with the usual column names, or with two columns and no header;
-    - reads TSV or JSON lines from standard input."""
+    """File of pairs (.tsv, .csv, .jsonl or .parquet) with the usual column names, or with two columns
+    and no header. The name - stands for TSV or JSON lines on standard input."""
     output: str = "-"
-    """File for the answers, one JSON line per pair in the same order; - writes to standard output."""
+    """File for the answers, one JSON line per pair in the same order; - is standard output."""
     format: Literal["auto", "tsv", "csv", "jsonl"] = "auto"
     """Format of the input; auto decides by the file's name."""
     first: str | None = None
@@ -36,9 +36,9 @@ class PredictOptions:
     second: str | None = None
     """Column of the second text."""
     bad_rows: Literal["refuse", "mark"] = "refuse"
-    """What to do with a line that is not a valid pair (an empty text, bytes that are not UTF-8, a NUL, missing fields):
-    refuse stops with an error and leaves --output unwritten; mark writes {"line": ..., "error": ...} in its place and
-    continues."""
+    """What to do with an invalid line (an empty text, a missing field, bytes that are not UTF-8).
+    refuse stops with an error and leaves --output unwritten. mark writes {"line": ..., "error": ...}
+    in its place and continues."""
     batch_size: int = 64
     """Pairs per batch."""
     texts: bool = True

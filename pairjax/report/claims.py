@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pairjax.report.blocks import Block, Cell, Drawing, Facts, Paragraph, Section, Table
-from pairjax.report.draw import Bar, forest
+from pairjax.report.draw import GREY, Bar, forest
 from pairjax.report.figures import HEADS, combiner_panel
 from pairjax.report.folder import ClaimFolder
 from pairjax.report.language import Language
@@ -15,7 +15,7 @@ from pairjax.report.provenance import provenance_rows
 def verdict_words(row: dict[str, Any], *, language: Language) -> str:
     """Returns supported, refuted, undecided or no verdict, in the language."""
     if row["verdict"] is None:
-        return language.say("verdict.none")
+        return language.phrase("verdict.none")
     return language.name("verdict", row["verdict"])
 
 
@@ -33,7 +33,7 @@ def _effect_in_unit(hypothesis: dict[str, Any], language: Language) -> str:
 
 def verdict_section(claims: Sequence[ClaimFolder], *, id: str, language: Language) -> Section:
     """Tabulates the claims: verdict, primary effects with intervals, seeds and commit."""
-    say = language.say
+    phrase = language.phrase
     rows = []
     for claim in claims:
         row = claim.row
@@ -52,47 +52,49 @@ def verdict_section(claims: Sequence[ClaimFolder], *, id: str, language: Languag
                     Cell(str(row["commit"] or "–")[:10] if first else ""),
                 ]
             )
-    head = [say(f"verdict.{name}") for name in ("claim", "verdict", "hypothesis", "effect", "p", "seeds", "commit")]
-    table = Table(say("verdict.table"), head, rows, left=3, note=say("verdict.table_note"))
-    return Section(id, say("verdict.title"), [table])
+    head = [phrase(f"verdict.{name}") for name in ("claim", "verdict", "hypothesis", "effect", "p", "seeds", "commit")]
+    table = Table(phrase("verdict.table"), head, rows, left=3, note=phrase("verdict.table_note"))
+    return Section(id, phrase("verdict.title"), [table])
 
 
 def claim_section(claim: ClaimFolder, *, id: str, language: Language) -> Section:
     """Builds the section of a claim: verdict, effects, combiners, tables and provenance."""
-    say, row = language.say, claim.row
+    phrase, row = language.phrase, claim.row
     blocks: list[Block] = [
         Paragraph(row["statement"], foreign=True),
         Paragraph(verdict_sentence(row, language), "lead"),
     ]
     if row["no_verdict_because"]:
-        blocks.append(Paragraph(say("verdict.because", reason=row["no_verdict_because"]), "warning"))
+        blocks.append(Paragraph(phrase("verdict.because", reason=row["no_verdict_because"]), "warning"))
     blocks += _effects_figures(row, language=language)
     blocks.append(_hypotheses(row, language=language))
     board = claim.combiners
     if board is not None and row["id"].startswith("proposition"):
-        blocks.append(Paragraph(say("combiners.lead", against=board["against"], seeds=language.count(board["seeds"]))))
+        blocks.append(
+            Paragraph(phrase("combiners.lead", against=board["against"], seeds=language.count(board["seeds"])))
+        )
         for task in board["tasks"]:
             blocks.append(Drawing(combiner_panel(board, task["task"], language=language), task["task"]))
             blocks.append(_combiner_scores(board, task, language=language))
     blocks += [_plain_table(title, rows) for title, rows in row["tables"].items()]
     blocks += [Paragraph(note, "note", foreign=True) for note in row["notes"]]
     facts = [
-        (say("verdict.encoder"), f"{row['encoder']}, {row['pooling']}"),
-        (say("verdict.seeds"), language.count(row["seeds"])),
-        (say("verdict.commit"), str(row["commit"] or "–")),
+        (phrase("verdict.encoder"), f"{row['encoder']}, {row['pooling']}"),
+        (phrase("verdict.seeds"), language.count(row["seeds"])),
+        (phrase("verdict.commit"), str(row["commit"] or "–")),
     ]
     if row.get("minutes") is not None:
-        facts.append((say("verdict.minutes"), language.number(row["minutes"], 1)))
+        facts.append((phrase("verdict.minutes"), language.number(row["minutes"], 1)))
     origin = {**row.get("provenance", {}), "command": row["command"].split()}
     facts += provenance_rows(origin, language=language)
-    blocks.append(Facts(say("provenance.title"), facts))
+    blocks.append(Facts(phrase("provenance.title"), facts))
     return Section(id, row["id"], blocks, subtitle=str(claim.path))
 
 
 def verdict_sentence(row: dict[str, Any], language: Language) -> str:
     """States the verdict with the encoder, the number of seeds and the primary effects."""
     effects = [
-        language.say(
+        language.phrase(
             "verdict.one_effect",
             name=hypothesis["name"],
             effect=_effect_in_unit(hypothesis, language),
@@ -101,7 +103,7 @@ def verdict_sentence(row: dict[str, Any], language: Language) -> str:
         for hypothesis in row["hypotheses"]
         if hypothesis["primary"]
     ]
-    return language.say(
+    return language.phrase(
         "verdict.sentence",
         verdict=verdict_words(row, language=language),
         encoder=row["encoder"],
@@ -113,30 +115,30 @@ def verdict_sentence(row: dict[str, Any], language: Language) -> str:
 
 def _effects_figures(row: dict[str, Any], *, language: Language) -> list[Drawing]:
     """Draws one figure per unit, since effects in different units share no axis."""
-    say = language.say
+    phrase = language.phrase
     figures = []
     for unit in dict.fromkeys(hypothesis.get("unit", "") for hypothesis in row["hypotheses"]):
         members = [hypothesis for hypothesis in row["hypotheses"] if hypothesis.get("unit", "") == unit]
-        bars = [Bar(member["name"], member["effect"], 0 if member["primary"] else 5) for member in members]
+        bars = [Bar(member["name"], member["effect"], 0 if member["primary"] else GREY) for member in members]
         smallest = sorted({float(member["smallest_effect_of_interest"]) for member in members})
         references = [("0", 0.0)] + [(language.short(value), value) for value in smallest if value]
         unit_name = language.name("unit", unit)
-        title = f"{say('verdict.figure')}: {unit_name}" if unit_name else say("verdict.figure")
+        title = f"{phrase('verdict.figure')}: {unit_name}" if unit_name else phrase("verdict.figure")
         svg = forest(
             bars,
             language=language,
-            axis=f"{say('verdict.effect')}, {unit_name}" if unit_name else say("verdict.effect"),
+            axis=f"{phrase('verdict.effect')}, {unit_name}" if unit_name else phrase("verdict.effect"),
             alt=f"{row['id']}: {title}",
             references=references,
             digits=2,
             signed=True,
         )
-        figures.append(Drawing(svg, title, say("verdict.figure_note")))
+        figures.append(Drawing(svg, title, phrase("verdict.figure_note")))
     return figures
 
 
 def _hypotheses(row: dict[str, Any], *, language: Language) -> Table:
-    say = language.say
+    phrase = language.phrase
     rows = [
         [
             Cell(hypothesis["name"], hypothesis["question"], strong=hypothesis["primary"]),
@@ -150,8 +152,8 @@ def _hypotheses(row: dict[str, Any], *, language: Language) -> Table:
         for hypothesis in row["hypotheses"]
     ]
     names = ("hypothesis", "effect", "cautious", "p", "detectable", "smallest", "verdict")
-    head = [say(f"verdict.{name}") for name in names]
-    return Table(say("verdict.hypotheses"), head, rows, note=say("verdict.hypotheses_note"))
+    head = [phrase(f"verdict.{name}") for name in names]
+    return Table(phrase("verdict.hypotheses"), head, rows, note=phrase("verdict.hypotheses_note"))
 
 
 def _hypothesis_verdict(hypothesis: dict[str, Any], language: Language) -> Cell:
@@ -160,12 +162,12 @@ def _hypothesis_verdict(hypothesis: dict[str, Any], language: Language) -> Cell:
         return Cell("–")
     word = language.name("verdict", hypothesis["verdict"])
     cautious = language.name("verdict", hypothesis.get("cautious_verdict") or hypothesis["verdict"])
-    return Cell(word, "" if cautious == word else language.say("verdict.cautiously", verdict=cautious))
+    return Cell(word, "" if cautious == word else language.phrase("verdict.cautiously", verdict=cautious))
 
 
 def _combiner_scores(board: dict[str, Any], task: dict[str, Any], *, language: Language) -> Table:
     """Tabulates a task's scores in points, with intervals; the best of each column is bold."""
-    say, rows = language.say, [row for row in board["rows"] if row["task"] == task["task"]]
+    phrase, rows = language.phrase, [row for row in board["rows"] if row["task"] == task["task"]]
     scores = {(row["combiner"], row["hidden"]): row["score"] for row in rows if row["score"] is not None}
     values = {key: score["value"] for key, score in scores.items() if score["value"] is not None}
     best = {max((key for key in values if key[1] == hidden), key=values.__getitem__, default=None) for hidden in HEADS}
@@ -179,14 +181,14 @@ def _combiner_scores(board: dict[str, Any], task: dict[str, Any], *, language: L
 
     names = dict.fromkeys(row["combiner"] for row in rows)
     lines = [[Cell(name), *(cell(name, hidden) for hidden in HEADS)] for name in names]
-    title = say(
+    title = phrase(
         "combiners.scores",
         task=task["task"],
         metric=language.name("metric", task["metric"]),
         pairs=language.count(task["pairs"]),
     )
-    head = [say("combiners.combiner"), say("combiners.linear"), say("combiners.hidden")]
-    return Table(title, head, lines, note=say("combiners.scores_note"))
+    head = [phrase("combiners.combiner"), phrase("combiners.linear"), phrase("combiners.hidden")]
+    return Table(title, head, lines, note=phrase("combiners.scores_note"))
 
 
 def _plain_table(title: str, rows: Sequence[Sequence[str]]) -> Table:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pairjax.evaluation.metrics import LOWER_IS_BETTER
 from pairjax.report.analysis import Test, compare, sharing_a_split
 from pairjax.report.blocks import Block, Cell, Drawing, Paragraph, Section, Table
-from pairjax.report.draw import Bar, forest
+from pairjax.report.draw import GREY, Bar, forest
 from pairjax.report.folder import RunRecord
 from pairjax.report.language import Language
 from pairjax.report.pair_tables import score_cell
@@ -17,22 +17,22 @@ SIGNIFICANT = 0.05
 
 def overview_section(runs: Sequence[RunRecord], *, id: str, language: Language) -> Section:
     """Tabulates all runs on pairs with their leading scores."""
-    say = language.say
+    phrase = language.phrase
     rows = []
     for run in runs:
         description, score = overview_row(run, language=language)
         split = run.main_split
-        metric = say("overview.unfinished") if split is None else language.name("metric", run.metric)
+        metric = phrase("overview.unfinished") if split is None else language.name("metric", run.metric)
         split_name = "" if split is None else language.name("split", split)
         rows.append([Cell(run.name, description), Cell(metric, split_name), score_cell(score, language=language)])
-    head = [say("overview.run"), say("metrics.metric"), say("overview.score")]
-    blocks: list[Block] = [Table(say("overview.table"), head, rows, left=2, note=say("metrics.note"))]
-    return Section(id, say("overview.title"), blocks)
+    head = [phrase("overview.run"), phrase("metrics.metric"), phrase("overview.score")]
+    blocks: list[Block] = [Table(phrase("overview.table"), head, rows, left=2, note=phrase("metrics.note"))]
+    return Section(id, phrase("overview.title"), blocks)
 
 
 def comparison_section(runs: Sequence[RunRecord], *, id: str, language: Language) -> Section | None:
     """Compares the runs of each group that was scored on the same pairs; None if there is no such group."""
-    say, blocks = language.say, list[Block]()
+    phrase, blocks = language.phrase, list[Block]()
     for split, members in sharing_a_split(runs):
         tests = compare(runs, members, split=split)
         first = runs[members[0]]
@@ -44,28 +44,28 @@ def comparison_section(runs: Sequence[RunRecord], *, id: str, language: Language
             _, score = overview_row(runs[index], language=language)
             if score is not None:
                 bars.append(Bar(runs[index].name, score, index))
-        title = say("overview.figure", metric=metric, split=language.name("split", split))
+        title = phrase("overview.figure", metric=metric, split=language.name("split", split))
         blocks.append(Drawing(forest(bars, language=language, axis=metric, alt=title), title))
         leading = tests[0].metric
         differences = [
-            Bar(f"{runs[test.first].name} − {runs[test.second].name}", test.difference.to_json(), 5)
+            Bar(f"{runs[test.first].name} − {runs[test.second].name}", test.difference.to_json(), GREY)
             for test in tests
             if test.metric == leading
         ]
         name = language.name("metric", leading)
-        title = say("compare.figure", metric=name)
-        zero = [(say("compare.same"), 0.0)]
+        title = phrase("compare.figure", metric=name)
+        zero = [(phrase("compare.same"), 0.0)]
         svg = forest(differences, language=language, axis=title, alt=title, references=zero, signed=True)
-        blocks.append(Drawing(svg, title, say("compare.figure_note")))
+        blocks.append(Drawing(svg, title, phrase("compare.figure_note")))
         blocks.append(_tests_table(runs, tests, language=language))
-    return Section(id, say("compare.title"), blocks) if blocks else None
+    return Section(id, phrase("compare.title"), blocks) if blocks else None
 
 
 def comparison_sentence(
     runs: Sequence[RunRecord], tests: Sequence[Test], *, split: str, pairs: int, language: Language
 ) -> str:
     """Says which differences are significant after correction."""
-    say, leading = language.say, tests[0].metric
+    phrase, leading = language.phrase, tests[0].metric
     tests = [test for test in tests if test.metric == leading]
     phrases = []
     for test in tests:
@@ -74,7 +74,7 @@ def comparison_sentence(
         first_is_better = (test.difference.value > 0) != (leading in LOWER_IS_BETTER)
         better, worse = (test.first, test.second) if first_is_better else (test.second, test.first)
         phrases.append(
-            say(
+            phrase(
                 "compare.better",
                 better=runs[better].name,
                 worse=runs[worse].name,
@@ -83,21 +83,21 @@ def comparison_sentence(
             )
         )
     split_name, metric = language.name("split", split), language.name("metric", leading)
-    lead = say("compare.lead", count=language.count(pairs), split=split_name, metric=metric)
+    lead = phrase("compare.lead", count=language.count(pairs), split=split_name, metric=metric)
     if not phrases:
-        return f"{lead} {say('compare.none', tests=language.count(len(tests)))}"
+        return f"{lead} {phrase('compare.none', tests=language.count(len(tests)))}"
     rest = len(tests) - len(phrases)
-    tail = f" {say('compare.rest', count=language.count(rest))}" if rest else ""
+    tail = f" {phrase('compare.rest', count=language.count(rest))}" if rest else ""
     return f"{lead} {language.listed(phrases)}.{tail}"
 
 
 def _tests_table(runs: Sequence[RunRecord], tests: Sequence[Test], *, language: Language) -> Table:
-    say = language.say
+    phrase = language.phrase
     rows = []
     for test in tests:
-        name = say(f"compare.{test.test}")
+        name = phrase(f"compare.{test.test}")
         counts = (
-            say("compare.counts", first=language.count(test.only_first), second=language.count(test.only_second))
+            phrase("compare.counts", first=language.count(test.only_first), second=language.count(test.only_second))
             if test.test == "mcnemar"
             else ""
         )
@@ -113,11 +113,11 @@ def _tests_table(runs: Sequence[RunRecord], tests: Sequence[Test], *, language: 
             ]
         )
     head = [
-        say("compare.runs"),
-        say("metrics.metric"),
-        say("compare.difference"),
-        say("compare.test"),
-        say("compare.p"),
-        say("compare.p_holm"),
+        phrase("compare.runs"),
+        phrase("metrics.metric"),
+        phrase("compare.difference"),
+        phrase("compare.test"),
+        phrase("compare.p"),
+        phrase("compare.p_holm"),
     ]
-    return Table(say("compare.table"), head, rows, left=2, note=say("compare.note"))
+    return Table(phrase("compare.table"), head, rows, left=2, note=phrase("compare.note"))

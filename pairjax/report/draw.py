@@ -28,6 +28,8 @@ from pairjax.report.language import Language, Score
 INK, SOFT, LINE, PAPER = "#1f2328", "#59636e", "#d1d9e0", "#fffffe"
 SERIES = ("#0072b2", "#d55e00", "#007a59", "#b0568f", "#8a6a00", "#444c57")
 DARK_SERIES = ("#58b0f0", "#ff8f4d", "#2fc79b", "#e79cc4", "#e3b341", "#b3bcc6")
+GREY = 5
+"""Series of baselines and of other values shown for comparison."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 VARIABLES = {INK: "ink", SOFT: "soft", LINE: "line", PAPER: "paper"} | {
     colour: f"c{number}" for number, colour in enumerate(SERIES, 1)
@@ -326,7 +328,7 @@ def reliability_diagram(
         figure = Figure(figsize=(WIDTH, 4.0))
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         start = max(0.0, 1.0 / classes - 0.04)
-        perfect = language.say("reliability.perfect")
+        perfect = language.phrase("reliability.perfect")
         top.plot((start, 1), (start, 1), color=SOFT, linewidth=0.8, dashes=(3, 2), zorder=0, label=perfect)
         edges = np.linspace(0.0, 1.0, len(before) + 1)
         for series, (bins, label) in enumerate(((before, "before"), (after, "after"))):
@@ -343,7 +345,7 @@ def reliability_diagram(
                 markerfacecolor=colour if series else "none",
                 elinewidth=0.9,
                 linewidth=1.0,
-                label=language.say(f"reliability.{label}"),
+                label=language.phrase(f"reliability.{label}"),
             )
             total = sum(point.pairs for point in points)
             shares = [0.0 if point is None else point.pairs / total for point in bins]
@@ -351,9 +353,9 @@ def reliability_diagram(
         top.legend(loc="lower right", frameon=False, fontsize=7.5, handlelength=1.6)
         top.set_ylim(-0.03, 1.06)
         top.set_xlim(start, 1.015)
-        top.set_title(language.say("reliability.right"))
-        bottom.set_title(language.say("reliability.share"))
-        bottom.set_xlabel(language.say("reliability.confidence"))
+        top.set_title(language.phrase("reliability.right"))
+        bottom.set_title(language.phrase("reliability.share"))
+        bottom.set_xlabel(language.phrase("reliability.confidence"))
         bottom.yaxis.set_major_locator(MaxNLocator(2))
         for axes in (top, bottom):
             axes.grid(axis="y")

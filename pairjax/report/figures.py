@@ -104,7 +104,7 @@ def heads_legend(figure: Figure | Axes, language: Language, **placement: Any) ->
     marks = [
         Line2D([], [], color=SERIES[series], marker=MARKERS[series], markersize=3.6, linewidth=1.6) for series in (0, 1)
     ]
-    names = [language.say("combiners.linear"), language.say("combiners.hidden")]
+    names = [language.phrase("combiners.linear"), language.phrase("combiners.hidden")]
     figure.legend(marks, names, frameon=False, ncols=2, fontsize=7.5, handlelength=1.6, **placement)
 
 
@@ -114,9 +114,9 @@ def combiner_panel(board: Mapping[str, Any], task: str, *, language: Language) -
         figure = Figure(figsize=(WIDTH, 0.28 * len(combiner_rows(board, task)) + 1.0))
         axes = figure.add_subplot()
         draw_combiners(axes, board, task, language=language)
-        axes.set_xlabel(language.say("combiners.axis", against=board["against"]))
+        axes.set_xlabel(language.phrase("combiners.axis", against=board["against"]))
         heads_legend(figure, language, loc="outside lower center")
-        return themed(to_svg(figure), alt=language.say("combiners.alt", task=task, against=board["against"]))
+        return themed(to_svg(figure), alt=language.phrase("combiners.alt", task=task, against=board["against"]))
 
 
 def combiners_figure(board: Mapping[str, Any], *, language: Language) -> str:
@@ -132,11 +132,11 @@ def combiners_figure(board: Mapping[str, Any], *, language: Language) -> str:
             draw_combiners(axes, board, task, language=language)
         for axes in panels[len(tasks) :]:
             axes.set_visible(False)
-        figure.supxlabel(language.say("combiners.axis", against=board["against"]), fontsize=8)
+        figure.supxlabel(language.phrase("combiners.axis", against=board["against"]), fontsize=8)
         heads_legend(figure, language, loc="outside upper center")
         names = ", ".join(tasks)
         return standalone(
-            themed(to_svg(figure), alt=language.say("combiners.alt", task=names, against=board["against"]))
+            themed(to_svg(figure), alt=language.phrase("combiners.alt", task=names, against=board["against"]))
         )
 
 
@@ -180,9 +180,9 @@ def pretraining_figure(runs: Sequence[RunRecord], *, language: Language) -> str:
             best = sorted(levels, key=lambda level: level[1])[-1:]
             draw_curves(axes, lines, language=language, levels=best, log=log)
             axes.set_title(f"dev: {language.name('metric', name)}")
-            axes.set_xlabel(language.say("curves.steps"))
+            axes.set_xlabel(language.phrase("curves.steps"))
             local_ticks(axes, language)
-        alt = language.say("pretraining.curves_alt", runs=", ".join(run.name for run in runs))
+        alt = language.phrase("pretraining.curves_alt", runs=", ".join(run.name for run in runs))
         return standalone(themed(to_svg(figure), alt=alt))
 
 

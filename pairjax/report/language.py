@@ -41,7 +41,7 @@ class Language:
         self.code = code
         self._words = read_words(code)
 
-    def say(self, key: str, **values: object) -> str:
+    def phrase(self, key: str, **values: object) -> str:
         """Returns a phrase with its placeholders filled in; a missing key is an error."""
         return self._words[key].format(**values)
 
@@ -102,4 +102,4 @@ class Language:
         """Joins phrases: `a, b and c`."""
         if len(parts) < 2:
             return "".join(parts)
-        return f"{', '.join(parts[:-1])} {self.say('and')} {parts[-1]}"
+        return f"{', '.join(parts[:-1])} {self.phrase('and')} {parts[-1]}"

@@ -47,7 +47,7 @@ def build_page(records: Sequence[RunRecord | ClaimFolder], *, language: Language
         sections += [compared] if compared is not None else []
     if len(pretrained) > 1:
         drawings = pretraining_curves(pretrained, language=language)
-        sections.append(Section("pretraining", language.say("pretraining.title"), drawings))
+        sections.append(Section("pretraining", language.phrase("pretraining.title"), drawings))
     for number, record in enumerate(records, 1):
         id = f"part-{number}"
         if isinstance(record, ClaimFolder):
@@ -57,7 +57,7 @@ def build_page(records: Sequence[RunRecord | ClaimFolder], *, language: Language
         else:
             sections.append(pretraining_section(record, id=id, language=language))
     names = [record.row["id"] if isinstance(record, ClaimFolder) else record.name for record in records]
-    title = language.say("page.title", names=", ".join(names[:3]) + (", …" if names[3:] else ""))
+    title = language.phrase("page.title", names=", ".join(names[:3]) + (", …" if names[3:] else ""))
     return Page(language, title, sections)
 
 

@@ -2,13 +2,10 @@
 
 from pairjax.report.analysis import reliability, slices_of
 from pairjax.report.blocks import Block, Drawing
-from pairjax.report.draw import BINS, Bar, Line, binned, curves, forest, reliability_diagram
+from pairjax.report.draw import BINS, GREY, Bar, Line, binned, curves, forest, reliability_diagram
 from pairjax.report.figures import evaluations
 from pairjax.report.folder import RunRecord, probability_of
 from pairjax.report.language import Language, Score
-
-BASELINE_SERIES = 5
-"""Colour and marker of baselines."""
 
 
 def baselines_of(run: RunRecord, split: str) -> dict[str, Score]:
@@ -28,31 +25,31 @@ def baseline_figure(run: RunRecord, *, language: Language) -> list[Block]:
     if not baselines or score is None:
         return []
     metric = language.name("metric", run.metric)
-    bars = [Bar(language.say("baselines.model"), score, 0)]
+    bars = [Bar(language.phrase("baselines.model"), score, 0)]
     order = sorted(baselines, key=lambda name: -(baselines[name]["value"] or 0.0))
-    bars += [Bar(language.name("baseline", name), baselines[name], BASELINE_SERIES) for name in order]
-    title = language.say("baselines.title", metric=metric, split=language.name("split", split))
+    bars += [Bar(language.name("baseline", name), baselines[name], GREY) for name in order]
+    title = language.phrase("baselines.title", metric=metric, split=language.name("split", split))
     svg = forest(bars, language=language, axis=metric, alt=title)
-    return [Drawing(svg, title, language.say("baselines.note"))]
+    return [Drawing(svg, title, language.phrase("baselines.note"))]
 
 
 def curve_figures(run: RunRecord, *, language: Language) -> list[Block]:
     """Draws the loss on train and dev, and the metric that selects the step to keep."""
-    say, blocks = language.say, list[Block]()
+    phrase, blocks = language.phrase, list[Block]()
     steps, loss = evaluations(run, "loss")
     lines = []
     if len(steps) > 1:
-        lines.append(Line(say("curves.train"), *binned(steps, loss), series=0, points=False))
+        lines.append(Line(phrase("curves.train"), *binned(steps, loss), series=0, points=False))
     # A regression has no dev/nll: it learns standardised scores, whose loss has another unit than the error on dev.
     if evaluations(run, "dev/nll")[0]:
-        lines.append(Line(say("curves.dev"), *evaluations(run, "dev/nll"), series=1))
+        lines.append(Line(phrase("curves.dev"), *evaluations(run, "dev/nll"), series=1))
     best_step = (run.result or {}).get("train", {}).get("best_step")
     keeps_best = best_step and run.config["train"].get("keep") == "best"
-    best = (say("curves.kept"), float(best_step)) if keeps_best else None
+    best = (phrase("curves.kept"), float(best_step)) if keeps_best else None
     if lines:
-        title = say("curves.loss_title")
+        title = phrase("curves.loss_title")
         svg = curves(
-            lines, language=language, x_axis=say("curves.steps"), y_axis=say("curves.loss"), alt=title, best=best
+            lines, language=language, x_axis=phrase("curves.steps"), y_axis=phrase("curves.loss"), alt=title, best=best
         )
         blocks.append(Drawing(svg, title, loss_note(len(steps), language=language)))
     logged = {name for line in run.curve for name in line if name.startswith("dev/")}
@@ -60,16 +57,16 @@ def curve_figures(run: RunRecord, *, language: Language) -> list[Block]:
     selected = next((name for name in candidates if name in logged), None)
     if selected is not None and len(evaluations(run, selected)[0]) > 1:
         metric = language.name("metric", selected.removeprefix("dev/"))
-        title = say("curves.metric_title", metric=metric)
+        title = phrase("curves.metric_title", metric=metric)
         svg = curves(
             [Line("dev", *evaluations(run, selected), series=1)],
             language=language,
-            x_axis=say("curves.steps"),
+            x_axis=phrase("curves.steps"),
             y_axis=metric,
             alt=title,
             best=best,
         )
-        blocks.append(Drawing(svg, title, say("curves.metric_note")))
+        blocks.append(Drawing(svg, title, phrase("curves.metric_note")))
     return blocks
 
 
@@ -77,8 +74,8 @@ def loss_note(steps: int, *, language: Language) -> str:
     """Says over how many steps each point of the train loss is averaged."""
     width = round(steps / BINS)
     if width > 1:
-        return language.say("curves.loss_note", steps=language.count(width))
-    return language.say("curves.each_note")
+        return language.phrase("curves.loss_note", steps=language.count(width))
+    return language.phrase("curves.each_note")
 
 
 def reliability_figure(run: RunRecord, *, language: Language) -> list[Block]:
@@ -93,15 +90,15 @@ def reliability_figure(run: RunRecord, *, language: Language) -> list[Block]:
         reliability(probability_of(predictions, temperature=temperature), predictions.label)
         for temperature in (1.0, run.temperature)
     )
-    title = language.say("reliability.title", split=language.name("split", split))
+    title = language.phrase("reliability.title", split=language.name("split", split))
     svg = reliability_diagram(before, after, language=language, classes=task.outputs, alt=title)
-    note = language.say("reliability.note", temperature=language.number(run.temperature, 2))
+    note = language.phrase("reliability.note", temperature=language.number(run.temperature, 2))
     return [Drawing(svg, title, note)]
 
 
 def slice_figure(run: RunRecord, *, language: Language) -> list[Block]:
     """Draws the leading metric on slices of the main split; empty without labelled predictions."""
-    split, task, say = run.main_split, run.task, language.say
+    split, task, phrase = run.main_split, run.task, language.phrase
     if split is None or task is None or split not in run.predictions:
         return []
     parts = slices_of(task, run.predictions[split])
@@ -111,18 +108,18 @@ def slice_figure(run: RunRecord, *, language: Language) -> list[Block]:
     for part in parts:
         digits = 2 if part.by == "overlap" else 0
         label = (
-            say(f"slices.negation_{int(part.low)}")
+            phrase(f"slices.negation_{int(part.low)}")
             if part.by == "negation"
-            else say(
+            else phrase(
                 f"slices.{part.by}", low=language.number(part.low, digits), high=language.number(part.high, digits)
             )
         )
-        size = say("slices.size", pairs=language.count(part.pairs))
+        size = phrase("slices.size", pairs=language.count(part.pairs))
         series = ("overlap", "length", "negation").index(part.by)
         bars.append(Bar(f"{label} ({size})", part.score.to_json(), series))
     metric = language.name("metric", run.metric)
-    title = say("slices.title", metric=metric, split=language.name("split", split))
+    title = phrase("slices.title", metric=metric, split=language.name("split", split))
     overall = (run.result or {})["metrics"][split][run.metric]["value"]
-    references = [(say("slices.all"), overall)] if overall is not None else []
+    references = [(phrase("slices.all"), overall)] if overall is not None else []
     svg = forest(bars, language=language, axis=metric, alt=title, references=references, digits=2)
-    return [Drawing(svg, title, say("slices.note"))]
+    return [Drawing(svg, title, phrase("slices.note"))]

@@ -28,18 +28,18 @@ def score_cell(score: Score | None, *, language: Language) -> Cell:
 
 def metrics_table(run: RunRecord, *, language: Language) -> Table:
     """Tabulates all metrics with intervals, splits side by side, in the same parts as on the terminal."""
-    say, result = language.say, run.result
+    phrase, result = language.phrase, run.result
     assert result is not None
     metrics: Mapping[str, Mapping[str, Score]] = result["metrics"]
     names = group_metrics(metrics.values())
     threshold = result["calibration"].get("threshold")
     positive = result["task"]["positive"]
-    at_threshold = "" if threshold is None else say("metrics.threshold", threshold=language.number(threshold, 2))
+    at_threshold = "" if threshold is None else phrase("metrics.threshold", threshold=language.number(threshold, 2))
     parts = (
         ("", names.plain),
-        (say("metrics.calibrated"), names.calibrated),
+        (phrase("metrics.calibrated"), names.calibrated),
         (at_threshold, names.at_threshold),
-        (say("metrics.swapped"), names.swapped),
+        (phrase("metrics.swapped"), names.swapped),
     )
     rows: list[list[Cell]] = []
     for heading, members in parts:
@@ -56,13 +56,13 @@ def metrics_table(run: RunRecord, *, language: Language) -> Table:
                     *(score_cell(split.get(name), language=language) for split in metrics.values()),
                 ]
             )
-    head = [say("metrics.metric"), *(language.name("split", split) for split in metrics)]
-    return Table(say("metrics.title"), head, rows, note=say("metrics.note"))
+    head = [phrase("metrics.metric"), *(language.name("split", split) for split in metrics)]
+    return Table(phrase("metrics.title"), head, rows, note=phrase("metrics.note"))
 
 
 def class_table(run: RunRecord, *, language: Language) -> list[Block]:
     """Tabulates precision, recall and F1 of each class; empty for a regression."""
-    split, task, say, result = run.main_split, run.task, language.say, run.result
+    split, task, phrase, result = run.main_split, run.task, language.phrase, run.result
     if split is None or task is None or result is None or not result["classes"].get(split):
         return []
     report = result["classes"][split]["per_class"]
@@ -78,19 +78,19 @@ def class_table(run: RunRecord, *, language: Language) -> list[Block]:
             for column in OF_POSITIVE
         ]
         rows.append([Cell(name), *figures, Cell(language.count(row["support"]))])
-    head = [say("classes.class"), *(language.name("metric", name) for name in OF_POSITIVE), say("classes.pairs")]
-    return [Table(say("classes.title", split=language.name("split", split)), head, rows)]
+    head = [phrase("classes.class"), *(language.name("metric", name) for name in OF_POSITIVE), phrase("classes.pairs")]
+    return [Table(phrase("classes.title", split=language.name("split", split)), head, rows)]
 
 
 def confusion_table(run: RunRecord, *, language: Language) -> list[Block]:
     """Tabulates the confusion matrix, or the most frequent confusions if there are many classes."""
-    split, say, result = run.main_split, language.say, run.result
+    split, phrase, result = run.main_split, language.phrase, run.result
     if split is None or result is None or not result["classes"].get(split):
         return []
     report, split_name = result["classes"][split], language.name("split", split)
     labels, counts = report["labels"], report["confusion"]
     if len(labels) > MAX_CLASSES:
-        title = say("confusion.commonest", split=split_name)
+        title = phrase("confusion.commonest", split=split_name)
         return [_most_frequent(labels, counts, title=title, language=language)]
     rows = []
     for name, row in zip(labels, counts, strict=True):
@@ -105,8 +105,8 @@ def confusion_table(run: RunRecord, *, language: Language) -> list[Block]:
                 ),
             ]
         )
-    title = say("confusion.title", split=split_name)
-    return [Table(title, [say("confusion.corner"), *labels], rows, note=say("confusion.note"))]
+    title = phrase("confusion.title", split=split_name)
+    return [Table(title, [phrase("confusion.corner"), *labels], rows, note=phrase("confusion.note"))]
 
 
 def _most_frequent(labels: Sequence[str], counts: Sequence[Sequence[int]], *, title: str, language: Language) -> Table:
@@ -121,8 +121,8 @@ def _most_frequent(labels: Sequence[str], counts: Sequence[Sequence[int]], *, ti
         cells(labels[row], labels[column], language.count(count), language.percent(count / sum(counts[row])))
         for count, row, column in sorted(wrong, key=lambda cell: -cell[0])[:MAX_CONFUSIONS]
     ]
-    say = language.say
-    head = [say("confusion.true"), say("confusion.predicted"), say("classes.pairs"), say("confusion.share")]
+    phrase = language.phrase
+    head = [phrase("confusion.true"), phrase("confusion.predicted"), phrase("classes.pairs"), phrase("confusion.share")]
     return Table(title, head, rows, left=2)
 
 
@@ -130,12 +130,12 @@ def clipped(text: str, *, language: Language) -> str:
     """Cuts a text to `MAX_LENGTH` characters and adds how many were left out."""
     if len(text) <= MAX_LENGTH:
         return text
-    return text[:MAX_LENGTH] + language.say("errors.more", characters=language.count(len(text) - MAX_LENGTH))
+    return text[:MAX_LENGTH] + language.phrase("errors.more", characters=language.count(len(text) - MAX_LENGTH))
 
 
 def error_examples(run: RunRecord, *, language: Language) -> list[Block]:
     """Shows the worst errors on the main split with their texts; empty without labelled predictions."""
-    split, task, say = run.main_split, run.task, language.say
+    split, task, phrase = run.main_split, run.task, language.phrase
     if split is None or task is None or split not in run.predictions:
         return []
     predictions = run.predictions[split]
@@ -147,17 +147,20 @@ def error_examples(run: RunRecord, *, language: Language) -> list[Block]:
     for index in worst:
         if probability is None:
             facts = [
-                (say("errors.true"), language.number(float(predictions.label[index]), 2)),
-                (say("errors.predicted"), language.number(float(predictions.outputs[index, 0]), 2)),
+                (phrase("errors.true"), language.number(float(predictions.label[index]), 2)),
+                (phrase("errors.predicted"), language.number(float(predictions.outputs[index, 0]), 2)),
             ]
         else:
             true, predicted = int(predictions.label[index]), int(predictions.outputs[index].argmax())
             facts = [
-                (say(f"errors.{key}"), f"{task.labels[label]} ({language.percent(float(probability[index, label]))})")
+                (
+                    phrase(f"errors.{key}"),
+                    f"{task.labels[label]} ({language.percent(float(probability[index, label]))})",
+                )
                 for key, label in (("true", true), ("predicted", predicted))
             ]
         texts = [clipped(side[index], language=language) for side in (predictions.first, predictions.second)]
         items.append(Example(texts[0], texts[1], facts))
     kind = "classes" if task.kind == "classification" else "scores"
-    title = say("errors.title", split=language.name("split", split), count=len(items))
-    return [Examples(title, say(f"errors.note_{kind}"), items)]
+    title = phrase("errors.title", split=language.name("split", split), count=len(items))
+    return [Examples(title, phrase(f"errors.note_{kind}"), items)]

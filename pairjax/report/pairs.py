@@ -36,7 +36,7 @@ def pair_section(run: RunRecord, *, id: str, language: Language) -> Section:
     blocks += error_examples(run, language=language)
     if run.main_split is not None and run.main_split not in run.predictions:
         split = language.name("split", run.main_split)
-        blocks.append(Paragraph(language.say("errors.no_predictions", split=split), "note"))
+        blocks.append(Paragraph(language.phrase("errors.no_predictions", split=split), "note"))
     blocks.append(provenance_block(run, language=language))
     return Section(id, run.name, blocks, subtitle=str(run.path))
 
@@ -49,7 +49,7 @@ def unfinished_blocks(run: RunRecord, *, language: Language) -> list[Block]:
         last = evaluated[-1]
         scores = {name.removeprefix("dev/"): value for name, value in last.items() if name.startswith("dev/")}
         phrases = [f"{language.name('metric', name)} {language.number(value)}" for name, value in scores.items()]
-        text = language.say("unfinished.last", step=language.count(last["step"]), scores=", ".join(phrases))
+        text = language.phrase("unfinished.last", step=language.count(last["step"]), scores=", ".join(phrases))
         blocks.append(Paragraph(text))
     blocks += curve_figures(run, language=language)
     blocks.append(provenance_block(run, language=language))
@@ -61,7 +61,7 @@ def unfinished_paragraph(run: RunRecord, *, language: Language) -> Paragraph:
     total = run.config["train"].get("max_steps")
     last = run.curve[-1]["step"] if run.curve else 0
     key = "unfinished.none" if not run.curve else "unfinished.of" if total else "unfinished.at"
-    return Paragraph(language.say(key, step=language.count(last), total=language.count(total or 0)), "warning")
+    return Paragraph(language.phrase(key, step=language.count(last), total=language.count(total or 0)), "warning")
 
 
 def data_name(run: RunRecord) -> str:
@@ -73,7 +73,7 @@ def data_name(run: RunRecord) -> str:
 
 
 def train_pairs(run: RunRecord) -> int | None:
-    """Returns the number of training pairs; None if the folder does not say."""
+    """Returns the number of training pairs; None if it is not recorded."""
     result = run.result or {}
     source = (result.get("provenance") or {}).get("data") or {}
     sizes = result.get("rows") or source.get("rows") or {}
@@ -85,15 +85,15 @@ def train_pairs(run: RunRecord) -> int | None:
 def described(run: RunRecord, *, language: Language) -> str:
     """Describes the model: `A cross-encoder on NAME`."""
     model = run.config["model"]
-    return language.say(f"summary.{model['kind']}", encoder=model["encoder"])
+    return language.phrase(f"summary.{model['kind']}", encoder=model["encoder"])
 
 
 def first_sentence(run: RunRecord, *, language: Language) -> str:
     """Says which model was trained on which pairs, and its score with interval next to the baselines."""
-    say, split, result = language.say, run.main_split, run.result
+    phrase, split, result = language.phrase, run.main_split, run.result
     assert result is not None
     pairs, steps = train_pairs(run), result["train"]["steps"]
-    trained = say(
+    trained = phrase(
         "summary.trained" if pairs is not None else "summary.trained_unknown",
         model=described(run, language=language),
         pairs=language.count(pairs or 0),
@@ -102,8 +102,8 @@ def first_sentence(run: RunRecord, *, language: Language) -> str:
         seed=run.config["train"]["seed"],
     )
     if split is None:
-        return say("summary.no_scores", trained=trained)
-    scored = say(
+        return phrase("summary.no_scores", trained=trained)
+    scored = phrase(
         "summary.scored",
         trained=trained,
         metric=language.name("metric", run.metric),
@@ -114,15 +114,15 @@ def first_sentence(run: RunRecord, *, language: Language) -> str:
     if not baselines:
         return scored + "."
     phrases = [
-        say("summary.baseline", score=language.number(score["value"]), name=language.name("baseline", name))
+        phrase("summary.baseline", score=language.number(score["value"]), name=language.name("baseline", name))
         for name, score in baselines
     ]
-    return say("summary.against", scored=scored, baselines=language.listed(phrases))
+    return phrase("summary.against", scored=scored, baselines=language.listed(phrases))
 
 
 def further_sentences(run: RunRecord, *, language: Language) -> list[str]:
     """Interprets the score, and mentions calibration, swapped texts and the weakest class."""
-    split, result, say = run.main_split, run.result, language.say
+    split, result, phrase = run.main_split, run.result, language.phrase
     assert result is not None
     if split is None:
         return []
@@ -133,11 +133,11 @@ def further_sentences(run: RunRecord, *, language: Language) -> list[str]:
         name, best = max(baselines.items(), key=lambda item: item[1]["value"] or 0.0)
         clear = score["low"] is not None and best["high"] is not None and score["low"] > best["high"]
         key = "clear" if clear else "touching" if score["value"] > (best["value"] or 0.0) else "below"
-        sentences.append(say(f"summary.{key}", name=language.name("baseline", name)))
+        sentences.append(phrase(f"summary.{key}", name=language.name("baseline", name)))
     before, after = metrics.get("ece"), metrics.get("ece_calibrated")
     if before and before["value"] is not None and after and after["value"] is not None:
         sentences.append(
-            say(
+            phrase(
                 "summary.calibration",
                 before=language.number(before["value"]),
                 after=language.number(after["value"]),
@@ -146,12 +146,12 @@ def further_sentences(run: RunRecord, *, language: Language) -> list[str]:
         )
     agreement = metrics.get("swap_agreement")
     if agreement and agreement["value"] is not None:
-        sentences.append(say("summary.swap", share=language.percent(agreement["value"])))
+        sentences.append(phrase("summary.swap", share=language.percent(agreement["value"])))
     report = result["classes"].get(split)
     if report:
         f1 = {name: row["f1"] for name, row in report["per_class"].items()}
         worst = min(f1, key=f1.__getitem__)
-        sentences.append(say("summary.weakest", name=worst, score=language.number(f1[worst]), metric="F1"))
+        sentences.append(phrase("summary.weakest", name=worst, score=language.number(f1[worst]), metric="F1"))
     return sentences
 
 

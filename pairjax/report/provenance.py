@@ -19,65 +19,65 @@ def command_line(words: Sequence[str]) -> str:
 
 def provenance_rows(origin: Mapping[str, Any], *, language: Language) -> list[tuple[str, str]]:
     """Lists command, start, device, commit and versions."""
-    say = language.say
+    phrase = language.phrase
     rows = [
-        (say("provenance.command"), command_line(origin.get("command") or [])),
-        (say("provenance.started"), str(origin.get("started", ""))),
+        (phrase("provenance.command"), command_line(origin.get("command") or [])),
+        (phrase("provenance.started"), str(origin.get("started", ""))),
         (
-            say("provenance.device"),
+            phrase("provenance.device"),
             f"{origin.get('device_count', '?')} × {origin.get('device_kind', '?')}, {origin.get('platform', '')}",
         ),
     ]
     git = origin.get("git")
     if git:
-        dirty = say("provenance.dirty") if git.get("dirty") else ""
-        rows.append((say("provenance.commit"), f"{git['commit']}{dirty}"))
+        dirty = phrase("provenance.dirty") if git.get("dirty") else ""
+        rows.append((phrase("provenance.commit"), f"{git['commit']}{dirty}"))
     versions = {"python": origin.get("python"), **(origin.get("versions") or {})}
     rows.append(
-        (say("provenance.versions"), ", ".join(f"{name} {number}" for name, number in versions.items() if number))
+        (phrase("provenance.versions"), ", ".join(f"{name} {number}" for name, number in versions.items() if number))
     )
     return rows
 
 
 def data_rows(data: Any, *, language: Language) -> list[tuple[str, str]]:
     """Lists the data's name, licence and hashes; for pretraining, the sources of each split."""
-    say = language.say
+    phrase = language.phrase
     if not isinstance(data, Mapping):
         return []
     if all(isinstance(value, list) for value in data.values()):
         return [
             (
-                f"{say('provenance.data')}: {language.name('split', split)}",
+                f"{phrase('provenance.data')}: {language.name('split', split)}",
                 f"{source['name']} (SHA-256 {source['sha256'][:16]}…)",
             )
             for split, sources in data.items()
             for source in sources
             if isinstance(source, Mapping)
         ]
-    rows = [(say("provenance.data"), str(data.get("name", "?")))]
+    rows = [(phrase("provenance.data"), str(data.get("name", "?")))]
     if data.get("licence"):
-        rows.append((say("provenance.licence"), str(data["licence"])))
+        rows.append((phrase("provenance.licence"), str(data["licence"])))
     rows += [(f"SHA-256: {name}", str(digest)) for name, digest in (data.get("files") or {}).items()]
     return rows
 
 
 def provenance_block(run: RunRecord, *, language: Language) -> Facts:
     """Builds a run's provenance; its full config and its notes on the data open on demand."""
-    say, result = language.say, run.result or {}
+    phrase, result = language.phrase, run.result or {}
     origin = {**run.origin, **(result.get("provenance") or {})}
     rows = provenance_rows(run.origin, language=language)
     rows += data_rows(origin.get("data"), language=language)
-    rows.append((say("provenance.seed"), str(run.config["train"].get("seed", "?"))))
+    rows.append((phrase("provenance.seed"), str(run.config["train"].get("seed", "?"))))
     if run.resumes:
-        rows.append((say("provenance.resumes"), language.count(run.resumes)))
+        rows.append((phrase("provenance.resumes"), language.count(run.resumes)))
     train = result.get("train")
     if train:
         rate = train.get("pairs_per_second", train.get("tokens_per_second"))
-        unit = say("provenance.pairs" if "pairs_per_second" in train else "provenance.tokens")
+        unit = phrase("provenance.pairs" if "pairs_per_second" in train else "provenance.tokens")
         rows.append(
             (
-                say("provenance.time"),
-                say(
+                phrase("provenance.time"),
+                phrase(
                     "provenance.time_value",
                     seconds=language.count(train["seconds"]),
                     compiling=language.count(train["compile_seconds"]),
@@ -86,7 +86,7 @@ def provenance_block(run: RunRecord, *, language: Language) -> Facts:
                 ),
             )
         )
-    folded = [(say("provenance.config"), json.dumps(run.config, indent=2, ensure_ascii=False))]
+    folded = [(phrase("provenance.config"), json.dumps(run.config, indent=2, ensure_ascii=False))]
     if result.get("notes"):
-        folded.insert(0, (say("provenance.notes"), "\n".join(str(note) for note in result["notes"])))
-    return Facts(say("provenance.title"), rows, folded)
+        folded.insert(0, (phrase("provenance.notes"), "\n".join(str(note) for note in result["notes"])))
+    return Facts(phrase("provenance.title"), rows, folded)

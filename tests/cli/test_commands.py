@@ -1,4 +1,4 @@
-"""Every command through its real entry point, on a tiny encoder."""
+"""The commands through their entry point, on a tiny encoder."""
 
 import importlib
 import io
