@@ -30,7 +30,7 @@ NAMES = [name_of(path) for path in MODULES]
 def layer_of(name: str) -> str | None:
     """The layer of a module of pairjax; None for the package's own front, which stands above all."""
     parts = name.split(".")
-    return parts[1] if len(parts) > 1 else None
+    return parts[1] if len(parts) > 1 and parts[1] != "__main__" else None
 
 
 @cache

@@ -159,5 +159,5 @@ def _in_child(args: Sequence[str], library: str) -> int:
         "TPU_LIBRARY_PATH": library,
         COMPILES: "1",
     }
-    command = [sys.executable, "-m", "pairjax.cli.main", "plan", *args]
+    command = [sys.executable, "-m", "pairjax", "plan", *args]
     return subprocess.run(command, env={**os.environ, **QUIET, **environment}, check=False).returncode
