@@ -160,10 +160,3 @@ class OptimConfig:
                 got="--optim.decay-to initial" if self.decay_to == "initial" else "--optim.reinit-layers",
                 fix="leave it out: decay of a low-rank update draws to the checkpoint's weights already",
             )
-
-    @property
-    def reshapes(self) -> str | None:
-        """The option that changes the parameters before the first step, if one does."""
-        if self.lora.rank:
-            return "--optim.lora.rank"
-        return "--optim.reinit-layers" if self.reinit_layers else None

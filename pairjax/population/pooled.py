@@ -14,12 +14,11 @@ from pairjax.base.config import LossConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Batch, EncoderSpec, PairData, Pairs, Params, TaskSpec
 from pairjax.data.folds import text_clusters
-from pairjax.evaluation.metrics import LOWER_IS_BETTER
 from pairjax.models.build import build_pair_model
 from pairjax.models.pool import Pooling
-from pairjax.population.engine import MemberProgram, Score
+from pairjax.population.engine import MemberProgram
 from pairjax.population.features import Features
-from pairjax.population.members import assemble, number_pairs, scores_of
+from pairjax.population.members import assemble, number_pairs
 from pairjax.weights import read_encoder_spec, resolve_encoder
 
 
@@ -145,10 +144,3 @@ def head_program(
         dropout=dropout,
         target=target,
     )
-
-
-def dev_score(source: HeadTask, metric: str) -> Score:
-    """The metric on dev as a function of outputs, turned so that more is better."""
-    label = source.label("dev")
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    return lambda outputs: sign * scores_of(source.task, outputs, label, metric)

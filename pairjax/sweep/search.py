@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 
 from pairjax.base.errors import UserError
 from pairjax.evaluation.intervals import Spread, mean_and_spread
@@ -94,11 +94,6 @@ def halving_rungs(trials: int, *, factor: int) -> tuple[Rung, ...]:
         rungs.append(left)
     rungs = rungs or [1]
     return tuple(Rung(float(factor) ** (place + 1 - len(rungs)), keep) for place, keep in enumerate(rungs))
-
-
-def trial_folds(scores: Scores, trial: int, *, folds: Sequence[int], share: float) -> Float64[np.ndarray, " folds"]:
-    """A trial's mean over seeds on each fold, by models that have not seen that fold; NaN where a run diverged."""
-    return np.array([float(np.mean(scores[Need(trial, (fold,), share)])) for fold in folds])
 
 
 def spread_of(values: Sequence[float] | np.ndarray) -> Spread:

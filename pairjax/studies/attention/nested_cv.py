@@ -30,7 +30,6 @@ from pairjax.storage.arrays import made_or_kept
 FORMAT = 1
 FEATURES: tuple[Feature, ...] = ("u", "v", "u-v", "u*v")
 TOKEN_KINDS = ("self", "joint", "cross")
-POOLED_KINDS = ("none", "sized", "vectors", "gate")
 
 
 @dataclass(frozen=True)
