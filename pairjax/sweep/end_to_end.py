@@ -7,7 +7,7 @@ from pairjax.base.config import Config
 from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.types import EncoderSpec
 from pairjax.models.build import resolve
-from pairjax.population.end_to_end import whole_program, whole_task
+from pairjax.population.end_to_end import end_to_end_program, end_to_end_task
 from pairjax.sweep.together import train_together, varied_of
 from pairjax.sweep.trials import SweepData, TrialFolder, TrialRun
 
@@ -54,9 +54,9 @@ def train_whole(
         folder: Of populations under way.
     """
     first = trials[0].trial.config
-    source = whole_task(data.data, first.model, max_length=first.data.max_length, truncation=first.data.truncation)
+    source = end_to_end_task(data.data, first.model, max_length=first.data.max_length, truncation=first.data.truncation)
     rates = varied_of(trials)
-    program = whole_program(
+    program = end_to_end_program(
         source,
         optim=first.optim,
         loss=first.loss,
