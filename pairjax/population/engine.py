@@ -29,7 +29,7 @@ from pairjax.step.optim import Optimizer
 from pairjax.step.sharding import build_mesh
 from pairjax.step.state import TrainState
 from pairjax.step.step import Apply, Loss, make_train_step
-from pairjax.storage.arrays import read_kept, write_kept
+from pairjax.storage.arrays import read_arrays, write_arrays
 
 EVAL_ROWS = 1024
 """Rows of pooled vectors that are evaluated at once."""
@@ -330,7 +330,7 @@ def train_population(
     for number, start in enumerate(range(0, members.groups, size)):
         identity = f"{settings.hexdigest()}-{number}"
         path = None if folder is None else folder / f"chunk-{number:04d}.npz"
-        arrays = None if path is None else read_kept(path, identity)
+        arrays = None if path is None else read_arrays(path, identity)
         resumed += arrays is not None
         if arrays is None:
             # The last chunk repeats its last group until it is full: it needs no program of its own.
@@ -339,7 +339,7 @@ def train_population(
             if not keep_params:
                 arrays = {name: array for name, array in arrays.items() if not name.startswith("params/")}
             if path is not None:
-                write_kept(path, identity, arrays)
+                write_arrays(path, identity, arrays)
         parts.append(arrays)
     return _concatenate(parts, resumed, keep_params=keep_params)
 

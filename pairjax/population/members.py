@@ -17,7 +17,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Hypers, PairData, Params, TaskSpec
 from pairjax.data.layout import Layout, plan_epoch, steps_per_epoch
-from pairjax.data.tasks import standardised, targets_of
+from pairjax.data.tasks import fit_score_scale, targets_of
 from pairjax.evaluation.metrics import quick_scores
 from pairjax.models.build import PairModelFns
 from pairjax.population.engine import EVAL_ROWS, MemberProgram, Members
@@ -52,7 +52,7 @@ class Numbered:
 
 def number_pairs(data: PairData) -> Numbered:
     """Numbers the examples of all splits; the train split comes first."""
-    task = standardised(data.task, data.splits["train"])
+    task = fit_score_scale(data.task, data.splits["train"])
     names = ["train", *(name for name in data.splits if name != "train")]
     rows, start = {}, 0
     for name in names:

@@ -1,7 +1,5 @@
 """Trains trials with a frozen encoder, on cached features."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from pairjax.base.types import EncoderSpec
 from pairjax.models.build import resolve
 from pairjax.population.features import cached_features, read_features
 from pairjax.population.pooled import HeadTask, head_program, head_task
+from pairjax.storage.hashes import hash_json
 from pairjax.sweep.together import PopulationTrainer, TrialProgram, traced_values
 from pairjax.sweep.trials import SweepInputs, TrialFolder
 
@@ -81,7 +80,7 @@ class PooledTrainer(PopulationTrainer):
             "max_length": config.data.max_length,
             "truncation": config.data.truncation,
         }
-        key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        key = hash_json(settings)[:16]
         if key not in self._tasks:
             wanted = FeatureConfig(
                 encoder=config.model.encoder,

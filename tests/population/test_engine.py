@@ -24,7 +24,7 @@ from pairjax.population.members import make_runs, plan_orders, scores_of
 from pairjax.population.pooled import HeadTask, head_program, head_task
 from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
-from pairjax.storage.arrays import write_kept
+from pairjax.storage.arrays import write_arrays
 from tests.tiny import write_tiny_encoder
 
 STEPS = 100
@@ -133,12 +133,12 @@ def test_a_stopped_population_goes_on_by_chunk_and_a_damaged_chunk_is_made_again
     written: list[Path] = []
 
     def write_then_stop(path: Path, identity: str, arrays: Mapping[str, np.ndarray]) -> None:
-        write_kept(path, identity, arrays)
+        write_arrays(path, identity, arrays)
         written.append(path)
         if len(written) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, "write_kept", write_then_stop)
+    monkeypatch.setattr(engine, "write_arrays", write_then_stop)
     with pytest.raises(KeyboardInterrupt):
         train(source, runs, **options)
     monkeypatch.undo()
