@@ -12,8 +12,8 @@ class Case:
     Attributes:
         title: For people; what stands in braces is a part of the data, see `title_of`.
         peer_title: Who is compared with.
-        ours: Our worker, in `ours.py`.
-        peer: The peer's, in `peer.py`.
+        ours: Our worker, in `pairjax_side`.
+        peer: The peer's, in `torch_side`.
         goal: Ratio aimed at; None where none was set.
         settings: Given to both workers.
         quick: What `--quick` changes in them.
@@ -182,8 +182,13 @@ CASES: dict[str, Case] = {
     ),
 }
 FIRST_STEP, LAYOUTS, PROFILE, MICRO, COST = "first_step", "layouts", "profile", "micro", "cost"
-ALONE = {LAYOUTS: "layouts.py", PROFILE: "profile_ops.py", MICRO: "micro.py", COST: "cost.py"}
-"""Cases without a peer, each a script: pairjax alone, in a process of its own."""
+ALONE = {
+    LAYOUTS: "experiments.benchmarks.alone.layouts",
+    PROFILE: "experiments.benchmarks.alone.operations",
+    MICRO: "experiments.benchmarks.alone.stages",
+    COST: "experiments.benchmarks.alone.cost",
+}
+"""Cases without a peer, each a module: pairjax alone, in a process of its own."""
 NAMES = (*CASES, FIRST_STEP, *ALONE)
 SHOWN = {"mrpc": "MRPC", "sick": "SICK", "corpus-en": "English text"}
 

@@ -1,7 +1,7 @@
 """`pairjax bench`: ours and the torch tools in alternation, in one go.
 
 Each side of a case is a process that stays open over the rounds; one computes while the other waits. Rounds alternate
-who goes first. The ratio of a round is that of arithmetic done for real tokens a second (`flops.py`), so that
+who goes first. The ratio of a round is that of arithmetic done for real tokens a second (`shared/flops.py`), so that
 neither the draw of the batches nor padding counts.
 """
 
@@ -33,13 +33,13 @@ from experiments.benchmarks.cases import (
     shown,
     title_of,
 )
-from experiments.benchmarks.protocol import Client, WorkerError
-from experiments.benchmarks.report import apart, differs, is_busy, line_of, write_results
-from experiments.benchmarks.summary import matrix_rates, spread, summary
+from experiments.benchmarks.results.markdown import apart, differs, is_busy, line_of, write_results
+from experiments.benchmarks.results.summary import matrix_rates, spread, summary
+from experiments.benchmarks.shared.protocol import ROOT, Client, WorkerError
 from pairjax.base.errors import UserError
 from pairjax.cli.memory import HUGE, TUNABLES
+from pairjax.weights import resolve_encoder
 
-HERE = Path(__file__).resolve().parent
 PEERS = ("torch", "transformers", "sentence_transformers", "accelerate", "datasets")
 
 
@@ -108,7 +108,10 @@ def machine() -> dict[str, Any]:
 
 
 def _command(side: str, worker: str, settings: dict[str, Any], python: str) -> list[str]:
-    return [python, str(HERE / f"{side}.py"), worker, json.dumps(settings)]
+    module = {"ours": "pairjax_side", "peer": "torch_side"}[side]
+    # The worker begins in another folder; links stay, since an environment is known by the path of its interpreter.
+    python = str(Path(shutil.which(python) or python).absolute())
+    return [python, "-m", f"experiments.benchmarks.{module}.training", worker, json.dumps(settings)]
 
 
 def peer_environment() -> dict[str, str]:
@@ -189,8 +192,11 @@ def run_first_step(work: Path, settings: Settings, say: Any) -> dict[str, Any]:
 
 def run_alone(name: str, work: Path, settings: Settings, say: Any) -> dict[str, Any]:
     """A case without a peer, in a process of its own."""
-    command = [sys.executable, str(HERE / ALONE[name]), "--encoder", settings.encoder, "--work", str(work)]
-    done = subprocess.run([*command, *(["--quick"] if settings.quick else [])], stdout=subprocess.PIPE, text=True)
+    encoder = resolve_encoder(settings.encoder, download=False).absolute()
+    command = [sys.executable, "-m", ALONE[name], "--encoder", str(encoder), "--work", str(work)]
+    done = subprocess.run(
+        [*command, *(["--quick"] if settings.quick else [])], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
     if done.returncode:
         raise WorkerError(f"{ALONE[name]} ended with an error (above)")
     found = json.loads(done.stdout.splitlines()[-1])
@@ -200,8 +206,8 @@ def run_alone(name: str, work: Path, settings: Settings, say: Any) -> dict[str, 
 
 def write_all(work: Path, settings: Settings) -> dict[str, Any]:
     """The working folder with what the chosen cases need; what is in it."""
-    from experiments.benchmarks.workload import find_data, write_workload
-    from experiments.benchmarks.workload_more import write_heads, write_pretraining
+    from experiments.benchmarks.workload.pairs import find_data, write_workload
+    from experiments.benchmarks.workload.pretraining import write_heads, write_pretraining
 
     meta = write_workload(work, data=settings.data, encoder=settings.encoder)
     parts = {CASES[name].part for name in settings.cases if name in CASES}

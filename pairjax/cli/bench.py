@@ -49,8 +49,8 @@ def main(args: Sequence[str]) -> int:
         )
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    suite, report, cases = (
-        importlib.import_module(f"experiments.benchmarks.{name}") for name in ("suite", "report", "cases")
+    suite, markdown, cases = (
+        importlib.import_module(f"experiments.benchmarks.{name}") for name in ("suite", "results.markdown", "cases")
     )
     where = Path(options.output) if options.output else None if options.quick else Path("runs/bench")
     settings = suite.Settings(
@@ -63,4 +63,4 @@ def main(args: Sequence[str]) -> int:
         encoder=options.encoder,
     )
     results = suite.run(settings)
-    return int(any(report.differs(name, found) for name, found in results.items()))
+    return int(any(markdown.differs(name, found) for name, found in results.items()))

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import suite
+from experiments.benchmarks.alone.hlo import OTHER, Operation, read_program
 from experiments.benchmarks.cases import BUSY, CASES, NAMES, TOLERANCE, title_of
-from experiments.benchmarks.flops import Cost
-from experiments.benchmarks.hlo import OTHER, Operation, read_program
-from experiments.benchmarks.protocol import Client, WorkerError
-from experiments.benchmarks.report import differs, write_results
-from experiments.benchmarks.summary import matrix_rates, summary
-from experiments.benchmarks.workload import write_workload
+from experiments.benchmarks.results.markdown import differs, write_results
+from experiments.benchmarks.results.summary import matrix_rates, summary
+from experiments.benchmarks.shared.flops import Cost
+from experiments.benchmarks.shared.protocol import Client, WorkerError
+from experiments.benchmarks.workload.pairs import write_workload
 from pairjax.cli.main import main
 from tests.tiny import write_tiny_encoder
 
@@ -206,9 +206,7 @@ def test_sides_that_compute_something_else_end_it_with_exit_code_1(monkeypatch: 
 
 
 WORKER = """
-import sys
-sys.path.insert(0, sys.argv[3])
-from protocol import serve
+from experiments.benchmarks.shared.protocol import serve
 
 class Side:
     def __init__(self, settings):
@@ -226,7 +224,7 @@ serve(Side, lambda: 7.0)
 
 
 def test_a_side_answers_by_lines_and_its_end_is_told_with_its_last_words() -> None:
-    client = Client([sys.executable, "-c", WORKER, "side", json.dumps({"x": 3}), str(HOME)])
+    client = Client([sys.executable, "-c", WORKER, "side", json.dumps({"x": 3})])
     try:
         assert client.opened["opened"] == 3
         one = client.ask(op="round", turn=5)
@@ -249,7 +247,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_worker_of_ours_measures_what_it_says(work: Path, name: str, compares: str) -> None:
     case = CASES[name]
     settings = {**case.settings, **case.quick, "work": str(work), "threads": 1}
-    client = Client([sys.executable, str(HOME / "ours.py"), case.ours, json.dumps(settings)])
+    client = Client(
+        [sys.executable, "-m", "experiments.benchmarks.pairjax_side.training", case.ours, json.dumps(settings)]
+    )
     try:
         checked, one = client.ask(op="check"), client.ask(op="round", turn=1)
     finally:
@@ -317,7 +317,7 @@ def test_the_peers_run_without_what_the_command_set_for_itself(monkeypatch: pyte
 @pytest.mark.parametrize(
     "code",
     [
-        f"sys.path.insert(0, {str(HOME)!r}); import ours; ours.worker('first_step')",
+        "from experiments.benchmarks.pairjax_side import training; training.worker('first_step')",
         "import pairjax.finetune.train, pairjax.pretrain.train",
     ],
 )

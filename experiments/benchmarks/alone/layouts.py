@@ -8,19 +8,16 @@ evenly spread over the first epoch, so that each row length has its share.
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 import jax
 import numpy as np
-from ours_case import Case, cost_of, matrix_rate, sequences
-from summary import spread
 
+from experiments.benchmarks.pairjax_side.case import Case, cost_of, matrix_rate, sequences
+from experiments.benchmarks.results.summary import spread
 from pairjax.data.layout import choose_layout, padding_share, plan_epoch
 from pairjax.data.pipeline import make_batch
 from pairjax.finetune.job import build_trainer

@@ -1,7 +1,7 @@
 """The step time that `pairjax plan --cpu` predicts beside a measured one, on this machine.
 
-Command: python experiments/benchmarks/plan_cpu.py
-Cross-encoders of two classes from configurations alone (plan_check.py), fresh weights, float32, 32 pairs a step.
+Command: python -m experiments.benchmarks.plan.against_clock
+Cross-encoders of two classes from configurations alone (against_compiler.py), fresh weights, float32, 32 pairs a step.
 """
 
 import os
@@ -12,8 +12,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import jax.numpy as jnp
-from plan_check import Program, step_of
 
+from experiments.benchmarks.plan.against_compiler import Program, step_of
 from pairjax.plan.advise import measured_cpu
 from pairjax.plan.cost import Estimator
 from pairjax.plan.step import Planned, on_mesh

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+ROOT = Path(__file__).resolve().parents[3]
+"""The checkout: workers begin there, and so `python -m` finds their modules."""
 MARK = " "
 """Begins a line of the protocol; whatever else a library prints is not one."""
 
@@ -104,7 +106,13 @@ class Client:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the client
         self.began = time.perf_counter()
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environ
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env=environ,
+            cwd=ROOT,
         )
         self.opened = self._read()
         self.seconds_to_open = time.perf_counter() - self.began
@@ -116,7 +124,7 @@ class Client:
                 return json.loads(line.removeprefix(MARK))
         self._process.wait()
         self._errors.seek(0)
-        raise WorkerError(f"{' '.join(self._process.args[:3])} ended:\n{self._errors.read()[-3000:]}")  # type: ignore[index]
+        raise WorkerError(f"{' '.join(self._process.args[:4])} ended:\n{self._errors.read()[-3000:]}")  # type: ignore[index]
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send a request, wait for its answer."""

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flops import Cost
-from protocol import fastest
-from workload import NO_DROPOUT, model_config
 
+from experiments.benchmarks.shared.flops import Cost
+from experiments.benchmarks.shared.protocol import fastest
+from experiments.benchmarks.workload.pairs import NO_DROPOUT, model_config
 from pairjax.base.config import Config, DataConfig, EvalConfig, RunConfig, TrainConfig
 from pairjax.base.types import Params
 from pairjax.data.encode import EncodedPairs

@@ -5,7 +5,6 @@ import os
 import sys
 import time
 import warnings
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -15,10 +14,11 @@ warnings.filterwarnings("ignore")
 
 import numpy as np
 import torch
-from peer_case import CHECKED, Case, matrix_rate, optimiser
-from peer_more import CASES as MORE
-from peer_pretrain import CASES as PRETRAINING
-from protocol import Worker, serve
+
+from experiments.benchmarks.shared.protocol import Worker, serve
+from experiments.benchmarks.torch_side.case import CHECKED, Case, matrix_rate, optimiser
+from experiments.benchmarks.torch_side.populations import CASES as MORE
+from experiments.benchmarks.torch_side.pretraining import CASES as PRETRAINING
 
 WARM = 5
 """Steps of a trainer's run that are not counted."""
@@ -347,5 +347,4 @@ CASES: dict[str, type[Worker]] = {
 }
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
     serve(CASES[sys.argv[1]], matrix_rate)

@@ -1,6 +1,6 @@
 """The estimates of `pairjax plan` beside compiled figures, over models, batches and meshes of four TPU v5e chips.
 
-Command: python experiments/benchmarks/plan_check.py OUTPUT.json [fitted | unread | again]
+Command: python -m experiments.benchmarks.plan.against_compiler OUTPUT.json [fitted | unread | again]
 Needs libtpu importable, or the variable TPU_LIBRARY_PATH set to its libtpu.so.
 
 Cross-encoders of two classes; only configurations, no weights. `fitted`: the programs from which the rules of what XLA

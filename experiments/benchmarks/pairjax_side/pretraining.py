@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from flops import Cost
-from ours_case import CHECKED
-from workload import NO_DROPOUT
-from workload_more import PRETRAINING, pretrain_config
 
+from experiments.benchmarks.pairjax_side.case import CHECKED
+from experiments.benchmarks.shared.flops import Cost
+from experiments.benchmarks.workload.pairs import NO_DROPOUT
+from experiments.benchmarks.workload.pretraining import PRETRAINING, pretrain_config
 from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.pretrain.job import build_pretraining
 from pairjax.pretrain.prepare import prepare_pretraining

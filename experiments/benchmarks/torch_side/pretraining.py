@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from flops import Cost
-from peer_case import CHECKED, optimiser
-from protocol import Worker
+
+from experiments.benchmarks.shared.flops import Cost
+from experiments.benchmarks.shared.protocol import Worker
+from experiments.benchmarks.torch_side.case import CHECKED, optimiser
 
 IGNORED = -100
 """Label of a token that is not to be predicted, as transformers has it."""

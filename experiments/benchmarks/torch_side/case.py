@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flops import Cost
-from protocol import fastest
+
+from experiments.benchmarks.shared.flops import Cost
+from experiments.benchmarks.shared.protocol import fastest
 
 CHECKED = 10
 

@@ -1,27 +1,24 @@
 """Each stage of the model, the step, the optimiser and the pipeline alone, without torch: compile apart from run.
 
-Command: pairjax bench --cases micro (or python experiments/benchmarks/micro.py [--quick])
+Command: pairjax bench --cases micro (or python -m experiments.benchmarks.alone.stages [--quick])
 Prints one line of JSON: milliseconds of each stage by batch and length, best of several runs interleaved over the
 stages, seconds of compilation, and the share of the floor where a stage is arithmetic.
 """
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flops import Cost
-from ours_case import matrix_rate
 
+from experiments.benchmarks.pairjax_side.case import matrix_rate
+from experiments.benchmarks.shared.flops import Cost
 from pairjax.base.config import CombineConfig, InteractConfig, LossConfig, ModelConfig, OptimConfig
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Hypers, TaskSpec
 from pairjax.data.encode import EncodedPairs

@@ -10,7 +10,6 @@ Wall time is that of the same steps outside the profile.
 import argparse
 import json
 import os
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -20,15 +19,13 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 import jax
-from hlo import read_program
-from layouts import Side
-from micro import step_stages
-from ours_case import matrix_rate
-from ours_pretrain import Pretrain
 
+from experiments.benchmarks.alone.hlo import read_program
+from experiments.benchmarks.alone.layouts import Side
+from experiments.benchmarks.alone.stages import step_stages
+from experiments.benchmarks.pairjax_side.case import matrix_rate
+from experiments.benchmarks.pairjax_side.pretraining import Pretrain
 from pairjax.weights import read_encoder_spec, resolve_encoder
 
 

@@ -8,19 +8,16 @@ drawn from the sentences of a set, once for each number; a cross-encoder reads e
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 import jax
 import numpy as np
-from micro import measure, step_stages
-from ours_case import forward_flops, matrix_rate
 
 import pairjax
+from experiments.benchmarks.alone.stages import measure, step_stages
+from experiments.benchmarks.pairjax_side.case import forward_flops, matrix_rate
 from pairjax.weights import read_encoder_spec, resolve_encoder
 
 BATCH, LENGTH = 32, 64

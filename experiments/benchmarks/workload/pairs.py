@@ -34,7 +34,7 @@ def model_config(name: str) -> ModelConfig:
 
 def find_data(data: str | None) -> Path | None:
     """The folder of real sets: the one named, else PAIRJAX_DATA's; None where there is none."""
-    folder = Path(data or os.environ.get("PAIRJAX_DATA", "") or "nowhere")
+    folder = Path(data or os.environ.get("PAIRJAX_DATA", "") or "nowhere").absolute()
     return folder if all((folder / name / "train.tsv").is_file() for name in SETS) else None
 
 
@@ -75,7 +75,7 @@ def _save_torch(folder: Path, params: Params, spec: Any, source: Path, labels: S
 def write_workload(work: Path, *, data: str | None, encoder: str = MINILM) -> dict[str, Any]:
     """Fill the working folder; what is in it, which is also written to meta.json."""
     real = find_data(data)
-    source = resolve_encoder(encoder, download=False)
+    source = resolve_encoder(encoder, download=False).absolute()
     spec = read_encoder_spec(source)
     loaded = load_encoder(source, spec)
     meta: dict[str, Any] = {

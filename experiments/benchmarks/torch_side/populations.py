@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from heads import Heads, heads_cost
-from peer_case import CHECKED, Case
-from protocol import Worker
+
+from experiments.benchmarks.shared.head_population import Heads, heads_cost
+from experiments.benchmarks.shared.protocol import Worker
+from experiments.benchmarks.torch_side.case import CHECKED, Case
 
 
 class Evaluation(Case):

@@ -20,9 +20,9 @@ from experiments.benchmarks.cases import (
     shown,
     title_of,
 )
-from experiments.benchmarks.summary import SIDES, summary
+from experiments.benchmarks.results.summary import SIDES, summary
 
-HERE = Path(__file__).resolve().parent
+HOME = Path(__file__).resolve().parents[1]
 HEAD = """# Benchmarks
 
 Made by `pairjax bench` (`make bench`); the cases and how they are measured: [README.md]({home}README.md), findings:
@@ -298,7 +298,7 @@ def write_results(folder: Path, results: dict[str, Any]) -> Path:
         if "rounds" in found:
             found |= summary(found["rounds"])
     store.write_text(json.dumps(every, indent=1) + "\n", encoding="utf-8")
-    home = os.path.relpath(HERE, folder)
+    home = os.path.relpath(HOME, folder)
     head = HEAD.format(home="" if home == "." else f"{Path(home).as_posix()}/")
     lines = [head, *_comparisons(every), *_libraries(every), "", *_more(every)]
     if MICRO in every:
@@ -308,7 +308,7 @@ def write_results(folder: Path, results: dict[str, Any]) -> Path:
     if LAYOUTS in every:
         lines += ["", f"## Layouts{_busy(every[LAYOUTS])}", "", *_layouts(every[LAYOUTS])]
     if COST in every:
-        from experiments.benchmarks.plot import cost_figure
+        from experiments.benchmarks.results.cost_figure import cost_figure
 
         (folder / "cost.svg").write_text(cost_figure(every[COST]), encoding="utf-8")
         lines += ["", f"## What a pair costs{_busy(every[COST])}", "", *_cost(every[COST])]

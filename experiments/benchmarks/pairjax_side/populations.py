@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from heads import Heads, heads_cost
-from ours_case import CHECKED, Case, cost_of, sequences
-from protocol import Worker
-from workload_more import HEADS, head_runs
 
+from experiments.benchmarks.pairjax_side.case import CHECKED, Case, cost_of, sequences
+from experiments.benchmarks.shared.head_population import Heads, heads_cost
+from experiments.benchmarks.shared.protocol import Worker
+from experiments.benchmarks.workload.pretraining import HEADS, head_runs
 from pairjax.base.config import Config, DataConfig, ModelConfig
 from pairjax.data.encode import encode_pairs
 from pairjax.data.pipeline import make_batch

@@ -10,11 +10,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from ours_case import Case, cost_of, forward_flops, matrix_rate, sequences
-from protocol import Worker, serve
 from rich.console import Console
 
 import pairjax
+from experiments.benchmarks.pairjax_side.case import Case, cost_of, forward_flops, matrix_rate, sequences
+from experiments.benchmarks.shared.protocol import Worker, serve
 from pairjax.data.encode import encode_split
 from pairjax.data.layout import plan_epoch, steps_per_epoch
 from pairjax.data.pipeline import train_batches
@@ -218,10 +218,10 @@ def worker(name: str) -> type[Worker]:
     if name in CASES:
         return CASES[name]
     if name == "pretrain":
-        from ours_pretrain import Pretrain
+        from experiments.benchmarks.pairjax_side.pretraining import Pretrain
 
         return Pretrain
-    from ours_more import CASES as MORE
+    from experiments.benchmarks.pairjax_side.populations import CASES as MORE
 
     return MORE[name]
 
