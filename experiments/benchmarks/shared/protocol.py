@@ -1,6 +1,7 @@
-"""Two workers that take turns: each is a process, answers a line with a line, and waits while the other runs.
+"""The protocol between the harness and a worker: a process that answers one line of JSON with another.
 
-The worker's side imports nothing but the standard library and NumPy, since the peers may live in another environment.
+Two workers take turns: one waits while the other computes. This module imports only the standard library and NumPy,
+because the torch side may run in another environment.
 """
 
 import contextlib
@@ -17,32 +18,32 @@ from typing import Any, Protocol
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[3]
-"""The checkout: workers begin there, and so `python -m` finds their modules."""
+"""The checkout. Workers start here, so `python -m` finds their modules."""
 MARK = " "
-"""Begins a line of the protocol; whatever else a library prints is not one."""
+"""Starts each line of the protocol; lines without it are output of a library and are ignored."""
 
 
 class Worker(Protocol):
     """One side of a case."""
 
     def open(self) -> dict[str, Any]:
-        """Load, compile and run once, so that rounds are warm; what is worth telling of it."""
+        """Loads, compiles and runs once, so the rounds are warm; returns facts about it, such as seconds_to_load."""
 
     def check(self) -> dict[str, Any]:
-        """What both sides must agree in."""
+        """Returns the results in which both sides must agree."""
 
     def round(self, turn: int) -> dict[str, Any]:
-        """One measured turn."""
+        """Runs and measures one round."""
 
 
-def forget_peak() -> None:
-    """Begin to count the most resident memory anew, where the system can (Linux)."""
+def reset_peak_memory() -> None:
+    """Restarts the count of peak resident memory, if the system allows it (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory() -> float:
-    """This process's most resident memory, in MiB, so far or since `forget_peak`."""
+    """Returns this process's peak resident memory in MiB, since the last `reset_peak_memory` or its start."""
     status = Path("/proc/self/status")
     if status.is_file():
         for line in status.read_text().splitlines():
@@ -54,8 +55,8 @@ def peak_memory() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def fastest(run: Callable[[], Any], seconds: float) -> float:
-    """Seconds of the fastest of the runs that begin within so many."""
+def time_fastest(run: Callable[[], Any], seconds: float) -> float:
+    """Repeats `run` for the given number of seconds; returns the duration of the fastest run in seconds."""
     best, began = float("inf"), time.perf_counter()
     while (start := time.perf_counter()) - began < seconds:
         run()
@@ -63,48 +64,59 @@ def fastest(run: Callable[[], Any], seconds: float) -> float:
     return best
 
 
-def memory_rate(size: int = 1 << 26, turns: int = 5) -> float:
-    """GB/s of reading and writing memory, as NumPy copies."""
-    one, other = np.ones(size, np.float32), np.zeros(size, np.float32)
+def measure_copy_rate(size: int = 1 << 26, turns: int = 5) -> float:
+    """Returns the rate in GB/s, reads plus writes, at which NumPy copies memory: the best of several turns."""
+    source, target = np.ones(size, np.float32), np.zeros(size, np.float32)
     best = 0.0
     for _ in range(turns):
         began = time.perf_counter()
-        np.copyto(other, one)
-        best = max(best, 2 * one.nbytes / (time.perf_counter() - began) / 1e9)
+        np.copyto(target, source)
+        best = max(best, 2 * source.nbytes / (time.perf_counter() - began) / 1e9)
     return best
 
 
-def serve(case: Callable[[dict[str, Any]], Worker], matrix_rate: Callable[[], float]) -> None:
-    """Answer the harness until it closes the pipe; the second argument of the command line is the case's settings."""
-    worker = case(json.loads(sys.argv[2]))
+def serve(worker: Callable[[dict[str, Any]], Worker], measure_matrix_rate: Callable[[], float]) -> None:
+    """Runs a worker: answers the harness until it closes the pipe.
 
-    def say(value: dict[str, Any]) -> None:
+    Args:
+        worker: Builds the worker from the settings, which are the second argument of the command line.
+        measure_matrix_rate: Returns the rate of this side's matrix products in GFLOP/s.
+    """
+    case = worker(json.loads(sys.argv[2]))
+
+    def reply(value: dict[str, Any]) -> None:
         print(MARK + json.dumps(value), flush=True)
 
-    say({"peak_mb": peak_memory(), **worker.open()})
+    reply({"peak_mb": peak_memory(), **case.open()})
     for line in sys.stdin:
         request = json.loads(line)
         if request["op"] == "check":
-            say(worker.check())
+            reply(case.check())
         else:
-            rate = matrix_rate()
-            # What was read and checked before is not the round's: its model may be gone, its peak is not.
+            rate = measure_matrix_rate()
+            # The memory of loading and checking is not part of the round, so it is freed before the peak is reset.
             gc.collect()
-            forget_peak()
-            found = {"matrix_rate": rate, **worker.round(request["turn"]), "peak_mb": peak_memory()}
-            say(found | ({"memory_rate": memory_rate()} if "bytes" in found else {}))
+            reset_peak_memory()
+            answer = {"matrix_rate": rate, **case.round(request["turn"]), "peak_mb": peak_memory()}
+            reply(answer | ({"memory_rate": measure_copy_rate()} if "bytes" in answer else {}))
 
 
 class WorkerError(RuntimeError):
-    """A worker ended; the message is the end of what it wrote."""
+    """A worker ended early; the message holds the end of its standard error."""
 
 
 class Client:
-    """The harness's end of a worker, which begins with its own environment or the one given."""
+    """The harness's end of a worker.
+
+    Args:
+        command: The worker's command line.
+        environ: The worker's environment variables; None inherits those of this process.
+    """
 
     def __init__(self, command: list[str], environ: dict[str, str] | None = None) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the client
-        self.began = time.perf_counter()
+        self._command = command
+        began = time.perf_counter()
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -115,7 +127,7 @@ class Client:
             cwd=ROOT,
         )
         self.opened = self._read()
-        self.seconds_to_open = time.perf_counter() - self.began
+        self.seconds_to_open = time.perf_counter() - began
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -124,17 +136,17 @@ class Client:
                 return json.loads(line.removeprefix(MARK))
         self._process.wait()
         self._errors.seek(0)
-        raise WorkerError(f"{' '.join(self._process.args[:4])} ended:\n{self._errors.read()[-3000:]}")  # type: ignore[index]
+        raise WorkerError(f"{' '.join(self._command[:4])} ended:\n{self._errors.read()[-3000:]}")
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Send a request, wait for its answer."""
+        """Sends a request and waits for the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return self._read()
 
     def close(self) -> None:
-        """End the worker."""
+        """Ends the worker."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
