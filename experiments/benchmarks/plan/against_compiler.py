@@ -1,12 +1,17 @@
-"""The estimates of `pairjax plan` beside compiled figures, over models, batches and meshes of four TPU v5e chips.
+"""Compares the estimates of `pairjax plan` with compiled programs for meshes of four TPU v5e chips.
 
-Command: python experiments/benchmarks/plan_check.py OUTPUT.json [fitted | unread | again]
-Needs libtpu importable, or the variable TPU_LIBRARY_PATH set to its libtpu.so.
+Command: python -m experiments.benchmarks.plan.against_compiler OUTPUT.json [fitted | unread | again]
+Needs an importable libtpu, or the variable TPU_LIBRARY_PATH set to its libtpu.so.
 
-Cross-encoders of two classes; only configurations, no weights. `fitted`: the programs from which the rules of what XLA
-keeps were read, 128 pairs in rows of 128 slots. `unread`: chosen before any of them was compiled, to see how well the
-rules foretell; three of them have been read since. `again`: chosen after that. Each figure is written as it is made,
-and what OUTPUT.json holds already is not compiled again. A table goes to standard output.
+The programs are cross-encoders with two classes, built from configurations alone, without weights:
+
+- `fitted`: 128 pairs in rows of 128 slots. The rules for the memory that XLA keeps were derived from these programs.
+- `unread`: chosen before any of them was compiled, to test how well the rules predict. Three of them have been used for
+  the rules since.
+- `again`: chosen after that.
+
+Each figure is written to OUTPUT.json as soon as it is known, and figures already in the file are not compiled again. A
+table goes to standard output.
 """
 
 import json
@@ -33,13 +38,20 @@ MODELS = {
     "base": (12, 768, 12),
     "large": (24, 1024, 16),
 }
-"""Layers, width, heads."""
+"""Number of layers, width and number of heads of each model."""
 MESHES = {"4x1x1": (4, 1, 1), "1x4x1": (1, 4, 1), "2x1x2": (2, 1, 2)}
 BATCH, LENGTH = 128, 128
 
 
 class Program(NamedTuple):
-    """What is compiled on every mesh: a model, pairs a step, slots a row, the type of activations."""
+    """A program that is compiled on every mesh.
+
+    Attributes:
+        model: Name of the model, from `MODELS`.
+        batch: Number of pairs a step.
+        length: Number of slots a row.
+        dtype: Type of the activations.
+    """
 
     model: str
     batch: int = BATCH
@@ -48,6 +60,7 @@ class Program(NamedTuple):
 
     @property
     def name(self) -> str:
+        """The name in the table and in OUTPUT.json."""
         if self == Program(self.model):
             return self.model
         return f"{self.model}, {self.batch} x {self.length}" + (", bfloat16" if self.dtype == "bfloat16" else "")
@@ -74,8 +87,8 @@ SETS = {
 }
 
 
-def step_of(program: Program) -> Planned:
-    """A program's step, from a configuration alone."""
+def plan_program(program: Program) -> Planned:
+    """Plans a program's step from a configuration alone."""
     layers, width, heads = MODELS[program.model]
     config = {
         "model_type": "bert",
@@ -89,45 +102,47 @@ def step_of(program: Program) -> Planned:
     }
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        experiment = Config(
+        run_config = Config(
             data=DataConfig(rules="entailment"),
             model=ModelConfig(encoder=folder, dtype=program.dtype),
             train=TrainConfig(batch_size=program.batch),
         )
-        return plan_step(experiment, length=program.length)
+        return plan_step(run_config, length=program.length)
 
 
 def main(output: Path, programs: list[Program]) -> None:
-    found = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
+    """Compiles the programs on every mesh, writes the figures and prints the table."""
+    figures = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else {}
     target = tpu_target("v5e:2x2")
     print(
         "| program | mesh | memory, MB: estimate / compiled | apart | GFLOP: estimate / compiled | apart |\n"
         "|---|---|---|---|---|---|"
     )
     for program in programs:
-        planned = step_of(program)
+        planned = plan_program(program)
         estimator = Estimator(planned, target.device, narrow=True)
         for name, sizes in MESHES.items():
             mesh = dict(zip(("data", "fsdp", "tensor"), sizes, strict=True))
             key = f"{program.name} {name}"
-            if key not in found:
+            if key not in figures:
                 began = time.monotonic()
-                made = compile_for(planned, target, mesh, program.batch)
-                found[key] = {
-                    "arguments": made.arguments,
-                    "temporaries": made.temporaries,
-                    "memory": made.memory,
-                    "flops": made.flops,
-                    "collectives": {kind: (one.count, one.bytes) for kind, one in made.collectives.items()},
-                    "moves": {kind: (one.count, one.bytes) for kind, one in made.moves.items()},
+                compiled = compile_for(planned, target, mesh, program.batch)
+                figures[key] = {
+                    "arguments": compiled.arguments,
+                    "temporaries": compiled.temporaries,
+                    "memory": compiled.memory,
+                    "flops": compiled.flops,
+                    "collectives": {kind: (group.count, group.bytes) for kind, group in compiled.collectives.items()},
+                    "moves": {kind: (group.count, group.bytes) for kind, group in compiled.moves.items()},
                     "compile_seconds": time.monotonic() - began,
                 }
-                output.write_text(json.dumps(found, indent=1), encoding="utf-8")
-            made, guess = found[key], estimator(mesh, program.batch)
+                output.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+            figure, estimate = figures[key], estimator(mesh, program.batch)
             print(
-                f"| {program.name} | {name} | {guess.memory / 1e6:.0f} / {made['memory'] / 1e6:.0f} "
-                f"| {guess.memory / made['memory'] - 1:+.1%} | {guess.flops / 1e9:.1f} / {made['flops'] / 1e9:.1f} "
-                f"| {guess.flops / made['flops'] - 1:+.1%} |",
+                f"| {program.name} | {name} | {estimate.memory / 1e6:.0f} / {figure['memory'] / 1e6:.0f} "
+                f"| {estimate.memory / figure['memory'] - 1:+.1%} "
+                f"| {estimate.flops / 1e9:.1f} / {figure['flops'] / 1e9:.1f} "
+                f"| {estimate.flops / figure['flops'] - 1:+.1%} |",
                 flush=True,
             )
 

@@ -1,4 +1,4 @@
-"""Our side of pretraining: the compiled step over the run's own stream, segments drawn and masked as it goes."""
+"""pairjax's side of pretraining: the compiled step over the run's own stream, which draws and masks segments."""
 
 import json
 import time
@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from flops import Cost
-from ours_case import CHECKED
-from workload import NO_DROPOUT
-from workload_more import PRETRAINING, pretrain_config
 
+from experiments.benchmarks.shared.constants import CHECKED_STEPS, PRETRAINING
+from experiments.benchmarks.shared.flops import Cost
+from experiments.benchmarks.workload.pairs import NO_DROPOUT
+from experiments.benchmarks.workload.pretraining import pretrain_config
 from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.pretrain.job import build_pretraining_job
 from pairjax.pretrain.prepare import prepare_pretraining
@@ -21,7 +21,7 @@ from pairjax.step.compilation import use_compilation_cache
 
 
 class Pretrain:
-    """The bare step over the data's own stream: no evaluation, no checkpoint, no log."""
+    """Times the bare step over the data's own stream: no evaluation, no checkpoint, no log."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.steps = settings["steps"]
@@ -30,6 +30,7 @@ class Pretrain:
         use_compilation_cache(str(self.work / "xla"))
 
     def build(self, config: PretrainConfig) -> Job:
+        """Prepares the data and builds the job of a run."""
         self.prepared = prepare_pretraining(config)
         return build_pretraining_job(config, self.prepared)
 
@@ -43,7 +44,7 @@ class Pretrain:
         return {"seconds_to_load": loading}
 
     def check(self) -> dict[str, Any]:
-        """Losses of the first steps without dropout."""
+        """Returns the losses of the first steps without dropout."""
         config = pretrain_config(self.work, self.meta["corpus"])
         config = replace(config, model=replace(config.model, dropout=NO_DROPOUT))
         job = self.build(config)
@@ -51,17 +52,17 @@ class Pretrain:
         for _, batch in job.batches(0):
             state, metrics = job.step(state, batch)
             losses.append(float(np.sum(np.asarray(metrics["loss_sum"]) / np.asarray(metrics["weight_sum"]))))
-            if len(losses) == CHECKED:
+            if len(losses) == CHECKED_STEPS:
                 break
         return {"losses": losses}
 
     def round(self, turn: int) -> dict[str, Any]:
-        lengths, masked, losses = [], 0, []
+        lengths, masked, history = [], 0, []
         first = turn * self.steps % self.meta["batches"]
         began = time.perf_counter()
         for done, (_, batch) in enumerate(self.job.batches(first), start=1):
             self.state, metrics = self.job.step(self.state, batch)
-            losses.append(metrics)
+            history.append(metrics)
             lengths += (batch.pair_ids > 0).sum(axis=1).tolist()
             masked += int(batch.masked_weights.sum())
             if done == self.steps:
@@ -72,5 +73,5 @@ class Pretrain:
             "seconds": seconds,
             "count": sum(lengths),
             "flops": self.cost.training(lengths, len(lengths), masked=masked),
-            "loss": float(np.mean([np.sum(m["loss_sum"] / m["weight_sum"]) for m in losses[-10:]])),
+            "loss": float(np.mean([np.sum(m["loss_sum"] / m["weight_sum"]) for m in history[-10:]])),
         }
