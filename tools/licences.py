@@ -14,9 +14,9 @@ NOT_HERE = "(not installed on this platform)"
 UNKNOWN = "(none named)"
 HEAD = """# Licences of the locked dependencies
 
-`make licences` writes this file from the metadata of each package; nobody has read the licence texts. If a package names
-an SPDX expression, it is given here, otherwise the package's own words or its classifiers. {count} packages; {dev} of them
-only for development.
+`make licences` writes this file from the metadata of each package; nobody has read the licence texts. If a package
+names an SPDX expression, it is given here, otherwise the package's own words or its classifiers. {count} packages;
+{dev} of them only for development.
 
 | package | version | licence | for |
 |---|---|---|---|
