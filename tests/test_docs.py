@@ -77,10 +77,15 @@ PARSED = {
 
 SKIPPED = {"make": "sets up an environment and runs everything there"}
 
+SLOW_PAGES = ("models.md", "training.md")
+"""Guides whose commands each compile a program of their own: the default run parses their options, and the slow tests
+run them. tests/finetune/test_menu_runs.py trains with the same options in every run."""
+
 
 class Command(NamedTuple):
-    """A command of a page: the variables set before it, and its words."""
+    """A command, the first page that holds it, the variables set before it, and its words."""
 
+    page: str
     variables: dict[str, str]
     words: list[str]
 
@@ -94,17 +99,17 @@ def blocks(page: Path) -> Iterator[tuple[str, str]]:
 def commands() -> dict[str, Command]:
     """Returns each distinct command of the pages, by its words."""
     lines = [
-        line
+        (page.name, line)
         for page in PAGES
         for language, text in blocks(page)
         if language == "bash"
         for line in text.replace("\\\n", " ").splitlines()
     ]
     result: dict[str, Command] = {}
-    for words in (shlex.split(line, comments=True) for line in lines):
-        if words:
+    for page, words in ((page, shlex.split(line, comments=True)) for page, line in lines):
+        if words and words[0] not in SKIPPED:
             variables = dict(word.split("=", 1) for word in words if re.match(r"[A-Z_]+=", word))
-            result[" ".join(words)] = Command(variables, words[len(variables) :])
+            result.setdefault(" ".join(words), Command(page, variables, words[len(variables) :]))
     return result
 
 
@@ -186,11 +191,16 @@ def parse_options(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None
         main(words)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in commands() if name.split()[0] not in SKIPPED], ids=lambda name: name[:80]
-)
+COMMANDS_OF_PAGES = commands()
+RUN_BY_DEFAULT = [
+    pytest.param(name, marks=[pytest.mark.slow] if command.page in SLOW_PAGES else [], id=name[:80])
+    for name, command in COMMANDS_OF_PAGES.items()
+]
+
+
+@pytest.mark.parametrize("name", RUN_BY_DEFAULT)
 def test_commands_run(name: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    variables, words = commands()[name]
+    _, variables, words = COMMANDS_OF_PAGES[name]
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
     if words[0] == "bash":
@@ -201,6 +211,12 @@ def test_commands_run(name: str, workspace: Path, monkeypatch: pytest.MonkeyPatc
         parse_options(words[1:], monkeypatch)
     else:
         assert main(small(words[1:])) == 0
+
+
+def test_options_of_slow_pages_parse(workspace: Path) -> None:
+    for _, _, words in (command for command in COMMANDS_OF_PAGES.values() if command.page in SLOW_PAGES):
+        with pytest.MonkeyPatch.context() as patch:
+            parse_options(words[1:], patch)
 
 
 def run_launcher(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
