@@ -112,7 +112,7 @@ def score_run(config: Config, prepared: Prepared, predict: PredictLogits, params
     outputs = {split: outputs_of(pairs) for split, pairs in scored.items()}
     dev = splits["dev"]
     assert dev.label is not None
-    calibration = Calibration(*calibrate(task, outputs["dev"], dev.label)) if config.evaluation.fit else Calibration()
+    calibration = calibrate(task, outputs["dev"], dev.label) if config.evaluation.fit else Calibration()
     metrics, classes = score_splits(
         task, scored, outputs, outputs_of=outputs_of, config=config.evaluation, calibration=calibration
     )

@@ -23,7 +23,7 @@ def spawn(*arguments: str, devices: int = 1, **environment: str) -> "subprocess.
     variables = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)} | environment
     variables["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
-        [sys.executable, "-m", "pairjax.cli.main", *arguments],
+        [sys.executable, "-m", "pairjax", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
