@@ -142,7 +142,7 @@ class EncoderSpec:
     """An encoder's architecture, read from a Hugging Face `config.json` (`pairjax.weights.read_encoder_spec`).
 
     Attributes:
-        family: The family, which determines the names of tensors, the numbering of positions and the joining of pairs.
+        family: Name of a record in `pairjax.base.families`: how tensors are named, positions numbered and pairs joined.
         vocab_size: Number of token embeddings.
         hidden_size: Width of the hidden states, D.
         embedding_size: Width of the embeddings; ELECTRA projects them to `hidden_size` if the two differ.
@@ -160,7 +160,7 @@ class EncoderSpec:
         attention_dropout: Dropout rate of the attention probabilities.
     """
 
-    family: Literal["bert", "roberta", "xlm-roberta", "distilbert", "electra"]
+    family: str
     vocab_size: int
     hidden_size: int
     embedding_size: int
