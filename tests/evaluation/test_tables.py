@@ -238,7 +238,7 @@ def test_a_regression_card_has_scores_and_no_calibration() -> None:
     card = model_card(info(task=TaskSpec("regression"), metrics=metrics, threshold=None, temperature=1.0))
     assert "Calibration" not in card
     assert "| Spearman | 0.912" in card
-    assert "# score of each pair" in card
+    assert "# score for each pair" in card
 
 
 def test_a_bi_encoders_card_shows_its_combination_and_embed() -> None:
