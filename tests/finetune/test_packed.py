@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pairjax.base.config import CombineConfig, DataConfig, LossConfig, ModelConfig, OptimConfig
-from pairjax.base.params import flatten, map_paths
+from pairjax.base.params import flatten
 from pairjax.base.types import Batch, DropoutRates, Hypers, Params, TaskSpec
 from pairjax.data.layout import choose_layout, plan_epoch
 from pairjax.data.pipeline import make_batch
@@ -20,6 +20,7 @@ from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
 from tests.data.test_pipeline import many
 from tests.models.rows import tiny_spec
+from tests.params import map_paths
 
 CROSS, BI = ModelConfig(), ModelConfig(kind="bi", combine=CombineConfig(features=("u", "v", "|u-v|")))
 LOSS = make_loss(LossConfig(), TaskSpec("classification", ("a", "b", "c")), np.array([1, 5, 2]))

@@ -13,11 +13,12 @@ from flax import linen as nn
 
 from pairjax.base.config import CombineConfig, HeadConfig, InteractConfig, LossConfig, ModelConfig
 from pairjax.base.errors import UserError
-from pairjax.base.params import flatten, map_paths
+from pairjax.base.params import flatten
 from pairjax.base.types import DropoutRates, TaskSpec
 from pairjax.models.build import build_pair_model, initial_params
 from pairjax.step.losses import make_loss
 from tests.models.rows import lay, random_pairs, tiny_spec
+from tests.params import map_paths
 
 RATES = DropoutRates(0.1, 0.1, 0.1, 0.1)
 INTERACTIONS = ("none", "self", "joint", "cross")

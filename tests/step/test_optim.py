@@ -10,9 +10,10 @@ import pytest
 
 from pairjax.base.config import OptimConfig
 from pairjax.base.errors import UserError
-from pairjax.base.params import flatten, map_paths, split
+from pairjax.base.params import flatten, split
 from pairjax.base.types import DropoutRates, Hypers, Params
 from pairjax.step.optim import build_optimizer, decay_mask, make_schedule, rate_multipliers, trainable_paths
+from tests.params import map_paths
 
 NO_DROPOUT = DropoutRates(0.0, 0.0, 0.0, 0.0)
 
