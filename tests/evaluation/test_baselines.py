@@ -36,9 +36,9 @@ def accuracies(data: PairData) -> dict[str, float]:
 def test_without_a_leak_every_baseline_is_at_chance() -> None:
     rng = np.random.default_rng(0)
     rows = [(texts(rng), texts(rng), index % 3) for index in range(3000)]
-    found = accuracies(data_of(rows))
-    assert set(found) == {"majority", "length", "hypothesis_only", "word_overlap"}
-    assert all(abs(value - 1 / 3) < 0.06 for value in found.values())
+    result = accuracies(data_of(rows))
+    assert set(result) == {"majority", "length", "hypothesis_only", "word_overlap"}
+    assert all(abs(value - 1 / 3) < 0.06 for value in result.values())
 
 
 def test_a_second_text_that_reveals_the_label_is_detected_even_if_each_word_says_little() -> None:
@@ -48,9 +48,9 @@ def test_a_second_text_that_reveals_the_label_is_detected_even_if_each_word_says
         # Each class prefers a third of the words, by odds of two to one.
         odds = np.where(np.arange(60) % 3 == index % 3, 2.0, 1.0)
         rows.append((texts(rng), " ".join(rng.choice(WORDS, 8, p=odds / odds.sum())), index % 3))
-    found = accuracies(data_of(rows))
-    assert found["hypothesis_only"] > 0.5
-    assert abs(found["word_overlap"] - 1 / 3) < 0.06
+    result = accuracies(data_of(rows))
+    assert result["hypothesis_only"] > 0.5
+    assert abs(result["word_overlap"] - 1 / 3) < 0.06
 
 
 def test_overlap_and_negation_that_reveal_the_label_are_detected() -> None:
@@ -72,23 +72,23 @@ def test_majority_is_the_most_frequent_class_of_train_with_wilsons_interval() ->
     rng = np.random.default_rng(0)
     rows = [(texts(rng), texts(rng), int(index % 4 == 0)) for index in range(300)]
     data = data_of(rows, task=TaskSpec("classification", ("a", "b"), positive="b"))
-    found = lexical_baselines(data)["majority"]["accuracy"]
-    assert found["value"] == accuracy_score(data.splits["dev"].label, np.zeros(100))
+    result = lexical_baselines(data)["majority"]["accuracy"]
+    assert result["value"] == accuracy_score(data.splits["dev"].label, np.zeros(100))
     # Wilson (1927) for 75 of 100, as statsmodels' proportion_confint(75, 100, method="wilson") gives it.
-    assert (found["low"], found["high"]) == pytest.approx((0.6569, 0.8245), abs=1e-4)
+    assert (result["low"], result["high"]) == pytest.approx((0.6569, 0.8245), abs=1e-4)
 
 
 def test_regression_gives_rank_correlations_with_intervals() -> None:
     rng = np.random.default_rng(0)
     rows = []
     for _ in range(600):
-        kept, words = int(rng.integers(0, 7)), rng.choice(WORDS, 12, replace=False)
-        rows.append((" ".join(words[:6]), " ".join([*words[:kept], *words[6 : 12 - kept]]), kept))
-    found = lexical_baselines(data_of(rows, task=TaskSpec("regression")))
-    assert set(found) == {"length", "hypothesis_only", "word_overlap"}
-    overlap = found["word_overlap"]["spearman"]
+        common, words = int(rng.integers(0, 7)), rng.choice(WORDS, 12, replace=False)
+        rows.append((" ".join(words[:6]), " ".join([*words[:common], *words[6 : 12 - common]]), common))
+    result = lexical_baselines(data_of(rows, task=TaskSpec("regression")))
+    assert set(result) == {"length", "hypothesis_only", "word_overlap"}
+    overlap = result["word_overlap"]["spearman"]
     assert 0.9 < overlap["low"] <= overlap["value"] <= overlap["high"] <= 1
-    assert abs(found["hypothesis_only"]["spearman"]["value"]) < 0.25
+    assert abs(result["hypothesis_only"]["spearman"]["value"]) < 0.25
 
 
 def test_features_of_empty_texts_are_finite() -> None:

@@ -34,22 +34,22 @@ def test_draws_do_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_interval_agrees_with_scipys_percentile_bootstrap() -> None:
     values = np.random.default_rng(0).exponential(size=120)
-    found = stats.bootstrap_intervals(mean_of(values), 120, resamples=20000, seed=1)["mean"]
+    result = stats.bootstrap_intervals(mean_of(values), 120, resamples=20000, seed=1)["mean"]
     expected = scipy_stats.bootstrap(
         (values,), np.mean, n_resamples=20000, method="percentile", rng=np.random.default_rng(2)
     ).confidence_interval
-    assert found.value == pytest.approx(values.mean())
+    assert result.value == pytest.approx(values.mean())
     # Monte Carlo error of a 2.5 % quantile of 20,000 draws is about 0.02 standard errors of the mean.
     tolerance = 0.1 * values.std() / math.sqrt(120)
-    assert found.low == pytest.approx(expected.low, abs=tolerance)
-    assert found.high == pytest.approx(expected.high, abs=tolerance)
+    assert result.low == pytest.approx(expected.low, abs=tolerance)
+    assert result.high == pytest.approx(expected.high, abs=tolerance)
 
 
 def test_the_interval_of_spearman_agrees_with_scipys_bootstrap() -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=60).round(1)
     y = (x + rng.normal(size=60)).round(1)
-    found = stats.bootstrap_intervals(
+    result = stats.bootstrap_intervals(
         lambda counts: {"spearman": metrics.spearman(x, y, counts)}, 60, resamples=4000, seed=0
     )["spearman"]
     expected = scipy_stats.bootstrap(
@@ -61,9 +61,9 @@ def test_the_interval_of_spearman_agrees_with_scipys_bootstrap() -> None:
         method="percentile",
         rng=np.random.default_rng(2),
     ).confidence_interval
-    width = found.high - found.low
-    assert found.low == pytest.approx(expected.low, abs=0.06 * width)
-    assert found.high == pytest.approx(expected.high, abs=0.06 * width)
+    width = result.high - result.low
+    assert result.low == pytest.approx(expected.low, abs=0.06 * width)
+    assert result.high == pytest.approx(expected.high, abs=0.06 * width)
 
 
 def test_intervals_are_a_function_of_the_seed() -> None:
@@ -81,8 +81,8 @@ def test_95_percent_intervals_cover_the_truth_about_95_times_in_100() -> None:
     covered = 0
     for seed in range(400):
         right = (rng.random(300) < 0.8).astype(float)
-        found = stats.bootstrap_intervals(mean_of(right), 300, resamples=300, seed=seed)["mean"]
-        covered += found.low <= 0.8 <= found.high
+        result = stats.bootstrap_intervals(mean_of(right), 300, resamples=300, seed=seed)["mean"]
+        covered += result.low <= 0.8 <= result.high
     # 95 % of 400 is 380, standard deviation 4.4; the percentile method falls a little short of its level.
     assert 360 <= covered <= 396
 
@@ -93,19 +93,19 @@ def test_the_calibration_error_is_within_its_interval() -> None:
     share = np.clip(rng.normal(0.5, 0.2, 200), 0.01, 0.99)
     gaps = metrics.calibration_gaps(np.stack([1 - share, share], axis=1), label)
     statistic = lambda counts: {"ece": metrics.ece(gaps, counts)}  # noqa: E731
-    found = stats.bootstrap_intervals(statistic, 200, resamples=500, seed=0, recentred=("ece",))["ece"]
+    result = stats.bootstrap_intervals(statistic, 200, resamples=500, seed=0, recentred=("ece",))["ece"]
     plain = stats.bootstrap_intervals(statistic, 200, resamples=500, seed=0)["ece"]
-    assert 0.0 <= found.low < found.value < found.high
-    assert found.high - found.low == pytest.approx(plain.high - plain.low)
-    assert (plain.low + plain.high) / 2 > found.value
+    assert 0.0 <= result.low < result.value < result.high
+    assert result.high - result.low == pytest.approx(plain.high - plain.low)
+    assert (plain.low + plain.high) / 2 > result.value
 
 
 def test_an_undefined_metric_is_nan_with_nan_bounds_and_null_in_json() -> None:
-    found = stats.bootstrap_intervals(lambda counts: {"odd": np.full(len(counts), np.nan)}, 10, resamples=100, seed=0)[
+    result = stats.bootstrap_intervals(lambda counts: {"odd": np.full(len(counts), np.nan)}, 10, resamples=100, seed=0)[
         "odd"
     ]
-    assert all(map(math.isnan, found))
-    assert found.to_json() == {"value": None, "low": None, "high": None}
+    assert all(map(math.isnan, result))
+    assert result.to_json() == {"value": None, "low": None, "high": None}
     assert Interval(0.5, 0.25, math.inf).to_json() == {"value": 0.5, "low": 0.25, "high": None}
 
 
@@ -122,26 +122,26 @@ def test_a_difference_is_paired_so_it_is_exactly_0_for_equal_predictions() -> No
     better = np.where(rng.random(500) < 0.1, 1.0, right)
     same = stats.bootstrap_difference(mean_of(right), mean_of(right), 500, resamples=200, seed=0)["mean"]
     assert same == Interval(0.0, 0.0, 0.0)
-    found = stats.bootstrap_difference(mean_of(better), mean_of(right), 500, resamples=2000, seed=0)["mean"]
-    assert found.value == pytest.approx((better - right).mean())
+    result = stats.bootstrap_difference(mean_of(better), mean_of(right), 500, resamples=2000, seed=0)["mean"]
+    assert result.value == pytest.approx((better - right).mean())
     # Paired: as wide as the mean of the differences is uncertain, much less than two scores apart would be.
     error = (better - right).std() / math.sqrt(500)
-    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert result.high - result.low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
 def test_the_spread_over_seeds_has_students_interval() -> None:
     values = [0.860, 0.862, 0.857]
-    found = stats.mean_and_spread(values)
+    result = stats.mean_and_spread(values)
     expected = scipy_stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
-    assert (found.mean, found.runs) == (pytest.approx(np.mean(values)), 3)
-    assert found.deviation == pytest.approx(np.std(values, ddof=1))
-    assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert (result.mean, result.runs) == (pytest.approx(np.mean(values)), 3)
+    assert result.deviation == pytest.approx(np.std(values, ddof=1))
+    assert (result.low, result.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
 
 
 def test_one_run_has_a_mean_without_spread_and_no_run_is_an_error() -> None:
-    found = stats.mean_and_spread([0.5])
-    assert (found.mean, found.runs) == (0.5, 1)
-    assert all(map(math.isnan, (found.deviation, found.low, found.high)))
+    result = stats.mean_and_spread([0.5])
+    assert (result.mean, result.runs) == (0.5, 1)
+    assert all(map(math.isnan, (result.deviation, result.low, result.high)))
     with pytest.raises(ValueError, match="no runs"):
         stats.mean_and_spread([])
 
@@ -171,15 +171,15 @@ def test_the_two_way_bootstrap_has_the_error_of_examples_and_runs_together() -> 
 
 def test_the_two_way_bootstrap_over_runs_only_is_scipys_bootstrap_of_their_means() -> None:
     table = right(np.random.default_rng(1), 12, 50, spread=0.5)
-    found = stats.two_way_bootstrap([mean_of(row) for row in table], 50, resamples=4000, seed=0, over_examples=False)[
+    result = stats.two_way_bootstrap([mean_of(row) for row in table], 50, resamples=4000, seed=0, over_examples=False)[
         "mean"
     ].interval()
     expected = scipy_stats.bootstrap(
         (table.mean(axis=1),), np.mean, method="percentile", n_resamples=4000, rng=np.random.default_rng(0)
     ).confidence_interval
     width = expected.high - expected.low
-    assert found.low == pytest.approx(expected.low, abs=0.06 * width)
-    assert found.high == pytest.approx(expected.high, abs=0.06 * width)
+    assert result.low == pytest.approx(expected.low, abs=0.06 * width)
+    assert result.high == pytest.approx(expected.high, abs=0.06 * width)
 
 
 def test_drawing_whole_groups_widens_the_interval_of_similar_pairs() -> None:
@@ -199,11 +199,11 @@ def test_cautious_draws_take_whole_clusters_and_widen_the_spread_of_few_runs() -
     cluster = np.repeat(np.arange(30), 10)
     values = np.random.default_rng(0).normal(size=30).repeat(10)
     run = mean_of(values)
-    asked = stats.two_way_bootstrap([run], 300, resamples=2000, seed=0)["mean"]
-    found = stats.two_way_bootstrap([run], 300, resamples=2000, seed=0, clusters=cluster)["mean"]
+    plain_draws = stats.two_way_bootstrap([run], 300, resamples=2000, seed=0)["mean"]
+    result = stats.two_way_bootstrap([run], 300, resamples=2000, seed=0, clusters=cluster)["mean"]
     whole = stats.two_way_bootstrap([run], 300, resamples=2000, seed=0, group=cluster)["mean"]
-    np.testing.assert_array_equal(found.samples, asked.samples)
-    np.testing.assert_array_equal(found.cautious, whole.samples)
+    np.testing.assert_array_equal(result.samples, plain_draws.samples)
+    np.testing.assert_array_equal(result.cautious, whole.samples)
     runs = [mean_of(np.full(5, value)) for value in (1.0, 2.0, 4.0)]
     over = stats.two_way_bootstrap(runs, 5, resamples=500, seed=0, over_examples=False)["mean"]
     centre = np.mean([1.0, 2.0, 4.0])
@@ -218,11 +218,11 @@ def test_cautious_intervals_of_few_runs_have_their_nominal_coverage() -> None:
         # Runs differ, and pairs come in clusters that are easy or hard together; the mean of all is 0.
         cluster = np.repeat(np.arange(40), 3)
         table = rng.normal(size=(5, 1)) + 2.0 * rng.normal(size=40)[cluster] + rng.normal(size=(5, 120))
-        found = stats.two_way_bootstrap(
+        result = stats.two_way_bootstrap(
             [mean_of(row) for row in table], 120, resamples=400, seed=seed, clusters=cluster
         )["mean"]
-        plain += found.interval().low <= 0.0 <= found.interval().high
-        low, high = found.cautious_interval()[1:]
+        plain += result.interval().low <= 0.0 <= result.interval().high
+        low, high = result.cautious_interval()[1:]
         cautious += low <= 0.0 <= high
     assert plain / trials < 0.9
     assert cautious / trials >= 0.93
@@ -231,10 +231,10 @@ def test_cautious_intervals_of_few_runs_have_their_nominal_coverage() -> None:
 def test_functions_of_several_effects_apply_resample_by_resample() -> None:
     one = stats.Sampled(1.0, np.arange(4.0), np.arange(4.0) * 2)
     other = stats.Sampled(3.0, np.ones(4), np.ones(4))
-    found = stats.combine([one, other], lambda parts: parts.max(axis=0))
-    assert found.value == 3.0
-    np.testing.assert_array_equal(found.samples, [1.0, 1.0, 2.0, 3.0])
-    np.testing.assert_array_equal(found.cautious, [1.0, 2.0, 4.0, 6.0])
+    result = stats.combine([one, other], lambda parts: parts.max(axis=0))
+    assert result.value == 3.0
+    np.testing.assert_array_equal(result.samples, [1.0, 1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(result.cautious, [1.0, 2.0, 4.0, 6.0])
     np.testing.assert_array_equal((other - one.reversed()).cautious, [-5.0, -3.0, -1.0, 1.0])
 
 
@@ -248,9 +248,9 @@ def test_the_two_way_bootstrap_does_not_depend_on_the_chunk(monkeypatch: pytest.
 
 def test_an_undefined_run_affects_only_the_resamples_that_draw_it() -> None:
     odd = lambda counts: {"mean": np.full(len(counts), np.nan)}  # noqa: E731
-    found = stats.two_way_bootstrap([mean_of(np.ones(5)), odd], 5, resamples=400, seed=0)["mean"]
-    assert math.isnan(found.value)
-    assert np.isfinite(found.samples).mean() == pytest.approx(0.25, abs=0.08)
+    result = stats.two_way_bootstrap([mean_of(np.ones(5)), odd], 5, resamples=400, seed=0)["mean"]
+    assert math.isnan(result.value)
+    assert np.isfinite(result.samples).mean() == pytest.approx(0.25, abs=0.08)
 
 
 def test_the_p_of_resamples_is_two_sided_and_never_0() -> None:
@@ -264,6 +264,6 @@ def test_the_p_of_resamples_is_two_sided_and_never_0() -> None:
 def test_the_mean_of_effects_on_several_tasks_has_the_error_of_a_mean() -> None:
     rng = np.random.default_rng(0)
     parts = [stats.Sampled(float(i), *[rng.normal(i, 1.0, 5000)] * 2) for i in range(4)]
-    found = stats.mean_of_sampled(parts)
-    assert found.value == 1.5
-    assert found.error == pytest.approx(0.5, rel=0.05)
+    result = stats.mean_of_sampled(parts)
+    assert result.value == 1.5
+    assert result.error == pytest.approx(0.5, rel=0.05)

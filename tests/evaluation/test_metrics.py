@@ -78,8 +78,8 @@ def test_class_metrics_of_a_resample_are_those_of_its_pairs(classes: int) -> Non
     counts = rng.multinomial(len(label), np.full(len(label), 1 / len(label)), size=5).astype(float)
     tallied = metrics.tally(label, predicted, counts, classes=classes)
     for row in range(5):
-        drawn = expand(counts[row])
-        for name, expected in class_oracle(label[drawn], predicted[drawn], classes).items():
+        index = expand(counts[row])
+        for name, expected in class_oracle(label[index], predicted[index], classes).items():
             np.testing.assert_allclose(getattr(metrics, name)(tallied)[row], expected, atol=1e-12, err_msg=name)
 
 
@@ -117,17 +117,17 @@ def test_ece_equals_scikit_learns_reliability_curve(classes: int) -> None:
     gaps = metrics.calibration_gaps(probability, label)
     assert metrics.ece(gaps, metrics.once(400))[0] == pytest.approx(ece_oracle(probability, label), abs=1e-12)
     counts = np.random.default_rng(5).multinomial(400, np.full(400, 1 / 400), size=3).astype(float)
-    for row, found in zip(counts, metrics.ece(gaps, counts), strict=True):
-        drawn = expand(row)
-        assert found == pytest.approx(ece_oracle(probability[drawn], label[drawn]), abs=1e-12)
+    for row, result in zip(counts, metrics.ece(gaps, counts), strict=True):
+        index = expand(row)
+        assert result == pytest.approx(ece_oracle(probability[index], label[index]), abs=1e-12)
 
 
 def test_the_lowest_bins_of_the_ece_are_distinct() -> None:
     # Confidence 0.06 and right, 0.10 and wrong: bins (0, 1/15] and (1/15, 2/15].
     flat = np.full((2, 20), 0.04)
     flat[:, 0] = 0.06, 0.10
-    found = metrics.ece(metrics.calibration_gaps(flat, np.array([0, 1])), metrics.once(2))[0]
-    assert found == pytest.approx((0.94 + 0.10) / 2)
+    result = metrics.ece(metrics.calibration_gaps(flat, np.array([0, 1])), metrics.once(2))[0]
+    assert result == pytest.approx((0.94 + 0.10) / 2)
 
 
 def test_ece_is_0_if_confident_and_correct_and_1_if_confident_and_wrong() -> None:
@@ -144,8 +144,8 @@ def test_correlations_equal_scipy_on_pairs_and_on_resamples(ties: bool, offset: 
     y = 0.5 * x + rng.normal(size=80)
     x, y = (np.round(x, 1), np.round(y, 0)) if ties else (x, y)
     x = x + offset
-    drawn = rng.integers(0, 80, (6, 80))
-    counts = np.concatenate([metrics.once(80), [np.bincount(row, minlength=80) for row in drawn]])
+    index = rng.integers(0, 80, (6, 80))
+    counts = np.concatenate([metrics.once(80), [np.bincount(row, minlength=80) for row in index]])
     rank, line = metrics.spearman(x, y, counts), metrics.pearson(x, y, counts)
     for row, count in enumerate(counts):
         chosen = expand(count)
@@ -165,11 +165,11 @@ def test_a_correlation_with_a_constant_is_undefined() -> None:
 
 def test_quick_scores_of_two_classes_are_those_of_scikit_learn() -> None:
     logits, label = draw(2, seed=7)
-    found, predicted = metrics.quick_scores(BINARY, logits, label), logits.argmax(axis=1)
-    assert list(found) == ["accuracy", "precision", "recall", "f1", "macro_f1", "mcc", "nll", "brier", "ece"]
-    assert found["f1"] == pytest.approx(oracle.f1_score(label, predicted))
-    assert found["precision"] == pytest.approx(oracle.precision_score(label, predicted))
-    assert found["recall"] == pytest.approx(oracle.recall_score(label, predicted))
+    result, predicted = metrics.quick_scores(BINARY, logits, label), logits.argmax(axis=1)
+    assert list(result) == ["accuracy", "precision", "recall", "f1", "macro_f1", "mcc", "nll", "brier", "ece"]
+    assert result["f1"] == pytest.approx(oracle.f1_score(label, predicted))
+    assert result["precision"] == pytest.approx(oracle.precision_score(label, predicted))
+    assert result["recall"] == pytest.approx(oracle.recall_score(label, predicted))
 
 
 def test_f1_is_of_the_class_that_the_task_calls_positive() -> None:
@@ -189,17 +189,17 @@ def test_quick_scores_of_a_regression_equal_scikit_learn() -> None:
     rng = np.random.default_rng(10)
     label = rng.normal(3, 1, 50).astype(np.float32)
     outputs = (label + rng.normal(size=50)).astype(np.float32)[:, None]
-    found = metrics.quick_scores(SCORES, outputs, label)
-    assert list(found) == ["pearson", "spearman", "mse", "mae"]
-    assert found["mse"] == pytest.approx(oracle.mean_squared_error(label, outputs[:, 0]), rel=1e-6)
-    assert found["mae"] == pytest.approx(oracle.mean_absolute_error(label, outputs[:, 0]), rel=1e-6)
+    result = metrics.quick_scores(SCORES, outputs, label)
+    assert list(result) == ["pearson", "spearman", "mse", "mae"]
+    assert result["mse"] == pytest.approx(oracle.mean_squared_error(label, outputs[:, 0]), rel=1e-6)
+    assert result["mae"] == pytest.approx(oracle.mean_absolute_error(label, outputs[:, 0]), rel=1e-6)
 
 
 def test_f1_is_undefined_if_all_labels_are_equal() -> None:
     always = np.tile(np.array([[0.0, 9.0]], np.float32), (20, 1))
-    found = metrics.quick_scores(BINARY, always, np.ones(20, np.int32))
-    assert found["accuracy"] == 1.0
-    assert all(np.isnan(found[name]) for name in ("precision", "recall", "f1", "macro_f1", "mcc"))
+    result = metrics.quick_scores(BINARY, always, np.ones(20, np.int32))
+    assert result["accuracy"] == 1.0
+    assert all(np.isnan(result[name]) for name in ("precision", "recall", "f1", "macro_f1", "mcc"))
 
 
 def test_metrics_do_not_depend_on_the_order_of_the_pairs() -> None:

@@ -33,21 +33,21 @@ def draw(task: TaskSpec, *, seed: int = 0, pairs: int = 200) -> tuple[np.ndarray
 @pytest.mark.parametrize("task", [BINARY, THREE, SCORES], ids=["two", "three", "scores"])
 def test_values_equal_the_quick_scores_and_are_within_their_intervals(task: TaskSpec) -> None:
     outputs, label = draw(task)
-    found = score(task, outputs, label, bootstrap=300, seed=0)
-    assert {name: interval.value for name, interval in found.items()} == quick_scores(task, outputs, label)
-    assert all(interval.low < interval.value < interval.high for interval in found.values())
+    result = score(task, outputs, label, bootstrap=300, seed=0)
+    assert {name: interval.value for name, interval in result.items()} == quick_scores(task, outputs, label)
+    assert all(interval.low < interval.value < interval.high for interval in result.values())
 
 
 def test_calibrated_and_threshold_metrics_are_added_to_the_plain_ones() -> None:
     outputs, label = draw(BINARY)
-    found = score(BINARY, outputs, label, bootstrap=100, seed=0, temperature=2.5, threshold=0.3)
+    result = score(BINARY, outputs, label, bootstrap=100, seed=0, temperature=2.5, threshold=0.3)
     plain = score(BINARY, outputs, label, bootstrap=100, seed=0)
-    assert {name: found[name] for name in plain} == plain
+    assert {name: result[name] for name in plain} == plain
     calibrated = probabilities(outputs, temperature=2.5)
-    assert found["nll_calibrated"].value == pytest.approx(log_loss(label, calibrated, labels=[0, 1]))
+    assert result["nll_calibrated"].value == pytest.approx(log_loss(label, calibrated, labels=[0, 1]))
     chosen = np.where(calibrated[:, 0] >= 0.3, 0, 1)
-    assert found["accuracy_at_threshold"].value == pytest.approx(accuracy_score(label, chosen))
-    assert found["f1_at_threshold"].value == pytest.approx(f1_score(label, chosen, pos_label=0))
+    assert result["accuracy_at_threshold"].value == pytest.approx(accuracy_score(label, chosen))
+    assert result["f1_at_threshold"].value == pytest.approx(f1_score(label, chosen, pos_label=0))
 
 
 def test_threshold_metrics_are_those_of_the_labels_that_predict_returns() -> None:
@@ -57,8 +57,8 @@ def test_threshold_metrics_are_those_of_the_labels_that_predict_returns() -> Non
     assert threshold is not None
     answers = predictions_from(outputs, BINARY, temperature=temperature, threshold=threshold)
     chosen = [BINARY.labels.index(answer.label_at_threshold or "") for answer in answers]
-    found = score(BINARY, outputs, label, bootstrap=100, seed=0, temperature=temperature, threshold=threshold)
-    assert found["accuracy_at_threshold"].value == pytest.approx(accuracy_score(label, chosen))
+    result = score(BINARY, outputs, label, bootstrap=100, seed=0, temperature=temperature, threshold=threshold)
+    assert result["accuracy_at_threshold"].value == pytest.approx(accuracy_score(label, chosen))
 
 
 def test_a_temperature_changes_no_class_and_lowers_the_nll_of_the_pairs_it_was_fitted_on() -> None:
@@ -66,26 +66,26 @@ def test_a_temperature_changes_no_class_and_lowers_the_nll_of_the_pairs_it_was_f
     outputs *= np.float32(4.0)
     calibration = calibrate(THREE, outputs, label)
     temperature, threshold = calibration.temperature, calibration.threshold
-    found = score(THREE, outputs, label, bootstrap=100, seed=0, temperature=temperature)
+    result = score(THREE, outputs, label, bootstrap=100, seed=0, temperature=temperature)
     assert temperature > 1.0
     assert threshold is None
-    assert found["nll_calibrated"].value < found["nll"].value
-    assert found["ece_calibrated"].value < found["ece"].value
+    assert result["nll_calibrated"].value < result["nll"].value
+    assert result["ece_calibrated"].value < result["ece"].value
 
 
 def test_swap_metrics_by_hand() -> None:
     shares = np.log(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.5, 0.5]], np.float32))
-    turned = np.log(np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.5, 0.5]], np.float32))
-    found = score(BINARY, shares, np.array([0, 1, 0, 1]), bootstrap=100, seed=0, swapped_logits=turned)
-    assert found["swap_agreement"].value == 0.75
-    assert found["swap_difference"].value == pytest.approx((0.0 + 0.2 + 0.3 + 0.0) / 4, abs=1e-6)
+    swapped = np.log(np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.5, 0.5]], np.float32))
+    result = score(BINARY, shares, np.array([0, 1, 0, 1]), bootstrap=100, seed=0, swapped_logits=swapped)
+    assert result["swap_agreement"].value == 0.75
+    assert result["swap_difference"].value == pytest.approx((0.0 + 0.2 + 0.3 + 0.0) / 4, abs=1e-6)
 
 
 def test_swap_metrics_of_scores_are_difference_and_correlation() -> None:
     outputs, label = draw(SCORES)
-    found = score(SCORES, outputs, label, bootstrap=100, seed=0, swapped_logits=outputs + np.float32(0.5))
-    assert found["swap_difference"].value == pytest.approx(0.5, abs=1e-5)
-    assert found["swap_correlation"].value == pytest.approx(1.0)
+    result = score(SCORES, outputs, label, bootstrap=100, seed=0, swapped_logits=outputs + np.float32(0.5))
+    assert result["swap_difference"].value == pytest.approx(0.5, abs=1e-5)
+    assert result["swap_correlation"].value == pytest.approx(1.0)
 
 
 def test_the_order_of_the_pairs_does_not_change_a_value() -> None:
@@ -108,16 +108,16 @@ def test_json_has_null_and_no_nan_for_undefined_metrics() -> None:
 def test_a_constant_predictor_on_a_split_of_one_class_has_no_f1_and_no_threshold() -> None:
     always, label = np.tile(np.array([[5.0, 0.0]], np.float32), (40, 1)), np.zeros(40, np.int32)
     assert calibrate(BINARY, always, label) == Calibration()
-    found = scores_to_json(score(BINARY, always, label, bootstrap=100, seed=0))
-    assert found["accuracy"]["value"] == 1.0
-    assert found["f1"]["value"] is found["macro_f1"]["value"] is found["mcc"]["value"] is None
+    result = scores_to_json(score(BINARY, always, label, bootstrap=100, seed=0))
+    assert result["accuracy"]["value"] == 1.0
+    assert result["f1"]["value"] is result["macro_f1"]["value"] is result["mcc"]["value"] is None
 
 
 def test_a_constant_predictor_on_a_mixed_split_has_mcc_0() -> None:
     always, label = np.tile(np.array([[5.0, 0.0]], np.float32), (40, 1)), np.arange(40, dtype=np.int32) % 2
-    found = score(BINARY, always, label, bootstrap=100, seed=0)
-    assert found["mcc"] == Interval(0.0, 0.0, 0.0)
-    assert found["f1"].value == pytest.approx(2 / 3)
+    result = score(BINARY, always, label, bootstrap=100, seed=0)
+    assert result["mcc"] == Interval(0.0, 0.0, 0.0)
+    assert result["f1"].value == pytest.approx(2 / 3)
     warning = collapsed(BINARY, always)
     assert warning is not None
     assert warning.startswith("WARNING: the model predicts 'paraphrase' for all 40 pairs of dev")

@@ -17,7 +17,7 @@ from pairjax.evaluation.significance import (
 
 
 def scipy_permutation(one: np.ndarray, other: np.ndarray, resamples: float) -> float:
-    found = scipy_stats.permutation_test(
+    result = scipy_stats.permutation_test(
         (one, other),
         lambda x, y, axis: np.mean(x - y, axis=axis),
         permutation_type="samples",
@@ -25,7 +25,7 @@ def scipy_permutation(one: np.ndarray, other: np.ndarray, resamples: float) -> f
         vectorized=True,
         rng=np.random.default_rng(0),
     )
-    return float(found.pvalue)
+    return float(result.pvalue)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -39,12 +39,12 @@ def test_permutation_of_many_pairs_is_close_to_scipys_and_a_function_of_the_seed
     rng = np.random.default_rng(1)
     one = (rng.random(400) < 0.70).astype(float)
     other = np.where(rng.random(400) < 0.2, (rng.random(400) < 0.6).astype(float), one)
-    found = paired_permutation(one, other, resamples=20000, seed=3)
+    result = paired_permutation(one, other, resamples=20000, seed=3)
     # Two estimates of one p from 20,000 and 10,000 exchanges: five standard errors of their difference.
     expected = scipy_permutation(one, other, 9999)
     error = math.sqrt(expected * (1 - expected) * (1 / 20000 + 1 / 9999))
-    assert abs(found - expected) < 5 * error
-    assert found == paired_permutation(one, other, resamples=20000, seed=3)
+    assert abs(result - expected) < 5 * error
+    assert result == paired_permutation(one, other, resamples=20000, seed=3)
 
 
 def test_permutation_of_equal_values_is_1_and_never_0() -> None:
@@ -63,10 +63,10 @@ def test_permutation_keeps_its_level_under_the_null() -> None:
 def test_mcnemar_is_the_binomial_test_of_the_differing_pairs() -> None:
     one = np.array([True] * 12 + [False] * 3 + [True] * 20 + [False] * 5)
     other = np.array([False] * 12 + [True] * 3 + [True] * 20 + [False] * 5)
-    found = mcnemar(one, other)
-    assert (found.only_one, found.only_other) == (12, 3)
+    result = mcnemar(one, other)
+    assert (result.only_one, result.only_other) == (12, 3)
     by_hand = 2 * sum(math.comb(15, k) for k in range(4)) / 2**15
-    assert found.p == pytest.approx(by_hand)
+    assert result.p == pytest.approx(by_hand)
     assert mcnemar(other, one).p == pytest.approx(by_hand)
     assert mcnemar(one, one) == (0, 0, 1.0)
 
@@ -80,9 +80,9 @@ def test_holm_is_the_closed_test_with_bonferronis_local_tests(seed: int) -> None
 
 
 def test_holm_keeps_nan_and_counts_it() -> None:
-    found = holm([0.01, math.nan])
-    assert found[0] == pytest.approx(0.02)
-    assert math.isnan(found[1])
+    result = holm([0.01, math.nan])
+    assert result[0] == pytest.approx(0.02)
+    assert math.isnan(result[1])
     assert holm([]) == ()
 
 
@@ -94,10 +94,10 @@ def test_expected_maximum_is_the_mean_over_all_subsets() -> None:
 
 def test_expected_maximum_of_many_trials_is_finite_and_rises() -> None:
     scores = np.random.default_rng(0).random(3000)
-    found = expected_maximum(scores)
-    assert found[0] == pytest.approx(scores.mean())
-    assert found[-1] == pytest.approx(scores.max())
-    assert (np.diff(found) > -1e-9).all()
+    result = expected_maximum(scores)
+    assert result[0] == pytest.approx(scores.mean())
+    assert result[-1] == pytest.approx(scores.max())
+    assert (np.diff(result) > -1e-9).all()
     with pytest.raises(ValueError, match="finite"):
         expected_maximum(np.array([0.1, np.nan]))
 

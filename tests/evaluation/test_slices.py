@@ -16,9 +16,9 @@ def pairs_of(rows: int, *, negate: int = 0) -> Pairs:
     first, second = [], []
     for row in range(rows):
         words = list(rng.choice(WORDS, 4 + row % 9, replace=False))
-        kept = round(len(words) * row / rows)
+        common = round(len(words) * row / rows)
         first.append(" ".join(words))
-        second.append(" ".join([*words[:kept], *(["not"] if row < negate else [])] or ["else"]))
+        second.append(" ".join([*words[:common], *(["not"] if row < negate else [])] or ["else"]))
     return Pairs(tuple(first), tuple(second), None)
 
 

@@ -17,7 +17,7 @@ SCORE = {"value": 0.9124, "low": 0.8891, "high": 0.9312}
 NULL = {"value": None, "low": None, "high": None}
 
 
-def shown(draw: Any, *, width: int = 80) -> str:
+def printed(draw: Any, *, width: int = 80) -> str:
     console = Console(width=width, no_color=True, file=io.StringIO())
     if callable(draw):
         draw(console)
@@ -40,7 +40,7 @@ def report(labels: list[str], *, seed: int = 0) -> dict[str, Any]:
 
 def test_a_metric_is_one_line_with_its_interval_in_each_split() -> None:
     names = ["accuracy", "f1", "nll_calibrated", "f1_at_threshold", "swap_agreement"]
-    text = shown(
+    text = printed(
         tables.metrics_table(
             {"dev": dict.fromkeys(names, SCORE), "test": {"accuracy": SCORE}}, positive="paraphrase", threshold=0.375
         )
@@ -57,7 +57,7 @@ def test_an_undefined_metric_is_a_dash() -> None:
 
 @pytest.mark.parametrize("splits", [["test"], ["dev", "test"], ["dev", "matched", "mismatched"]])
 def test_metrics_stay_within_80_columns(splits: list[str]) -> None:
-    text = shown(
+    text = printed(
         tables.metrics_table({split: {"swap_agreement": SCORE, "f1": SCORE} for split in splits}, positive="x" * 40)
     )
     assert all(len(line) <= 80 for line in text.splitlines())
@@ -68,7 +68,7 @@ def test_metrics_stay_within_80_columns(splits: list[str]) -> None:
 @pytest.mark.parametrize("name", ["c{}", "a_rather_long_class_name_{}", "[bold]class {}[/bold]"])
 def test_the_confusion_matrix_is_readable_with_two_to_five_classes(classes: int, name: str) -> None:
     given = report([name.format(number) for number in range(classes)])
-    lines = [line.rstrip() for line in shown(tables.confusion_table(given, split="dev")).splitlines() if line.strip()]
+    lines = [line.rstrip() for line in printed(tables.confusion_table(given, split="dev")).splitlines() if line.strip()]
     rows = lines[3:]
     assert len(rows) == classes, "no cell was broken over two lines"
     for line, counts in zip(rows, given["confusion"], strict=True):
@@ -79,16 +79,16 @@ def test_the_confusion_matrix_is_readable_with_two_to_five_classes(classes: int,
 
 def test_a_class_without_pairs_and_many_classes_can_be_shown() -> None:
     empty = report(["a", "b"]) | {"confusion": [[3, 1], [0, 0]]}
-    assert re.search(r"b +- +-", shown(tables.confusion_table(empty, split="dev")))
+    assert re.search(r"b +- +-", printed(tables.confusion_table(empty, split="dev")))
     many = report([f"intent number {number}" for number in range(30)])
-    text = shown(tables.confusion_table(many, split="dev"))
+    text = printed(tables.confusion_table(many, split="dev"))
     assert "Most frequent confusions on dev" in text
     assert len([line for line in text.splitlines() if "%" in line]) == 10
 
 
 def test_baselines_are_shown_with_the_model() -> None:
     weak = {"value": 0.34, "low": 0.31, "high": 0.37}
-    text = shown(
+    text = printed(
         tables.baselines_table(
             {"majority": {"accuracy": weak}, "length": {"accuracy": weak}}, {"accuracy": SCORE}, split="dev"
         )
@@ -107,7 +107,7 @@ def test_predictions_show_texts_verbatim_and_the_most_probable_class_first() -> 
         },
         {"sentence1": "c", "sentence2": "d", "score": 3.456},
     ]
-    text = shown(tables.examples_table(rows))
+    text = printed(tables.examples_table(rows))
     assert "A: A [red]nurse[/red] sleeps." in text
     assert text.index("0.80 no") < text.index("0.20 yes")
     assert "3.46" in text
@@ -115,13 +115,13 @@ def test_predictions_show_texts_verbatim_and_the_most_probable_class_first() -> 
 
 def test_commands_are_never_wrapped() -> None:
     command = "pairjax predict runs/quickstart/model pairs.tsv --output " + "long" * 20
-    lines = shown(lambda console: terminal.print_next(console, [("label new pairs", command)])).splitlines()
+    lines = printed(lambda console: terminal.print_next(console, [("label new pairs", command)])).splitlines()
     assert f"  {command}" in lines
     assert "# label new pairs" in lines
 
 
 def test_a_result_shows_its_warnings_first() -> None:
-    text = shown(
+    text = printed(
         lambda console: tables.print_results(
             console,
             metrics={"dev": {"accuracy": SCORE}, "test": {"accuracy": SCORE}},
@@ -238,7 +238,7 @@ def test_a_regression_card_has_scores_and_no_calibration() -> None:
     card = model_card(info(task=TaskSpec("regression"), metrics=metrics, threshold=None, temperature=1.0))
     assert "Calibration" not in card
     assert "| Spearman | 0.912" in card
-    assert "# score of each pair" in card
+    assert "# score for each pair" in card
 
 
 def test_a_bi_encoders_card_shows_its_combination_and_embed() -> None:

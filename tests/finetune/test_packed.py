@@ -20,7 +20,7 @@ from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
 from tests.data.test_pipeline import many
 from tests.models.rows import tiny_spec
-from tests.trees import map_paths
+from tests.params import map_paths
 
 CROSS, BI = ModelConfig(), ModelConfig(kind="bi", combine=CombineConfig(features=("u", "v", "|u-v|")))
 LOSS = make_loss(LossConfig(), TaskSpec("classification", ("a", "b", "c")), np.array([1, 5, 2]))

@@ -40,26 +40,26 @@ def test_answers_equal_those_of_pairs_encoded_together(model: PairClassifier) ->
     first, second = zip(*PAIRS, strict=True)
     encoded = model.encode(first, second)
     assert encoded.truncated > 0
-    whole = make_predict_logits(model._fns, model.task, mesh=model._mesh)
-    wanted = whole(model._params, encoded, layout=model._layout, batch_size=8)
-    np.testing.assert_allclose(model.outputs(first, second, batch_size=8), wanted, atol=1e-5)
+    predict_logits = make_predict_logits(model._fns, model.task, mesh=model._mesh)
+    expected = predict_logits(model._params, encoded, layout=model._layout, batch_size=8)
+    np.testing.assert_allclose(model.outputs(first, second, batch_size=8), expected, atol=1e-5)
 
 
 def test_each_text_is_encoded_once(model: PairClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
+    encoded_counts: list[int] = []
     sides = model._sides
     assert sides is not None
     model.forget()
     inner = sides._encode
-    monkeypatch.setattr(sides, "_encode", lambda rows, size: (seen.append(len(rows)), inner(rows, size))[1])
+    monkeypatch.setattr(sides, "_encode", lambda rows, size: (encoded_counts.append(len(rows)), inner(rows, size))[1])
     before = model.predict(PAIRS)
-    assert seen == [len(TEXTS)]
+    assert encoded_counts == [len(TEXTS)]
     assert model.predict(PAIRS) == before
-    assert seen == [len(TEXTS), 0]
+    assert encoded_counts == [len(TEXTS), 0]
     streamed = list(model.predict_stream(iter(PAIRS), chunk=4, batch_size=8))
     assert [pair for pair, _ in streamed] == PAIRS
     assert [answer.label for _, answer in streamed] == [answer.label for answer in before]
-    assert sum(seen) == len(TEXTS)
+    assert sum(encoded_counts) == len(TEXTS)
 
 
 def test_the_cache_is_bounded(model: PairClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,12 +100,12 @@ def test_sides_that_attend_to_each_other_are_not_encoded_separately(tmp_path: Pa
 
 
 def test_one_behind_yields_each_item_after_requesting_the_next() -> None:
-    asked = []
+    requested = []
 
     def source():
         for item in range(3):
-            asked.append(item)
+            requested.append(item)
             yield item
 
-    given = [(item, list(asked)) for item in one_behind(source())]
-    assert given == [(0, [0, 1]), (1, [0, 1, 2]), (2, [0, 1, 2])]
+    received = [(item, list(requested)) for item in one_behind(source())]
+    assert received == [(0, [0, 1]), (1, [0, 1, 2]), (2, [0, 1, 2])]

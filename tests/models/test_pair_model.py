@@ -18,7 +18,7 @@ from pairjax.base.types import DropoutRates, TaskSpec
 from pairjax.models.build import build_pair_model, initial_params
 from pairjax.step.losses import make_loss
 from tests.models.rows import lay, random_pairs, tiny_spec
-from tests.trees import map_paths
+from tests.params import map_paths
 
 RATES = DropoutRates(0.1, 0.1, 0.1, 0.1)
 INTERACTIONS = ("none", "self", "joint", "cross")

@@ -13,7 +13,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.params import flatten, split
 from pairjax.base.types import DropoutRates, Hypers, Params
 from pairjax.step.optim import build_optimizer, decay_mask, make_schedule, rate_multipliers, trainable_paths
-from tests.trees import map_paths
+from tests.params import map_paths
 
 NO_DROPOUT = DropoutRates(0.0, 0.0, 0.0, 0.0)
 

@@ -229,7 +229,10 @@ REFUSED: dict[str, tuple[Callable[[Path, Runs], object], str]] = {
         lambda r, _: shutil.rmtree(r / "checkpoints/digests"),
         "its checkpoints have no digests, so none can be trusted",
     ),
-    "config.json cut": (lambda r, _: cut(r / "config.json"), r"not a pairjax run; got a config\.json that cannot"),
+    "config.json cut": (
+        lambda r, _: cut(r / "config.json"),
+        r"not a pairjax run; got .*config\.json: cannot be read as JSON",
+    ),
     "config.json missing": (lambda r, _: (r / "config.json").unlink(), r"not a pairjax run; got no config\.json"),
     "config.json of another run": (
         lambda r, all_: replace(r / "config.json", all_.other / "config.json"),
