@@ -23,7 +23,7 @@ from summary import spread
 
 from pairjax.data.layout import choose_layout, padding_share, plan_epoch
 from pairjax.data.pipeline import make_batch
-from pairjax.finetune.job import build_trainer
+from pairjax.finetune.job import build_job
 from pairjax.finetune.prepare import prepare
 
 SETS = (("mrpc", "cross"), ("sick", "cross"), ("sick", "bi"))
@@ -44,8 +44,8 @@ class Side(Case):
         config = self.config(max_steps=1_000_000)
         prepared = prepare(config)
         self.encoded, self.cost = prepared.encoded["train"], cost_of(prepared)
-        trainer = build_trainer(config, prepared)
-        self.step, self.state = trainer.job.step, trainer.programs.state
+        job = build_job(config, prepared)
+        self.step, self.state = job.step, job.state
         lengths = self.encoded.lengths
         self.layout = choose_layout(config.data, lengths)
         plan = plan_epoch(seed=0, epoch=0, lengths=lengths, layout=self.layout, batch_size=32)

@@ -17,8 +17,9 @@ from pairjax.base.config import Config, DataConfig, ModelConfig
 from pairjax.data.encode import encode_pairs
 from pairjax.data.pipeline import make_batch
 from pairjax.data.tokenizer import load_tokenizer
-from pairjax.finetune.job import build_trainer
+from pairjax.finetune.job import build_job
 from pairjax.finetune.prepare import prepare
+from pairjax.inference.logits import make_predict_logits
 from pairjax.models.build import build_pair_model
 from pairjax.population.engine import MemberProgram, Trained, train_population
 from pairjax.step.compilation import use_compilation_cache
@@ -38,15 +39,16 @@ class Evaluation(Case):
         (self.work / "evaluation.tsv").write_text("".join(rows[: 1 + self.settings["most"]]), encoding="utf-8")
         config = self.config(max_steps=1)
         self.prepared = prepare(config)
-        self.trainer = build_trainer(config, self.prepared)
-        self.state = self.trainer.programs.state
-        self.trainer.job.evaluate(self.state)
+        self.job = build_job(config, self.prepared)
+        self.state = self.job.state
+        self.job.evaluate(self.state)
         return {}
 
     def check(self) -> dict[str, Any]:
         path = self.work / "ours.npy"
-        outputs = self.trainer.predict(
-            self.trainer.programs.params(self.state),
+        predict = make_predict_logits(self.prepared.fns, self.prepared.task, mesh=self.job.mesh)
+        outputs = predict(
+            self.job.params(self.state),
             self.prepared.encoded["dev"],
             layout=self.prepared.layout,
             batch_size=self.settings["batch_size"],
@@ -57,7 +59,7 @@ class Evaluation(Case):
     def round(self, turn: int) -> dict[str, Any]:
         encoded = self.prepared.encoded["dev"]
         began = time.perf_counter()
-        self.trainer.job.evaluate(self.state)
+        self.job.evaluate(self.state)
         seconds = time.perf_counter() - began
         lengths = sequences(encoded, np.arange(len(encoded))).tolist()
         flops = cost_of(self.prepared).forward(lengths, len(encoded))

@@ -21,18 +21,17 @@ from pairjax.data.layout import choose_layout, plan_epoch
 from pairjax.data.sources import load_pairs
 from pairjax.data.tasks import label_counts
 from pairjax.data.tokenizer import check_fit, load_tokenizer
-from pairjax.finetune.prepare import hypers_of
 from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.models.encoder import encoder_heads
 from pairjax.models.pretraining import build_pretraining_model
 from pairjax.pretrain import prepare as pretraining
 from pairjax.step.adapt import add_lora, with_lora
-from pairjax.step.losses import make_loss, make_pretraining_loss
+from pairjax.step.losses import Loss, make_loss, make_pretraining_loss
 from pairjax.step.optim import trainable_paths
-from pairjax.step.programs import Update, build_update
+from pairjax.step.programs import Update, build_update, hypers_of
 from pairjax.step.sharding import batch_sharding, place_params, shardings
 from pairjax.step.state import init_state
-from pairjax.step.step import Apply, Loss, two_passes
+from pairjax.step.step import Apply, two_passes
 from pairjax.weights import read_encoder_spec, resolve_encoder
 
 STEPS = 1000
@@ -190,7 +189,7 @@ def plan_pretraining(config: PretrainConfig, *, length: int | None = None) -> Pl
         config = replace(config, data=replace(config.data, max_length=length))
     if config.model.encoder is not None:
         folder = resolve_encoder(config.model.encoder, download=config.model.download)
-        spec = pretraining.continued(folder, config)[1]
+        spec = pretraining.read_pretrained(folder, config)[1]
     else:
         words = config.data.vocabulary
         if config.data.tokenizer is None:
@@ -211,7 +210,7 @@ def plan_pretraining(config: PretrainConfig, *, length: int | None = None) -> Pl
         apply=fns.apply,
         loss=make_pretraining_loss(segments=segments)[0],
         optim=config.optim,
-        hypers=pretraining.hypers_of(config),
+        hypers=hypers_of(config),
         dtype=config.model.dtype,
         remat=config.model.remat,
         batch_size=config.train.batch_size,

@@ -25,10 +25,11 @@ from jaxtyping import Array, Float32, Int32, Int64
 
 from pairjax.base.params import flatten, merge, unflatten
 from pairjax.base.types import Batch, Hypers, Params
+from pairjax.step.losses import Loss
 from pairjax.step.optim import Optimizer
 from pairjax.step.sharding import build_mesh
 from pairjax.step.state import TrainState
-from pairjax.step.step import Apply, Loss, make_train_step
+from pairjax.step.step import Apply, make_train_step
 from pairjax.storage.arrays import read_arrays, write_arrays
 
 EVAL_ROWS = 1024

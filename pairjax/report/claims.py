@@ -7,7 +7,7 @@ from typing import Any
 from pairjax.report.blocks import Block, Cell, Drawing, Facts, Paragraph, Section, Table
 from pairjax.report.draw import Bar, forest
 from pairjax.report.figures import HEADS, combiner_panel
-from pairjax.report.folder import ClaimFolder
+from pairjax.report.folder import COMBINERS_FILE, ClaimFolder
 from pairjax.report.language import Language
 from pairjax.report.provenance import provenance_rows
 
@@ -70,7 +70,7 @@ def claim_section(claim: ClaimFolder, *, id: str, language: Language) -> Section
     blocks += _effects_figures(row, language=language)
     blocks.append(_hypotheses(row, language=language))
     board = claim.combiners
-    if board is not None and row["id"].startswith("proposition"):
+    if board is not None and _shows_board(row):
         blocks.append(Paragraph(say("combiners.lead", against=board["against"], seeds=language.count(board["seeds"]))))
         for one in board["tasks"]:
             blocks.append(Drawing(combiner_panel(board, one["task"], language=language), one["task"]))
@@ -88,6 +88,13 @@ def claim_section(claim: ClaimFolder, *, id: str, language: Language) -> Section
     facts += provenance_rows(origin, language=language)
     blocks.append(Facts(say("provenance.title"), facts))
     return Section(id, row["id"], blocks, subtitle=str(claim.path))
+
+
+def _shows_board(row: dict[str, Any]) -> bool:
+    """Returns whether a claim is drawn with the table of combiners, as its verdict.json says."""
+    if "board" not in row:  # a verdict of version 0.1.0
+        return str(row["id"]).startswith("proposition")
+    return row["board"] == COMBINERS_FILE
 
 
 def verdict_sentence(row: dict[str, Any], language: Language) -> str:

@@ -15,6 +15,8 @@ from pairjax.evaluation.metrics import probabilities
 from pairjax.storage.files import read_json
 from pairjax.storage.results import with_current_names
 
+COMBINERS_FILE = "combiners.json"
+"""The table of combiners with intervals, beside the folders of the claims that it belongs to."""
 FLOOR = 5e-7
 """Probabilities are written with six digits: less than half a unit of the last is read as this."""
 
@@ -128,7 +130,7 @@ def read_folder(path: Path) -> RunRecord | ClaimFolder:
 def _read_claim(path: Path) -> ClaimFolder:
     required = ("id", "statement", "verdict", "hypotheses", "seeds", "encoder", "pooling", "commit", "command", "notes")
     row = read_json(path / "verdict.json", kind="a verdict", required=(*required, "tables", "no_verdict_because"))
-    beside = path.resolve().parent / "combiners.json"
+    beside = path.resolve().parent / COMBINERS_FILE
     combiners = None
     if beside.is_file():
         combiners = read_json(beside, kind="a table of combiners", required=("against", "tasks", "rows"))

@@ -22,7 +22,7 @@ from pairjax.data.sources import load_pairs
 from pairjax.data.tokenizer import PairTokenizer, check_fit, load_tokenizer
 from pairjax.evaluation.intervals import Spread, mean_and_spread
 from pairjax.evaluation.metrics import LOWER_IS_BETTER
-from pairjax.finetune.job import choose_metric, total_steps
+from pairjax.finetune.job import task_metric, total_steps
 from pairjax.models.build import build_pair_model
 from pairjax.sweep.end_to_end import EndToEndTrainer
 from pairjax.sweep.pooled import PooledTrainer
@@ -197,7 +197,7 @@ def prepare_sweep(
     loaded = load_pairs(first.data)
     data = _cut_folds(loaded, design)
     encoders = Encoders()
-    inputs = SweepInputs(data, encoders.specs, choose_metric(first, loaded.task), folder, log)
+    inputs = SweepInputs(data, encoders.specs, task_metric(first, loaded.task), folder, log)
     pooled = PooledTrainer(inputs, batch_size=first.evaluation.batch_size, features=features)
     train = len(loaded.splits["train"])
     train -= train // design.folds if design.folds else 0

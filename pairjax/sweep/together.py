@@ -13,9 +13,9 @@ import numpy as np
 
 from pairjax.base.config import Config
 from pairjax.base.types import EncoderSpec, TaskSpec
-from pairjax.finetune.prepare import hypers_of
 from pairjax.population.engine import MemberProgram, make_hypers, train_population
 from pairjax.population.members import make_runs, scores_of
+from pairjax.step.programs import hypers_of
 from pairjax.sweep.search import DEV
 from pairjax.sweep.trials import TRACED, Missing, RunScores, SweepInputs, TrialFolder, TrialRun, shape_key
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from pairjax import Config, DataConfig, PretrainConfig
 from pairjax.base.types import Pairs, TaskSpec
-from pairjax.evaluation.calibration import Calibration
 from pairjax.evaluation.intervals import Sampled
 from pairjax.evaluation.scores import calibrate, class_report, score, scores_to_json
 from pairjax.inference.evaluate import prediction_lines
@@ -81,7 +80,7 @@ def write_pair_run(
     )
     outputs = drawn_outputs(task, label, seed=seed, skill=skill)
     swapped = drawn_outputs(task, label, seed=seed + 100, skill=skill)
-    calibration = Calibration(*calibrate(task, outputs, label))
+    calibration = calibrate(task, outputs, label)
     scores = scores_to_json(
         score(
             task,
@@ -169,9 +168,9 @@ def write_claim(folder: Path, *, verdict: bool = True) -> Path:
         Hypothesis("H2 aside", effect, 5.0, False, "the same, aside", unit="steps"),
     ]
     claim = Claim(id=folder.name, statement="A product can beat [u; v].", seeds=2, run=lambda _: Outcome(hypotheses))
-    run = ClaimRun(claim=claim, root=folder.parent, seeds=2, quick=False, deadline=0.0, say=print)
+    run = ClaimRun(claim=claim, root=folder.parent, seeds=2, quick=False, deadline=0.0, log=print)
     tables = {"Linear head: test score": [["combiner", "mrpc"], ["[u*v]", "**71.20** ± 0.30"]]}
-    outcome = Outcome(hypotheses, tables=tables, notes=["one rate at the edge of the grid"])
+    outcome = Outcome(hypotheses, tables=tables, notes=["one rate at the edge of the grid"], board="combiners.json")
     row = verdict_row(run, outcome, file=Path(__file__), minutes=3.0)
     if verdict:
         row |= {"verdict": "supported", "no_verdict_because": None, "commit": "0123456789abcdef"}

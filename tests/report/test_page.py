@@ -9,6 +9,10 @@ import pytest
 
 from pairjax.base.types import TaskSpec
 from pairjax.cli.main import main
+from pairjax.report.blocks import Drawing
+from pairjax.report.claims import claim_section
+from pairjax.report.folder import ClaimFolder, read_folder
+from pairjax.report.language import Language
 from tests.report.browser import Browser
 from tests.report.folders import texts, write_claim, write_pair_run, write_pretraining_run
 
@@ -101,6 +105,30 @@ def test_a_run_that_did_not_finish_stands_beside_one_that_did(tmp_path: Path) ->
     text = out.read_text("utf-8")
     assert "did not finish" in text
     assert "McNemar" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "board", "drawn"),
+    [
+        ("any", {"board": "combiners.json"}, True),
+        ("proposition_2", {"board": None}, False),
+        # Verdicts of version 0.1.0 do not say; then the claim's id decides.
+        ("proposition_1", {}, True),
+        ("lemma_1", {}, False),
+    ],
+)
+def test_a_claim_is_shown_with_its_table_of_combiners(
+    tmp_path: Path, name: str, board: dict[str, str | None], drawn: bool
+) -> None:
+    file = write_claim(tmp_path / "claims" / name) / "verdict.json"
+    row = json.loads(file.read_text("utf-8"))
+    assert row.pop("board") == "combiners.json"
+    file.write_text(json.dumps(row | board), "utf-8")
+    claim = read_folder(file.parent)
+    assert isinstance(claim, ClaimFolder)
+    section = claim_section(claim, id="claim", language=Language("en"))
+    titles = [block.title for block in section.blocks if isinstance(block, Drawing)]
+    assert ("mrpc" in titles) == drawn
 
 
 def test_figures_for_a_readme(tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ def spawn_all(count: int, *arguments: str, devices: int = 1, **environment: str)
 
 def finish(process: "subprocess.Popen[str]", timeout: float = 300) -> tuple[int, str]:
     """Exit code and standard error."""
-    _, told = process.communicate(timeout=timeout)
-    return process.returncode, told
+    _, message = process.communicate(timeout=timeout)
+    return process.returncode, message
 
 
 def write_inputs(folder: Path) -> list[str]:
