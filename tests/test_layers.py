@@ -30,7 +30,7 @@ NAMES = [name_of(path) for path in MODULES]
 def layer_of(name: str) -> str | None:
     """The layer of a module of pairjax; None for the package's own front, which stands above all."""
     parts = name.split(".")
-    return parts[1] if len(parts) > 1 else None
+    return parts[1] if len(parts) > 1 and parts[1] != "__main__" else None
 
 
 @cache
@@ -101,6 +101,19 @@ def test_each_layer_imports_only_itself_and_those_below(path: Path) -> None:
 def test_data_and_models_do_not_know_each_other() -> None:
     assert [name for path in inside("data") for name in imports_of("pairjax.models", path)] == []
     assert [name for path in inside("models") for name in imports_of("pairjax.data", path)] == []
+
+
+def test_a_run_knows_neither_pairs_nor_models() -> None:
+    for path in inside("run"):
+        for layer in ("data", "weights", "models", "evaluation"):
+            assert imports_of(f"pairjax.{layer}", path) == [], name_of(path)
+
+
+def test_fine_tuning_and_pretraining_have_the_same_four_files() -> None:
+    four = {"prepare", "job", "finish", "train"}
+    files = {layer: {path.stem for path in inside(layer)} - {"__init__"} for layer in ("finetune", "pretrain")}
+    assert files["finetune"] == four
+    assert files["pretrain"] == four | {"baselines", "held_out"}
 
 
 def test_data_returns_numpy_and_knows_no_jax() -> None:

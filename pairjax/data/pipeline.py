@@ -27,16 +27,9 @@ def make_batch(
     """Makes a batch: places the pairs of each row of `index` one after another in `length` token slots.
 
     Example:
-        >>> encoded = EncodedPairs(
-        ...     tokens=np.array([1, 5, 2, 6, 2, 1, 7, 2, 8, 2], np.int32),
-        ...     offsets=np.array([0, 5, 10], np.int64),
-        ...     first_length=np.array([3, 3], np.int32),
-        ...     kind="cross",
-        ...     segments=True,
-        ...     pad_id=0,
-        ...     max_length=8,
-        ...     truncation="longest_first",
-        ... )
+        >>> tokens, offsets = np.array([1, 5, 2, 6, 2, 1, 7, 2, 8, 2], np.int32), np.array([0, 5, 10])
+        >>> first_length = np.array([3, 3], np.int32)
+        >>> encoded = EncodedPairs(tokens, offsets, first_length, "cross", True, 0, 8, "longest_first")
         >>> batch = make_batch(encoded, np.array([0, 1], np.int32), np.array([[1], [-1]], np.int32), length=6)
         >>> batch.input_ids
         array([[1, 7, 2, 8, 2, 0],
@@ -110,6 +103,12 @@ def prefetch_batches(
     """Yields the batches of steps `start_step` to `stop_step - 1`, with `prefetch` of them made ahead in a thread.
 
     The first batch is made without Grain, which takes a quarter of a second to import.
+
+    Args:
+        batch: Returns a step and its batch.
+        start_step: The first step.
+        stop_step: One past the last step.
+        prefetch: Number of batches made ahead; 0 makes each on demand.
     """
     if start_step < stop_step:
         yield batch(start_step)
