@@ -233,6 +233,9 @@ class Encoders:
             del plain[section][name]
         plain["model"]["encoder"] = Path(str(config.model.encoder)).name
         del plain["run"]
+        # Version 0.1.0 had other names for these fields; with its names, the encoders that it made are found.
+        for name, old_name in (("baselines", "oracles"), ("baseline_train", "oracle_train")):
+            plain["evaluation"][old_name] = plain["evaluation"].pop(name)
         return hash_json([self._base, plain])[:12]
 
 

@@ -19,6 +19,7 @@ from pairjax.studies.transfer.board import TransferBoard
 from pairjax.studies.transfer.design import (
     MLM,
     NSP,
+    SIX,
     START,
     Condition,
     TransferDesign,
@@ -26,7 +27,7 @@ from pairjax.studies.transfer.design import (
     minutes_of,
     smoke_design,
 )
-from pairjax.studies.transfer.encoders import Encoders, PretrainDesign, spaced_layers, write_stories
+from pairjax.studies.transfer.encoders import Encoders, PretrainDesign, Texts, spaced_layers, write_stories
 from pairjax.studies.transfer.run import run_transfer
 from pairjax.studies.transfer.targets import Target, Variant
 from pairjax.studies.transfer.tuner import TunedRun, Tuner
@@ -148,6 +149,15 @@ def test_another_design_is_another_encoder(root: Path, board: TransferBoard) -> 
         for seed in (0, 1)
     }
     assert len(paths) == 6
+
+
+def test_an_encoder_has_the_name_that_version_0_1_0_gave_it() -> None:
+    encoders = object.__new__(Encoders)
+    encoders.design, encoders.folder = SIX, Path("folder")
+    encoders.texts = Texts("a", "b")
+    encoders._base, encoders._weights = {"format": 2}, "w" * 20
+    assert encoders.path("start", 0).name == "start-a9fc15d505b1"
+    assert encoders.path("nsp", 3).name == "nsp-3-6c2c8d8ef8eb"
 
 
 def test_noise_and_skew_affect_only_the_drawn_pairs(board: TransferBoard) -> None:
