@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from pairjax.base.errors import UserError
 from pairjax.data.encode import EncodedPairs, encode_pairs
+from pairjax.data.texts import encode_texts
 from pairjax.data.tokenizer import PairTokenizer, load_tokenizer
 
 WORDS = [f"w{i}" for i in range(60)]
@@ -204,6 +205,14 @@ def test_counts_are_reported_in_one_line(bert: PairTokenizer) -> None:
         "1 of 3 pairs have a text without a single token",
     )
     assert encoded.lengths.tolist() == [12, 16, 4]
+
+
+def test_counts_of_texts_are_reported_as_texts(bert: PairTokenizer) -> None:
+    encoded = encode_texts([words(30), "w1", ""], bert, max_length=16, truncation="longest_first")
+    assert encoded.notes("texts") == (
+        "1 of 3 texts are longer than 16 tokens and were cut (longest_first), 16 tokens lost",
+        "1 of 3 texts are without a single token",
+    )
 
 
 def test_each_distinct_text_is_tokenised_once(bert: PairTokenizer) -> None:

@@ -214,7 +214,7 @@ def test_a_failed_download_gives_a_workaround(tmp_path, monkeypatch):
             load_pairs(DataConfig(tfds=name, tfds_dir=str(tmp_path), download=True))
         text = str(caught.value)
         assert text.startswith(
-            f"TFDS could not prepare {name} (ConnectionError: no route to host); prepare it elsewhere"
+            f"TFDS could not prepare {name} (ConnectionError: no route to host); prepare it on another machine"
         )
         assert "--data.tfds-dir" in text
 
