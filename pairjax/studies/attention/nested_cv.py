@@ -24,8 +24,9 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import DropoutRates, Hypers
 from pairjax.population.engine import MemberProgram, Trained, make_hypers, train_population
 from pairjax.population.members import make_runs
-from pairjax.population.tokens import TokenTask, parameter_count, step_flops, token_program
+from pairjax.population.tokens import TokenTask, parameter_count, token_program
 from pairjax.storage.arrays import cached_arrays
+from pairjax.studies.attention.flops import step_flops
 
 FORMAT = 1
 FEATURES: tuple[Feature, ...] = ("u", "v", "u-v", "u*v")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pairjax.base.config import DataConfig, FeatureConfig, OptimConfig
+from pairjax.base.config import CombineConfig, DataConfig, FeatureConfig, InteractConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import DropoutRates, Hypers
 from pairjax.data.folds import stratified_folds
@@ -18,6 +18,7 @@ from pairjax.population.members import make_runs
 from pairjax.population.projection import fit_projection
 from pairjax.population.tokens import TokenTask, parameter_count, token_program, token_task
 from pairjax.studies.attention import nested_cv
+from pairjax.studies.attention.flops import step_flops
 from pairjax.studies.attention.nested_cv import (
     AttentionSetting,
     NestedDesign,
@@ -131,3 +132,15 @@ def test_each_fold_is_predicted_by_the_setting_that_its_inner_folds_chose() -> N
     chosen = chosen_settings(results)
     assert [setting.kind for setting in chosen] == ["cross", "self", "self"]
     np.testing.assert_array_equal(out_of_fold(results, chosen, fold), [[1, 1, 0, 0, 0, 0]] * 2)
+
+
+def test_flops_are_those_of_the_matrix_products(source: TokenTask) -> None:
+    width, inner, length = source.heads.spec.hidden_size, source.heads.spec.intermediate_size, source.place.shape[1]
+    combine = CombineConfig(features=("|u-v|", "u*v"))
+    flops = step_flops(
+        source, ModelConfig(kind="bi", interact=InteractConfig("cross", 2, 2), combine=combine), batch_size=16
+    )
+    layer = 4 * width**2 + 2 * width * inner + 2 * length * width
+    assert flops["interact"] == 6 * 16 * 2 * length * layer
+    assert flops["combine"] == 0
+    assert flops["head"] == 6 * 16 * 2 * width * source.heads.task.outputs
