@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from pairjax.base.config import CombineConfig, HeadConfig, InteractConfig, LossConfig, ModelConfig
 from pairjax.base.errors import UserError
-from pairjax.base.params import flatten, map_paths
+from pairjax.base.params import flatten, unflatten
 from pairjax.base.types import DropoutRates, TaskSpec
 from pairjax.models.build import build_pair_model, initial_params
 from pairjax.step.losses import make_loss
@@ -64,7 +64,8 @@ def start(model, *, seed=0, scale=0.3):
         values = scale * rng.standard_normal(leaf.shape)
         return jnp.asarray(1 + 0.1 * values if path.endswith("norm/scale") else values, jnp.float32)
 
-    return map_paths(draw, jax.eval_shape(model.init, jax.random.key(0)))
+    shapes = flatten(jax.eval_shape(model.init, jax.random.key(0)))
+    return unflatten({path: draw(path, leaf) for path, leaf in shapes.items()})
 
 
 class Distance(nn.Module):
