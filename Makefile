@@ -1,5 +1,10 @@
 # make quickstart | test | check | bench: each sets up .venv by itself from the locked files, with uv when it is there, pip otherwise.
+# `make test PYTHON=python3.12` uses that Python, in an environment of its own.
+ifeq ($(origin PYTHON),command line)
+VENV := .venv-$(notdir $(PYTHON))
+else
 VENV := .venv
+endif
 PY := $(VENV)/bin/python
 UV := $(shell command -v uv 2>/dev/null)
 ifeq ($(UV),)
@@ -7,7 +12,7 @@ INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
 else
 INSTALL := $(UV) pip install --quiet --python $(PY)
 endif
-# The first interpreter on the path that is new enough; give another with make PYTHON=...
+# The first interpreter on the path that is new enough.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
@@ -48,7 +53,7 @@ bench: $(VENV)/.installed-bench
 
 $(PY):
 	@test -n "$(UV)$(PYTHON)" || { echo "pairjax needs Python 3.11 or newer; none found on the path"; exit 2; }
-	$(if $(UV),$(UV) venv --quiet --python '>=3.11' $(VENV),$(PYTHON) -m venv $(VENV))
+	$(if $(UV),$(UV) venv --quiet --python $(if $(filter command line,$(origin PYTHON)),$(PYTHON),'>=3.11') $(VENV),$(PYTHON) -m venv $(VENV))
 
 $(VENV)/.installed: requirements.lock requirements-encoder.lock pyproject.toml | $(PY)
 	$(INSTALL) --require-hashes -r requirements.lock
@@ -70,14 +75,15 @@ $(VENV)/.installed-bench: pyproject.toml $(VENV)/.installed
 	$(INSTALL) --no-build-isolation -e '.[bench]'
 	@touch $@
 
+# One file for all Pythons: each gets the newest JAX that supports it.
 LOCK := uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --quiet --python-version 3.11
 lock:
-	$(LOCK) pyproject.toml requirements-build.in -o requirements.lock
-	$(LOCK) pyproject.toml requirements-build.in --extra dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --upgrade pyproject.toml requirements-build.in -o requirements.lock
+	$(LOCK) --upgrade pyproject.toml requirements-build.in --extra dev -c requirements.lock -o requirements-dev.lock
 	$(LOCK) --no-deps requirements-encoder.in -o requirements-encoder.lock
 
 licences: $(VENV)/.installed-dev
 	$(PY) tools/licences.py
 
 clean:
-	rm -rf $(VENV) .venv-tpu .cache .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* .cache .pytest_cache .mypy_cache .ruff_cache

@@ -32,7 +32,7 @@ def format_score(score: Score | None) -> str:
     return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
 
 
-def _shorten(text: str, limit: int) -> str:
+def shorten(text: str, limit: int) -> str:
     """One line of at most `limit` characters; its middle is left out, as names that are alike differ at the end."""
     text = " ".join(text.split())
     if len(text) <= limit:

@@ -1,9 +1,7 @@
 """`pairjax predict MODEL [pairs.tsv] [--output out.jsonl]`: a file or standard input to a file or standard output."""
 
 import json
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -63,14 +61,10 @@ def _output(path: str) -> Iterator[IO[str]]:
         raise UserError(f"{target}: its folder does not exist", got=target.parent, fix="create it first")
     if target.is_dir():
         raise UserError(f"{target}: is a folder", expected="a file name for --output")
-    handle, partial = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            yield file
-        os.chmod(partial, 0o644)
-        os.replace(partial, target)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    from pairjax.storage.files import whole_file
+
+    with whole_file(target, fix="free some space, or choose another --output") as file:
+        yield file
 
 
 def _count(path: str) -> int | None:
@@ -114,8 +108,8 @@ def _progress(path: str, *, shown: bool) -> Iterator[Callable[[int], None]]:
 def main(args: Sequence[str]) -> int:
     options = parse(PredictOptions, args, prog="pairjax predict", description=PredictOptions.__doc__ or "")
 
-    from pairjax.data.readers import BadRow
-    from pairjax.data.sources import iter_pairs, iter_rows
+    from pairjax.data.stream import iter_pairs, iter_rows
+    from pairjax.data.table import BadRow
     from pairjax.inference.classifier import load
     from pairjax.step.compilation import use_compilation_cache
 

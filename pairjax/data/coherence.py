@@ -1,7 +1,7 @@
-"""Pairs of segments that follow one another in a text, or do not: coherence as a task, made from a corpus.
+"""Makes a coherence task from a corpus: does the second segment follow the first in the text?
 
-They are drawn and matched as for next sentence prediction (`pairjax.data.nsp`), from documents that are dealt to train,
-dev and test, so that no document is in two of them.
+Pairs are drawn and matched as for next sentence prediction (`pairjax.data.nsp`). Documents are dealt to train, dev and
+test, so no document is in two of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,18 +22,18 @@ from pairjax.data.tokenizer import PairTokenizer
 
 SPLITS = ("train", "dev", "test")
 LABELS = ("adjacent", "not adjacent")
-"""0 is the true next segment, as in `pairjax.data.nsp.LABELS`."""
+"""Label 0 is the true next segment, as in `pairjax.data.nsp.LABELS`."""
 DEV, TEST, FEWEST = 0.15, 0.25, 2
-"""Shares of a source's documents in dev and test; no split gets fewer than FEWEST of a source that is used."""
+"""Shares of a source's documents in dev and test; each split gets at least FEWEST documents of a source."""
 
 
 @dataclass(frozen=True)
 class CoherencePairs:
-    """The task, and what its pairs were drawn from.
+    """A coherence task, with the document of each pair.
 
     Attributes:
-        data: Texts rebuilt from tokens.
-        document: Of each pair's first text, by split; documents are what intervals resample.
+        data: The task's splits; texts are decoded from tokens.
+        document: int64 [N] by split; the document of each pair's first text. Confidence intervals resample documents.
     """
 
     data: PairData
@@ -41,24 +41,25 @@ class CoherencePairs:
 
 
 def _documents(source: Source) -> list[list[str]]:
-    """Of two sentences or more."""
+    """Returns the documents of two sentences or more."""
     runs = groupby(source.sentences(), key=lambda sentence: sentence is None)
-    found = [[sentence for sentence in run if sentence is not None] for ends, run in runs if not ends]
-    return [document for document in found if len(document) > 1]
+    documents = [[sentence for sentence in run if sentence is not None] for ends, run in runs if not ends]
+    return [document for document in documents if len(document) > 1]
 
 
 def _sentences(documents: Sequence[Sequence[str]]) -> Iterator[str | None]:
+    """Yields the sentences of documents as `Source.sentences` does."""
     for document in documents:
         yield from document
         yield None
 
 
 def deal_documents(source: Source, *, seed: Sequence[int]) -> dict[str, Source]:
-    """A source's documents dealt to train, dev and test; nothing where it has too few.
+    """Deals a source's documents to train, dev and test; returns {} if it has fewer than three times FEWEST.
 
     Args:
-        source: At least three times FEWEST documents.
-        seed: Of the deal.
+        source: The source.
+        seed: Seeds the deal.
     """
     documents = _documents(source)
     count = len(documents)
@@ -87,42 +88,44 @@ def coherence_pairs(
     length: int,
     seed: int = 0,
 ) -> CoherencePairs:
-    """Draw the task.
+    """Draws a coherence task from text.
 
     Args:
-        sources: Held-out text; a source of too few documents is left out, and named in the notes.
-        tokenizer: Segments are filled by its tokens.
+        sources: Held-out text. A source with too few documents is left out and named in the notes.
+        tokenizer: The tokeniser; the length of segments is counted in its tokens.
         cache: Folder of token indexes.
-        sizes: Most pairs of train, dev and test; fewer where the text has fewer sentences that one can start at.
-        length: Tokens of a joint row, special ones included.
-        seed: Of the deal and of the draws.
+        sizes: Most pairs in train, dev and test; there are fewer if the text has fewer sentences to start at.
+        length: Most tokens of a joint row, special ones included.
+        seed: Seeds the deal and the draws.
 
     Raises:
-        UserError: No source has documents enough, or a pair cannot be drawn.
+        UserError: No source has enough documents, or a pair cannot be drawn.
     """
-    dealt = {source.name: deal_documents(source, seed=(seed, number)) for number, source in enumerate(sources)}
-    used = [parts for parts in dealt.values() if parts]
-    if not used:
+    parts_of = {source.name: deal_documents(source, seed=(seed, number)) for number, source in enumerate(sources)}
+    usable = [parts for parts in parts_of.values() if parts]
+    if not usable:
         raise UserError(
             "coherence: too few held-out documents to deal to train, dev and test",
-            got=", ".join(dealt) or "no text",
+            got=", ".join(parts_of) or "no text",
             expected=f"a file of at least {3 * FEWEST} documents of two sentences or more",
         )
-    notes = [f"coherence: {name} has too few documents and is left out" for name, parts in dealt.items() if not parts]
+    notes = [
+        f"coherence: {name} has too few documents and is left out" for name, parts in parts_of.items() if not parts
+    ]
     splits, document = {}, {}
     for split, size in zip(SPLITS, sizes, strict=True):
-        corpus = build_index([parts[split] for parts in used], tokenizer, cache=cache)["train"]
+        corpus = build_index([parts[split] for parts in usable], tokenizer, cache=cache)["train"]
         sampler = build_sampler(corpus, "nsp", budget=length - 3, short=0.0, seed=seed, what=f"coherence, {split}")
         count = min(size, sampler.anchors)
-        drawn = [sampler.draw(index) for index in range(count - count % 2)]
+        examples = [sampler.draw(index) for index in range(count - count % 2)]
         first, second = (
             tuple(tokenizer.backend.decode(side.tolist()) for side in sides)
-            for sides in ([one.first for one in drawn], [one.second for one in drawn])
+            for sides in ([example.first for example in examples], [example.second for example in examples])
         )
-        label = np.array([one.label for one in drawn], np.int32)
-        splits[split] = Pairs(first, second, label, tuple(f"{split}:{one.start}" for one in drawn))
-        document[split] = np.array([one.document for one in drawn], np.int64)
-        notes.append(f"coherence, {split}: {len(drawn)} pairs of {len(np.unique(document[split]))} documents")
+        label = np.array([example.label for example in examples], np.int32)
+        splits[split] = Pairs(first, second, label, tuple(f"{split}:{example.start}" for example in examples))
+        document[split] = np.array([example.document for example in examples], np.int64)
+        notes.append(f"coherence, {split}: {len(examples)} pairs of {len(np.unique(document[split]))} documents")
     task = TaskSpec("classification", LABELS, positive=LABELS[0])
-    source = {"name": "coherence", "files": {one.name: one.digest for one in sources if dealt[one.name]}}
-    return CoherencePairs(PairData(task, splits, source, tuple(notes)), document)
+    provenance = {"name": "coherence", "files": {item.name: item.digest for item in sources if parts_of[item.name]}}
+    return CoherencePairs(PairData(task, splits, provenance, tuple(notes)), document)

@@ -1,4 +1,4 @@
-"""Which columns of a table are the pair and its label: those that options name, else those of a usual name."""
+"""Finds the columns of the pair and its label in a table: those that options name, else those with usual names."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -50,58 +50,66 @@ LABEL_NAMES = (
 
 
 class Columns(NamedTuple):
-    """The columns of a pair; `label` is None where the file has none."""
+    """Names of a pair's columns.
+
+    Attributes:
+        first: Column of the first text.
+        second: Column of the second text.
+        label: Column of the label, or None if the file has none.
+    """
 
     first: str
     second: str
     label: str | None
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names for a message, cut short where they are many."""
-    shown = [name if name.strip() else repr(name) for name in names]
-    return ", ".join(shown[:12]) + (f", ... ({len(shown)} in all)" if len(shown) > 12 else "")
+def join_names(names: Iterable[str]) -> str:
+    """Joins names with commas for a message: the first 12, and their number if there are more."""
+    quoted = [name if name.strip() else repr(name) for name in names]
+    return ", ".join(quoted[:12]) + (f", ... ({len(quoted)} in all)" if len(quoted) > 12 else "")
 
 
-def _match(header: Sequence[str], name: str) -> str | None:
-    """The column of that name: as it is written, else whatever its case."""
+def _match_column(header: Sequence[str], name: str) -> str | None:
+    """Returns the column with that name, or else the only one that differs in case alone."""
     if name in header:
         return name
-    same = [column for column in header if column.casefold() == name.casefold()]
-    return same[0] if len(same) == 1 else None
+    matches = [column for column in header if column.casefold() == name.casefold()]
+    return matches[0] if len(matches) == 1 else None
 
 
-def _given(header: Sequence[str], name: str | None, option: str, place: str) -> str | None:
+def _named_column(header: Sequence[str], name: str | None, option: str, place: str) -> str | None:
+    """Returns the column that an option names, or None if the option is not given."""
     if name is None:
         return None
-    found = _match(header, name)
-    if found is None:
-        raise UserError(f"{place}: no column {name}", got=f"columns {listed(header)}", fix=f"give --data.{option}")
-    return found
+    column = _match_column(header, name)
+    if column is None:
+        raise UserError(f"{place}: no column {name}", got=f"columns {join_names(header)}", fix=f"give --data.{option}")
+    return column
 
 
 def _find_texts(header: Sequence[str], first: str | None, second: str | None, place: str) -> tuple[str, str]:
+    """Returns the two text columns; a column that is not None is given."""
     if first is not None and second is not None:
         return first, second
-    found = []
+    matches = []
     for usual in TEXT_NAMES:
-        one, two = _match(header, usual[0]), _match(header, usual[1])
-        if one and two and (first in (None, one)) and (second in (None, two)):
-            found.append((one, two))
-    if len(found) == 1:
-        return found[0]
+        left, right = _match_column(header, usual[0]), _match_column(header, usual[1])
+        if left and right and (first in (None, left)) and (second in (None, right)):
+            matches.append((left, right))
+    if len(matches) == 1:
+        return matches[0]
     fix = "name them with --data.first and --data.second"
-    if found:
-        what = " or ".join(f"{one} and {two}" for one, two in found)
-        raise UserError(f"{place}: more than one pair of text columns", got=what, fix=fix)
+    if matches:
+        got = " or ".join(f"{left} and {right}" for left, right in matches)
+        raise UserError(f"{place}: more than one pair of text columns", got=got, fix=fix)
     expected = "sentence1 and sentence2, premise and hypothesis, ..."
     if len(header) == 1 and "\t" in header[0]:
-        fix = "the header holds tabs: is this a .tsv?"
+        fix = "the header has tabs: is this a .tsv?"
     elif len(header) == 1 and "," in header[0]:
-        fix = "the header holds commas: is this a .csv?"
+        fix = "the header has commas: is this a .csv?"
     elif len(header) == 1 and ";" in header[0]:
-        fix = "the header holds semicolons: write a .csv with commas"
-    raise UserError(f"{place}: no text columns found", got=f"columns {listed(header)}", expected=expected, fix=fix)
+        fix = "the header has semicolons: write a .csv with commas"
+    raise UserError(f"{place}: no text columns found", got=f"columns {join_names(header)}", expected=expected, fix=fix)
 
 
 def find_columns(
@@ -112,30 +120,30 @@ def find_columns(
     need_label: bool = True,
     like: Columns | None = None,
 ) -> Columns:
-    """Which columns are the pair: those of the options, those of `like` (another split), or those of a usual name.
+    """Finds the columns of the pair: those of the options, else those of `like`, else those with usual names.
 
     Args:
-        header: All columns.
-        config: `first`, `second` and `label`, where given.
-        place: For messages.
+        header: Names of all columns.
+        config: Only `first`, `second` and `label` are read.
+        place: Where the table is, for messages.
         need_label: Whether a missing label column is an error.
-        like: The columns of train.
+        like: The columns of train, for the other splits.
 
     Raises:
-        UserError: A column is missing, named twice, or could be either of several.
+        UserError: A column is missing, appears twice, or could be any of several.
     """
-    first = _given(header, config.first, "first", place)
-    second = _given(header, config.second, "second", place)
+    first = _named_column(header, config.first, "first", place)
+    second = _named_column(header, config.second, "second", place)
     if like is not None:
-        first = first or _match(header, like.first)
-        second = second or _match(header, like.second)
+        first = first or _match_column(header, like.first)
+        second = second or _match_column(header, like.second)
     first, second = _find_texts(header, first, second, place)
     label = _find_label(header, config, place=place, texts=(first, second), need=need_label, like=like)
-    chosen = [first, second, *([label] if label is not None else [])]
-    for name in chosen:
+    names = [first, second, *([label] if label is not None else [])]
+    for name in names:
         if list(header).count(name) > 1:
             raise UserError(f"{place}: two columns are called {name}", fix="rename one of them")
-    if len(set(chosen)) < len(chosen):
+    if len(set(names)) < len(names):
         raise UserError(
             f"{place}: one column in two roles",
             got=f"first {first}, second {second}, label {label}",
@@ -153,18 +161,19 @@ def _find_label(
     need: bool,
     like: Columns | None,
 ) -> str | None:
+    """Returns the label column, or None if there is none and none is needed."""
     if config.label is not None:
-        found = _match(header, config.label)
-        return found if found is not None or not need else _given(header, config.label, "label", place)
-    if like is not None and like.label is not None and (same := _match(header, like.label)) is not None:
-        return same
-    usual = [found for name in LABEL_NAMES if (found := _match(header, name)) is not None and found not in texts]
-    if len(usual) > 1:
+        column = _match_column(header, config.label)
+        return column if column is not None or not need else _named_column(header, config.label, "label", place)
+    if like is not None and like.label is not None and (column := _match_column(header, like.label)) is not None:
+        return column
+    matches = [column for name in LABEL_NAMES if (column := _match_column(header, name)) and column not in texts]
+    if len(matches) > 1:
         raise UserError(
-            f"{place}: more than one label column", got=" or ".join(usual), fix="choose one with --data.label"
+            f"{place}: more than one label column", got=" or ".join(matches), fix="choose one with --data.label"
         )
-    if not usual and need:
+    if not matches and need:
         raise UserError(
-            f"{place}: no label column found", got=f"columns {listed(header)}", fix="name it with --data.label"
+            f"{place}: no label column found", got=f"columns {join_names(header)}", fix="name it with --data.label"
         )
-    return usual[0] if usual else None
+    return matches[0] if matches else None

@@ -1,8 +1,7 @@
-"""Text for pretraining as an index of memory-mapped token arrays.
+"""Builds and opens an index of text for pretraining: memory-mapped token arrays.
 
-The index is built once beside its final name and moved into place, and is named by what it was made
-of (SHA-256 of the texts, tokeniser, cut): a build that was stopped leaves nothing that could be read, and a source or
-a tokeniser that changed gives another index.
+An index is built once under a temporary name and then renamed, so a stopped build leaves no index. Its name is the hash
+of what it was made of (SHA-256 of the texts, tokeniser, dev cut), so a changed source or tokeniser gives a new index.
 
     KEY/index.json  KEY/train/{tokens,sentences,documents,files}.bin  KEY/dev/...
 """
@@ -10,9 +9,6 @@ a tokeniser that changed gives another index.
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
@@ -24,13 +20,14 @@ import numpy as np
 from pairjax.base.errors import UserError
 from pairjax.data.corpus_sources import Source
 from pairjax.data.tokenizer import PairTokenizer
+from pairjax.storage.files import read_json, whole_folder
+from pairjax.storage.hashes import hash_json
 
 FORMAT = 3
 AT_ONCE = 4096
-"""Sentences tokenised together."""
+"""Sentences tokenised in one call."""
 HASHES_AT_ONCE = 1 << 25
-STALE_SECONDS = 86400
-"""Age at which a build that never finished is taken for a dead one, and removed."""
+"""Values of a memory-mapped array that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +35,13 @@ class Facts:
     """Counts of one split of a corpus.
 
     Attributes:
-        documents: With at least one sentence.
-        sentences: Of which the tokeniser keeps anything.
-        tokens: Special ones not counted.
+        documents: Documents with at least one sentence.
+        sentences: Sentences with at least one token.
+        tokens: Tokens, special ones not counted.
         unknown: Tokens that the vocabulary lacks.
-        duplicates: Sentences that stood somewhere before, letter for letter.
-        bare: Sentences dropped, since the tokeniser keeps nothing of them.
-        single: Documents of one sentence.
+        duplicates: Sentences that are equal to an earlier one, letter for letter.
+        bare: Sentences dropped because the tokeniser makes no token from them.
+        single: Documents with one sentence only.
         longest: Tokens of the longest sentence.
         files: Documents of each source.
     """
@@ -62,16 +59,16 @@ class Facts:
 
 @dataclass(frozen=True)
 class Corpus:
-    """One split, memory-mapped.
+    """One split of an index, memory-mapped.
 
     Attributes:
-        tokens: uint16 or int32 [T], sentence after sentence.
+        tokens: uint16 or int32 [T]; the tokens of all sentences.
         sentences: int64 [S + 1]; sentence i is `tokens[sentences[i]:sentences[i + 1]]`.
-        documents: int64 [D + 1]; document d holds the sentences from `documents[d]` to `documents[d + 1]`.
-        files: int32 [D]; each document's source, ascending.
-        names: Of the sources.
-        facts: Counts.
-        folder: Where the index lies.
+        documents: int64 [D + 1]; document d has the sentences from `documents[d]` to `documents[d + 1] - 1`.
+        files: int32 [D]; number of each document's source, ascending.
+        names: Names of the sources.
+        facts: Counts of the split.
+        folder: The split's folder in the index.
     """
 
     tokens: np.ndarray
@@ -83,29 +80,29 @@ class Corpus:
     folder: Path
 
     def longer_than(self, limit: int) -> int:
-        """Sentences of more than `limit` tokens."""
+        """Returns the number of sentences of more than `limit` tokens."""
         count = 0
         for start in range(0, self.facts.sentences, HASHES_AT_ONCE):
             count += int((np.diff(self.sentences[start : start + HASHES_AT_ONCE + 1]) > limit).sum())
         return count
 
 
-def cache_folder(given: str | None) -> Path:
-    """Where indexes and trained tokenisers are kept."""
-    if given is not None:
-        return Path(given).expanduser()
+def cache_folder(option: str | None) -> Path:
+    """Returns the folder of indexes and trained tokenisers: the option's, or the default one."""
+    if option is not None:
+        return Path(option).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pairjax" / "corpora"
 
 
 class _Writer:
-    """Writes one split's arrays as sentences come."""
+    """Writes the arrays of one split sentence by sentence."""
 
     def __init__(self, folder: Path, tokenizer: PairTokenizer, *, sources: int) -> None:
         folder.mkdir()
         self._folder, self._tokenizer = folder, tokenizer
         self._dtype = token_dtype(tokenizer)
         self._out: dict[str, IO[bytes]] = {
-            name: open(folder / f"{name}.bin", "wb")  # noqa: SIM115 - `close` does
+            name: open(folder / f"{name}.bin", "wb")  # noqa: SIM115 - `close` and `finish` close the files.
             for name in ("tokens", "sentences", "documents", "files", "hashes")
         }
         self._pending: list[str | int] = []
@@ -117,21 +114,23 @@ class _Writer:
             self._write(name, [0], np.int64)
 
     def add(self, sentence: str) -> None:
+        """Adds a sentence to the current document."""
         self._pending.append(sentence)
         if len(self._pending) >= AT_ONCE:
             self._flush()
 
     def end_document(self, source: int) -> None:
+        """Ends the current document, which is from the source of that number."""
         self._pending.append(source)
 
     def close(self) -> None:
-        """Of a build that is given up; `finish` has closed the files before."""
+        """Closes the files of a build that failed; after `finish` it does nothing."""
         for file in self._out.values():
             with suppress(OSError):
                 file.close()
 
     def finish(self) -> Facts:
-        """Closes the files; counts duplicates."""
+        """Closes the files and returns the counts, with those of duplicates."""
         self._flush()
         for file in self._out.values():
             file.flush()
@@ -156,6 +155,7 @@ class _Writer:
         self._out[name].write(np.asarray(values, dtype).tobytes())
 
     def _flush(self) -> None:
+        """Tokenises and writes the pending sentences; an int ends a document."""
         texts = [item for item in self._pending if isinstance(item, str)]
         encoded = iter(self._tokenizer.backend.encode_batch_fast(texts, add_special_tokens=False))
         tokens: list[int] = []
@@ -187,63 +187,67 @@ class _Writer:
 
 
 def _distinct(path: Path) -> int:
-    """How many different 8-byte values a file holds; reads it in parts by value where it is large."""
+    """Returns the number of distinct 8-byte values in a file; a large file is read in parts, chosen by value."""
     size = path.stat().st_size // 8
     if size == 0:
         return 0
     values = np.memmap(path, np.uint64, "r")
     parts = -(-size // HASHES_AT_ONCE)
-    found = 0
+    count = 0
     for part in range(parts):
-        chosen = [
+        members = [
             chunk[chunk % np.uint64(parts) == part]
             for chunk in (values[start : start + HASHES_AT_ONCE] for start in range(0, size, HASHES_AT_ONCE))
         ]
-        found += len(np.unique(np.concatenate(chosen)))
-    return found
+        count += len(np.unique(np.concatenate(members)))
+    return count
 
 
 def token_dtype(tokenizer: PairTokenizer) -> type:
-    """Of the stored ids: two bytes where they suffice."""
+    """Returns the type of the stored ids: two bytes if they suffice."""
     return np.uint16 if tokenizer.vocabulary_size <= 1 << 16 else np.int32
 
 
 def tokenizer_digest(tokenizer: PairTokenizer) -> str:
-    """SHA-256 of all that a tokeniser does."""
+    """Returns the SHA-256 of everything that determines a tokeniser's output."""
     return hashlib.sha256(tokenizer.backend.to_str().encode()).hexdigest()
 
 
-class Cut(NamedTuple):
-    """Which documents are dev's: a share of each source, spread evenly, from a start that the seed sets.
+class DevCut(NamedTuple):
+    """Chooses the documents of dev: a share of each source, spread evenly, from a start that the seed determines.
 
-    Sources of too few documents to give their share are cut as one.
+    Sources with too few documents for a share of their own are cut together as one.
+
+    Attributes:
+        fraction: Share of dev, in (0, 1).
+        seed: Seeds the start.
     """
 
     fraction: float
     seed: int
 
-    def for_dev(self, ordinal: int) -> bool:
-        """Whether the document of this number is."""
+    def is_dev(self, ordinal: int) -> bool:
+        """Returns whether the document of this number is in dev."""
         start = float(np.random.Generator(np.random.PCG64(self.seed)).random())
         return int((ordinal + 1) * self.fraction + start) > int(ordinal * self.fraction + start)
 
 
 def build_index(
-    sources: Sequence[Source], tokenizer: PairTokenizer, *, cache: Path, cut: Cut | None = None
+    sources: Sequence[Source], tokenizer: PairTokenizer, *, cache: Path, cut: DevCut | None = None
 ) -> dict[str, Corpus]:
-    """The index of the sources, built where the cache lacks it.
+    """Opens the index of the sources, and builds it first if the cache does not have it.
 
     Args:
-        sources: At least one.
-        tokenizer: Of the model.
-        cache: Folder of indexes; made where it is missing.
-        cut: Also cut documents off as dev.
+        sources: At least one source.
+        tokenizer: The model's tokeniser.
+        cache: Folder of indexes; it is made if missing.
+        cut: Chooses documents that become dev; None puts all in train.
 
     Returns:
-        `train`, and `dev` where there is a cut.
+        The split `train`, and `dev` if there is a cut.
 
     Raises:
-        UserError: No text, text that is not UTF-8, an index that is cut short, or a folder that cannot be written.
+        UserError: There is no text, a text is not UTF-8, an index is cut short, or the cache cannot be written.
     """
     made_of = {
         "format": FORMAT,
@@ -251,35 +255,21 @@ def build_index(
         "tokenizer": tokenizer_digest(tokenizer),
         "cut": None if cut is None else list(cut),
     }
-    key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:20]
-    folder = cache / f"index-{key}"
+    folder = cache / f"index-{hash_json(made_of)[:20]}"
     if not folder.is_dir():
         _build(folder, sources, tokenizer, cut=cut, made_of=made_of)
     return _open(folder, tuple(source.name for source in sources), dtype=token_dtype(tokenizer))
 
 
 def _build(
-    folder: Path, sources: Sequence[Source], tokenizer: PairTokenizer, *, cut: Cut | None, made_of: Mapping[str, Any]
+    folder: Path, sources: Sequence[Source], tokenizer: PairTokenizer, *, cut: DevCut | None, made_of: Mapping[str, Any]
 ) -> None:
-    """Write an index beside its name, then move it there."""
+    """Builds an index, whole or not at all."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for left in folder.parent.glob(f".{folder.name}-*"):
-            if time.time() - left.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            facts = _write_splits(beside, sources, tokenizer, cut=cut)
+        with whole_folder(folder, replace=False) as partial:
+            facts = _write_splits(partial, sources, tokenizer, cut=cut)
             record = {"made_of": dict(made_of), "splits": {split: asdict(fact) for split, fact in facts.items()}}
-            (beside / "index.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            beside.chmod(0o755)
-            os.rename(beside, folder)
-        except OSError:
-            # Another process has built the same one meanwhile.
-            if not (folder / "index.json").is_file():
-                raise
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            (partial / "index.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"{folder.parent}: the index cannot be written",
@@ -289,26 +279,26 @@ def _build(
 
 
 def _write_splits(
-    folder: Path, sources: Sequence[Source], tokenizer: PairTokenizer, *, cut: Cut | None
+    folder: Path, sources: Sequence[Source], tokenizer: PairTokenizer, *, cut: DevCut | None
 ) -> dict[str, Facts]:
-    """Each split's arrays in a folder of its own.
+    """Writes the arrays of each split to a folder of its own.
 
     Raises:
-        UserError: The sources hold no text.
+        UserError: The sources have no text.
     """
     with ExitStack() as stack:
         writers = {
             split: stack.enter_context(closing(_Writer(folder / split, tokenizer, sources=len(sources))))
             for split in (("train",) if cut is None else ("train", "dev"))
         }
-        few = 0  # documents of the sources so far that were too small for a share of their own
+        few = 0  # Documents of earlier sources that were too small for a share of their own.
         for number, source in enumerate(sources):
             ordinal, inside = few, False
             writer = writers["train"]
             for sentence in source.sentences():
                 if sentence is not None:
                     if not inside:
-                        writer = writers["dev" if cut is not None and cut.for_dev(ordinal) else "train"]
+                        writer = writers["dev" if cut is not None and cut.is_dev(ordinal) else "train"]
                         ordinal, inside = ordinal + 1, True
                     writer.add(sentence)
                 elif inside:
@@ -324,19 +314,21 @@ def _write_splits(
 
 
 def _open(folder: Path, names: tuple[str, ...], *, dtype: type) -> dict[str, Corpus]:
+    """Opens the splits of an index that has been built."""
+    path, fix = folder / "index.json", f"delete {folder}; it is built again"
+    record = read_json(path, required=("splits",), fix=fix)
     try:
-        record = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         facts = {
             split: Facts(**(values | {"files": tuple(values["files"])})) for split, values in record["splits"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder / 'index.json'}: damaged", got=repr(error)[:100], fix=f"delete {folder}; it is built again"
-        ) from None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged", got=repr(error)[:100], fix=fix) from None
     return {split: _map(folder / split, fact, names, dtype=dtype) for split, fact in facts.items()}
 
 
 def _map(folder: Path, facts: Facts, names: tuple[str, ...], *, dtype: type) -> Corpus:
+    """Maps the arrays of one split, and checks their sizes."""
+
     def array(name: str, kind: type, count: int) -> np.ndarray:
         path, expected = folder / f"{name}.bin", count * np.dtype(kind).itemsize
         size = path.stat().st_size if path.is_file() else 0
@@ -347,7 +339,7 @@ def _map(folder: Path, facts: Facts, names: tuple[str, ...], *, dtype: type) -> 
                 expected=f"{expected:,}",
                 fix=f"delete {folder.parent}; it is built again",
             )
-        # A plain array over the map: indexing `memmap` itself costs ten times as much.
+        # A plain array over the map, because indexing `memmap` itself costs ten times as much.
         return np.asarray(np.memmap(path, kind, "r")) if count else np.zeros(0, kind)
 
     return Corpus(

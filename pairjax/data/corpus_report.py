@@ -1,32 +1,25 @@
-"""What a corpus holds: counts of each split, and a few examples as they would be drawn."""
+"""Prints what a corpus has: counts of each split, and a few examples as they are drawn."""
 
 from collections.abc import Mapping
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from pairjax.base.terminal import plain_table, shorten
 from pairjax.data.corpus import Corpus
 from pairjax.data.nsp import LABELS, PairSampler
 from pairjax.data.tokenizer import PairTokenizer
 
-SHOWN = 320
+TEXT_LENGTH = 320
+"""Most characters shown of a segment."""
 ROWS = ("documents", "sentences", "tokens", "unknown", "duplicates", "single", "bare", "longest")
 NAMES = {
     "unknown": "unknown tokens",
-    "duplicates": "sentences seen before",
+    "duplicates": "duplicate sentences",
     "single": "documents of one sentence",
     "bare": "sentences without a token",
     "longest": "longest sentence (tokens)",
 }
-
-
-def _table(title: str, columns: tuple[str, ...]) -> Table:
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(columns):
-        table.add_column(escape(name), justify="left" if number == 0 else "right", overflow="fold")
-    return table
 
 
 def print_report(
@@ -38,23 +31,23 @@ def print_report(
     limit: int,
     examples: int,
 ) -> None:
-    """Show counts by split and by source, and examples.
+    """Prints counts by split and by source, and examples.
 
     Args:
-        console: Where to.
-        corpora: By split.
-        samplers: By split; empty where the objective cannot be drawn.
-        tokenizer: That the corpora were indexed with.
-        limit: Tokens beyond which a sentence is cut.
-        examples: Shown of train.
+        console: Where to print.
+        corpora: The corpora by split.
+        samplers: The samplers by split; empty if the objective cannot be drawn from the corpora.
+        tokenizer: The tokeniser that the corpora were indexed with.
+        limit: Number of tokens from which on a sentence is cut.
+        examples: Number of train examples to print.
     """
-    table = _table("Corpus", ("", *corpora))
+    table = plain_table("Corpus", ("", *corpora))
     for name in ROWS:
         cells = []
         for corpus in corpora.values():
             value = getattr(corpus.facts, name)
-            whole = {"unknown": corpus.facts.tokens, "duplicates": corpus.facts.sentences}.get(name)
-            cells.append(f"{value:,}" + (f" ({value / whole:.2%})" if whole else ""))
+            total = {"unknown": corpus.facts.tokens, "duplicates": corpus.facts.sentences}.get(name)
+            cells.append(f"{value:,}" + (f" ({value / total:.2%})" if total else ""))
         table.add_row(NAMES.get(name, name), *cells)
     table.add_row(
         f"sentences of more than {limit} tokens", *(f"{corpus.longer_than(limit):,}" for corpus in corpora.values())
@@ -64,7 +57,7 @@ def print_report(
     tables = [table]
     for split, corpus in corpora.items():
         if len(corpus.names) > 1:
-            table = _table(f"{split}: documents of each source", ("source", "documents"))
+            table = plain_table(f"{split}: documents of each source", ("source", "documents"))
             for name, count in zip(corpus.names, corpus.facts.files, strict=True):
                 table.add_row(escape(name), f"{count:,}")
             tables.append(table)
@@ -77,12 +70,12 @@ def print_report(
 
 
 def _print_examples(console: Console, sampler: PairSampler, tokenizer: PairTokenizer, examples: int) -> None:
+    """Prints the first examples with their labels."""
     names = LABELS[sampler.objective]
     for index in range(min(examples, len(sampler))):
-        drawn = sampler.draw(index)
-        console.print(f"\nexample {index}" + (f": B {names[drawn.label]}" if names else ""), style="bold")
-        for side, tokens in zip("AB", (drawn.first, drawn.second), strict=True):
+        segments = sampler.draw(index)
+        console.print(f"\nexample {index}" + (f": B {names[segments.label]}" if names else ""), style="bold")
+        for side, tokens in zip("AB", (segments.first, segments.second), strict=True):
             if len(tokens):
-                text = tokenizer.backend.decode(tokens.tolist())
-                short = text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
-                console.print(f"{side} ({len(tokens)} tokens): {short}", markup=False, highlight=False)
+                text = shorten(tokenizer.backend.decode(tokens.tolist()), TEXT_LENGTH)
+                console.print(f"{side} ({len(tokens)} tokens): {text}", markup=False, highlight=False)

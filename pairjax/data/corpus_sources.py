@@ -1,7 +1,6 @@
-"""Where text for pretraining comes from: files, TFDS sets, or rules.
+"""Reads text for pretraining from files, TFDS sets, or rules.
 
-A source gives sentences one by one with a mark after each document, so that a corpus of any size passes through in
-constant memory.
+A source yields sentences one by one with a mark after each document, so memory does not grow with the corpus.
 """
 
 import hashlib
@@ -14,19 +13,20 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pairjax.base.errors import UserError
-from pairjax.data.readers import Table
+from pairjax.data.table import Table
+from pairjax.storage.hashes import hash_file
 
 Format = Literal["lines", "prose"]
 
 
 class Source(NamedTuple):
-    """A text file, or one set of rule-made documents.
+    """A text file, a split of a TFDS set, or a set of rule-made documents.
 
     Attributes:
-        name: For messages and the report.
+        name: Its name in messages and reports.
         digest: SHA-256 of the content.
-        sentences: The sentences in order; None ends a document.
-        reading: How sentences are found in the content.
+        sentences: Yields the sentences in order; None ends a document.
+        reading: How sentences are found in the content: the format, and the language or column.
     """
 
     name: str
@@ -36,15 +36,21 @@ class Source(NamedTuple):
 
     @property
     def identity(self) -> tuple[str, str]:
-        """What decides the sentences."""
+        """The two strings that determine the sentences."""
         return self.digest, self.reading
 
 
 def text_sources(pattern: str, *, format: Format, language: str, option: str) -> tuple[Source, ...]:
-    """The files of a glob, in the order of their names.
+    """Opens the files of a glob, in the order of their names.
+
+    Args:
+        pattern: A glob; `**` matches folders recursively.
+        format: `lines` (one sentence a line) or `prose` (paragraphs that are split into sentences).
+        language: Language of the sentence splitter, for prose.
+        option: The option that gave the glob, for messages.
 
     Raises:
-        UserError: It matches no file, or one that cannot be read.
+        UserError: The glob matches no file, or a file cannot be read.
     """
     paths = sorted(path for path in glob(os.path.expanduser(pattern), recursive=True) if os.path.isfile(path))
     if not paths:
@@ -54,8 +60,7 @@ def text_sources(pattern: str, *, format: Format, language: str, option: str) ->
     sources, reading = [], _reading(format, language)
     for path in paths:
         try:
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hash_file(Path(path))
         except OSError as error:
             raise UserError(f"{path}: cannot be read", got=error.strerror) from None
         sources.append(Source(path, digest, partial(_read_file, path, format=format, language=language), reading))
@@ -65,64 +70,72 @@ def text_sources(pattern: str, *, format: Format, language: str, option: str) ->
 def tfds_sources(
     name: str, *, column: str, folder: str | None, download: bool, format: Format, language: str
 ) -> dict[str, tuple[Source, ...]]:
-    """The splits of a TFDS set, by our names for them; each of its examples is a document, or in lines several.
+    """Opens the train, dev and test splits of a TFDS set.
+
+    Each example of the set is a document; in the format `lines`, blank lines divide it into several.
 
     Args:
-        name: Of the set, as `--data.tfds`.
-        column: That holds the text.
-        folder: Where prepared sets lie; None for TFDS's own.
-        download: Whether a set that is not there may be fetched.
-        format: Of a text.
-        language: Of the sentence splitter.
+        name: Name of the set, as in `--data.tfds`.
+        column: The column that has the text.
+        folder: Folder of prepared sets; None for the default of TFDS.
+        download: Whether a missing set may be downloaded.
+        format: Format of a text; see `text_sources`.
+        language: Language of the sentence splitter, for prose.
 
     Raises:
-        UserError: The set is not there or damaged, has no train split, or no such column of text.
+        UserError: The set is missing or damaged, or has no train split or no such column of text.
     """
     from pairjax.data import tfds
 
-    found = tfds.open_set(name, folder=folder, download=download)
-    chosen, _ = tfds.choose_splits(list(found.builder.info.splits), found.title)
-    if "train" not in chosen:
-        raise UserError(f"{found.title}: no train split", got=", ".join(found.builder.info.splits))
-    tables = {ours: tfds.split_table(found, theirs) for ours, theirs in chosen.items()}
+    source = tfds.open_set(name, folder=folder, download=download)
+    names, _ = tfds.choose_splits(list(source.builder.info.splits), source.title)
+    if "train" not in names:
+        raise UserError(f"{source.title}: no train split", got=", ".join(source.builder.info.splits))
+    tables = {split: tfds.split_table(source, own_name) for split, own_name in names.items()}
     for table in tables.values():
         if column not in table.header:
             raise UserError(
                 f"{table.place}: no column {column}",
                 got=f"columns {', '.join(table.header)}",
-                fix="name the one that holds the text with --data.text",
+                fix="name the column that has the text with --data.text",
             )
     return {
-        ours: (
+        split: (
             Source(
-                f"{found.title}, split {theirs}",
-                _digest_of(tfds.split_files(found, theirs)),
-                partial(_read_table, tables[ours], column, format=format, language=language),
+                f"{source.title}, split {own_name}",
+                _digest_of(tfds.split_files(source, own_name)),
+                partial(_read_table, tables[split], column, format=format, language=language),
                 f"{_reading(format, language)}, column {column}",
             ),
         )
-        for ours, theirs in chosen.items()
+        for split, own_name in names.items()
     }
 
 
 def _reading(format: Format, language: str) -> str:
+    """Returns `Source.reading` of a text."""
     return format if format == "lines" else f"{format} {language}"
 
 
 def _digest_of(paths: Sequence[Path]) -> str:
-    """SHA-256 of files in their order."""
+    """Returns the SHA-256 of several files in their order."""
     running = hashlib.sha256()
     for path in paths:
         try:
-            with open(path, "rb") as file:
-                running.update(hashlib.file_digest(file, "sha256").digest())
+            running.update(bytes.fromhex(hash_file(path)))
         except OSError as error:
-            raise UserError(f"{path}: cannot be read", got=error.strerror, fix="prepare the set anew") from None
+            raise UserError(f"{path}: cannot be read", got=error.strerror, fix="prepare the set again") from None
     return running.hexdigest()
 
 
 def rule_source(language: Literal["en", "pt"], *, documents: int, seed: Sequence[int]) -> Source:
-    """Stories made by rules (`pairjax.data.rules.stories`), by seed."""
+    """Builds a source of rule-made stories; see `pairjax.data.rules.stories`.
+
+    Args:
+        language: Language of the stories.
+        documents: Number of stories.
+        seed: Seeds the stories.
+    """
     from pairjax.data.rules.english import English
     from pairjax.data.rules.portuguese import Portuguese
     from pairjax.data.rules.stories import story
@@ -142,10 +155,10 @@ def rule_source(language: Literal["en", "pt"], *, documents: int, seed: Sequence
 
 
 def _decoded(path: str) -> Iterator[str]:
-    """Lines without a byte order mark.
+    """Yields a file's lines without a byte-order mark.
 
     Raises:
-        UserError: Not UTF-8; names the byte. Or the file cannot be read any more.
+        UserError: A line is not UTF-8 (the message names the byte), or the file can no longer be read.
     """
     offset = 0
     try:
@@ -158,35 +171,38 @@ def _decoded(path: str) -> Iterator[str]:
 
 
 def _decoded_line(path: str, raw: bytes, offset: int) -> str:
+    """Decodes the line that starts at byte `offset`."""
     try:
         return raw.decode("utf-8-sig" if offset == 0 else "utf-8")
     except UnicodeDecodeError as error:
-        # The codec leaves the mark out of its count.
+        # The codec does not count the byte-order mark.
         start = error.start + (3 if offset == 0 and raw.startswith(b"\xef\xbb\xbf") else 0)
         raise UserError(
             f"{path}, byte {offset + start:,}: not UTF-8",
             got=f"0x{raw[start]:02x}",
-            fix="convert the file, as with iconv -t UTF-8",
+            fix="convert the file, for example with iconv -t UTF-8",
         ) from None
 
 
 def _read_file(path: str, *, format: Format, language: str) -> Iterator[str | None]:
+    """Yields the sentences of a file."""
     return _document(_decoded(path), format=format, language=language)
 
 
 def _read_table(table: Table, column: str, *, format: Format, language: str) -> Iterator[str | None]:
+    """Yields the sentences of a table's column."""
     for number, (text,) in table.select([column]):
         if not isinstance(text, str):
             raise UserError(
-                f"{table.place}, row {number}: column {column} holds no text",
+                f"{table.place}, row {number}: column {column} is not text",
                 got=repr(text)[:80],
-                fix="name the column that does with --data.text",
+                fix="name the column that has the text with --data.text",
             )
         yield from _document(text.split("\n"), format=format, language=language)
 
 
 def _document(lines: Iterable[str], *, format: Format, language: str) -> Iterator[str | None]:
-    """Sentences of a file or of a set's example, NFC; None ends a document."""
+    """Yields the sentences of a file or of an example, in NFC; None ends a document."""
     clean = (unicodedata.normalize("NFC", line).strip() for line in lines)
     if format == "lines":
         yield from (line or None for line in clean)
@@ -196,7 +212,7 @@ def _document(lines: Iterable[str], *, format: Format, language: str) -> Iterato
 
 
 def _prose(lines: Iterable[str], language: str) -> Iterator[str]:
-    """Sentences of paragraphs, which end at blank lines."""
+    """Yields the sentences of paragraphs, which end at blank lines."""
     from sentencex import segment
 
     def split(paragraph: list[str]) -> Iterator[str]:

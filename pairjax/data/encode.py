@@ -1,7 +1,7 @@
-"""Texts to token rows: the tokeniser of an encoder's folder, truncation that is counted, and compact storage.
+"""Encodes texts as token rows: tokenises, truncates and counts what is cut, and stores the rows compactly.
 
-A pair's row is stored whole, special tokens included, in one flat array; `first_length` is the length of its first
-side. That is all a batch needs, whatever the family and whether the two texts are read jointly or each alone:
+Each pair's row, special tokens included, is stored in one flat array; `first_length` is the length of its first side.
+A batch needs nothing else, for every family and for both kinds of model:
 
 - cross, BERT-like: `[CLS] A [SEP] | B [SEP]`; RoBERTa-like: `<s> A </s> | </s> B </s>`
 - bi: `[CLS] A [SEP] | [CLS] B [SEP]`
@@ -22,25 +22,27 @@ from pairjax.data.tokenizer import PairTokenizer
 from pairjax.data.truncate import kept_tokens
 
 TEXTS_AT_ONCE = 2048
+"""Texts tokenised in one call."""
 PAIRS_AT_ONCE = 65536
+"""Pairs copied in one indexing operation; bounds its memory."""
 
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """N token rows, laid end to end.
+    """The token rows of N pairs in one flat array.
 
     Attributes:
-        tokens: int32 [T], every row's ids, special tokens included.
+        tokens: int32 [T]; the ids of all rows, special tokens included.
         offsets: int64 [N + 1]; row i is `tokens[offsets[i]:offsets[i + 1]]`.
         first_length: int32 [N]; slots of side A, so B starts at `offsets[i] + first_length[i]`.
-        kind: Whether the two sides are one sequence or each its own.
-        segments: Whether B of a joint row has segment id 1.
-        pad_id: Id for empty slots.
-        max_length: The limit that rows (cross) or sides (bi) were cut to.
-        truncation: How.
-        truncated: Pairs that lost tokens.
-        lost: Tokens lost in all.
-        bare: Pairs with a text of which the tokeniser keeps nothing (empty, or control characters only).
+        kind: `cross` if the two sides are one sequence, `bi` if each is its own sequence.
+        segments: Whether B's tokens of a joint row have segment id 1.
+        pad_id: Token id of empty slots.
+        max_length: Most tokens of a row (cross) or of a side (bi).
+        truncation: The strategy by which longer pairs were cut.
+        truncated: Number of pairs that lost tokens.
+        lost: Number of tokens lost over all pairs.
+        bare: Number of pairs with a text from which the tokeniser makes no token (empty, or control characters only).
     """
 
     tokens: Int32[np.ndarray, " tokens"]
@@ -60,27 +62,32 @@ class EncodedPairs:
 
     @property
     def lengths(self) -> Int32[np.ndarray, " pairs"]:
-        """Row slots that each pair needs: the joint sequence, or both sides of a bi-encoder."""
+        """Row slots that each pair needs: those of the joint sequence, or of both sides of a bi-encoder."""
         return np.diff(self.offsets).astype(np.int32)
 
-    def notes(self) -> tuple[str, ...]:
-        """A line for each thing worth telling: what truncation cut, texts without tokens."""
+    def notes(self, noun: Literal["pairs", "texts"] = "pairs") -> tuple[str, ...]:
+        """Returns notes on the number of rows that were cut, and of texts without tokens.
+
+        Args:
+            noun: What a row is: `pairs`, or `texts` for rows of `encode_texts`.
+        """
         lines = []
         if self.truncated:
-            of = "pairs are" if self.kind == "cross" else "pairs have a text"
+            subject = f"{noun} are" if self.kind == "cross" or noun == "texts" else f"{noun} have a text"
             lines.append(
-                f"{self.truncated} of {len(self)} {of} longer than {self.max_length} tokens and were cut "
+                f"{self.truncated} of {len(self)} {subject} longer than {self.max_length} tokens and were cut "
                 f"({self.truncation}), {self.lost} tokens lost"
             )
         if self.bare:
-            lines.append(f"{self.bare} of {len(self)} pairs have a text without a single token")
+            subject = f"{noun} are" if noun == "texts" else f"{noun} have a text"
+            lines.append(f"{self.bare} of {len(self)} {subject} without a single token")
         return tuple(lines)
 
 
 def _tokenise(
     texts: Sequence[str], tokenizer: PairTokenizer
 ) -> tuple[Int32[np.ndarray, " tokens"], Int64[np.ndarray, " texts_and_one"]]:
-    """Ids of each text without special tokens, laid end to end, and where each starts."""
+    """Returns the ids of all texts, without special tokens, in one flat array, and where each text starts."""
     parts = [np.zeros(0, np.int32)]
     counts = []
     for start in range(0, len(texts), TEXTS_AT_ONCE):
@@ -88,8 +95,8 @@ def _tokenise(
         try:
             encoded = tokenizer.backend.encode_batch_fast(chunk, add_special_tokens=False)
         except (TypeError, UnicodeError):
-            wrong = next((text for text in chunk if not _is_text(text)), chunk[0])
-            raise UserError("a text cannot be tokenised", got=repr(wrong)[:80], expected="a Unicode string") from None
+            invalid = next((text for text in chunk if not _is_text(text)), chunk[0])
+            raise UserError("a text cannot be tokenised", got=repr(invalid)[:80], expected="a Unicode string") from None
         ids = [item.ids for item in encoded]
         counts += [len(item) for item in ids]
         parts.append(np.fromiter(chain.from_iterable(ids), np.int32))
@@ -97,7 +104,7 @@ def _tokenise(
 
 
 def _is_text(value: object) -> bool:
-    """Whether a value is a string that UTF-8 can write (no lone surrogates)."""
+    """Returns whether a value is a string that UTF-8 can encode (no lone surrogates)."""
     if not isinstance(value, str):
         return False
     try:
@@ -114,7 +121,7 @@ def _copy(
     start: Int64[np.ndarray, " runs"],
     count: Int64[np.ndarray, " runs"],
 ) -> None:
-    """`target[to[i]:to[i] + count[i]] = tokens[start[i]:start[i] + count[i]]` for every run i."""
+    """Sets `target[to[i]:to[i] + count[i]] = tokens[start[i]:start[i] + count[i]]` for every run i."""
     within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     target[np.repeat(to, count) + within] = tokens[np.repeat(start, count) + within]
 
@@ -129,7 +136,7 @@ def _copy_texts(
     kept: Int64[np.ndarray, " pairs"],
     both_ends: bool,
 ) -> None:
-    """Copy what one side keeps of its texts: the head, or (`both_ends`) the two halves of what was cut."""
+    """Copies the kept tokens of one side: the head of each text, or (`both_ends`) the head and tail of a cut one."""
     for begin in range(0, len(to), PAIRS_AT_ONCE):
         part = slice(begin, begin + PAIRS_AT_ONCE)
         tail = np.where(kept[part] < full[part], kept[part] // 2, 0) if both_ends else np.zeros_like(kept[part])
@@ -149,24 +156,37 @@ def encode_pairs(
     truncation: Truncation = "longest_first",
     where: Sequence[str] = (),
 ) -> EncodedPairs:
-    """Tokenise pairs into rows; each distinct text once, in chunks.
+    """Encodes pairs as token rows; each distinct text is tokenised once.
+
+    Example:
+        >>> from tokenizers import Tokenizer, models, pre_tokenizers
+        >>> words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "a", "cat", "dog", "sleeps"]
+        >>> backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+        >>> backend.pre_tokenizer = pre_tokenizers.Whitespace()
+        >>> tokenizer = PairTokenizer(backend, family="bert", cls_id=1, sep_id=2, pad_id=0)
+        >>> encoded = encode_pairs(["a cat sleeps"], ["a dog"], tokenizer, kind="cross", max_length=16)
+        >>> encoded.tokens
+        array([1, 4, 5, 7, 2, 4, 6, 2], dtype=int32)
+        >>> encoded.first_length
+        array([5], dtype=int32)
 
     Args:
-        first: A's texts.
-        second: B's texts, as many.
-        tokenizer: Of the encoder.
-        kind: Whether the pair is one sequence or each text its own.
-        max_length: Longest sequence, special tokens included: the joint pair, or each text of a bi-encoder.
-        truncation: `longest_first` drops tail tokens of the longer side (as transformers); `only_first` and
-            `only_second` of that side; `head_tail` shares the length as `longest_first` and keeps the first and the
-            last half of a side that is too long.
+        first: Texts of side A.
+        second: Texts of side B, as many.
+        tokenizer: The encoder's tokeniser.
+        kind: `cross` makes one sequence of a pair, `bi` one of each text.
+        max_length: Most tokens of a sequence, special tokens included: of the pair (cross) or of each text (bi).
+        truncation: `longest_first` drops tokens at the end of the longer side, as transformers does. `only_first` and
+            `only_second` drop them from that side. `head_tail` gives each side as many tokens as `longest_first` does,
+            and keeps the first and the last half of a side that is too long.
         where: Each pair's place in its source, for messages.
 
     Raises:
-        UserError: A pair cannot be cut to the limit by the strategy, or a text is no string.
+        UserError: The strategy cannot cut a pair to the limit, or a text is not a Unicode string.
     """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} first texts and {len(second)} second texts")
+    # 1. The ids of every distinct text, and how many of them each side keeps.
     opening = tokenizer.opening(kind)
     budget = max_length - (2 if kind == "bi" else 3 + len(opening))
     if budget < 2:
@@ -176,6 +196,7 @@ def encode_pairs(
     tokens, starts = _tokenise(list(index), tokenizer)
     full = [starts[side + 1] - starts[side] for side in ids]
     kept = kept_tokens(full[0], full[1], kind=kind, budget=budget, truncation=truncation, where=where)
+    # 2. The rows: special tokens, then both sides.
     first_length = kept[0] + 2
     offsets = np.concatenate([[0], np.cumsum(first_length + len(opening) + kept[1] + 1)]).astype(np.int64)
     rows, begin = np.empty(int(offsets[-1]), np.int32), offsets[:-1]
@@ -205,7 +226,7 @@ def encode_pairs(
 def encode_split(
     pairs: Pairs, tokenizer: PairTokenizer, *, model: ModelConfig, max_length: int, truncation: Truncation
 ) -> EncodedPairs:
-    """A split's token arrays."""
+    """Encodes a split for a model of the given kind; see `encode_pairs`."""
     return encode_pairs(
         pairs.first,
         pairs.second,

@@ -1,7 +1,7 @@
 """What a person wants to see of their pairs before training on them: `pairjax data inspect`."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pairjax.base.terminal import plain_table, shorten
 from pairjax.base.types import PairData, Pairs, TaskSpec
-from pairjax.data.quality import Quality, measure
+from pairjax.data.quality import Quality, measure_quality
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 QUANTILE_NAMES = ("min", "25 %", "median", "75 %", "95 %", "99 %", "max")
@@ -104,24 +105,16 @@ def inspect_pairs(data: PairData) -> Summary:
             characters=np.array([[len(text) for text in pair] for pair in texts], np.int64).reshape(-1, 2),
             overlap=np.array([jaccard(*pair) for pair in texts], np.float64),
         )
-    return Summary(data, splits, measure(data.task, data.splits))
+    return Summary(data, splits, measure_quality(data.task, data.splits))
 
 
 # -------------------------------------------------------------------------------------------------------------- shown
 
 
-def _table(title: str, columns: Sequence[str], *, left: int = 1) -> Table:
-    """A table whose first `left` columns are text and the others numbers."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number < left else "right", overflow="fold")
-    return table
-
-
 def _class_table(summary: Summary) -> Table:
     kind = "scores" if summary.data.task.kind == "regression" else "classes"
     names = list(dict.fromkeys(name for split in summary.splits.values() for name in split.group))
-    table = _table(f"Pairs by {kind}", ["", *summary.splits])
+    table = plain_table(f"Pairs by {kind}", ["", *summary.splits])
     for name in names:
         cells = []
         for split in summary.splits.values():
@@ -134,7 +127,7 @@ def _class_table(summary: Summary) -> Table:
 
 
 def _length_table(summary: Summary) -> Table:
-    table = _table("Lengths", ["split", "text", "unit", *QUANTILE_NAMES], left=3)
+    table = plain_table("Lengths", ["split", "text", "unit", *QUANTILE_NAMES], left=3)
     for name, split in summary.splits.items():
         for side, title in enumerate(("first", "second")):
             for unit, values in (("words", split.words), ("characters", split.characters)):
@@ -146,7 +139,7 @@ def _length_table(summary: Summary) -> Table:
 
 
 def _overlap_table(summary: Summary) -> Table:
-    table = _table(
+    table = plain_table(
         "Word overlap (Jaccard, case folded)",
         ["split", "class", "mean", "25 %", "median", "75 %"],
         left=2,
@@ -165,7 +158,7 @@ def _leak_table(summary: Summary) -> Table:
     quality = summary.quality
     splits = list(summary.splits)
     columns = ["rows of", "repeated there", *(f"also in {early} (swapped)" for early in splits[:-1])]
-    table = _table("Repeats and leaks", columns)
+    table = plain_table("Repeats and leaks", columns)
     for later, late in enumerate(splits):
         cells = [f"{quality.repeated[late]:,}"]
         for place, early in enumerate(splits[:-1]):
@@ -185,15 +178,10 @@ def _sample_table(summary: Summary, rows: int, seed: int) -> Table:
     rng = np.random.default_rng(seed)
     for group, members in summary.splits[split].group.items():
         for number, row in enumerate(sorted(rng.permutation(members)[:rows].tolist())):
-            texts = [escape(_shortened(text)) for text in (pairs.first[row], pairs.second[row])]
+            texts = [escape(shorten(text, 160)) for text in (pairs.first[row], pairs.second[row])]
             table.add_row(escape(group) if number == 0 else "", *texts)
         table.add_section()
     return table
-
-
-def _shortened(text: str, limit: int = 160) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def print_summary(summary: Summary, console: Console, *, rows: int = 2, seed: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Masked tokens, and drawn segments as rows of a batch."""
+"""Makes pretraining batches: draws segments, masks tokens, and lays them out as rows."""
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
@@ -9,27 +9,28 @@ from jaxtyping import Bool, Int, Int32, Int64
 from pairjax.base.errors import UserError
 from pairjax.base.types import Batch
 from pairjax.data.nsp import PairSampler, Stream
-from pairjax.data.pipeline import PADDING_POSITION, made_ahead
+from pairjax.data.pipeline import PADDING_POSITION, prefetch_batches
 from pairjax.data.tokenizer import PairTokenizer
 
 MASKED, REPLACED = 0.8, 0.9
-"""Below the first share of [0, 1) a chosen token becomes the mask, below the second a random one, else it stays."""
+"""A chosen token becomes the mask if a uniform draw is below the first number, a random token if it is below the
+second, and stays as it is otherwise (Devlin et al. 2019)."""
 
 INSIDE, BEGINS = "##", "Ġ"
-"""WordPiece's mark of a token that goes on with a word; byte-level BPE's (a space) of one that begins one."""
+"""Prefix of a WordPiece token that continues a word; prefix (a space) of a byte-level BPE token that begins one."""
 
 
 @dataclass(frozen=True)
 class Masking:
-    """Which tokens of a row are predicted, and what stands in their place.
+    """Chooses the tokens of a row that are predicted, and replaces them.
 
     Attributes:
-        rate: Share of the tokens, special ones not counted.
-        most: At most so many a row: M of the batch.
-        mask_id: The mask token.
-        words: int32 ids that may stand in for another: all but special and unused ones.
-        special: bool [V]; the tokens that never are predicted, which a text may spell out or, unknown, be read as.
-        continues: bool [V]; whether a token goes on with the word before it. None masks tokens, not words.
+        rate: Share of tokens to predict, special ones not counted.
+        most: Most predicted tokens in a row: M of the batch.
+        mask_id: Id of the mask token.
+        words: int32 [W]; ids that may replace a token: all but special and unused ones.
+        special: bool [V]; tokens that are never predicted. A text may spell one out, or be read as the unknown token.
+        continues: bool [V]; whether a token continues the word before it. None masks single tokens, not whole words.
     """
 
     rate: float
@@ -42,12 +43,12 @@ class Masking:
     def apply(
         self, tokens: Int32[np.ndarray, " tokens"], free: Int[np.ndarray, " candidates"], stream: Stream
     ) -> tuple[Int32[np.ndarray, " tokens"], Int32[np.ndarray, " chosen"]]:
-        """The row with its masks, and which positions were chosen, ascending.
+        """Returns the masked row and the chosen positions, ascending.
 
         Args:
-            tokens: The row.
-            free: Positions that may be chosen where no special token stands, ascending.
-            stream: Of the example.
+            tokens: int32 [L]; the row.
+            free: Positions that may be chosen unless they have a special token, ascending.
+            stream: Random numbers of the example.
         """
         free = free[~self.special[tokens[free]]]
         count = min(self.most, len(free), max(1, round(self.rate * len(free))))
@@ -63,13 +64,13 @@ class Masking:
         return masked, chosen.astype(np.int32)
 
     def _whole_words(self, tokens: np.ndarray, free: np.ndarray, order: np.ndarray, count: int) -> np.ndarray:
-        """Words in the order of their first tokens' draws, as long as they fit; a lone longer one is cut."""
+        """Chooses words in the order of their first tokens' draws while they fit; if none fits, chooses tokens."""
         assert self.continues is not None
-        goes_on = self.continues[tokens[free]] & np.concatenate([[False], np.diff(free) == 1])
-        word = np.cumsum(~goes_on) - 1
+        inside = self.continues[tokens[free]] & np.concatenate([[False], np.diff(free) == 1])
+        word = np.cumsum(~inside) - 1
         sizes = np.bincount(word)
         chosen: list[int] = []
-        for first in order[~goes_on[order]]:
+        for first in order[~inside[order]]:
             size = int(sizes[word[first]])
             if len(chosen) + size <= count:
                 chosen += range(first, first + size)
@@ -79,10 +80,16 @@ class Masking:
 
 
 def build_masking(tokenizer: PairTokenizer, *, rate: float, most: int, whole_words: bool) -> Masking:
-    """Masking with a tokeniser's vocabulary.
+    """Builds the masking for a tokeniser's vocabulary.
+
+    Args:
+        tokenizer: The model's tokeniser.
+        rate: Share of tokens to predict.
+        most: Most predicted tokens in a row.
+        whole_words: Whether to mask whole words.
 
     Raises:
-        UserError: The tokeniser has no mask token; or whole words are asked for, and it marks none.
+        UserError: The tokeniser has no mask token, or whole words are asked for and it does not mark words.
     """
     if tokenizer.mask_id is None:
         raise UserError("the tokeniser has no mask token", expected="[MASK] in it", fix="use another tokeniser")
@@ -99,7 +106,7 @@ def build_masking(tokenizer: PairTokenizer, *, rate: float, most: int, whole_wor
 def _continues(
     tokenizer: PairTokenizer, vocabulary: Mapping[str, int], special: Set[str]
 ) -> Bool[np.ndarray, " vocabulary"]:
-    """Which tokens go on with a word: those with WordPiece's mark, or those without byte-level BPE's."""
+    """Returns which tokens continue a word: those with WordPiece's prefix, or those without byte-level BPE's."""
     inside, begins = tuple(any(token.startswith(mark) for token in vocabulary) for mark in (INSIDE, BEGINS))
     kind = type(tokenizer.backend.model).__name__
     if not (inside if kind == "WordPiece" else begins and kind == "BPE"):
@@ -107,23 +114,23 @@ def _continues(
             "--data.whole-words needs a tokeniser that marks words",
             got=f"a {kind} vocabulary",
             expected=f"WordPiece with {INSIDE}, or byte-level BPE with {BEGINS}",
-            fix="leave it out",
+            fix="drop the option",
         )
-    found = np.zeros(tokenizer.vocabulary_size, bool)
+    continues = np.zeros(tokenizer.vocabulary_size, bool)
     for token, number in vocabulary.items():
         if token not in special:
-            found[number] = token.startswith(INSIDE) if kind == "WordPiece" else not token.startswith(BEGINS)
-    return found
+            continues[number] = token.startswith(INSIDE) if kind == "WordPiece" else not token.startswith(BEGINS)
+    return continues
 
 
 @dataclass(frozen=True)
 class RowMaker:
-    """From example numbers to a batch.
+    """Makes a batch from example numbers.
 
     Attributes:
         sampler: Draws the segments.
-        masking: And their masks.
-        tokenizer: Of the model, for the special tokens.
+        masking: Masks their tokens.
+        tokenizer: The model's tokeniser, for the special tokens.
         length: Slots of a row.
     """
 
@@ -133,13 +140,13 @@ class RowMaker:
     length: int
 
     def batch(self, index: np.ndarray) -> Batch:
-        """The examples as rows, `[CLS] A [SEP] B [SEP]`; -1 gives an empty row.
+        """Makes a batch of rows `[CLS] A [SEP] B [SEP]`.
 
         Args:
-            index: int64 [R].
+            index: int64 [R]; the example's number in each row, -1 for an empty row.
 
         Returns:
-            NumPy arrays as `Batch` describes them, K = 1, M = `masking.most`; `masked_positions` is 0 where unused.
+            NumPy arrays as `Batch` describes them, with K = 1 and M = `masking.most`. Unused `masked_positions` are 0.
         """
         shape, rows = (len(index), self.length), len(index)
         input_ids = np.full(shape, self.tokenizer.pad_id, np.int32)
@@ -150,13 +157,13 @@ class RowMaker:
         weights = np.zeros((rows, self.masking.most), np.float32)
         for row in np.flatnonzero(index >= 0):
             stream = Stream(self.sampler.seed, int(index[row]))
-            drawn = self.sampler.draw_from(int(index[row]), stream)
-            tokens, sides, free = self._join(drawn.first, drawn.second)
+            segments = self.sampler.draw_from(int(index[row]), stream)
+            tokens, sides, free = self._join(segments.first, segments.second)
             masked, chosen = self.masking.apply(tokens, free, stream)
             end = len(tokens)
             input_ids[row, :end], side_ids[row, :end], pair_ids[row, :end] = masked, sides, 1
             position_ids[row, :end] = np.arange(end)
-            label[row] = drawn.label
+            label[row] = segments.label
             positions[row, : len(chosen)], targets[row, : len(chosen)] = chosen, tokens[chosen]
             weights[row, : len(chosen)] = 1.0
         return Batch(
@@ -174,7 +181,7 @@ class RowMaker:
         )
 
     def _join(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The row's tokens, their sides, and the positions of the segments."""
+        """Returns the row's tokens, their sides, and the positions of the segments' tokens."""
         cls, sep = self.tokenizer.cls_id, self.tokenizer.sep_id
         a, b = len(first), len(second)
         if not b:
@@ -196,28 +203,28 @@ def train_rows(
     multiple: int = 1,
     prefetch: int = 2,
 ) -> Iterator[tuple[int, Batch]]:
-    """The batches of steps `start_step` to `stop_step - 1`; step t reads examples t * batch_size and on.
+    """Yields the batches of steps `start_step` to `stop_step - 1`; step t starts at example t * batch_size.
 
     Args:
-        maker: Of the rows.
-        batch_size: Examples a step, over all processes.
+        maker: Makes the rows.
+        batch_size: Number of examples in a step, over all processes.
         start_step: First step, counted from 0 over the whole run.
-        stop_step: One past the last.
+        stop_step: One past the last step.
         process_index: Which slice of each batch's rows to make.
-        process_count: How many slices there are.
-        multiple: Rows of a batch are rounded up to a multiple of this (the rest is empty).
-        prefetch: Batches made ahead in a thread; 0 makes each when asked.
+        process_count: Number of slices.
+        multiple: The number of rows in a batch is rounded up to a multiple of this, with empty rows.
+        prefetch: Number of batches made ahead in a thread; 0 makes each on demand.
 
     Yields:
-        The step and its batch (this process's rows).
+        The step and this process's rows of its batch.
     """
     rows = -(-batch_size // multiple) * multiple
-    place = _own_places(rows, process_index, process_count)
+    own = _own_rows(rows, process_index, process_count)
 
     def batch(step: int) -> tuple[int, Batch]:
-        return step, maker.batch(np.where(place < batch_size, step * batch_size + place, -1))
+        return step, maker.batch(np.where(own < batch_size, step * batch_size + own, -1))
 
-    return made_ahead(batch, start_step, stop_step, prefetch=prefetch)
+    return prefetch_batches(batch, start_step, stop_step, prefetch=prefetch)
 
 
 def ordered_rows(
@@ -229,25 +236,25 @@ def ordered_rows(
     process_count: int = 1,
     multiple: int = 1,
 ) -> Iterator[Batch]:
-    """Examples 0 to `examples - 1` in order, in batches of one shape; the last is filled up with empty rows.
+    """Yields examples 0 to `examples - 1` in batches of one shape; the last batch is filled up with empty rows.
 
     Args:
-        maker: Of the rows.
-        examples: How many.
-        batch_size: Examples a batch, over all processes.
+        maker: Makes the rows.
+        examples: Number of examples.
+        batch_size: Number of examples in a batch, over all processes.
         process_index: Which slice of each batch's rows to make.
-        process_count: How many slices there are.
-        multiple: Rows of a batch are rounded up to a multiple of this.
+        process_count: Number of slices.
+        multiple: The number of rows in a batch is rounded up to a multiple of this.
     """
     rows = -(-batch_size // multiple) * multiple
-    own = _own_places(rows, process_index, process_count)
+    own = _own_rows(rows, process_index, process_count)
     for start in range(0, examples, rows):
-        place = start + own
-        yield maker.batch(np.where(place < examples, place, -1))
+        index = start + own
+        yield maker.batch(np.where(index < examples, index, -1))
 
 
-def _own_places(rows: int, process_index: int, process_count: int) -> Int64[np.ndarray, " own"]:
-    """The places of a batch that one of several processes makes."""
+def _own_rows(rows: int, process_index: int, process_count: int) -> Int64[np.ndarray, " own"]:
+    """Returns the row numbers of a batch that one of several processes makes."""
     if rows % process_count:
         raise ValueError(f"{rows} rows do not divide over {process_count} processes; give multiple=")
     share = rows // process_count

@@ -1,6 +1,6 @@
-"""Planned rows to batches: NumPy arrays of static shapes, prefetched by Grain.
+"""Makes batches from planned rows: NumPy arrays of static shapes, prefetched by Grain.
 
-Nothing here keeps state: a batch is a function of the plan and the step, so a run goes on from any step, with any
+Nothing here keeps state. A batch is a function of the plan and the step, so a run can resume at any step, with any
 number of processes.
 """
 
@@ -15,7 +15,7 @@ from pairjax.data.encode import EncodedPairs
 from pairjax.data.layout import Layout, Plan, plan_epoch, steps_per_epoch
 
 PADDING_POSITION = 1
-"""Position of an empty slot: in every table, and not 0, which marks a sequence's first token."""
+"""Position id of an empty slot: valid in every embedding table, and not 0, which marks a sequence's first token."""
 
 
 def make_batch(
@@ -24,16 +24,34 @@ def make_batch(
     index: Int32[np.ndarray, "rows slots"],
     length: int,
 ) -> Batch:
-    """Lay the pairs of `index` into rows of `length` token slots, one after another.
+    """Makes a batch: places the pairs of each row of `index` one after another in `length` token slots.
+
+    Example:
+        >>> encoded = EncodedPairs(
+        ...     tokens=np.array([1, 5, 2, 6, 2, 1, 7, 2, 8, 2], np.int32),
+        ...     offsets=np.array([0, 5, 10], np.int64),
+        ...     first_length=np.array([3, 3], np.int32),
+        ...     kind="cross",
+        ...     segments=True,
+        ...     pad_id=0,
+        ...     max_length=8,
+        ...     truncation="longest_first",
+        ... )
+        >>> batch = make_batch(encoded, np.array([0, 1], np.int32), np.array([[1], [-1]], np.int32), length=6)
+        >>> batch.input_ids
+        array([[1, 7, 2, 8, 2, 0],
+               [0, 0, 0, 0, 0, 0]], dtype=int32)
+        >>> batch.label.tolist(), batch.weight.tolist()
+        ([[1], [0]], [[1.0], [0.0]])
 
     Args:
         encoded: The split's token rows.
-        label: Its labels, or None where it has none (they are then int32 zeros).
-        index: int32 [R, K]; which pair stands in each pair slot, -1 for none.
-        length: Slots of each row.
+        label: int32 [N] or float32 [N]; labels of the split, or None if it has none. The batch's are then int32 zeros.
+        index: int32 [R, K]; index of the pair in each pair slot, -1 for an empty one.
+        length: Token slots of each row.
 
     Returns:
-        NumPy arrays as `Batch` describes them. Empty slots have the pad token, `pair_ids` 0, segment and side 0, and
+        NumPy arrays as `Batch` describes them. Empty token slots have the pad token, pair id 0, segment and side 0, and
         position 1.
 
     Raises:
@@ -51,13 +69,13 @@ def make_batch(
     pair_ids, side_ids = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     start = np.zeros(len(index), np.int64)
     for slot in range(index.shape[1]):
-        place = np.arange(length) - start[:, None]
-        row, column = np.nonzero((place >= 0) & (place < need[:, slot, None]))
-        within = place[row, column]
-        split = encoded.first_length[example[:, slot]][row]
-        side = (within >= split).astype(np.int32)
+        position = np.arange(length) - start[:, None]
+        row, column = np.nonzero((position >= 0) & (position < need[:, slot, None]))
+        within = position[row, column]
+        first_length = encoded.first_length[example[:, slot]][row]
+        side = (within >= first_length).astype(np.int32)
         input_ids[row, column] = encoded.tokens[offset[row, slot] + within]
-        position_ids[row, column] = within - split * side if encoded.kind == "bi" else within
+        position_ids[row, column] = within - first_length * side if encoded.kind == "bi" else within
         pair_ids[row, column] = slot + 1
         side_ids[row, column] = side
         start += need[:, slot]
@@ -79,19 +97,19 @@ def make_batch(
 def _own_rows(
     index: Int32[np.ndarray, "rows slots"], process_index: int, process_count: int
 ) -> Int32[np.ndarray, "own slots"]:
-    """The rows that one of several processes reads."""
+    """Returns the rows that one of several processes reads."""
     if index.shape[0] % process_count:
         raise ValueError(f"{index.shape[0]} rows do not divide over {process_count} processes; plan with multiple=")
     share = index.shape[0] // process_count
     return index[process_index * share : (process_index + 1) * share]
 
 
-def made_ahead(
+def prefetch_batches(
     batch: Callable[[int], tuple[int, Batch]], start_step: int, stop_step: int, *, prefetch: int
 ) -> Iterator[tuple[int, Batch]]:
-    """The batches of steps `start_step` to `stop_step - 1`, `prefetch` of them made ahead in a thread.
+    """Yields the batches of steps `start_step` to `stop_step - 1`, with `prefetch` of them made ahead in a thread.
 
-    The first is made at once: Grain takes a quarter of a second to import, and is not needed before the second.
+    The first batch is made without Grain, which takes a quarter of a second to import.
     """
     if start_step < stop_step:
         yield batch(start_step)
@@ -116,23 +134,23 @@ def train_batches(
     multiple: int = 1,
     prefetch: int = 2,
 ) -> Iterator[tuple[int, Batch]]:
-    """The batches of steps `start_step` to `stop_step - 1`, epoch after epoch.
+    """Yields the batches of steps `start_step` to `stop_step - 1`, epoch after epoch.
 
     Args:
         encoded: The training split.
-        label: Its labels.
-        seed: Of the order.
-        layout: Of the rows.
-        batch_size: Pairs a step, over all processes.
+        label: int32 [N] or float32 [N]; labels of the split, or None.
+        seed: Seeds the order of the pairs.
+        layout: The row lengths.
+        batch_size: Number of pairs in a step, over all processes.
         start_step: First step, counted from 0 over the whole run.
-        stop_step: One past the last.
+        stop_step: One past the last step.
         process_index: Which slice of each batch's rows to make.
-        process_count: How many slices there are.
-        multiple: Rows of a batch are rounded up to a multiple of this.
-        prefetch: Batches made ahead in a thread; 0 makes each when asked. The batches are the same.
+        process_count: Number of slices.
+        multiple: The number of rows in a batch is rounded up to a multiple of this.
+        prefetch: Number of batches made ahead in a thread; 0 makes each on demand. The batches are the same.
 
     Yields:
-        The step and its batch (this process's rows).
+        The step and this process's rows of its batch.
     """
     lengths = encoded.lengths
     steps = steps_per_epoch(len(encoded), batch_size)
@@ -147,7 +165,7 @@ def train_batches(
         rows = _own_rows(epoch.index[step % steps], process_index, process_count)
         return step, make_batch(encoded, label, rows, int(epoch.length[step % steps]))
 
-    return made_ahead(batch, start_step, stop_step, prefetch=prefetch)
+    return prefetch_batches(batch, start_step, stop_step, prefetch=prefetch)
 
 
 def eval_batches(
@@ -158,14 +176,14 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """The batches of a plan, in its order (this process's rows).
+    """Yields this process's rows of the batches of a plan, in order.
 
     Args:
-        encoded: The split.
-        label: Its labels, if any.
-        plan: As `plan_in_order` made it.
+        encoded: The split's token rows.
+        label: int32 [N] or float32 [N]; labels of the split, or None.
+        plan: From `plan_in_order`.
         process_index: Which slice of each batch's rows to make.
-        process_count: How many slices there are.
+        process_count: Number of slices.
     """
     for index, length in zip(plan.index, plan.length, strict=True):
         yield make_batch(encoded, label, _own_rows(index, process_index, process_count), int(length))

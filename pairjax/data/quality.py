@@ -1,4 +1,4 @@
-"""What is wrong with the pairs as pairs: repeats, leaks from train, the same pair under two labels."""
+"""Counts what is wrong with pairs as data: repeats, leaks from train, one pair with two labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ class Quality:
     """Counts over splits.
 
     Attributes:
-        repeated: By split, rows whose pair stands in an earlier row of it.
-        shared: By two splits in order, rows of the later one whose pair is in the earlier one.
-        swapped: The same where the sides are swapped; a pair that is shared as it is does not count.
-        contradictory: Pairs that carry two labels or more, over all splits.
-        example: Where one of those pairs stands ("train.tsv:5 and test.tsv:9"); empty where there is none.
+        repeated: By split, the number of pairs that an earlier row of the same split has.
+        shared: By (earlier split, later split), the number of the later split's pairs that the earlier one has.
+        swapped: As `shared`, for pairs whose sides are swapped; a pair that is also shared unswapped does not count.
+        contradictory: Number of pairs with two labels or more, over all splits.
+        example: Where the first of those pairs is ("train.tsv:5 says yes, test.tsv:9 says no"); empty if there is none.
     """
 
     repeated: Mapping[str, int]
@@ -27,60 +27,61 @@ class Quality:
     example: str = ""
 
     def notes(self) -> list[str]:
-        """A line for each count that is not zero."""
+        """Returns one line for each count that is not zero."""
         lines = [
-            f"{split}: {_rows(count)} a pair that stands earlier there"
+            f"{split}: {_count_repeats(count)} a pair of an earlier row"
             for split, count in self.repeated.items()
             if count
         ]
         for (early, late), count in self.shared.items():
-            turned = self.swapped[early, late]
-            if count or turned:
-                also = f", {turned:,} of them with its sides swapped" if turned else ""
-                lines.append(f"{late}: {_rows(count + turned)} a pair of {early}{also}")
+            swapped = self.swapped[early, late]
+            if count or swapped:
+                suffix = f", {swapped:,} of them with its sides swapped" if swapped else ""
+                lines.append(f"{late}: {_count_repeats(count + swapped)} a pair of {early}{suffix}")
         if self.contradictory:
-            many = "pairs carry labels" if self.contradictory > 1 else "pair carries labels"
-            lines.append(f"{self.contradictory:,} {many} that differ ({self.example})")
+            subject = "pairs carry labels" if self.contradictory > 1 else "pair carries labels"
+            lines.append(f"{self.contradictory:,} {subject} that differ ({self.example})")
         return lines
 
 
-def _rows(count: int) -> str:
+def _count_repeats(count: int) -> str:
+    """Returns the subject and verb of a note."""
     return f"{count:,} row repeats" if count == 1 else f"{count:,} rows repeat"
 
 
 def _contradictions(task: TaskSpec, splits: Mapping[str, Pairs]) -> tuple[int, str]:
-    """Pairs with more than one label, and where the first of them stands."""
-    seen: dict[Pair, tuple[float, str]] = {}
-    odd: dict[Pair, str] = {}
+    """Returns the number of pairs with more than one label, and where the first of them is."""
+    labels: dict[Pair, tuple[float, str]] = {}
+    examples: dict[Pair, str] = {}
     for split, pairs in splits.items():
         if pairs.label is None:
             continue
-        for row, (pair, label) in enumerate(
+        for index, (pair, label) in enumerate(
             zip(zip(pairs.first, pairs.second, strict=True), pairs.label.tolist(), strict=True)
         ):
-            here = (label, f"{pairs.where[row] if pairs.where else f'{split} {row + 1}'}")
-            before = seen.setdefault(pair, here)
-            if before[0] != label and pair not in odd:
-                name = [task.labels[int(value[0])] if task.labels else f"{value[0]:g}" for value in (before, here)]
-                odd[pair] = f"{before[1]} says {name[0]}, {here[1]} says {name[1]}"
-    return len(odd), next(iter(odd.values()), "")
+            current = (label, f"{pairs.where[index] if pairs.where else f'{split} {index + 1}'}")
+            earlier = labels.setdefault(pair, current)
+            if earlier[0] != label and pair not in examples:
+                names = [task.labels[int(value[0])] if task.labels else f"{value[0]:g}" for value in (earlier, current)]
+                examples[pair] = f"{earlier[1]} says {names[0]}, {current[1]} says {names[1]}"
+    return len(examples), next(iter(examples.values()), "")
 
 
-def measure(task: TaskSpec, splits: Mapping[str, Pairs]) -> Quality:
-    """Count repeats, leaks and contradictions; texts are compared as they are (NFC, case kept)."""
-    rows = {split: list(zip(pairs.first, pairs.second, strict=True)) for split, pairs in splits.items()}
-    unique = {split: set(pairs) for split, pairs in rows.items()}
+def measure_quality(task: TaskSpec, splits: Mapping[str, Pairs]) -> Quality:
+    """Counts repeats, leaks and contradictions; texts are compared as they are (NFC, case kept)."""
+    pairs_of = {split: list(zip(pairs.first, pairs.second, strict=True)) for split, pairs in splits.items()}
+    unique = {split: set(pairs) for split, pairs in pairs_of.items()}
     shared: dict[Pair, int] = {}
     swapped: dict[Pair, int] = {}
     order = list(splits)
-    for later, late in enumerate(order):
-        for early in order[:later]:
+    for position, late in enumerate(order):
+        for early in order[:position]:
             known = unique[early]
-            shared[early, late] = sum(pair in known for pair in rows[late])
-            swapped[early, late] = sum(pair not in known and pair[::-1] in known for pair in rows[late])
+            shared[early, late] = sum(pair in known for pair in pairs_of[late])
+            swapped[early, late] = sum(pair not in known and pair[::-1] in known for pair in pairs_of[late])
     contradictory, example = _contradictions(task, splits)
     return Quality(
-        repeated={split: len(rows[split]) - len(unique[split]) for split in order},
+        repeated={split: len(pairs_of[split]) - len(unique[split]) for split in order},
         shared=shared,
         swapped=swapped,
         contradictory=contradictory,

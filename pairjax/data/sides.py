@@ -1,4 +1,4 @@
-"""The sides of bi-encoder rows as texts alone, each distinct one once."""
+"""Finds the distinct sides of bi-encoder rows, so each is encoded only once."""
 
 from dataclasses import dataclass, replace
 
@@ -10,11 +10,11 @@ from pairjax.data.encode import EncodedPairs
 
 @dataclass(frozen=True)
 class Sides:
-    """Distinct token sequences, and where each pair's two stand among them.
+    """The distinct token sequences of N pairs.
 
     Attributes:
-        keys: Each sequence's ids as bytes, in the order of first use.
-        pairs: int64 [N, 2]; A's and B's place in `keys`.
+        keys: The int32 ids of each sequence as bytes, in the order of first use.
+        pairs: int64 [N, 2]; indices into `keys` of A and B.
     """
 
     keys: tuple[bytes, ...]
@@ -22,29 +22,29 @@ class Sides:
 
 
 def distinct_sides(encoded: EncodedPairs) -> Sides:
-    """Sides that are the same tokens, after truncation, whichever side they stand on, are one.
+    """Returns the distinct sides: equal tokens after truncation are one sequence, whether on side A or B.
 
     Raises:
-        ValueError: Joint rows, whose sides are no texts of their own.
+        ValueError: The rows are joint (cross), so their sides are not sequences of their own.
     """
     if encoded.kind != "bi":
-        raise ValueError("the sides of a joint row are not encoded alone")
+        raise ValueError("the sides of a joint row are not encoded separately; expected rows of a bi-encoder")
     ends = np.stack([encoded.offsets[:-1] + encoded.first_length, encoded.offsets[1:]], axis=1).ravel().tolist()
     tokens, width = encoded.tokens.tobytes(), encoded.tokens.itemsize
-    place: dict[bytes, int] = {}
-    found, begin = [], 0
+    positions: dict[bytes, int] = {}
+    index, begin = [], 0
     for end in ends:
-        found.append(place.setdefault(tokens[begin * width : end * width], len(place)))
+        index.append(positions.setdefault(tokens[begin * width : end * width], len(positions)))
         begin = end
-    return Sides(tuple(place), np.asarray(found, np.int64).reshape(-1, 2))
+    return Sides(tuple(positions), np.asarray(index, np.int64).reshape(-1, 2))
 
 
-def alone(keys: list[bytes], like: EncodedPairs) -> EncodedPairs:
-    """Sequences as rows with a side A and nothing on side B.
+def build_text_rows(keys: list[bytes], like: EncodedPairs) -> EncodedPairs:
+    """Builds rows that have a side A and an empty side B.
 
     Args:
-        keys: Each sequence's int32 ids as bytes, as `distinct_sides` gives them.
-        like: The rows they came from; its counts of what was cut are not theirs.
+        keys: The int32 ids of each sequence as bytes, as in `Sides.keys`.
+        like: The rows that the sequences came from; its settings are copied, its counts of cut pairs are not.
     """
     counts = np.asarray([len(key) for key in keys], np.int64) // np.dtype(np.int32).itemsize
     return replace(

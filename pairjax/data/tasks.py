@@ -1,4 +1,4 @@
-"""From labels as they are written to a task: its kind, the names of its classes and their order, arrays of labels.
+"""Makes a task from labels as they are written: its kind, the names and order of its classes, arrays of labels.
 
 Labels are names. Numbers with a decimal point are scores and make a regression; whole numbers are names of classes.
 """
@@ -6,30 +6,29 @@ Labels are names. Numbers with a decimal point are scores and make a regression;
 import math
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int64
 
 from pairjax.base.config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs, TaskSpec, default_positive
-from pairjax.data.columns import listed
-from pairjax.data.readers import RawSplit
+from pairjax.data.columns import join_names
+from pairjax.data.table import RawSplit
 
 INTEGER = re.compile(r"[-+]?[0-9]+")
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 NOT_FINITE = re.compile(r"[-+]?(nan|inf|infinity)", re.IGNORECASE)
-MISSING = ("", "-")  # SNLI writes "-" where annotators did not agree.
-SCORE_BINS = 10
+MISSING = ("", "-")
+"""SNLI writes "-" if annotators did not agree."""
 
 Kind = Literal["classification", "regression"]
 
 
 def label_name(label: object) -> str:
-    """A label as a name: `True` is true, 1.0 (a typed float) is 1."""
+    """Returns a label as a name: `True` is true, 1.0 (a float value) is 1."""
     if isinstance(label, bool | np.bool_):
         return "true" if label else "false"
     if isinstance(label, float) and label.is_integer():
@@ -38,7 +37,7 @@ def label_name(label: object) -> str:
 
 
 def is_numeric(label: object) -> bool:
-    """Whether it is a number, or is written as one; nan and inf are not."""
+    """Returns whether a label is a finite number or a string that spells one."""
     if isinstance(label, bool):
         return False
     if isinstance(label, int | float):
@@ -47,51 +46,57 @@ def is_numeric(label: object) -> bool:
 
 
 def _is_score(label: object) -> bool:
+    """Returns whether a label is a float or spells a number with a decimal point or exponent."""
     if isinstance(label, bool | int):
         return False
     return isinstance(label, float) or (is_numeric(label) and INTEGER.fullmatch(str(label).strip()) is None)
 
 
 def _is_missing(raw: RawSplit, label: object) -> bool:
+    """Returns whether a label is absent: None, empty, "-", or -1 in a source that names its classes."""
     if raw.class_names is not None and isinstance(label, int) and label == -1:
         return True
     return label is None or (isinstance(label, str) and label.strip() in MISSING)
 
 
 def _is_minus_one(label: object) -> bool:
+    """Returns whether a label is -1, as a number or as text."""
     return not isinstance(label, bool) and is_numeric(label) and float(str(label)) == -1.0
 
 
 def _not_finite(label: object) -> bool:
+    """Returns whether a label is nan or infinite, as a float or as text."""
     if isinstance(label, float):
         return not math.isfinite(label)
     return isinstance(label, str) and NOT_FINITE.fullmatch(label.strip()) is not None
 
 
-def labels_of(raw: RawSplit, *, may_lack: bool, known: TaskSpec | None = None) -> list[Any] | None:
-    """The labels of a split; None where it carries none.
+def read_labels(raw: RawSplit, *, may_lack: bool, task: TaskSpec | None = None) -> list[Any] | None:
+    """Returns the labels of a split, or None if it is unlabelled.
 
-    A split carries none where its label column is missing, or where every label is empty or, as in GLUE's tests, -1
+    A split is unlabelled if its label column is missing, or if every label is empty or, as in GLUE's test sets, -1
     (unless -1 is one of the task's own classes).
 
     Args:
         raw: The split.
-        may_lack: Whether it may be unlabelled: a test split may, train and dev may not.
-        known: The task, where it is settled already.
+        may_lack: Whether the split may be unlabelled: a test split may, train and dev may not.
+        task: The task, if it is already known.
 
     Raises:
-        UserError: Some labels are missing, or all of them where none may.
+        UserError: Some labels are missing, or all are and `may_lack` is false.
     """
     labels = raw.label
     if labels is None:
         return None
-    own = known is not None and "-1" in known.labels
-    if may_lack and all(_is_missing(raw, label) or (not own and _is_minus_one(label)) for label in labels):
+    minus_one_is_class = task is not None and "-1" in task.labels
+    if may_lack and all(
+        _is_missing(raw, label) or (not minus_one_is_class and _is_minus_one(label)) for label in labels
+    ):
         return None
-    for row, label in enumerate(labels):
+    for index, label in enumerate(labels):
         if _is_missing(raw, label):
             raise UserError(
-                f"{raw.at(row)}: the label ({raw.columns.label}) is missing",
+                f"{raw.locate(index)}: the label ({raw.columns.label}) is missing",
                 got=repr(label),
                 fix="fill it in, drop the row, or give --data.empty skip",
             )
@@ -99,53 +104,54 @@ def labels_of(raw: RawSplit, *, may_lack: bool, known: TaskSpec | None = None) -
 
 
 def drop_unlabelled(raw: RawSplit) -> tuple[RawSplit, int]:
-    """The rows that have a label, and how many had none; a split of which no row has one is left as it is."""
+    """Drops pairs without a label and returns how many; a split in which no pair has a label is returned unchanged."""
     if raw.label is None:
         return raw, 0
-    kept = [row for row, label in enumerate(raw.label) if not _is_missing(raw, label)]
-    if not kept or len(kept) == len(raw.label):
+    labelled = [index for index, label in enumerate(raw.label) if not _is_missing(raw, label)]
+    if not labelled or len(labelled) == len(raw.label):
         return raw, 0
-    less = replace(
+    rest = replace(
         raw,
-        first=[raw.first[row] for row in kept],
-        second=[raw.second[row] for row in kept],
-        label=[raw.label[row] for row in kept],
-        number=[raw.number[row] for row in kept],
+        first=[raw.first[index] for index in labelled],
+        second=[raw.second[index] for index in labelled],
+        label=[raw.label[index] for index in labelled],
+        number=[raw.number[index] for index in labelled],
     )
-    return less, len(raw.label) - len(kept)
+    return rest, len(raw.label) - len(labelled)
 
 
-def _kind_of(raw: RawSplit, labels: Sequence[Any], wanted: str) -> Kind:
-    """The kind of the train labels; `wanted` is the option.
+def _kind_of(raw: RawSplit, labels: Sequence[Any], option: str) -> Kind:
+    """Returns the kind of the train labels, which `option` may fix.
 
     Raises:
         UserError: Scores and names are mixed, or a number is not finite.
     """
-    if wanted == "classification":
+    if option == "classification":
         return "classification"
-    if wanted == "regression":
+    if option == "regression":
         return "regression"
-    odd = [row for row, label in enumerate(labels) if not is_numeric(label)]
-    if not odd:
+    not_numeric = [index for index, label in enumerate(labels) if not is_numeric(label)]
+    if not not_numeric:
         return "regression" if any(_is_score(label) for label in labels) else "classification"
-    if len(odd) < len(labels) and all(_not_finite(labels[row]) for row in odd):
-        raise _no_score(raw.at(odd[0]), labels[odd[0]])
+    index = not_numeric[0]
+    if len(not_numeric) < len(labels) and all(_not_finite(labels[i]) for i in not_numeric):
+        raise _not_finite_error(raw.locate(index), labels[index])
     if not any(_is_score(label) for label in labels):
         return "classification"
     raise UserError(
-        f"{raw.at(odd[0])}: the label is a name, while others are numbers",
-        got=repr(labels[odd[0]]),
+        f"{raw.locate(index)}: the label is a name, but others are numbers",
+        got=repr(labels[index]),
         expected="names only, or numbers only",
-        fix="fix it, or give --data.task classification",
+        fix="correct it, or give --data.task classification",
     )
 
 
-def _no_score(place: str, label: object) -> UserError:
-    return UserError(f"{place}: the score is no finite number", got=label, fix="fix it, or drop the row")
+def _not_finite_error(place: str, label: object) -> UserError:
+    return UserError(f"{place}: the score is not a finite number", got=label, fix="correct it, or drop the row")
 
 
 def _ordered(names: Collection[str], fixed: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Names in the source's order where it has one, by value where all are numbers, else by the alphabet."""
+    """Orders names as the source does if it fixes an order, by value if all are numbers, else alphabetically."""
     if fixed is not None and set(names) <= set(fixed):
         return tuple(name for name in fixed if name in names)
     if all(is_numeric(name) for name in names):
@@ -153,45 +159,47 @@ def _ordered(names: Collection[str], fixed: tuple[str, ...] | None) -> tuple[str
     return tuple(sorted(names))
 
 
-def _named(raw: RawSplit, labels: Sequence[Any]) -> list[str]:
-    """Class names of the labels; integers become names where the source has names for them."""
+def _class_names(raw: RawSplit, labels: Sequence[Any]) -> list[str]:
+    """Returns the class name of each label; integers become names if the source has names for them."""
     fixed = raw.class_names
     if fixed is None:
         return [label_name(label) for label in labels]
-    named = []
-    for row, label in enumerate(labels):
+    names = []
+    for index, label in enumerate(labels):
         if isinstance(label, int) and not isinstance(label, bool):
             if not 0 <= label < len(fixed):
-                raise UserError(f"{raw.at(row)}: no class has the number {label}", expected=f"0 to {len(fixed) - 1}")
-            named.append(fixed[label])
+                raise UserError(
+                    f"{raw.locate(index)}: no class has the number {label}", expected=f"0 to {len(fixed) - 1}"
+                )
+            names.append(fixed[label])
         else:
-            named.append(label_name(label))
-    return named
+            names.append(label_name(label))
+    return names
 
 
-def _as_names(raw: RawSplit, labels: Sequence[Any]) -> bool:
-    """Whether the source has names for integer labels, so that they are classes whatever they look like."""
+def _are_class_numbers(raw: RawSplit, labels: Sequence[Any]) -> bool:
+    """Returns whether the labels are integers that the source names, so they are classes and never scores."""
     return raw.class_names is not None and all(isinstance(label, int) for label in labels)
 
 
 def read_task(raw: RawSplit, config: DataConfig) -> TaskSpec:
-    """The task that the train split sets.
+    """Returns the task that the labels of the train split define.
 
     Raises:
-        UserError: Labels are missing or mixed, there is but one class, or `--data.positive` names none of two.
+        UserError: Labels are missing or mixed, there is only one class, or `--data.positive` is not one of two classes.
     """
-    labels = labels_of(raw, may_lack=False)
+    labels = read_labels(raw, may_lack=False)
     if labels is None:
         raise UserError(f"{raw.place}: no labels", fix="name their column with --data.label")
-    kind = _kind_of(raw, labels, "classification" if _as_names(raw, labels) else config.task)
+    kind = _kind_of(raw, labels, "classification" if _are_class_numbers(raw, labels) else config.task)
     if kind == "regression":
         if config.positive is not None:
-            raise UserError("--data.positive goes with two classes", got=f"scores in {raw.place}")
+            raise UserError("--data.positive needs two classes", got=f"scores in {raw.place}")
         return TaskSpec("regression")
-    names = _ordered(set(_named(raw, labels)), raw.class_names)
+    names = _ordered(set(_class_names(raw, labels)), raw.class_names)
     if len(names) < 2:
         raise UserError(
-            f"{raw.place}: one class only",
+            f"{raw.place}: only one class",
             got=f"{names[0]} in all {len(labels)} rows",
             expected="two or more",
             fix="check --data.label",
@@ -200,84 +208,86 @@ def read_task(raw: RawSplit, config: DataConfig) -> TaskSpec:
 
 
 def choose_positive(names: tuple[str, ...], wanted: str | None) -> str | None:
-    """The class whose F1 is reported.
+    """Returns the class whose F1 is reported.
 
     Raises:
-        UserError: `wanted` is none of the names, or there are not two of them.
+        UserError: `wanted` is not one of the names, or there are not exactly two names.
     """
     if wanted is None:
         return default_positive(names)
     if wanted not in names:
-        raise UserError("--data.positive names no class", got=wanted, expected=f"one of {listed(names)}")
+        raise UserError("--data.positive is not a class", got=wanted, expected=f"one of {join_names(names)}")
     if len(names) != 2:
-        raise UserError("--data.positive goes with two classes", got=f"{len(names)} ({listed(names)})")
+        raise UserError("--data.positive needs two classes", got=f"{len(names)} ({join_names(names)})")
     return wanted
 
 
 def encode_labels(raw: RawSplit, task: TaskSpec, *, may_lack: bool, known_from: str = "train") -> np.ndarray | None:
-    """Labels as the model counts them: int32 [N] class indices or float32 [N] scores; None where there are none.
+    """Encodes labels for the model: int32 [N] class indices or float32 [N] scores; None if there are none.
 
     Args:
         raw: The split.
-        task: Names and their order.
+        task: The task; its names and their order define the indices.
         may_lack: Whether the split may be unlabelled.
         known_from: Where the names come from, for messages.
 
     Raises:
-        UserError: A label is missing, unknown, or no finite number.
+        UserError: A label is missing, unknown, or not a finite number.
     """
-    labels = labels_of(raw, may_lack=may_lack, known=task)
+    labels = read_labels(raw, may_lack=may_lack, task=task)
     if labels is None:
         return None
     if task.kind == "regression":
         return _scores(raw, labels, known_from)
-    index = {name: number for number, name in enumerate(task.labels)}
-    names = _named(raw, labels)
-    for row, name in enumerate(names):
-        if name not in index:
-            _refuse(raw.at(row), name, task.labels, known_from)
-    return np.fromiter((index[name] for name in names), np.int32, len(names))
+    class_index = {name: number for number, name in enumerate(task.labels)}
+    names = _class_names(raw, labels)
+    for index, name in enumerate(names):
+        if name not in class_index:
+            raise _unknown_label_error(raw.locate(index), name, task.labels, known_from)
+    return np.fromiter((class_index[name] for name in names), np.int32, len(names))
 
 
-def _refuse(place: str, name: str, known: tuple[str, ...], known_from: str) -> None:
+def _unknown_label_error(place: str, name: str, known: tuple[str, ...], known_from: str) -> UserError:
+    """Returns the error for a label that is not one of the known names."""
     numeric = is_numeric(name)
-    if numeric != all(is_numeric(other) for other in known):
-        one, other = ("a number", "names") if numeric else ("a name", "numbers")
-        raise UserError(
-            f"{place}: the label is {one}, while those of {known_from} are {other}",
+    if numeric != all(is_numeric(label) for label in known):
+        own, expected = ("a number", "names") if numeric else ("a name", "numbers")
+        return UserError(
+            f"{place}: the label is {own}, but those of {known_from} are {expected}",
             got=name,
-            expected=f"one of {listed(known)}",
-            fix="write the labels alike in every split",
+            expected=f"one of {join_names(known)}",
+            fix="write the labels the same way in every split",
         )
-    fix = "fix the label, or drop the row"
+    fix = "correct the label, or drop the row"
     if numeric and known_from == "train" and len(known) > 5:
         fix += "; if the numbers are scores, give --data.task regression"
-    raise UserError(
-        f"{place}: a label that {known_from} does not have", got=name, expected=f"one of {listed(known)}", fix=fix
+    return UserError(
+        f"{place}: a label that {known_from} does not have", got=name, expected=f"one of {join_names(known)}", fix=fix
     )
 
 
 def _scores(raw: RawSplit, labels: Sequence[Any], known_from: str) -> np.ndarray:
+    """Returns labels as float32 scores."""
     scores = np.zeros(len(labels), np.float32)
-    for row, label in enumerate(labels):
+    for index, label in enumerate(labels):
         if not is_numeric(label) or abs(value := float(label)) > float(np.finfo(np.float32).max):
             if _not_finite(label) or is_numeric(label):
-                raise _no_score(raw.at(row), label)
+                raise _not_finite_error(raw.locate(index), label)
             raise UserError(
-                f"{raw.at(row)}: the label is no number, while those of {known_from} are scores",
+                f"{raw.locate(index)}: the label is not a number, but those of {known_from} are scores",
                 got=repr(label),
                 expected="a number",
                 fix="check --data.label, or give --data.task classification",
             )
-        scores[row] = value
+        scores[index] = value
     return scores
 
 
 def relabel(pairs: Pairs, own: TaskSpec, task: TaskSpec, *, place: str) -> Pairs:
-    """A split whose labels are counted in `own`'s order, counted in `task`'s.
+    """Returns a split whose class indices refer to `own`, with indices that refer to `task`.
 
     Raises:
-        UserError: The kinds differ, or a name is unknown there.
+        UserError: The kinds differ, or `task` does not have one of the names.
     """
     if own.kind != task.kind:
         raise UserError(f"{place}: the model is for {task.kind}", got=f"labels for {own.kind}")
@@ -285,60 +295,13 @@ def relabel(pairs: Pairs, own: TaskSpec, task: TaskSpec, *, place: str) -> Pairs
         return pairs
     unknown = [name for name in own.labels if name not in task.labels]
     if unknown:
-        _refuse(place, unknown[0], task.labels, "the model")
+        raise _unknown_label_error(place, unknown[0], task.labels, "the model")
     order = np.array([task.labels.index(name) for name in own.labels], np.int32)
     return Pairs(pairs.first, pairs.second, order[pairs.label], pairs.where)
 
 
-# ------------------------------------------------------------------------------------------------------------ dev cut
-
-
-def _strata(label: np.ndarray, kind: Kind) -> Mapping[int, np.ndarray]:
-    """Row numbers by class, or by tenth of the scores."""
-    if kind == "regression":
-        rank = np.empty(len(label), np.int64)
-        rank[np.argsort(label, kind="stable")] = np.arange(len(label))
-        group = rank * min(SCORE_BINS, max(len(label) // 2, 1)) // len(label)
-    else:
-        group = label
-    return {int(value): np.flatnonzero(group == value) for value in np.unique(group)}
-
-
-def cut_dev(
-    label: np.ndarray, *, kind: Kind, fraction: float, seed: int
-) -> tuple[Int64[np.ndarray, " train"], Int64[np.ndarray, " dev"]]:
-    """Rows of train and of dev, each in the order of the file.
-
-    Dev gets `fraction` of the rows, at least one, each class (or tenth of the scores) its share by largest remainder;
-    the last row of a class stays in train.
-
-    Args:
-        label: Class indices or scores [N].
-        kind: Which of the two.
-        fraction: In (0, 1).
-        seed: Of the draw within a stratum.
-
-    Raises:
-        UserError: Nothing can be cut, since each class has one row.
-    """
-    strata = _strata(label, kind)
-    total = max(round(len(label) * fraction), 1)
-    exact = {value: len(rows) * fraction for value, rows in strata.items()}
-    most = {value: len(rows) - 1 for value, rows in strata.items()}
-    take = {value: min(math.floor(share), most[value]) for value, share in exact.items()}
-    for value in sorted(strata, key=lambda value: (-(exact[value] - math.floor(exact[value])), value)):
-        if sum(take.values()) >= total:
-            break
-        take[value] = min(take[value] + 1, most[value])
-    if not sum(take.values()):
-        raise UserError("--data.dev-fraction finds nothing to cut", got=f"{len(label)} rows in train")
-    rng = np.random.default_rng(seed)
-    dev = np.sort(np.concatenate([rng.permutation(rows)[: take[value]] for value, rows in strata.items()]))
-    return np.setdiff1d(np.arange(len(label)), dev), dev
-
-
-def standardised(task: TaskSpec, train: Pairs) -> TaskSpec:
-    """The task with center and scale of the train scores; a classification task as it is."""
+def fit_score_scale(task: TaskSpec, train: Pairs) -> TaskSpec:
+    """Returns the task with mean and standard deviation of the train scores; a classification task is unchanged."""
     if task.kind == "classification" or train.label is None:
         return task
     spread = float(np.std(train.label))
@@ -346,14 +309,14 @@ def standardised(task: TaskSpec, train: Pairs) -> TaskSpec:
 
 
 def targets_of(task: TaskSpec, pairs: Pairs) -> np.ndarray | None:
-    """Labels as the model learns them: int32 [N], or float32 [N] standardised; None where unlabelled."""
+    """Returns the training targets: int32 [N] classes or float32 [N] standardised scores; None if unlabelled."""
     if pairs.label is None or task.kind == "classification":
         return pairs.label
     return ((pairs.label - task.center) / task.scale).astype(np.float32)
 
 
 def label_counts(task: TaskSpec, pairs: Pairs) -> Any:
-    """Pairs of each class in train, [classes]; None for regression."""
+    """Returns the number of pairs of each class, int64 [classes]; None for a regression or an unlabelled split."""
     if task.kind == "regression" or pairs.label is None:
         return None
     return np.bincount(pairs.label, minlength=len(task.labels))

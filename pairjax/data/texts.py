@@ -1,4 +1,4 @@
-"""Texts alone: the distinct ones of a task, and their token rows without a partner."""
+"""Finds the distinct texts of a task, and encodes texts as rows of their own."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -7,42 +7,42 @@ from pairjax.base.config import Truncation
 from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs
 from pairjax.data.encode import EncodedPairs, encode_pairs
-from pairjax.data.sides import alone
+from pairjax.data.sides import build_text_rows
 from pairjax.data.tokenizer import PairTokenizer
 
 
 def distinct_texts(splits: Iterable[Pairs]) -> tuple[str, ...]:
-    """Every text once, in the order of its first appearance, A before B."""
-    seen: dict[str, None] = {}
+    """Returns every text once, in the order of first appearance; of each split, side A is before side B."""
+    texts: dict[str, None] = {}
     for pairs in splits:
         for text in (*pairs.first, *pairs.second):
-            seen.setdefault(text)
-    return tuple(seen)
+            texts.setdefault(text)
+    return tuple(texts)
 
 
 def encode_texts(
     texts: Sequence[str], tokenizer: PairTokenizer, *, max_length: int, truncation: Truncation
 ) -> EncodedPairs:
-    """Rows `[CLS] text [SEP]`: side A of pairs that have no B, as a bi-encoder reads each of its texts.
+    """Encodes texts as rows `[CLS] text [SEP]`, as a bi-encoder reads each text: side A of a pair without side B.
 
     Args:
-        texts: As many rows.
-        tokenizer: Of the encoder.
-        max_length: Longest row, special tokens included.
-        truncation: One that cuts a text whichever side it stands on.
+        texts: One text for each row.
+        tokenizer: The encoder's tokeniser.
+        max_length: Most tokens of a row, special tokens included.
+        truncation: `longest_first` or `head_tail`, which treat both sides alike.
 
     Raises:
-        UserError: A strategy that cuts one side alone, or a text that is no string.
+        UserError: The strategy cuts only one side, or a text is not a Unicode string.
     """
     if truncation not in ("longest_first", "head_tail"):
         raise UserError(
-            "texts encoded alone do not know their side",
+            "a text that is encoded by itself has no first or second side to cut",
             got=f"--data.truncation {truncation}",
             expected="longest_first or head_tail",
         )
-    both = encode_pairs(texts, [""] * len(texts), tokenizer, kind="bi", max_length=max_length, truncation=truncation)
-    begins = both.offsets[:-1]
-    keys = [both.tokens[i:j].tobytes() for i, j in zip(begins, begins + both.first_length, strict=True)]
-    # Every B is bare here; a text is where its row holds the two special tokens alone.
-    bare = int((both.first_length == 2).sum())
-    return replace(alone(keys, both), truncated=both.truncated, lost=both.lost, bare=bare)
+    pairs = encode_pairs(texts, [""] * len(texts), tokenizer, kind="bi", max_length=max_length, truncation=truncation)
+    begins = pairs.offsets[:-1]
+    keys = [pairs.tokens[i:j].tobytes() for i, j in zip(begins, begins + pairs.first_length, strict=True)]
+    # `pairs.bare` counts every pair, since side B is empty. A text without tokens leaves the two special tokens only.
+    bare = int((pairs.first_length == 2).sum())
+    return replace(build_text_rows(keys, pairs), truncated=pairs.truncated, lost=pairs.lost, bare=bare)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pairjax.base.errors import UserError
-from pairjax.data.readers import Record, Table
+from pairjax.data.table import Record, Table
 
 NAME = re.compile(r"(?P<name>[A-Za-z]\w*)(/(?P<config>[\w.\-]+))?(:(?P<version>[\d.]+))?")
 SPLITS = {

@@ -1,4 +1,4 @@
-"""The tokeniser of an encoder's folder, and how its family joins two texts."""
+"""Loads the tokeniser of an encoder's folder; knows how each family joins two texts."""
 
 import json
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 from pairjax.base.errors import UserError
 from pairjax.base.types import EncoderSpec
+from pairjax.storage.files import read_json
 
 PADDED_BY = 127
-"""Rows of an embedding table beyond the vocabulary, at most, where it is rounded up for the hardware's sake."""
-
+"""Most rows that an embedding table has beyond the vocabulary because its size is rounded up for the hardware."""
 
 SOURCES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
-
+"""Files from which a tokeniser can be read."""
 
 BERT_NAMES = {
     "cls_token": "[CLS]",
@@ -24,7 +24,6 @@ BERT_NAMES = {
     "unk_token": "[UNK]",
 }
 
-
 ROBERTA_NAMES = {
     "cls_token": "<s>",
     "sep_token": "</s>",
@@ -33,8 +32,7 @@ ROBERTA_NAMES = {
     "unk_token": "<unk>",
 }
 
-
-# Where a folder was made says nothing about its tokens, and would carry a machine's paths into an artefact.
+# These settings do not change the tokens, and would write one machine's paths into a saved model.
 ORIGINS = (
     "name_or_path",
     "tokenizer_file",
@@ -47,16 +45,16 @@ ORIGINS = (
 
 @dataclass(frozen=True)
 class PairTokenizer:
-    """An encoder's tokeniser, and how its family joins two texts.
+    """An encoder's tokeniser, with the special tokens by which its family joins two texts.
 
     Attributes:
         backend: A `tokenizers.Tokenizer` that neither truncates nor pads.
         family: As `EncoderSpec.family`.
-        cls_id: Opens a row (`[CLS]`, `<s>`).
-        sep_id: Closes a text (`[SEP]`, `</s>`).
-        pad_id: Fills empty slots.
-        mask_id: Stands for a hidden token; None where the vocabulary has none.
-        settings: The folder's `tokenizer_config.json`, special tokens resolved, for `save`.
+        cls_id: Id of the token that opens a row (`[CLS]`, `<s>`).
+        sep_id: Id of the token that closes a text (`[SEP]`, `</s>`).
+        pad_id: Id of the token in empty slots.
+        mask_id: Id of the token that replaces a masked one; None if the vocabulary has none.
+        settings: The folder's `tokenizer_config.json` with its special tokens resolved, for `save`.
     """
 
     backend: Any
@@ -69,7 +67,7 @@ class PairTokenizer:
 
     @property
     def segments(self) -> bool:
-        """Whether B's tokens of a joint row carry segment id 1 (BERT, ELECTRA); otherwise all carry 0."""
+        """Whether B's tokens of a joint row have segment id 1 (BERT, ELECTRA); in other families all have 0."""
         return self.family in ("bert", "electra")
 
     @property
@@ -78,10 +76,10 @@ class PairTokenizer:
         return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
 
     def check_vocabulary(self, size: int) -> None:
-        """Compare with the encoder's embedding table of `size` rows.
+        """Checks the vocabulary against the encoder's embedding table of `size` rows.
 
         Raises:
-            UserError: Some token has no row in it.
+            UserError: Some token has no row in the table.
         """
         if self.vocabulary_size > size:
             raise UserError(
@@ -91,7 +89,7 @@ class PairTokenizer:
             )
 
     def vocabulary_notes(self, size: int) -> tuple[str, ...]:
-        """A line where an embedding table of `size` rows is larger by more than padding makes it."""
+        """Returns a note if an embedding table of `size` rows is larger than padding explains."""
         if size - self.vocabulary_size <= max(PADDED_BY, size // 100):
             return ()
         return (
@@ -100,38 +98,32 @@ class PairTokenizer:
         )
 
     def opening(self, kind: Literal["cross", "bi"]) -> tuple[int, ...]:
-        """Special tokens before B's own, which belong to B's side."""
+        """Returns the special tokens before B's own tokens; they belong to side B."""
         if kind == "bi":
             return (self.cls_id,)
         return (self.sep_id,) if self.family in ("roberta", "xlm-roberta") else ()
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json`, which `load_tokenizer` and transformers read."""
+        """Writes `tokenizer.json` and `tokenizer_config.json`, which `load_tokenizer` and transformers read."""
         self.backend.save(str(folder / "tokenizer.json"))
         text = json.dumps(dict(self.settings), indent=2, ensure_ascii=False)
         (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, or {} where there is no such file."""
+def _read_settings(path: Path) -> dict[str, Any]:
+    """Reads a JSON object; returns {} if there is no such file."""
     if not path.is_file():
         return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON", got=error, fix="fetch the encoder's folder again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: not a tokeniser's settings", got=type(value).__name__, expected="a JSON object")
-    return value
+    return read_json(path, kind="a tokeniser's settings", fix="fetch the encoder's folder again")
 
 
 def _load_backend(folder: Path, settings: Mapping[str, Any]) -> Any:
-    """The folder's `tokenizers.Tokenizer`, truncation and padding switched off."""
+    """Loads the folder's `tokenizers.Tokenizer`, with truncation and padding switched off."""
     if not any((folder / name).is_file() for name in SOURCES):
         raise UserError(
             f"{folder}: the encoder's folder has no tokeniser",
             expected=f"one of {', '.join(SOURCES)}",
-            fix="copy the tokeniser's files beside config.json",
+            fix="copy the tokeniser's files into the folder of config.json",
         )
     try:
         if (folder / "tokenizer.json").is_file():
@@ -143,7 +135,7 @@ def _load_backend(folder: Path, settings: Mapping[str, Any]) -> Any:
             from transformers import AutoTokenizer
 
             backend = AutoTokenizer.from_pretrained(str(folder), use_fast=True, local_files_only=True).backend_tokenizer
-    except Exception as error:  # the Rust side raises bare Exception, transformers whatever its conversion meets
+    except Exception as error:  # The Rust side raises plain Exception, and transformers raises many kinds.
         raise UserError(
             f"{folder}: the tokeniser cannot be read",
             got=str(error)[:200],
@@ -155,19 +147,19 @@ def _load_backend(folder: Path, settings: Mapping[str, Any]) -> Any:
 
 
 def _apply_case(backend: Any, settings: Mapping[str, Any]) -> None:
-    """Let tokenizer_config.json overrule a BERT normaliser's casing, as transformers does."""
+    """Lets tokenizer_config.json override a BERT normaliser's casing, as transformers does."""
     from tokenizers.normalizers import BertNormalizer
 
     if isinstance(backend.normalizer, BertNormalizer):
         names = {"do_lower_case": "lowercase", "strip_accents": "strip_accents"}
         names["tokenize_chinese_chars"] = "handle_chinese_chars"
-        for given, name in names.items():
-            if given in settings and settings[given] != getattr(backend.normalizer, name):
-                setattr(backend.normalizer, name, settings[given])
+        for key, name in names.items():
+            if key in settings and settings[key] != getattr(backend.normalizer, name):
+                setattr(backend.normalizer, name, settings[key])
 
 
 def _case_settings(backend: Any) -> dict[str, Any]:
-    """A BERT normaliser's casing in tokenizer_config.json's words: transformers guesses where that file is silent."""
+    """Returns a BERT normaliser's casing in the keys of tokenizer_config.json; transformers guesses missing ones."""
     from tokenizers.normalizers import BertNormalizer
 
     normalizer = backend.normalizer
@@ -181,15 +173,15 @@ def _case_settings(backend: Any) -> dict[str, Any]:
 
 
 def _special_names(folder: Path, backend: Any, *, family: str, named: Mapping[str, Any]) -> dict[str, str]:
-    """The vocabulary's token for each role: the one that the folder names, else the family's usual one."""
+    """Returns the vocabulary's token for each role: the one that the folder names, else the family's usual one."""
     names = {}
     for role, usual in (ROBERTA_NAMES if family in ("roberta", "xlm-roberta") else BERT_NAMES).items():
-        given = named.get(role)
-        given = given.get("content") if isinstance(given, Mapping) else given
-        candidates = [name for name in (given, usual) if isinstance(name, str)]
-        found = [name for name in candidates if backend.token_to_id(name) is not None]
-        if found:
-            names[role] = found[0]
+        own = named.get(role)
+        own = own.get("content") if isinstance(own, Mapping) else own
+        candidates = [name for name in (own, usual) if isinstance(name, str)]
+        known = [name for name in candidates if backend.token_to_id(name) is not None]
+        if known:
+            names[role] = known[0]
         elif role in ("cls_token", "sep_token", "pad_token"):
             raise UserError(
                 f"{folder}: the tokeniser has no {role}",
@@ -201,23 +193,23 @@ def _special_names(folder: Path, backend: Any, *, family: str, named: Mapping[st
 
 
 def load_tokenizer(folder: Path, *, family: str) -> PairTokenizer:
-    """Read the tokeniser of a Hugging Face folder.
+    """Reads the tokeniser of a Hugging Face folder.
 
     Special tokens are those that `tokenizer_config.json` or `special_tokens_map.json` names, else the family's usual
-    ones. Truncation and padding that `tokenizer.json` may carry are switched off.
+    ones. Truncation and padding settings of `tokenizer.json` are switched off.
 
     Args:
-        folder: With tokenizer.json, or a vocabulary that transformers can convert.
+        folder: A folder with tokenizer.json, or with a vocabulary that transformers can convert.
         family: As `EncoderSpec.family`.
 
     Raises:
-        UserError: No tokeniser there, one that cannot be read, or one without the family's special tokens.
+        UserError: The folder has no tokeniser, or one that cannot be read or lacks the family's special tokens.
     """
-    settings = _read_json(folder / "tokenizer_config.json")
+    settings = _read_settings(folder / "tokenizer_config.json")
     backend = _load_backend(folder, settings)
-    named = {**_read_json(folder / "special_tokens_map.json"), **settings}
+    named = {**_read_settings(folder / "special_tokens_map.json"), **settings}
     names = _special_names(folder, backend, family=family, named=named)
-    kept = {key: value for key, value in settings.items() if key not in ORIGINS}
+    portable = {key: value for key, value in settings.items() if key not in ORIGINS}
     return PairTokenizer(
         backend=backend,
         family=family,
@@ -225,15 +217,21 @@ def load_tokenizer(folder: Path, *, family: str) -> PairTokenizer:
         sep_id=backend.token_to_id(names["sep_token"]),
         pad_id=backend.token_to_id(names["pad_token"]),
         mask_id=backend.token_to_id(names["mask_token"]) if "mask_token" in names else None,
-        settings={**_case_settings(backend), **kept, **names},
+        settings={**_case_settings(backend), **portable, **names},
     )
 
 
 def check_fit(max_length: int, *, spec: EncoderSpec, tokenizer: PairTokenizer, folder: Path) -> None:
-    """Whether tokeniser, length and encoder fit each other.
+    """Checks that tokeniser, row length and encoder fit each other.
+
+    Args:
+        max_length: Most tokens of a sequence.
+        spec: The encoder's architecture.
+        tokenizer: The encoder's tokeniser.
+        folder: The encoder's folder, for messages.
 
     Raises:
-        UserError: The tokeniser knows ids that the encoder has no embedding for, or rows are longer than it can read.
+        UserError: The tokeniser has ids without an embedding, or a sequence may be longer than the encoder can read.
     """
     if max_length > spec.max_positions:
         raise UserError(

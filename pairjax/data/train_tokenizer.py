@@ -1,15 +1,12 @@
-"""A tokeniser of one's own, WordPiece or byte-level BPE trained on the corpus, kept where its index is.
+"""Trains a tokeniser, WordPiece or byte-level BPE, on the corpus, and caches it in the folder of the indexes.
 
-Both split text as BERT does, into words and punctuation marks, and have its special tokens, so that a BERT encoder
-reads either. WordPiece marks a piece that goes on with a word by `##` and knows the commonest letters; BPE marks one
-that begins a word by `Ġ` and spells what it does not know by bytes, so that no text is unknown to it.
+Both split text into words and punctuation marks as BERT does, and have BERT's special tokens, so a BERT encoder can
+read either. WordPiece marks a piece that continues a word with `##` and knows the most frequent letters only. BPE marks
+a piece that begins a word with `Ġ` and spells unknown text in bytes, so no text is unknown to it.
 """
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,24 +16,25 @@ from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import TokenizerKind
 from pairjax.data.corpus_sources import Source
 from pairjax.data.tokenizer import BERT_NAMES, PairTokenizer, load_tokenizer
+from pairjax.storage.files import whole_folder
 
 FORMAT = 2
 ALPHABET = 1000
-"""Letters of a vocabulary, at most; rarer ones are unknown."""
+"""Most letters in a WordPiece vocabulary; rarer ones are unknown."""
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
-def _sentences(sources: Sequence[Source], faults: list[UserError]) -> Iterator[str]:
-    """All sentences; an error of theirs is kept aside, since the trainer would lose its kind."""
+def _sentences(sources: Sequence[Source], errors: list[UserError]) -> Iterator[str]:
+    """Yields all sentences; appends an error to `errors`, because the trainer would change its type."""
     try:
         for source in sources:
             yield from (sentence for sentence in source.sentences() if sentence is not None)
     except UserError as error:
-        faults.append(error)
+        errors.append(error)
 
 
 def _alphabet(sources: Sequence[Source], normalizer: Any) -> list[str]:
-    """The commonest letters, sorted."""
+    """Returns the most frequent letters, sorted."""
     counts: Counter[str] = Counter()
     for source in sources:
         for sentence in source.sentences():
@@ -47,10 +45,16 @@ def _alphabet(sources: Sequence[Source], normalizer: Any) -> list[str]:
 
 
 def train_wordpiece(sources: Sequence[Source], *, vocabulary: int, lowercase: bool) -> Any:
-    """A BERT-like `tokenizers.Tokenizer` of at most `vocabulary` tokens.
+    """Trains a BERT-like WordPiece `tokenizers.Tokenizer` of at most `vocabulary` tokens.
 
-    The same text gives the same vocabulary. The trainer alone would number the letters inside words in the order of a
-    hash table, another in each process, and break ties between merges by these numbers: so they are given to it.
+    The same text gives the same vocabulary. By itself, the trainer numbers the letters inside words in the order of a
+    hash table, which differs between processes, and breaks ties between merges by these numbers. Therefore the letters
+    are passed to it as special tokens.
+
+    Args:
+        sources: The text.
+        vocabulary: Most tokens of the vocabulary.
+        lowercase: Whether text is lower-cased.
 
     Raises:
         UserError: The text cannot be read, or there is none.
@@ -71,10 +75,10 @@ def train_wordpiece(sources: Sequence[Source], *, vocabulary: int, lowercase: bo
         limit_alphabet=len(alphabet),
         show_progress=False,
     )
-    faults: list[UserError] = []
-    trained.train_from_iterator(_sentences(sources, faults), trainer)
-    if faults:
-        raise faults[0]
+    errors: list[UserError] = []
+    trained.train_from_iterator(_sentences(sources, errors), trainer)
+    if errors:
+        raise errors[0]
     backend = Tokenizer(models.WordPiece(trained.get_vocab(with_added_tokens=True), unk_token="[UNK]"))
     backend.normalizer = normalizer
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -83,9 +87,14 @@ def train_wordpiece(sources: Sequence[Source], *, vocabulary: int, lowercase: bo
 
 
 def train_bpe(sources: Sequence[Source], *, vocabulary: int, lowercase: bool) -> Any:
-    """A `tokenizers.Tokenizer` of at most `vocabulary` tokens: BERT's words and special tokens, bytes below.
+    """Trains a byte-level BPE `tokenizers.Tokenizer` of at most `vocabulary` tokens, with BERT's special tokens.
 
-    The same text gives the same vocabulary: bytes are numbered in their order, and ties between merges go by number.
+    The same text gives the same vocabulary: bytes are numbered in order, and ties between merges are broken by number.
+
+    Args:
+        sources: The text.
+        vocabulary: Most tokens of the vocabulary.
+        lowercase: Whether text is lower-cased.
 
     Raises:
         UserError: The text cannot be read, or there is none.
@@ -97,7 +106,7 @@ def train_bpe(sources: Sequence[Source], *, vocabulary: int, lowercase: bool) ->
         raise UserError(f"{sources[0].name}: the corpus is empty", expected="text, one sentence a line")
     backend = Tokenizer(models.BPE(unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    # A space before each word and each mark: what begins with it begins a word.
+    # A space is put before each word and punctuation mark, so a token that starts with it begins a word.
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), to_bytes])
     backend.decoder = decoders.ByteLevel()
@@ -107,15 +116,15 @@ def train_bpe(sources: Sequence[Source], *, vocabulary: int, lowercase: bool) ->
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    faults: list[UserError] = []
-    backend.train_from_iterator(_sentences(sources, faults), trainer)
-    if faults:
-        raise faults[0]
+    errors: list[UserError] = []
+    backend.train_from_iterator(_sentences(sources, errors), trainer)
+    if errors:
+        raise errors[0]
     return _with_specials(backend)
 
 
 def _with_specials(backend: Any) -> Any:
-    """The tokeniser, its special tokens marked and put around one text or two."""
+    """Registers the special tokens, and adds the template that puts them around one text or two."""
     from tokenizers import processors
 
     backend.add_special_tokens(list(SPECIALS))
@@ -127,10 +136,17 @@ def _with_specials(backend: Any) -> Any:
     return backend
 
 
-def trained_tokenizer(
+def load_or_train_tokenizer(
     sources: Sequence[Source], *, kind: TokenizerKind, vocabulary: int, lowercase: bool, cache: Path
 ) -> tuple[PairTokenizer, Path]:
-    """The tokeniser trained on the sources, from the cache where it is there; and its folder.
+    """Returns the tokeniser trained on the sources and its folder; trains it if the cache does not have it.
+
+    Args:
+        sources: The text.
+        kind: `wordpiece` or `bpe`.
+        vocabulary: Most tokens of the vocabulary.
+        lowercase: Whether text is lower-cased.
+        cache: Folder of trained tokenisers.
 
     Raises:
         UserError: As `train_wordpiece` and `train_bpe`; or the cache cannot be written.
@@ -140,23 +156,13 @@ def trained_tokenizer(
     if not (folder / "tokenizer.json").is_file():
         train = train_bpe if kind == "bpe" else train_wordpiece
         backend = train(sources, vocabulary=vocabulary, lowercase=lowercase)
-        opened_by = "PreTrainedTokenizerFast" if kind == "bpe" else "BertTokenizer"
-        settings: dict[str, Any] = dict(BERT_NAMES) | {"do_lower_case": lowercase, "tokenizer_class": opened_by}
+        class_name = "PreTrainedTokenizerFast" if kind == "bpe" else "BertTokenizer"
+        settings: dict[str, Any] = dict(BERT_NAMES) | {"do_lower_case": lowercase, "tokenizer_class": class_name}
         settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         try:
-            cache.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=cache))
-            try:
+            with whole_folder(folder, replace=False) as partial:
                 backend.save(str(partial / "tokenizer.json"))
                 (partial / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-                partial.chmod(0o755)
-                os.rename(partial, folder)
-            except OSError:
-                # Another process has trained the same one meanwhile.
-                if not (folder / "tokenizer.json").is_file():
-                    raise
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
         except OSError as error:
             raise UserError(
                 f"{cache}: the tokeniser cannot be written", got=error.strerror, fix="choose another --data.cache"

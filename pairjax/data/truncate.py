@@ -1,4 +1,4 @@
-"""How many tokens of each text a pair keeps: closed forms over whole splits, one rule a strategy."""
+"""Computes how many tokens of each text a pair keeps, in closed form over a split, with one rule for each strategy."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,9 +13,9 @@ from pairjax.base.errors import UserError
 def _longest_first(
     first: Int64[np.ndarray, " pairs"], second: Int64[np.ndarray, " pairs"], budget: int
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
-    """What is kept when tokens are taken from the longer side until both fit, as transformers counts it.
+    """Returns what is kept if tokens are dropped from the longer side until both fit, as in transformers.
 
-    An odd token goes to the side that was longer, or to the second of equals.
+    The longer side, or the second side of two equal ones, keeps an odd token.
     """
     short, long = np.minimum(first, second), np.maximum(first, second)
     low = np.where(2 * short > budget, budget // 2, short)
@@ -34,30 +34,38 @@ def kept_tokens(
     truncation: Truncation,
     where: Sequence[str],
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
-    """Tokens that each side keeps: of `budget` together (cross) or each (bi).
+    """Returns the number of tokens that each side keeps.
+
+    Args:
+        first: int64 [N]; tokens of each text of side A.
+        second: int64 [N]; tokens of each text of side B.
+        kind: `cross` or `bi`.
+        budget: Most tokens of both sides together (cross) or of each side (bi), special tokens not counted.
+        truncation: The strategy.
+        where: Each pair's place in its source, for messages; may be empty.
 
     Raises:
-        UserError: The one side that may be cut would keep nothing, or (bi) the other is too long.
+        UserError: The only side that may be cut would keep nothing, or (bi) the other side is too long.
     """
     if truncation in ("longest_first", "head_tail"):
         if kind == "bi":
             return np.minimum(first, budget), np.minimum(second, budget)
         return _longest_first(first, second, budget)
-    cut, whole = (first, second) if truncation == "only_first" else (second, first)
+    cut, uncut = (first, second) if truncation == "only_first" else (second, first)
     if kind == "bi":
-        room, wrong = np.full_like(cut, budget), whole > budget
+        room, too_long = np.full_like(cut, budget), uncut > budget
     else:
-        room = budget - whole
-        wrong = (cut > room) & (room < 1)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
+        room = budget - uncut
+        too_long = (cut > room) & (room < 1)
+    if too_long.any():
+        index = int(np.flatnonzero(too_long)[0])
         side = "second" if truncation == "only_first" else "first"
         raise UserError(
-            f"{where[row] if where else f'pair {row + 1}'}: the {side} text alone fills the row, and "
+            f"{where[index] if where else f'pair {index + 1}'}: the {side} text alone fills the row, and "
             f"--data.truncation {truncation} may not cut it",
-            got=f"{whole[row]} tokens",
+            got=f"{uncut[index]} tokens",
             expected=f"at most {budget if kind == 'bi' else budget - 1}",
             fix="use --data.truncation longest_first or a larger --data.max-length",
         )
     kept = np.minimum(cut, room)
-    return (kept, whole) if truncation == "only_first" else (whole, kept)
+    return (kept, uncut) if truncation == "only_first" else (uncut, kept)

@@ -14,10 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from pairjax.base.errors import UserError
 from pairjax.base.types import PairData, Pairs
-from pairjax.evaluation.intervals import wilson
+from pairjax.evaluation.intervals import RESAMPLES, wilson_interval
 from pairjax.evaluation.words import length_features, overlap_features
-
-RESAMPLES = 1000
 
 
 def _second_words(train: Pairs, scored: Pairs) -> tuple[sparse.spmatrix, sparse.spmatrix]:
@@ -88,7 +86,8 @@ def lexical_baselines(data: PairData, *, split: str = "dev", seed: int = 0) -> d
     majority = np.full(len(scored), np.bincount(train.label).argmax())
     guesses = {"majority": majority} | {name: _classify(x, train.label, z) for name, (x, z) in inputs.items()}
     return {
-        name: {"accuracy": wilson(int((guess == scored.label).sum()), len(scored))} for name, guess in guesses.items()
+        name: {"accuracy": wilson_interval(int((guess == scored.label).sum()), len(scored))._asdict()}
+        for name, guess in guesses.items()
     }
 
 

@@ -14,6 +14,8 @@ from jaxtyping import Float64, Int
 from pairjax.evaluation.metrics import Statistic, once
 
 LEVEL = 0.95
+RESAMPLES = 1000
+"""Number of resamples where neither a config nor a caller gives one."""
 CHUNK = 2_000_000
 """Counts drawn at a time: bounds the memory, and changes no result."""
 
@@ -336,9 +338,14 @@ def mean_and_spread(values: Sequence[float], *, overlap: float = 0.0) -> Spread:
     return Spread(mean, deviation, mean - half, mean + half, runs)
 
 
-def wilson(right: int, total: int) -> dict[str, float]:
-    """A share with Wilson's 95 % interval."""
+def wilson_interval(right: int, total: int) -> Interval:
+    """Returns a share with its 95 % interval (Wilson 1927, the score interval of a binomial proportion).
+
+    Args:
+        right: Number of successes.
+        total: Number of trials, at least one.
+    """
     z, share = 1.959963984540054, right / total
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return {"value": share, "low": max(0.0, float(middle - half)), "high": min(1.0, float(middle + half))}
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))

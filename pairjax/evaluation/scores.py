@@ -1,7 +1,7 @@
 """Scores of predictions: the part of evaluation that needs no model."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Num
@@ -26,7 +26,9 @@ from pairjax.evaluation.metrics import (
     tally,
 )
 
-RECENTRED = ("ece", "ece_calibrated")
+CALIBRATED, AT_THRESHOLD, SWAPPED = "_calibrated", "_at_threshold", "swap_"
+"""Ends of the names of metrics of calibrated probabilities and of metrics at the threshold; start of those of swaps."""
+RECENTRED = ("ece", "ece" + CALIBRATED)
 
 
 def classes_at_threshold(
@@ -111,12 +113,12 @@ def score(
     """
     parts = [make_statistic(task, outputs, label)]
     if task.kind == "classification" and temperature != 1.0:
-        parts.append(make_probability_statistic(outputs, label, temperature=temperature, suffix="_calibrated"))
+        parts.append(make_probability_statistic(outputs, label, temperature=temperature, suffix=CALIBRATED))
     if task.positive_index is not None and threshold is not None:
         chosen = classes_at_threshold(
             probabilities(outputs, temperature=temperature), positive=task.positive_index, threshold=threshold
         )
-        parts.append(make_class_statistic(task, label, chosen, suffix="_at_threshold"))
+        parts.append(make_class_statistic(task, label, chosen, suffix=AT_THRESHOLD))
     if swapped_logits is not None:
         check_outputs(task, swapped_logits, label)
         parts.append(_make_swap_statistic(task, outputs, swapped_logits))
@@ -130,6 +132,41 @@ def score(
 def scores_to_json(scores: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
     """As in result.json: `{name: {"value", "low", "high"}}`, with null for what is undefined."""
     return {name: interval.to_json() for name, interval in scores.items()}
+
+
+class MetricNames(NamedTuple):
+    """Names of metrics by what they measure, each in the order given.
+
+    Attributes:
+        plain: Metrics of the outputs as they are.
+        calibrated: Metrics of the probabilities after the temperature.
+        at_threshold: Metrics of the classes at the threshold.
+        swapped: Metrics of the change when the two texts are swapped.
+    """
+
+    plain: tuple[str, ...]
+    calibrated: tuple[str, ...]
+    at_threshold: tuple[str, ...]
+    swapped: tuple[str, ...]
+
+
+def group_metrics(splits: Iterable[Iterable[str]]) -> MetricNames:
+    """Groups the names of the metrics of several splits; each name is listed once.
+
+    Args:
+        splits: The names of each split's metrics, as `score` made them.
+    """
+    names = tuple(dict.fromkeys(name for split in splits for name in split))
+    calibrated = tuple(name for name in names if name.endswith(CALIBRATED))
+    at_threshold = tuple(name for name in names if name.endswith(AT_THRESHOLD))
+    swapped = tuple(name for name in names if name.startswith(SWAPPED))
+    special = {*calibrated, *at_threshold, *swapped}
+    return MetricNames(tuple(name for name in names if name not in special), calibrated, at_threshold, swapped)
+
+
+def base_metric(name: str) -> str:
+    """Returns the metric that a name is a variant of: `f1` for `f1_at_threshold`, `ece` for `ece_calibrated`."""
+    return name.removesuffix(CALIBRATED).removesuffix(AT_THRESHOLD)
 
 
 def class_report(

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pairjax.base.terminal import Score, _shorten, format_score, plain_table, print_next, print_warning
+from pairjax.base.terminal import Score, format_score, plain_table, print_next, print_warning, shorten
+from pairjax.evaluation.scores import base_metric, group_metrics
 
 NAMES = {
     "accuracy": "accuracy",
@@ -53,23 +54,23 @@ def metrics_table(
         threshold: Fitted on dev, for the part's heading.
     """
     table = plain_table("Scores (95 % bootstrap intervals)", ["", *metrics])
-    names = list(dict.fromkeys(name for split in metrics.values() for name in split))
+    names = group_metrics(metrics.values())
     cut = "at threshold" if threshold is None else f"at threshold {threshold:.2f}, fitted on dev"
     parts = {
-        "": [name for name in names if not name.startswith("swap_") and "_at_" not in name and "_calib" not in name],
-        "after temperature, fitted on dev": [name for name in names if name.endswith("_calibrated")],
-        cut: [name for name in names if name.endswith("_at_threshold")],
-        "sides swapped": [name for name in names if name.startswith("swap_")],
+        "": names.plain,
+        "after temperature, fitted on dev": names.calibrated,
+        cut: names.at_threshold,
+        "sides swapped": names.swapped,
     }
     for heading, members in parts.items():
         if members and heading:
             table.add_section()
             table.add_row(Text(heading, style="italic"))
         for name in members:
-            plain = name.removesuffix("_calibrated").removesuffix("_at_threshold")
+            plain = base_metric(name)
             shown = NAMES.get(plain, plain)
             if positive is not None and plain in OF_POSITIVE:
-                shown += f" ({_shorten(positive, 14)})"
+                shown += f" ({shorten(positive, 14)})"
             indent = "  " if heading else ""
             cells = [format_score(split.get(name)) for split in metrics.values()]
             # More than two columns fit only with the interval below its value.
@@ -88,7 +89,7 @@ def confusion_table(report: Mapping[str, Any], *, split: str) -> Table:
         report: From `class_report`.
         split: For the title.
     """
-    short = [_shorten(label, LABEL_WIDTH) for label in report["labels"]]
+    short = [shorten(label, LABEL_WIDTH) for label in report["labels"]]
     widest = max(map(len, short))
     if widest + sum(max(len(label), 12) + 3 for label in short) <= WIDTH:
         return _confusion_matrix(report, short, short, split=split, pairs=True)
@@ -128,7 +129,7 @@ def _commonest_confusions(report: Mapping[str, Any], *, split: str) -> Table:
     for count, row, column in sorted(wrong, key=lambda cell: -cell[0])[:10]:
         share = count / sum(report["confusion"][row])
         table.add_row(
-            *(Text(_shorten(labels[index], LABEL_WIDTH)) for index in (row, column)), f"{count:,} ({share:.1%})"
+            *(Text(shorten(labels[index], LABEL_WIDTH)) for index in (row, column)), f"{count:,} ({share:.1%})"
         )
     return table
 
@@ -138,7 +139,7 @@ def class_table(report: Mapping[str, Any], *, split: str) -> Table:
     table = plain_table(f"Classes on {split}", ["class", "precision", "recall", "F1", "pairs"])
     for name, row in report["per_class"].items():
         figures = [f"{row[column]:.3f}" for column in ("precision", "recall", "f1")]
-        table.add_row(Text(_shorten(name, 36)), *figures, f"{row['support']:,}")
+        table.add_row(Text(shorten(name, 36)), *figures, f"{row['support']:,}")
     return table
 
 
@@ -210,7 +211,7 @@ def examples_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for number, row in enumerate(rows):
         if number:
             table.add_section()
-        pair = Text(f"A: {_shorten(row['sentence1'], 200)}\nB: {_shorten(row['sentence2'], 200)}")
+        pair = Text(f"A: {shorten(row['sentence1'], 200)}\nB: {shorten(row['sentence2'], 200)}")
         table.add_row(pair, _answer(row))
     return table
 
@@ -219,7 +220,7 @@ def _answer(row: Mapping[str, Any]) -> Text:
     if "score" in row:
         return Text(f"{row['score']:.2f}", style="bold")
     likely = sorted(row["probabilities"].items(), key=lambda item: -item[1])
-    lines = [f"{share:.2f} {_shorten(name, LABEL_WIDTH)}" for name, share in likely[:4]]
+    lines = [f"{share:.2f} {shorten(name, LABEL_WIDTH)}" for name, share in likely[:4]]
     answer = Text(lines[0], style="bold")
     return answer.append("".join(f"\n{line}" for line in lines[1:]), style="not bold dim")
 

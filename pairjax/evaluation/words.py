@@ -31,6 +31,8 @@ NEGATIONS = frozenset(
 )
 
 
+JACCARD, NEGATION_DISTANCE = 0, 8
+"""Columns of `overlap_features`: shared over all distinct words; absolute difference of the numbers of negations."""
 WORD = re.compile(r"n't|\w+(?=n't)|\w+", re.UNICODE)
 
 

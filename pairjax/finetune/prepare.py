@@ -13,7 +13,7 @@ from pairjax.base.types import DropoutRates, EncoderSpec, Hypers, PairData, Para
 from pairjax.data.encode import EncodedPairs, encode_split
 from pairjax.data.layout import Layout, choose_layout
 from pairjax.data.sources import load_pairs
-from pairjax.data.tasks import standardised, targets_of
+from pairjax.data.tasks import fit_score_scale, targets_of
 from pairjax.data.tokenizer import PairTokenizer, check_fit, load_tokenizer
 from pairjax.models.build import PairModelFns, build_pair_model, initial_params
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder
@@ -87,7 +87,7 @@ def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
         UserError: Anything about the input that a run could trip over later.
     """
     data = load_pairs(config.data) if data is None else data
-    task = standardised(data.task, data.splits["train"])
+    task = fit_score_scale(data.task, data.splits["train"])
     folder = resolve_encoder(config.model.encoder, download=config.model.download)
     spec = read_encoder_spec(folder)
     tokenizer = load_tokenizer(folder, family=spec.family)

@@ -8,6 +8,7 @@ from typing import Any
 from pairjax.base.config import OptimConfig
 from pairjax.base.terminal import Score, format_score
 from pairjax.base.types import TaskSpec
+from pairjax.evaluation.scores import AT_THRESHOLD, CALIBRATED, SWAPPED, base_metric
 from pairjax.evaluation.tables import NAMES, OF_POSITIVE
 
 
@@ -81,7 +82,7 @@ def _front_matter(info: CardInfo) -> list[str]:
     kind = info.config["model"]["kind"]
     fields["tags"] = ["pairjax", "jax", "sentence-pairs", f"{kind}-encoder", info.task.kind]
     fields["datasets"] = [str(info.source.get("name", "unknown"))]
-    fields["metrics"] = [name for name in names if name in NAMES and not name.startswith("swap_")]
+    fields["metrics"] = [name for name in names if name in NAMES and not name.startswith(SWAPPED)]
     fields["base_model"] = info.config["model"]["encoder"]
     return ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()), "---"]
 
@@ -166,11 +167,11 @@ def _score_lines(info: CardInfo) -> list[str]:
     names = list(dict.fromkeys(name for split in info.metrics.values() for name in split))
     rows = []
     for name in names:
-        plain = name.removesuffix("_calibrated").removesuffix("_at_threshold")
+        plain = base_metric(name)
         positive = f" ({escaped(info.task.positive)})" if info.task.positive and plain in OF_POSITIVE else ""
         shown = NAMES.get(plain, plain).replace("|", "\\|") + positive
-        shown += ", calibrated" if name.endswith("_calibrated") else ""
-        shown += ", at threshold" if name.endswith("_at_threshold") else ""
+        shown += ", calibrated" if name.endswith(CALIBRATED) else ""
+        shown += ", at threshold" if name.endswith(AT_THRESHOLD) else ""
         rows.append([shown, *(format_score(split.get(name)) for split in info.metrics.values())])
     lines = ["Value and 95 % bootstrap interval over the pairs.", ""]
     return lines + _table(["metric", *(escaped(split) for split in info.metrics)], rows)

@@ -7,12 +7,8 @@ README.md             the model card
 """
 
 import dataclasses
-import hashlib
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +23,8 @@ from pairjax.base.errors import UserError
 from pairjax.base.params import flatten, unflatten
 from pairjax.base.types import EncoderSpec, Params, TaskSpec
 from pairjax.evaluation.calibration import Calibration
+from pairjax.storage.files import read_json, whole_folder
+from pairjax.storage.hashes import hash_file, hash_json
 from pairjax.weights import load_encoder, read_encoder_spec, save_encoder
 
 FORMAT = 2
@@ -54,16 +52,6 @@ class Artifact:
     spec: EncoderSpec
     params: Params
     own_combiner: bool
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _seal(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of the manifest's values: a label or a threshold that changed is as wrong as a weight."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _model_to_json(model: ModelConfig) -> dict[str, Any]:
@@ -136,9 +124,7 @@ def save_artifact(
         encoder_source: The Hugging Face folder the encoder came from, for its config and tokeniser.
         card: Text of README.md.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with whole_folder(folder) as partial:
         above = {name: tree for name, tree in params.items() if name != "encoder"}
         save_encoder(partial / "encoder", spec, params["encoder"], params.get("pooler"), source=encoder_source)
         flat = {path: np.ascontiguousarray(np.asarray(leaf, np.float32)) for path, leaf in flatten(above).items()}
@@ -152,17 +138,12 @@ def save_artifact(
             "max_length": max_length,
             "truncation": truncation,
             "calibration": dataclasses.asdict(calibration),
-            "files": {path.relative_to(partial).as_posix(): _digest(path) for path in files},
+            "files": {path.relative_to(partial).as_posix(): hash_file(path) for path in files},
         }
         manifest = json.loads(json.dumps(manifest))
-        manifest["seal"] = _seal(manifest)
+        # A label or a threshold that changed is as wrong as a weight: the seal covers the manifest's own values.
+        manifest["seal"] = hash_json(manifest)
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        partial.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def find_artifact(path: str | Path) -> Path:
@@ -183,19 +164,16 @@ def find_artifact(path: str | Path) -> Path:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: damaged", got=error, fix="copy the model folder anew") from None
-    version = manifest.get("format") if isinstance(manifest, dict) else None
+    manifest = read_json(path, kind="a model's manifest", required=("format",), fix="copy the model folder anew")
+    version = manifest["format"]
     if not isinstance(version, int) or version < 1:
-        raise UserError(f"{path}: not a model's manifest", expected='a JSON object with "format"')
+        raise UserError(f"{path}: not a model's manifest", got=f"format {version!r}", expected="a positive integer")
     if version > FORMAT:
         raise UserError(
             f"{path}: written by a newer pairjax", got=f"format {version}", expected=f"at most {FORMAT}", fix="update"
         )
     seal = manifest.pop("seal", None)
-    if (version > 1 or seal is not None) and seal != _seal(manifest):
+    if (version > 1 or seal is not None) and seal != hash_json(manifest):
         raise UserError(f"{path}: differs from what was saved (its seal)", fix="copy the model folder anew")
     return manifest
 
@@ -215,7 +193,7 @@ def _verify(folder: Path, files: Mapping[str, str]) -> None:
         if not path.is_file():
             raise UserError(f"{path}: missing from the model", fix="copy the model folder anew")
         try:
-            found = _digest(path)
+            found = hash_file(path)
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         if found != digest:

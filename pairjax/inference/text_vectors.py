@@ -9,7 +9,7 @@ from pairjax.base.types import Params
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.layout import Layout, plan_in_order
 from pairjax.data.pipeline import eval_batches
-from pairjax.data.sides import alone, distinct_sides
+from pairjax.data.sides import build_text_rows, distinct_sides
 from pairjax.inference.logits import one_behind
 from pairjax.models.build import PairModelFns
 from pairjax.step.sharding import put_batch, row_shards
@@ -43,7 +43,7 @@ class SideVectors:
         """u and v of each pair, float32."""
         sides = distinct_sides(encoded)
         fresh = [key for key in sides.keys if key not in self._kept]
-        made = dict(zip(fresh, self._encode(alone(fresh, encoded), batch_size), strict=True))
+        made = dict(zip(fresh, self._encode(build_text_rows(fresh, encoded), batch_size), strict=True))
         table = np.zeros((len(sides.keys), self._size), np.float32)
         for place, key in enumerate(sides.keys):
             table[place] = made[key] if key in made else self._kept[key]

@@ -21,9 +21,9 @@ from pairjax.base.types import Batch, EncoderSpec, PairData, Params, TaskSpec
 from pairjax.data.encode import encode_split
 from pairjax.data.pipeline import PADDING_POSITION, make_batch
 from pairjax.data.tokenizer import check_fit, load_tokenizer
-from pairjax.models.build import PairModelFns, build_pair_model, initial_params
+from pairjax.models.build import build_pair_model, initial_params
 from pairjax.population.engine import MemberProgram
-from pairjax.population.members import assemble, number_pairs
+from pairjax.population.members import assemble, number_pairs, row_bytes
 from pairjax.step.optim import trainable_paths
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, weights_hash
 
@@ -142,6 +142,8 @@ def whole_program(
     if source.encoder is None and not all(chosen.values()):
         raise UserError("an encoder from scratch trains wholly", got=f"--optim.freeze {optim.freeze}", expected="none")
     frozen = split(start(jax.random.key(0)), chosen)[1]
+    interact = fns.config.interact
+    layers = fns.spec.num_layers + (interact.layers if interact.kind != "none" else 0)
     labels = source.batch.label[:, 0] if target is None else target
     tokens = source.batch
     empty = {
@@ -186,13 +188,5 @@ def whole_program(
         dropout=dropout,
         target=labels,
         eval_rows=EVAL_ROWS,
-        row_bytes=_row_bytes(fns, tokens.input_ids.shape[1]),
+        row_bytes=row_bytes(fns.spec, tokens.input_ids.shape[1], layers=layers, heads=fns.spec.num_heads),
     )
-
-
-def _row_bytes(fns: PairModelFns, length: int) -> int:
-    """About what a row's activations take in one member, forward and back."""
-    spec = fns.spec
-    layer = 12 * spec.hidden_size + 4 * spec.intermediate_size + 4 * spec.num_heads * length
-    layers = spec.num_layers + (fns.config.interact.layers if fns.config.interact.kind != "none" else 0)
-    return 4 * length * (4 * spec.hidden_size + layers * layer)

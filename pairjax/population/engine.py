@@ -29,7 +29,7 @@ from pairjax.step.optim import Optimizer
 from pairjax.step.sharding import build_mesh
 from pairjax.step.state import TrainState
 from pairjax.step.step import Apply, Loss, make_train_step
-from pairjax.storage.arrays import read_kept, write_kept
+from pairjax.storage.arrays import read_arrays, write_arrays
 
 EVAL_ROWS = 1024
 """Rows of vectors evaluated at once."""
@@ -371,7 +371,7 @@ def train_population(
     for number, start in enumerate(range(0, runs.groups, size)):
         identity = f"{settings.hexdigest()}-{number}"
         path = None if folder is None else folder / f"chunk-{number:04d}.npz"
-        found = None if path is None else read_kept(path, identity)
+        found = None if path is None else read_arrays(path, identity)
         resumed += found is not None
         if found is None:
             # The last chunk repeats a group, so that it needs no program of its own.
@@ -381,7 +381,7 @@ def train_population(
             if not keep_params:
                 found = {name: array for name, array in found.items() if not name.startswith("params/")}
             if path is not None:
-                write_kept(path, identity, found)
+                write_arrays(path, identity, found)
         parts.append(found)
         progress(len(found["best_step"]) * runs.variants)
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -5,10 +5,7 @@ A cache is a folder: `meta.json` (what it was made from, by hashes, and the dige
 name only when it is whole; one that was made from anything else, or is damaged, is made again and never read.
 """
 
-import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +26,13 @@ from pairjax.data.texts import distinct_texts, encode_texts
 from pairjax.data.tokenizer import PairTokenizer, check_fit, load_tokenizer
 from pairjax.models.build import build_pair_model, initial_params
 from pairjax.step.sharding import build_mesh, put_batch, replicate, row_shards
-from pairjax.storage.files import storage_error, to_json, write_text
-from pairjax.storage.hashes import file_fault, hash_files
+from pairjax.storage.files import read_json, storage_error, to_json, whole_folder, write_text
+from pairjax.storage.hashes import file_fault, hash_files, hash_json, hash_parts
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, weights_hash
 
 FORMAT = 1
-RUNGS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Lengths of rows of single texts; fewer than prediction has (`classifier.LENGTHS`), as each is compiled anew."""
 META, TEXTS, POOLED, TOKENS, OFFSETS = "meta.json", "texts.jsonl", "pooled.npy", "tokens.npy", "offsets.npy"
 DTYPES: Mapping[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
@@ -64,7 +62,7 @@ class Features:
     @property
     def key(self) -> str:
         """SHA-256 of the identity: whatever depends on the features depends on this."""
-        return hashlib.sha256(json.dumps(dict(self.identity), sort_keys=True).encode()).hexdigest()
+        return hash_json(dict(self.identity))
 
     def sides(self, pairs: Pairs) -> Int32[np.ndarray, "pairs 2"]:
         """Rows of A's and B's text.
@@ -103,17 +101,9 @@ class Features:
         return np.where(real[..., None], self.tokens[place].astype(np.float32), np.float32(0))
 
 
-def _hash(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
-    return digest.hexdigest()
-
-
 def _tokenizer_hash(tokenizer: PairTokenizer) -> str:
     special = json.dumps([tokenizer.family, tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id])
-    return _hash(tokenizer.backend.to_str().encode(), special.encode())
+    return hash_parts([tokenizer.backend.to_str().encode(), special.encode()])
 
 
 def _stale(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str | None:
@@ -124,12 +114,12 @@ def _stale(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> str
     """
     if not folder.exists() or not any(folder.iterdir()):
         return ""
+    if not (folder / META).is_file():
+        raise UserError(f"{folder}: not a feature cache", got=f"no {META}", fix="choose another folder")
     try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        meta = read_json(folder / META, required=("identity", "files"))
         saved, files = dict(meta["identity"]), dict(meta["files"])
-    except FileNotFoundError:
-        raise UserError(f"{folder}: not a feature cache", got="no meta.json", fix="choose another folder") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (UserError, ValueError, TypeError) as error:
         return f"its {META} is damaged ({error})"
     if overwrite:
         return "to be overwritten"
@@ -183,7 +173,7 @@ def _fill(
     dtype = DTYPES[config.dtype]
     pooled = _create(folder / POOLED, (len(encoded), width), dtype)
     tokens = _create(folder / TOKENS, (len(encoded.tokens), width), dtype) if config.tokens else None
-    layout = Layout("bucketed", RUNGS).extend(encoded.lengths)
+    layout = Layout("bucketed", LENGTHS).extend(encoded.lengths)
     rows = min(config.batch_size, 1 << max(len(encoded) - 1, 0).bit_length())
     for batch in eval_batches(encoded, None, plan_in_order(encoded.lengths, layout, rows, multiple=multiple)):
         hidden, vectors = run(batch)
@@ -231,8 +221,8 @@ def read_features(
     tokenizer = load_tokenizer(source, family=read_encoder_spec(source).family)
     make = "make it with pairjax features, --features.pooling and --data.max-length as here"
     try:
-        saved = dict(json.loads((folder / META).read_text(encoding="utf-8"))["identity"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        saved = dict(read_json(folder / META, required=("identity",))["identity"])
+    except (UserError, ValueError, TypeError) as error:
         raise UserError(f"{folder}: not a feature cache", got=f"no {META} that can be read", fix=make) from error
     identity = _origin(config, source, tokenizer) | {"max_length": max_length, "truncation": truncation}
     identity |= {name: saved[name] for name in ("texts", "tokens") if name in saved}
@@ -274,7 +264,7 @@ def cached_features(
     tokenizer = load_tokenizer(source, family=spec.family)
     check_fit(max_length, spec=spec, tokenizer=tokenizer, folder=source)
     identity = _origin(config, source, tokenizer) | {
-        "texts": _hash(*(text.encode("utf-8", "surrogatepass") for text in texts)),
+        "texts": hash_parts(text.encode("utf-8", "surrogatepass") for text in texts),
         "max_length": max_length,
         "truncation": truncation,
     }
@@ -283,7 +273,7 @@ def cached_features(
         return _open(folder, identity, ())
     notes = [f"{folder}: the cache was {reason}; made again"] if reason else []
     encoded = encode_texts(texts, tokenizer, max_length=max_length, truncation=truncation)
-    notes += [note.replace("pairs have a text", "texts are").replace("pairs", "texts") for note in encoded.notes()]
+    notes += encoded.notes("texts")
     model = build_pair_model(
         ModelConfig(encoder=config.encoder, kind="bi", pooling=config.pooling), spec, 1, freeze_encoder=True
     )
@@ -299,26 +289,20 @@ def cached_features(
         hidden = model.encode(params, batch)
         return hidden, model.pooled(params, hidden, batch)[:, 0, 0]
 
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        _fill(
-            partial,
-            encoded,
-            lambda batch: encode(placed, put_batch(batch, mesh)),
-            config=config,
-            width=spec.hidden_size,
-            multiple=row_shards(mesh),
-            progress=progress,
-        )
-        write_text(partial / TEXTS, "".join(json.dumps(text) + "\n" for text in texts))
-        meta = {"identity": identity, "files": {name: list(pair) for name, pair in hash_files(partial).items()}}
-        write_text(partial / META, to_json(meta, indent=1) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        with whole_folder(folder) as partial:
+            _fill(
+                partial,
+                encoded,
+                lambda batch: encode(placed, put_batch(batch, mesh)),
+                config=config,
+                width=spec.hidden_size,
+                multiple=row_shards(mesh),
+                progress=progress,
+            )
+            write_text(partial / TEXTS, "".join(json.dumps(text) + "\n" for text in texts))
+            meta = {"identity": identity, "files": {name: list(pair) for name, pair in hash_files(partial).items()}}
+            write_text(partial / META, to_json(meta, indent=1) + "\n")
     except OSError as error:
         raise storage_error(f"{folder} cannot be written", error, fix="free some space") or error from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return _open(folder, identity, notes)

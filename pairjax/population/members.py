@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Int, Int32
 from pairjax.base.config import LossConfig, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.optim_config import AverageConfig, LoraConfig
-from pairjax.base.types import Batch, Hypers, PairData, Params, TaskSpec
+from pairjax.base.types import Batch, EncoderSpec, Hypers, PairData, Params, TaskSpec
 from pairjax.data.layout import Layout, plan_epoch, steps_per_epoch
-from pairjax.data.tasks import standardised, targets_of
+from pairjax.data.tasks import fit_score_scale, targets_of
 from pairjax.evaluation.metrics import quick_scores
 from pairjax.models.build import PairModelFns
 from pairjax.population.engine import MemberProgram, Members
@@ -48,7 +48,7 @@ class Numbered:
 
 def number_pairs(data: PairData) -> Numbered:
     """Number the pairs of all splits, train's first."""
-    task = standardised(data.task, data.splits["train"])
+    task = fit_score_scale(data.task, data.splits["train"])
     names = ["train", *(name for name in data.splits if name != "train")]
     rows, start = {}, 0
     for name in names:
@@ -191,3 +191,16 @@ def scores_of(
             [[quick_scores(task, member * scale + center, label)[metric] for member in group] for group in safe]
         )
     return np.where(finite, found, np.nan)
+
+
+def row_bytes(spec: EncoderSpec, length: int, *, layers: int, heads: int) -> int:
+    """Estimates the memory of one row's activations in one member, forward and backward, in bytes.
+
+    Args:
+        spec: Sizes of the encoder.
+        length: Length of a row, in tokens.
+        layers: Number of transformer layers that train.
+        heads: Attention heads of each layer.
+    """
+    layer = 12 * spec.hidden_size + 4 * spec.intermediate_size + 4 * heads * length
+    return 4 * length * (4 * spec.hidden_size + layers * layer)

@@ -22,7 +22,7 @@ from pairjax.base.types import Batch, EncoderSpec, PairData, Pairs, Params
 from pairjax.models.build import build_pair_model
 from pairjax.population.engine import MemberProgram
 from pairjax.population.features import Features
-from pairjax.population.members import assemble
+from pairjax.population.members import assemble, row_bytes
 from pairjax.population.pooled import HeadTask, head_program, head_task
 from pairjax.population.projection import Projection
 
@@ -184,14 +184,10 @@ def token_program(
         dropout=dropout,
         target=target,
         eval_rows=EVAL_ROWS,
-        row_bytes=_row_bytes(config, heads.spec, source.place.shape[1]),
+        row_bytes=row_bytes(
+            heads.spec, source.place.shape[1], layers=config.interact.layers, heads=config.interact.heads
+        ),
     )
-
-
-def _row_bytes(model: ModelConfig, spec: EncoderSpec, length: int) -> int:
-    """About what a row's activations take in one member, forward and back."""
-    layer = 12 * spec.hidden_size + 4 * spec.intermediate_size + 4 * model.interact.heads * length
-    return 4 * length * (4 * spec.hidden_size + model.interact.layers * layer)
 
 
 def parameter_count(program: MemberProgram) -> int:

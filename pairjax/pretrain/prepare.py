@@ -10,14 +10,15 @@ import jax
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig
 from pairjax.base.types import DropoutRates, EncoderSpec, Hypers, Params
-from pairjax.data.corpus import Corpus, Cut, build_index, cache_folder, tokenizer_digest
+from pairjax.data.corpus import Corpus, DevCut, build_index, cache_folder, tokenizer_digest
 from pairjax.data.corpus_sources import Source, rule_source, text_sources, tfds_sources
 from pairjax.data.masking import RowMaker, build_masking
 from pairjax.data.nsp import build_sampler
 from pairjax.data.tokenizer import PairTokenizer, check_fit, load_tokenizer
-from pairjax.data.train_tokenizer import trained_tokenizer
+from pairjax.data.train_tokenizer import load_or_train_tokenizer
 from pairjax.models.pretraining import PretrainingFns, build_pretraining_model
 from pairjax.step.optim import trainable_paths
+from pairjax.storage.files import read_json
 from pairjax.weights import (
     UNTRAINED,
     bert_config,
@@ -26,7 +27,6 @@ from pairjax.weights import (
     read_encoder_spec,
     resolve_encoder,
 )
-from pairjax.weights.source import read_json
 
 SIZES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (4, 512, 8), "base": (12, 768, 12)}
 """Layers, width, heads; the feed-forward sublayer is four times as wide."""
@@ -126,7 +126,7 @@ def build_corpora(
 ) -> dict[str, Corpus]:
     """Each split's index, built where the cache lacks it."""
     cache = cache_folder(data.cache)
-    cut = None if "dev" in sources else Cut(data.dev_fraction, data.seed)
+    cut = None if "dev" in sources else DevCut(data.dev_fraction, data.seed)
     corpora = build_index(sources["train"], tokenizer, cache=cache, cut=cut)
     for split in ("dev", "test"):
         if split in sources:
@@ -137,7 +137,7 @@ def build_corpora(
 def corpus_tokenizer(data: CorpusConfig, train: tuple[Source, ...]) -> tuple[PairTokenizer, Path]:
     """The tokeniser of a new model and its folder: one that is given, else trained on the corpus."""
     if data.tokenizer is None:
-        return trained_tokenizer(
+        return load_or_train_tokenizer(
             train,
             kind=data.tokenizer_kind,
             vocabulary=data.vocabulary,

@@ -6,26 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Num
-from scipy.stats import binomtest
 
 from pairjax.base.types import Pairs, TaskSpec
 from pairjax.evaluation import metrics
-from pairjax.evaluation.intervals import Interval, bootstrap_difference, bootstrap_intervals
+from pairjax.evaluation.intervals import RESAMPLES, Interval, bootstrap_difference, bootstrap_intervals, wilson_interval
 from pairjax.evaluation.significance import holm, mcnemar, paired_permutation
-from pairjax.evaluation.words import length_features, overlap_features
+from pairjax.evaluation.slices import Slice, slices
 from pairjax.report.folder import Predictions, RunRecord, probability_of
 
-RESAMPLES = 1000
-SMALLEST_SLICE = 10
-"""A slice of fewer pairs says nothing."""
 MOST_COMPARISONS = 15
 """Up to so many pairs of runs are all compared; beyond, each with the first."""
-
-
-def wilson(right: int, total: int) -> Interval:
-    """A share with Wilson's 95 % interval."""
-    bounds = binomtest(right, total).proportion_ci(0.95, method="wilson")
-    return Interval(right / total, float(bounds.low), float(bounds.high))
 
 
 class Bin(NamedTuple):
@@ -53,76 +43,17 @@ def reliability(
     for number in range(metrics.ECE_BINS):
         chosen = place == number
         total = int(chosen.sum())
-        found.append(
-            Bin(float(confidence[chosen].mean()), wilson(int(right[chosen].sum()), total), total) if total else None
-        )
+        share = wilson_interval(int(right[chosen].sum()), total) if total else None
+        found.append(None if share is None else Bin(float(confidence[chosen].mean()), share, total))
     return found
 
 
-@dataclass(frozen=True)
-class Slice:
-    """Pairs that share something.
-
-    Attributes:
-        by: What they are cut by: `overlap` (Jaccard index of the two texts' words), `length` (words of both) or
-            `negation` (words of negation in one text alone).
-        low: The least value in the slice.
-        high: The greatest.
-        pairs: How many.
-        score: The leading metric on them, with a 95 % interval.
-    """
-
-    by: str
-    low: float
-    high: float
-    pairs: int
-    score: Interval
-
-
-def slices(task: TaskSpec, predictions: Predictions) -> list[Slice]:
-    """The leading metric by word overlap, by length (thirds of the pairs) and by negation.
-
-    Cuts fall between values, so thirds are uneven where values repeat; slices under 10 pairs are left out, and with
-    them any cut that leaves a single slice.
-    """
-    label = predictions.label
-    if label is None:
+def slices_of(task: TaskSpec, predictions: Predictions) -> list[Slice]:
+    """Returns the leading metric by word overlap, length and negation; none if the predictions carry no labels."""
+    if predictions.label is None:
         return []
     pairs = Pairs(predictions.first, predictions.second, None)
-    overlap = overlap_features(pairs)
-    lengths = length_features(pairs)[:, :2].sum(axis=1)
-    found: list[Slice] = []
-    for by, values, groups in (
-        ("overlap", overlap[:, 0], _thirds(overlap[:, 0])),
-        ("length", lengths, _thirds(lengths)),
-        ("negation", (overlap[:, 8] > 0).astype(float), (overlap[:, 8] > 0).astype(np.int64)),
-    ):
-        parts = []
-        for group in np.unique(groups):
-            chosen = groups == group
-            if chosen.sum() >= SMALLEST_SLICE:
-                kept = values[chosen]
-                score = _leading(task, predictions.outputs[chosen], label[chosen])
-                parts.append(Slice(by, float(kept.min()), float(kept.max()), int(chosen.sum()), score))
-        if len(parts) > 1:
-            found += parts
-    return found
-
-
-def _thirds(values: Float64[np.ndarray, " pairs"]) -> Int[np.ndarray, " pairs"]:
-    """0, 1 or 2 for each value; equal values stay together."""
-    cuts = np.quantile(values, (1 / 3, 2 / 3))
-    return np.searchsorted(cuts, values, side="left").astype(np.int64)
-
-
-def _leading(task: TaskSpec, outputs: np.ndarray, label: np.ndarray) -> Interval:
-    """Accuracy with Wilson's interval, or Spearman's correlation with a bootstrap one."""
-    if task.kind == "classification":
-        return wilson(int((outputs.argmax(axis=1) == label).sum()), len(label))
-    statistic = {"value": lambda counts: metrics.spearman(outputs[:, 0], label, counts)}
-    return bootstrap_intervals(
-        lambda counts: {name: one(counts) for name, one in statistic.items()}, len(label), resamples=RESAMPLES, seed=0
-    )["value"]
+    return slices(task, pairs, predictions.outputs, predictions.label, resamples=RESAMPLES)
 
 
 def class_scores(task: TaskSpec, predictions: Predictions) -> dict[str, dict[str, Interval]]:

@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from pairjax.base.terminal import shorten
 from pairjax.report.analysis import Bin
 from pairjax.report.language import Language, Score
 
@@ -95,15 +96,6 @@ def themed(svg: str, *, alt: str) -> str:
     for colour, name in VARIABLES.items():
         svg = svg.replace(colour, f"var(--{name})")
     return svg.replace("<svg ", f'<svg class="figure" role="img" aria-label="{escape(alt)}" ', 1)
-
-
-def shorten(text: str, limit: int) -> str:
-    """At most `limit` characters; the middle is left out, as names that are alike differ at the end."""
-    text = " ".join(text.split())
-    if len(text) <= limit:
-        return text
-    tail = (limit - 1) // 2
-    return f"{text[: limit - 1 - tail]}…{text[len(text) - tail :]}"
 
 
 def local_ticks(axes: Axes, language: Language) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Float64, Num
 from pairjax.base.errors import UserError
 from pairjax.base.types import TaskSpec
 from pairjax.evaluation.metrics import probabilities
+from pairjax.storage.files import read_json
 from pairjax.storage.results import with_current_names
 
 FLOOR = 5e-7
@@ -124,27 +125,20 @@ def read_folder(path: Path) -> RunRecord | ClaimFolder:
     return _read_run(path)
 
 
-def _read_json(path: Path, required: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read", got=str(error)) from error
-    missing = [name for name in required if not isinstance(found, dict) or name not in found]
-    if missing:
-        raise UserError(f"{path} is not pairjax's", got=f"nothing named {', '.join(missing)}")
-    return found
-
-
 def _read_claim(path: Path) -> ClaimFolder:
     required = ("id", "statement", "verdict", "hypotheses", "seeds", "encoder", "pooling", "commit", "command", "notes")
-    row = _read_json(path / "verdict.json", (*required, "tables", "no_verdict_because"))
+    row = read_json(path / "verdict.json", kind="a verdict", required=(*required, "tables", "no_verdict_because"))
     beside = path.resolve().parent / "combiners.json"
-    combiners = _read_json(beside, ("against", "tasks", "rows")) if beside.is_file() else None
+    combiners = None
+    if beside.is_file():
+        combiners = read_json(beside, kind="a table of combiners", required=("against", "tasks", "rows"))
     return ClaimFolder(path, row, combiners)
 
 
 def _read_run(path: Path) -> RunRecord:
-    saved = _read_json(path / "config.json", ("pairjax", "config", "provenance", "resumes"))
+    saved = read_json(
+        path / "config.json", kind="a run's configuration", required=("pairjax", "config", "provenance", "resumes")
+    )
     config = saved["config"]
     parts = [name for name in ("data", "model", "train", "optim") if not isinstance(config.get(name), dict)]
     if parts:
@@ -153,7 +147,8 @@ def _read_run(path: Path) -> RunRecord:
     result = None
     if (path / "result.json").is_file():
         own = ("task", "calibration", "classes") if kind == "pairs" else ("scored", "labels")
-        result = _read_json(path / "result.json", ("metrics", "train", "notes", "provenance", *own))
+        required = ("metrics", "train", "notes", "provenance", *own)
+        result = read_json(path / "result.json", kind="a run's result", required=required)
         result = with_current_names(result) if kind == "pretraining" else result
     labels = tuple(result["task"]["labels"]) if result is not None and kind == "pairs" else ()
     predictions = {}

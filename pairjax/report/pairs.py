@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pairjax.report.analysis import class_scores, hardest, reliability, slices
+from pairjax.evaluation.scores import base_metric, group_metrics
+from pairjax.evaluation.tables import OF_POSITIVE
+from pairjax.report.analysis import class_scores, hardest, reliability, slices_of
 from pairjax.report.blocks import Block, Cell, Drawing, Example, Examples, Paragraph, Section, Table, cells
 from pairjax.report.draw import BINS, Bar, Line, binned, curves, forest, reliability_diagram
 from pairjax.report.figures import evaluations
@@ -16,7 +18,6 @@ MOST_CLASSES = 10
 """More classes than a page shows side by side: then the commonest confusions are listed."""
 LONGEST = 700
 """Characters of a text that are shown."""
-OF_POSITIVE = ("precision", "recall", "f1")
 
 
 def pair_section(run: RunRecord, *, id: str, language: Language) -> Section:
@@ -253,7 +254,7 @@ def _slices(run: RunRecord, *, language: Language) -> list[Block]:
     split, task, say = run.main_split, run.task, language.say
     if split is None or task is None or split not in run.predictions:
         return []
-    found = slices(task, run.predictions[split])
+    found = slices_of(task, run.predictions[split])
     if not found:
         return []
     bars = []
@@ -290,23 +291,22 @@ def metrics_table(run: RunRecord, *, language: Language) -> Table:
     say, result = language.say, run.result
     assert result is not None
     metrics: Mapping[str, Mapping[str, Score]] = result["metrics"]
-    names = list(dict.fromkeys(name for split in metrics.values() for name in split))
+    names = group_metrics(metrics.values())
     threshold = result["calibration"].get("threshold")
     positive = result["task"]["positive"]
     cut = "" if threshold is None else say("metrics.threshold", threshold=language.number(threshold, 2))
-    plain_names = [name for name in names if not name.startswith("swap_") and "_at_" not in name and "_cal" not in name]
     parts = (
-        ("", plain_names),
-        (say("metrics.calibrated"), [name for name in names if name.endswith("_calibrated")]),
-        (cut, [name for name in names if name.endswith("_at_threshold")]),
-        (say("metrics.swapped"), [name for name in names if name.startswith("swap_")]),
+        ("", names.plain),
+        (say("metrics.calibrated"), names.calibrated),
+        (cut, names.at_threshold),
+        (say("metrics.swapped"), names.swapped),
     )
     rows: list[list[Cell]] = []
     for heading, members in parts:
         if heading and members:
             rows.append([Cell(heading)])
         for name in members:
-            plain = name.removesuffix("_calibrated").removesuffix("_at_threshold")
+            plain = base_metric(name)
             shown = language.name("metric", plain)
             if positive is not None and plain in OF_POSITIVE:
                 shown += f" ({positive})"

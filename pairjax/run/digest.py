@@ -4,14 +4,13 @@
  "seal": SHA-256 of all that}
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pairjax.storage.bucket import AnyPath
 from pairjax.storage.files import to_json
+from pairjax.storage.hashes import hash_json
 
 FORMAT = 1
 
@@ -26,10 +25,6 @@ class Digest:
     files: Mapping[str, tuple[int, str]]
 
 
-def _seal(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
 def digest_text(digest: Digest) -> str:
     """The sealed text of a digest's file."""
     body = {
@@ -39,7 +34,7 @@ def digest_text(digest: Digest) -> str:
         "identity": digest.identity,
         "files": {name: list(pair) for name, pair in digest.files.items()},
     }
-    return to_json({**body, "seal": _seal(body)}, indent=1) + "\n"
+    return to_json({**body, "seal": hash_json(body)}, indent=1) + "\n"
 
 
 def read_digest(path: AnyPath) -> Digest | str | None:
@@ -47,7 +42,7 @@ def read_digest(path: AnyPath) -> Digest | str | None:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         seal = body.pop("seal")
-        if seal != _seal(body):
+        if seal != hash_json(body):
             return "damaged (its SHA-256 differs)"
         if body["format"] != FORMAT:
             return f"written by another version of pairjax (format {body['format']}, not {FORMAT})"

@@ -7,7 +7,6 @@ is not spent on a run that cannot start.
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import platform
@@ -21,7 +20,8 @@ from pairjax.base.config import RunConfig
 from pairjax.base.errors import UserError
 from pairjax.run.distributed import is_main
 from pairjax.storage.bucket import AnyPath, Mirror, is_address, open_bucket, remove_tree
-from pairjax.storage.files import storage_error, to_json, write_json
+from pairjax.storage.files import read_json, storage_error, to_json, write_json
+from pairjax.storage.hashes import hash_json
 from pairjax.storage.provenance import installed_version
 from pairjax.storage.provenance import provenance as provenance
 
@@ -202,7 +202,7 @@ def open_run(
     """
     path = run_path(config, default_name)
     fixed = {name: value for name, value in _leaves(_round_trip(resolved)) if not _may_change(name)}
-    identity = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+    identity = hash_json(fixed)
     if not is_main():
         return RunFolder(path, identity=identity, resumed=config.resume)
     _check_folder(path, config, resolved)
@@ -276,15 +276,14 @@ def _read_config(path: AnyPath) -> dict[str, Any]:
         UserError: There is none, or it is not ours: then nothing in the folder is ours to touch.
     """
     file = path / "config.json"
+    if not file.exists():
+        raise UserError(f"{path} is not a pairjax run", got="no config.json", fix="choose another --run.dir")
     try:
-        saved = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = (
-            "no config.json" if isinstance(error, FileNotFoundError) else f"a config.json that cannot be read ({error})"
-        )
-        raise UserError(f"{path} is not a pairjax run", got=reason, fix="choose another --run.dir") from error
+        saved = read_json(file)
+    except UserError as error:
+        raise UserError(f"{path} is not a pairjax run", got=error, fix="choose another --run.dir") from error
     parts = {"pairjax": str, "config": dict, "provenance": dict, "resumes": list}
-    if not isinstance(saved, dict) or any(not isinstance(saved.get(name), kind) for name, kind in parts.items()):
+    if any(not isinstance(saved.get(name), kind) for name, kind in parts.items()):
         raise UserError(
             f"{path} is not a pairjax run", got="a config.json of something else", fix="choose another --run.dir"
         )

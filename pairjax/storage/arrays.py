@@ -1,56 +1,54 @@
-"""Arrays kept on disk under an identity: what a stopped run has done already is read and not done again."""
+"""Store arrays on disk under an identity, so that an interrupted run reads its results instead of recomputing them."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from pairjax.storage.files import storage_error
+from pairjax.storage.files import storage_error, whole_file
 
 
-def read_kept(path: Path, identity: str) -> dict[str, np.ndarray] | None:
-    """The arrays of a file, or None where there is none that is whole and of this identity."""
+def read_arrays(path: Path, identity: str) -> dict[str, np.ndarray] | None:
+    """Returns the arrays of a file, or None unless the file is complete and has this identity."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError):
         return None
-    except Exception as error:  # zipfile and zlib raise their own for a file cut short
+    except Exception as error:  # zipfile and zlib raise their own errors if a file is cut short
         if type(error).__module__ not in ("zipfile", "zlib"):
             raise
         return None
-    return found if str(found.pop("identity", "")) == identity else None
+    return arrays if str(arrays.pop("identity", "")) == identity else None
 
 
-def write_kept(path: Path, identity: str, found: Mapping[str, np.ndarray]) -> None:
-    """Arrays and their identity in a file, whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def write_arrays(path: Path, identity: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays and their identity to a file, whole or not at all; makes its folder."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            np.savez(file, identity=np.asarray(identity), **found)  # type: ignore[arg-type]
-        os.replace(beside, path)
     except OSError as error:
         raise storage_error(f"{path} cannot be written", error) or error from error
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(path, "wb") as file:
+        np.savez(file, identity=np.asarray(identity), **arrays)  # type: ignore[arg-type]
 
 
-def made_or_kept(
+def cached_arrays(
     folder: Path, identity: str, make: Callable[[], Mapping[str, np.ndarray]]
 ) -> tuple[Mapping[str, np.ndarray], bool]:
-    """What `make` gives, made now or read from the folder's file of this identity; and whether it was read.
+    """Reads the arrays stored under an identity, or makes and stores them.
 
     Args:
-        folder: Of all that is kept of this kind.
-        identity: SHA-256, in hex, of all that decides the result.
-        make: Makes it.
+        folder: The folder of all stored results of this kind.
+        identity: SHA-256, in hex, of everything that determines the result.
+        make: Computes the arrays.
+
+    Returns:
+        The arrays, and whether they were read from disk.
     """
     path = folder / f"{identity[:20]}.npz"
-    found = read_kept(path, identity)
-    if found is not None:
-        return found, True
-    made = make()
-    write_kept(path, identity, made)
-    return made, False
+    stored = read_arrays(path, identity)
+    if stored is not None:
+        return stored, True
+    arrays = make()
+    write_arrays(path, identity, arrays)
+    return arrays, False

@@ -1,8 +1,10 @@
-"""Hashes of pairs and of files."""
+"""SHA-256 of pairs, files and JSON values."""
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Any
 
 from pairjax.base.types import PairData
 from pairjax.storage.bucket import AnyPath, files_below, size_of
@@ -10,7 +12,7 @@ from pairjax.storage.files import to_json
 
 
 def hash_pairs(data: PairData) -> "hashlib._Hash":
-    """SHA-256 of a task, its texts and its labels, to which more may be added."""
+    """Returns the SHA-256 object of a task, its texts and its labels; callers may update it with more."""
     digest = hashlib.sha256(json.dumps(asdict(data.task)).encode())
     for name in sorted(data.splits):
         pairs = data.splits[name]
@@ -19,25 +21,57 @@ def hash_pairs(data: PairData) -> "hashlib._Hash":
     return digest
 
 
-def _hash_file(path: AnyPath) -> tuple[int, str]:
+def hash_parts(parts: Iterable[bytes]) -> str:
+    """Returns the SHA-256, in hex, of parts, each preceded by its length in 8 bytes, so that their borders count."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()
+
+
+def hash_json(value: Any) -> str:
+    """Returns the SHA-256, in hex, of a JSON value; the order of keys does not count.
+
+    Files that say what other files hold carry it as their seal, and caches are named by it.
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def hash_stream(file: Any) -> str:
+    """Returns the SHA-256, in hex, of an open binary file from its position to its end."""
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_file(path: AnyPath) -> str:
+    """Returns the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return file.tell(), digest
+        return hash_stream(file)
 
 
 def hash_files(root: AnyPath) -> dict[str, tuple[int, str]]:
-    """Bytes and SHA-256 of every file below `root`, by its path from there."""
-    return {name: _hash_file(path) for name, path in files_below(root)}
+    """Returns bytes and SHA-256 of every file below `root`, by its path relative to `root`."""
+    hashes = {}
+    for name, path in files_below(root):
+        with path.open("rb") as file:
+            digest = hash_stream(file)
+            hashes[name] = file.tell(), digest
+    return hashes
 
 
 def file_fault(root: AnyPath, name: str, expected: tuple[int, str]) -> str | None:
-    """What is wrong with one file of a step; its size is looked at first, as that costs nothing."""
-    path, (size, digest) = root / name, expected
+    """Returns what is wrong with a file, or None if it is as expected; compares the size first, which is cheap.
+
+    Args:
+        root: The folder.
+        name: The file's path relative to `root`.
+        expected: Bytes and SHA-256, as `hash_files` returned them.
+    """
+    path, (expected_size, expected_hash) = root / name, expected
     try:
-        found = size_of(path)
-        if found != size:
-            return f"{name}: {found} bytes where {size} were saved"
-        return None if _hash_file(path)[1] == digest else f"{name}: damaged (its SHA-256 differs)"
+        size = size_of(path)
+        if size != expected_size:
+            return f"{name}: {size} bytes where {expected_size} were saved"
+        return None if hash_file(path) == expected_hash else f"{name}: damaged (its SHA-256 differs)"
     except FileNotFoundError:
         return f"{name}: missing"
     except OSError as error:

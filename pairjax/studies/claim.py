@@ -36,6 +36,9 @@ Unit = Literal["points", "steps", "nats"]
 UNITS: dict[Unit, str] = {"points": "points", "steps": "% of a run", "nats": "0.01 nat"}
 """How a unit of effects is written: hundredths of a score, updates saved in percent of a run, hundredths of a nat."""
 
+RESAMPLES = 2000
+"""Number of bootstrap resamples of every claim's effects."""
+
 
 class BudgetSpentError(Exception):
     """The time of a claim is used up; what is done is kept, and the same command goes on."""

@@ -1,7 +1,5 @@
 """Whole fine-tuning runs as units of a claim: each in a folder named by what decides it, measured once and kept."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,7 +12,8 @@ from pairjax.base.config import Config, RunConfig
 from pairjax.finetune.prepare import plain_config
 from pairjax.finetune.train import train
 from pairjax.step.compilation import compilation_cache
-from pairjax.storage.arrays import read_kept, write_kept
+from pairjax.storage.arrays import read_arrays, write_arrays
+from pairjax.storage.hashes import hash_json
 from pairjax.studies.claim import BudgetSpentError
 from pairjax.weights import encoder_content
 
@@ -38,7 +37,7 @@ def unit_identity(config: Config, what: str) -> str:
     plain["model"]["encoder"] = encoder_content(config.model.encoder)
     if config.data.path is not None:
         plain["data"]["path"] = Path(config.data.path).name
-    return hashlib.sha256(json.dumps([FORMAT, what, plain], sort_keys=True).encode()).hexdigest()
+    return hash_json([FORMAT, what, plain])
 
 
 def run_unit(config: Config, folder: Path, *, look: Look, what: str) -> dict[str, np.ndarray]:
@@ -57,7 +56,7 @@ def run_unit(config: Config, folder: Path, *, look: Look, what: str) -> dict[str
     """
     identity = unit_identity(config, what)
     place = folder / identity[:20]
-    found = read_kept(place / MEASURED, identity)
+    found = read_arrays(place / MEASURED, identity)
     if found is not None:
         return found
     if not ((place / "result.json").is_file() and (place / "model").is_dir()):
@@ -73,7 +72,7 @@ def run_unit(config: Config, folder: Path, *, look: Look, what: str) -> dict[str
         if train(replace(config, run=run), console=Console(quiet=True)).result is None:
             raise BudgetSpentError
     measured = {name: np.asarray(value) for name, value in look(place).items()}
-    write_kept(place / MEASURED, identity, measured)
+    write_arrays(place / MEASURED, identity, measured)
     for name in ("checkpoints", "model"):
         shutil.rmtree(place / name, ignore_errors=True)
     return measured

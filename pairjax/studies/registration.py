@@ -2,13 +2,12 @@
 
 import ast
 import hashlib
-import json
 import subprocess
 import time
 from pathlib import Path
 
 from pairjax.base.errors import UserError
-from pairjax.storage.files import write_json
+from pairjax.storage.files import read_json, write_json
 
 
 def _stated(source: str) -> str | None:
@@ -74,7 +73,7 @@ def register(folder: Path, file: Path) -> str | None:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, {"text": digest, "commit": commit, "date": time.strftime("%Y-%m-%d")})
         return reason
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    kept = read_json(path)
     if kept["text"] != digest:
         raise UserError(
             f"{file}: what the claim says was changed after its first full run",
@@ -92,6 +91,6 @@ def _named(commit: str | None) -> str:
 def _seen_before(folder: Path) -> str | None:
     """Why a claim's folder gives no verdict: its first full run began before its text was committed."""
     path = folder / "registered.json"
-    if not path.is_file() or json.loads(path.read_text(encoding="utf-8"))["commit"] is not None:
+    if not path.is_file() or read_json(path)["commit"] is not None:
         return None
     return "its first full run began before the claim was committed; commit it, and give it another --dir"

@@ -1,6 +1,5 @@
 """What came out of a claim, as tables and files."""
 
-import json
 import math
 import shlex
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pairjax.evaluation.significance import holm, smallest_difference
-from pairjax.storage.files import write_json, write_text
+from pairjax.storage.files import read_json, write_json, write_text
 from pairjax.storage.provenance import provenance
 from pairjax.studies.claim import UNITS, ClaimRun, Outcome, overall
 from pairjax.studies.registration import _seen_before, committed
@@ -140,7 +139,7 @@ def verdict_table(root: Path) -> list[list[str]]:
     """One line a claim that has been run in full."""
     table = [["claim", "verdict", "effect (95 % interval), p (Holm)", "seeds", "encoder", "commit", "command"]]
     for path in sorted(root.glob("*/verdict.json")):
-        row = json.loads(path.read_text(encoding="utf-8"))
+        row = read_json(path)
         if row["verdict"] is None:
             continue
         effects = [

@@ -1,7 +1,5 @@
 """Trials whose encoder is frozen, on cached features."""
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from pairjax.base.types import EncoderSpec
 from pairjax.models.build import resolve
 from pairjax.population.features import cached_features, read_features
 from pairjax.population.pooled import HeadTask, head_program, head_task
+from pairjax.storage.hashes import hash_json
 from pairjax.sweep.together import train_together, varied_of
 from pairjax.sweep.trials import SweepData, TrialFolder, TrialRun
 
@@ -64,7 +63,7 @@ class CachedHeads:
             "max_length": config.data.max_length,
             "truncation": config.data.truncation,
         }
-        key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        key = hash_json(settings)[:16]
         if key not in self._sources:
             features = FeatureConfig(
                 encoder=config.model.encoder,

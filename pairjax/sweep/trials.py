@@ -2,7 +2,6 @@
 or a larger one in the same folder, trains only what is not there."""
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -14,11 +13,12 @@ import numpy as np
 from jaxtyping import Int64
 
 from pairjax.base.config import Config
+from pairjax.base.errors import UserError
 from pairjax.base.types import PairData
-from pairjax.data.sources import take_rows
+from pairjax.data.subsets import take_pairs
 from pairjax.finetune.prepare import plain_config
-from pairjax.storage.files import storage_error, to_json, write_json
-from pairjax.storage.hashes import hash_pairs
+from pairjax.storage.files import read_json, storage_error, to_json, write_json
+from pairjax.storage.hashes import hash_json, hash_pairs
 from pairjax.sweep.search import DEV
 
 FORMAT = 1
@@ -100,9 +100,9 @@ class SweepData:
     def without(self, held: Sequence[int]) -> PairData:
         """The data of such a run: its folds as dev and, where there are two, test."""
         train = self.data.splits["train"]
-        splits = {"train": take_rows(train, self.rows(held))}
+        splits = {"train": take_pairs(train, self.rows(held))}
         for name, fold in zip(("dev", "test"), held, strict=False):
-            splits[name] = self.data.splits["dev"] if fold == DEV else take_rows(train, self.rows_of(fold))
+            splits[name] = self.data.splits["dev"] if fold == DEV else take_pairs(train, self.rows_of(fold))
         source = dict(self.data.source) | {"held_out_folds": [] if held == (DEV,) else list(held)}
         return dataclasses.replace(self.data, splits=splits, source=source, notes=())
 
@@ -185,16 +185,15 @@ def open_trial(root: Path, trial: Trial, *, data_key: str, encoder: str) -> tupl
     """
     plain = json.loads(to_json([FORMAT, data_key, plain_trial(trial.config)]))
     plain[-1]["model"]["encoder"] = encoder
-    name = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+    name = hash_json(plain)[:16]
     folder = TrialFolder(root / name, trial)
+    if not (folder.path / FILE).is_file():
+        return folder, None
     try:
-        runs = json.loads((folder.path / FILE).read_text(encoding="utf-8"))["runs"]
-        for row in runs:
+        for row in read_json(folder.path / FILE, required=("runs",))["runs"]:
             run = TrialRun(tuple(row["held"]), int(row["steps"]), int(row["seed"]))
             folder.found[run] = Scored(tuple(map(_number, row["scores"])), bool(row["diverged"]), str(row["by"]))
-    except FileNotFoundError:
-        return folder, None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (UserError, ValueError, KeyError, TypeError) as error:
         folder.found.clear()
         return folder, f"{folder.path / FILE} cannot be read ({type(error).__name__}): the trial starts anew"
     return folder, None

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from pairjax.base.errors import UserError
 from pairjax.base.params import flatten, unflatten
 from pairjax.base.types import EncoderSpec, Params
+from pairjax.storage.files import read_json, whole_folder
 from pairjax.weights.names import (
     DECODER,
     PREFIXES,
@@ -30,7 +31,7 @@ from pairjax.weights.names import (
     pooler_tensors,
     segment_head_tensors,
 )
-from pairjax.weights.source import INDEX, TOKENISER_FILES, WEIGHTS, read_json
+from pairjax.weights.source import INDEX, TOKENISER_FILES, WEIGHTS
 
 BARE_MODELS = {
     "bert": "BertModel",
@@ -339,19 +340,11 @@ def _write_folder(
     folder: Path, tensors: dict[str, np.ndarray], config: Mapping[str, Any], tokeniser: Callable[[Path], None]
 ) -> None:
     """A Hugging Face folder, beside its name first."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as partial:
         save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
         text = json.dumps(dict(config), indent=2, sort_keys=True, ensure_ascii=False)
         (partial / "config.json").write_text(text + "\n", encoding="utf-8")
         tokeniser(partial)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def copy_tokeniser(source: Path, folder: Path) -> None:

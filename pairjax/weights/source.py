@@ -1,14 +1,14 @@
 """Where an encoder's folder is, and what its config.json says."""
 
-import hashlib
 import importlib.metadata
-import json
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pairjax.base.errors import UserError
 from pairjax.base.types import EncoderSpec
+from pairjax.storage.files import read_json
+from pairjax.storage.hashes import hash_file, hash_parts
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENISER_FILES = (
@@ -76,8 +76,7 @@ def _package_folder(name: str) -> Path:
         raise UserError(f"{PACKAGE}{name}: the package holds no encoder", expected=f"config.json and {WEIGHTS} in it")
     known = PACKAGE_SHA256.get(re.sub(r"[-_.]+", "-", name).lower())
     if known is not None:
-        with (folders[0] / WEIGHTS).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = hash_file(folders[0] / WEIGHTS)
         if found != known:
             raise UserError(
                 f"{folders[0] / WEIGHTS}: not the file that {name} is known by",
@@ -110,14 +109,10 @@ def _hub_folder(name: str, *, download: bool) -> Path:
 
 def weights_hash(folder: Path) -> str:
     """SHA-256 of an encoder folder's config.json and safetensors files."""
-    digest = hashlib.sha256()
     parts = [(folder / "config.json").read_bytes()]
     for path in sorted(folder.glob("*.safetensors*")):
-        with path.open("rb") as file:
-            parts.append(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.hexdigest()
+        parts.append(path.name.encode() + bytes.fromhex(hash_file(path)))
+    return hash_parts(parts)
 
 
 def encoder_content(name: str) -> str:
@@ -131,18 +126,6 @@ def encoder_content(name: str) -> str:
     return weights_hash(resolve_encoder(name)) if Path(name).expanduser().exists() else name
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file", expected="a Hugging Face folder") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as JSON", got=error, fix="fetch the folder again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: not an encoder's file", got=type(value).__name__, expected="a JSON object")
-    return value
-
-
 def read_encoder_spec(folder: Path) -> EncoderSpec:
     """The architecture that a folder's config.json states.
 
@@ -151,7 +134,7 @@ def read_encoder_spec(folder: Path) -> EncoderSpec:
             makes no sense.
     """
     path = folder / "config.json"
-    config = read_json(path)
+    config = read_json(path, kind="an encoder's configuration", fix="fetch the encoder's folder again")
     family = config.get("model_type")
     if family not in FAMILIES:
         raise UserError(

@@ -13,10 +13,10 @@ import pytest
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import TokenizerKind
 from pairjax.data import corpus as corpus_module
-from pairjax.data.corpus import Corpus, Cut, build_index
+from pairjax.data.corpus import Corpus, DevCut, build_index
 from pairjax.data.corpus_sources import rule_source, text_sources
 from pairjax.data.tokenizer import PairTokenizer
-from pairjax.data.train_tokenizer import train_bpe, train_wordpiece, trained_tokenizer
+from pairjax.data.train_tokenizer import load_or_train_tokenizer, train_bpe, train_wordpiece
 from tests.data.texts import index, tiny_tokenizer, write_documents
 
 
@@ -80,7 +80,7 @@ def test_a_second_run_reads_the_index_and_a_changed_source_another(tmp_path: Pat
     assert (first / "tokens.bin").stat().st_mtime_ns == stamp
     write_documents(tmp_path / "a.txt", documents=4, start=1)
     assert index(file, tokenizer, tmp_path / "cache")["train"].folder != first
-    assert index(file, tokenizer, tmp_path / "cache", cut=Cut(0.5, 0))["train"].folder != first
+    assert index(file, tokenizer, tmp_path / "cache", cut=DevCut(0.5, 0))["train"].folder != first
 
 
 def test_a_build_that_stops_leaves_nothing_that_looks_finished(
@@ -159,12 +159,12 @@ def test_the_dev_cut_takes_its_share_of_each_source_and_no_document_twice(
 ) -> None:
     for number, count in enumerate((40, 20)):
         write_documents(tmp_path / f"{number}.txt", documents=count, start=100 * number)
-    splits = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=Cut(fraction, 3))
+    splits = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=DevCut(fraction, 3))
     assert splits["dev"].facts.files == (round(40 * fraction), round(20 * fraction))
     train, dev = (texts_of(splits[name], tokenizer) for name in ("train", "dev"))
     assert len(train) + len(dev) == 60
     assert not {text[0] for text in train} & {text[0] for text in dev}
-    other = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=Cut(fraction, 4))
+    other = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=DevCut(fraction, 4))
     assert other["train"].folder != splits["train"].folder
 
 
@@ -173,7 +173,7 @@ def test_the_dev_cut_goes_on_over_sources_that_hold_less_than_their_share(
 ) -> None:
     for number, count in enumerate((1, 3, 40, 2, *[1] * 14)):
         write_documents(tmp_path / f"{number:02}.txt", documents=count, start=100 * number)
-    dev = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=Cut(0.1, 3))["dev"]
+    dev = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=DevCut(0.1, 3))["dev"]
     assert dev.facts.files[2] == 4
     # Twenty documents in the small files.
     assert sum(dev.facts.files) == 4 + 2
@@ -185,9 +185,9 @@ def test_the_dev_cut_of_sources_that_hold_their_share_is_each_ones_own(
     """A run that is resumed under a later version must hold the same documents out."""
     for number, count in enumerate((25, 30)):
         write_documents(tmp_path / f"{number}.txt", documents=count, start=100 * number)
-    together = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=Cut(0.1, 3))["dev"]
+    together = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=DevCut(0.1, 3))["dev"]
     alone = [
-        index(tmp_path / f"{number}.txt", tokenizer, tmp_path / "cache", cut=Cut(0.1, 3))["dev"] for number in (0, 1)
+        index(tmp_path / f"{number}.txt", tokenizer, tmp_path / "cache", cut=DevCut(0.1, 3))["dev"] for number in (0, 1)
     ]
     assert texts_of(together, tokenizer) == [text for one in alone for text in texts_of(one, tokenizer)]
 
@@ -199,7 +199,9 @@ def test_text_that_is_not_utf8_names_file_and_byte(tmp_path: Path, tokenizer: Pa
     assert list((tmp_path / "cache").iterdir()) == []
     sources = text_sources(str(tmp_path / "a.txt"), format="lines", language="en", option="--data.corpus")
     with pytest.raises(UserError, match=r"a.txt, byte 13"):
-        trained_tokenizer(sources, kind="wordpiece", vocabulary=200, lowercase=True, cache=tmp_path / "tokenizers")
+        load_or_train_tokenizer(
+            sources, kind="wordpiece", vocabulary=200, lowercase=True, cache=tmp_path / "tokenizers"
+        )
     assert not (tmp_path / "tokenizers").exists()
 
 
@@ -261,8 +263,8 @@ def test_training_a_tokeniser_twice_gives_the_same(train: Callable[..., Any]) ->
 def test_a_trained_tokeniser_is_kept_and_reads_all_of_its_text(tmp_path: Path, kind: TokenizerKind) -> None:
     source = rule_source("pt", documents=60, seed=(0, 0))
     options = {"kind": kind, "vocabulary": 320, "lowercase": False, "cache": tmp_path}
-    tokenizer, folder = trained_tokenizer([source], **options)
-    assert trained_tokenizer([source], **options)[1] == folder
+    tokenizer, folder = load_or_train_tokenizer([source], **options)
+    assert load_or_train_tokenizer([source], **options)[1] == folder
     assert tokenizer.vocabulary_size <= 320
     assert tokenizer.mask_id is not None
     facts = build_index([source], tokenizer, cache=tmp_path)["train"].facts
@@ -273,8 +275,8 @@ def test_a_trained_tokeniser_is_kept_and_reads_all_of_its_text(tmp_path: Path, k
 def test_no_text_is_unknown_to_bpe_and_transformers_opens_it_alike(tmp_path: Path) -> None:
     source = rule_source("en", documents=60, seed=(0, 0))
     options = {"vocabulary": 320, "lowercase": True, "cache": tmp_path}
-    tokenizer, folder = trained_tokenizer([source], kind="bpe", **options)
-    assert trained_tokenizer([source], kind="wordpiece", **options)[1] != folder
+    tokenizer, folder = load_or_train_tokenizer([source], kind="bpe", **options)
+    assert load_or_train_tokenizer([source], kind="wordpiece", **options)[1] != folder
     text = "The man's café, 日本 \U0001f600!"
     ids = tokenizer.backend.encode(text, add_special_tokens=False).ids
     assert tokenizer.backend.token_to_id("[UNK]") not in ids

@@ -313,7 +313,7 @@ def test_a_broken_tokeniser_is_one_clear_line(tmp_path: Path, text: str) -> None
         load_tokenizer(tmp_path, family="bert")
 
 
-@pytest.mark.parametrize(("text", "match"), [("{", "not valid JSON"), ("[]", "expected a JSON object")])
+@pytest.mark.parametrize(("text", "match"), [("{", "cannot be read as JSON"), ("[]", "expected a JSON object")])
 def test_broken_settings_are_one_clear_line(tmp_path: Path, text: str, match: str) -> None:
     folder = write_bert(tmp_path)
     (folder / "tokenizer_config.json").write_text(text)

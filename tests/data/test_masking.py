@@ -12,7 +12,7 @@ from pairjax.data.corpus_sources import rule_source
 from pairjax.data.masking import Masking, RowMaker, build_masking, ordered_rows, train_rows
 from pairjax.data.nsp import Stream, build_sampler
 from pairjax.data.tokenizer import PairTokenizer
-from pairjax.data.train_tokenizer import trained_tokenizer
+from pairjax.data.train_tokenizer import load_or_train_tokenizer
 from pairjax.pretrain.held_out import unmasked
 from tests.data.texts import index, tiny_tokenizer, write_documents
 
@@ -140,7 +140,7 @@ def test_special_tokens_that_stand_in_the_text_are_never_predicted(
 def test_words_are_known_by_the_marks_of_either_kind_of_tokeniser(tmp_path: Path, tokenizer: PairTokenizer) -> None:
     source = rule_source("en", documents=60, seed=(0, 0))
     for kind in ("wordpiece", "bpe"):
-        trained, _ = trained_tokenizer([source], kind=kind, vocabulary=320, lowercase=True, cache=tmp_path)
+        trained, _ = load_or_train_tokenizer([source], kind=kind, vocabulary=320, lowercase=True, cache=tmp_path)
         masking = build_masking(trained, rate=0.15, most=7, whole_words=True)
         # Five words and four marks.
         text = "the nurse, unhappily: (re)reads"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pairjax.base.config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.data.layout import Layout, Plan, choose_layout, padding_share, plan_epoch, plan_in_order, steps_per_epoch
-from pairjax.data.packing import pack
+from pairjax.data.packing import pack_pairs
 
 PACKED = DataConfig(layout="packed")
 
@@ -100,7 +100,7 @@ def test_evaluation_of_a_packed_run_reads_one_pair_a_row() -> None:
 
 def test_a_row_holds_no_more_pairs_than_it_may() -> None:
     lengths = np.full(6, 2, np.int32)
-    index = pack(np.arange(6)[None], lengths, row=100, most=4)
+    index = pack_pairs(np.arange(6)[None], lengths, row=100, most=4)
     assert index.shape == (1, 2, 4)
     assert (index[0] >= 0).sum(axis=1).tolist() == [4, 2]
 

@@ -9,8 +9,9 @@ from pairjax.base.config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs, TaskSpec
 from pairjax.data.columns import Columns
-from pairjax.data.readers import RawSplit
-from pairjax.data.tasks import cut_dev, encode_labels, is_numeric, label_name, read_task, relabel
+from pairjax.data.subsets import cut_dev
+from pairjax.data.table import RawSplit
+from pairjax.data.tasks import encode_labels, is_numeric, label_name, read_task, relabel
 
 
 def raw(labels, *, name: str = "train.tsv", class_names: tuple[str, ...] | None = None) -> RawSplit:
@@ -77,9 +78,9 @@ def test_the_positive_class_is_usual_or_chosen():
 @pytest.mark.parametrize(
     ("labels", "positive", "words"),
     [
-        (["x", "y"], "z", ["--data.positive names no class", "got z", "one of x, y"]),
-        (["x", "y", "z"], "z", ["--data.positive goes with two classes", "got 3"]),
-        (["1.5", "2.5"], "1.5", ["--data.positive goes with two classes", "scores"]),
+        (["x", "y"], "z", ["--data.positive is not a class", "got z", "one of x, y"]),
+        (["x", "y", "z"], "z", ["--data.positive needs two classes", "got 3"]),
+        (["1.5", "2.5"], "1.5", ["--data.positive needs two classes", "scores"]),
     ],
 )
 def test_a_positive_class_that_cannot_be_is_an_error(labels, positive, words):
@@ -112,13 +113,17 @@ SCORED = TaskSpec("regression")
             ["yes", "maybe"],
             ["line 3", "a label that train does not have", "got maybe", "one of no, yes", "drop"],
         ),
-        (NAMED, ["0", "1"], ["line 2", "is a number, while those of train are names", "got 0", "alike in every split"]),
-        (NUMBERED, ["yes"], ["line 2", "is a name, while those of train are numbers", "got yes"]),
+        (
+            NAMED,
+            ["0", "1"],
+            ["line 2", "is a number, but those of train are names", "got 0", "the same way in every split"],
+        ),
+        (NUMBERED, ["yes"], ["line 2", "is a name, but those of train are numbers", "got yes"]),
         (NUMBERED, ["11"], ["line 2", "got 11", "--data.task regression"]),
-        (SCORED, ["1.5", "high"], ["line 3", "is no number", "'high'", "--data.task classification"]),
-        (SCORED, ["1.5", "nan"], ["line 3", "no finite number"]),
-        (SCORED, [1.5, float("inf")], ["line 3", "no finite number"]),
-        (SCORED, [True], ["line 2", "is no number"]),
+        (SCORED, ["1.5", "high"], ["line 3", "is not a number", "'high'", "--data.task classification"]),
+        (SCORED, ["1.5", "nan"], ["line 3", "not a finite number"]),
+        (SCORED, [1.5, float("inf")], ["line 3", "not a finite number"]),
+        (SCORED, [True], ["line 2", "is not a number"]),
     ],
 )
 def test_a_label_that_train_does_not_know_is_an_error_with_its_place(task, labels, words):

@@ -113,7 +113,7 @@ def test_a_glue_like_set_is_read_with_its_class_names(prepared):
         assert second == f"second train {number}"
         assert label == number % 2
     assert data.splits["test"].label is None
-    assert "test: no labels, so predictions and no score" in data.notes
+    assert "test: no labels, so there are predictions but no scores" in data.notes
     assert train.where[0] == "train:1"
 
 
@@ -298,7 +298,7 @@ def test_what_a_corpus_cannot_be_made_of_is_told(prepared):
         UserError, match=r"split train: no column body; got columns (text, year|year, text); name .*--data\.text"
     ):
         corpus_sources(dataclasses.replace(data, text="body"))
-    with pytest.raises(UserError, match=r"row 1: column year holds no text; got 19\d\d"):
+    with pytest.raises(UserError, match=r"row 1: column year is not text; got 19\d\d"):
         sentences(dataclasses.replace(data, text="year"))
     with pytest.raises(UserError, match="TFDS set gone is not prepared in"):
         corpus_sources(dataclasses.replace(data, tfds="gone"))

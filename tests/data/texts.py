@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pairjax.data.corpus import Corpus, Cut, build_index
+from pairjax.data.corpus import Corpus, DevCut, build_index
 from pairjax.data.corpus_sources import text_sources
 from pairjax.data.tokenizer import PairTokenizer, load_tokenizer
 from tests.tiny import write_tiny_encoder
@@ -26,6 +26,8 @@ def tiny_tokenizer(folder: Path) -> PairTokenizer:
     return load_tokenizer(write_tiny_encoder(folder / "encoder"), family="bert")
 
 
-def index(pattern: str | Path, tokenizer: PairTokenizer, cache: Path, *, cut: Cut | None = None) -> dict[str, Corpus]:
+def index(
+    pattern: str | Path, tokenizer: PairTokenizer, cache: Path, *, cut: DevCut | None = None
+) -> dict[str, Corpus]:
     sources = text_sources(str(pattern), format="lines", language="en", option="--data.corpus")
     return build_index(sources, tokenizer, cache=cache, cut=cut)

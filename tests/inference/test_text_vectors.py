@@ -9,7 +9,7 @@ import pytest
 import pairjax
 from pairjax.base.config import CombineConfig, InteractConfig, ModelConfig
 from pairjax.base.types import TaskSpec
-from pairjax.data.sides import alone, distinct_sides
+from pairjax.data.sides import build_text_rows, distinct_sides
 from pairjax.evaluation.calibration import Calibration
 from pairjax.inference import text_vectors
 from pairjax.inference.classifier import PairClassifier
@@ -52,7 +52,7 @@ def test_equal_token_rows_are_one_whichever_side_they_stand_on() -> None:
     encoded = encode([("a b", "c"), ("c", "a b"), ("d", "c")], kind="bi")
     sides = distinct_sides(encoded)
     assert sides.pairs.tolist() == [[0, 1], [1, 0], [2, 1]]
-    rows = alone(list(sides.keys), encoded)
+    rows = build_text_rows(list(sides.keys), encoded)
     assert len(rows) == 3
     assert rows.lengths.tolist() == rows.first_length.tolist() == [4, 3, 3]
     assert rows.tokens[:4].tolist() == encoded.tokens[:4].tolist()

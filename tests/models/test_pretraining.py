@@ -114,7 +114,11 @@ def test_parameters_are_those_of_the_tables_and_dropout_reads_its_rates() -> Non
     dropped = APPLY(params, batch, key=jax.random.key(0), rates=rates)
     none = APPLY(params, batch, key=jax.random.key(0), rates=rates._replace(hidden=0.0, attention=0.0))
     assert np.abs(still.masked - dropped.masked).max() > 0.1
-    np.testing.assert_array_equal(still.masked, none.masked)
+    # Two programs, with dropout's code and without it, which XLA may fuse in other ways: equal but for rounding.
+    np.testing.assert_allclose(still.masked, none.masked, atol=1e-5)
+    # One program with other random numbers: no bit may change.
+    again = APPLY(params, batch, key=jax.random.key(1), rates=rates._replace(hidden=0.0, attention=0.0))
+    np.testing.assert_array_equal(none.masked, again.masked)
 
 
 def saved(folder: Path) -> Path:

@@ -11,7 +11,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import TaskSpec
 from pairjax.evaluation.metrics import calibration_gaps, ece, once, probabilities
 from pairjax.evaluation.significance import holm, mcnemar
-from pairjax.report.analysis import class_scores, compare, hardest, reliability, sharing_a_split, slices
+from pairjax.report.analysis import class_scores, compare, hardest, reliability, sharing_a_split, slices_of
 from pairjax.report.folder import ClaimFolder, Predictions, RunRecord, read_curve, read_folder, read_predictions
 from tests.report.folders import CLASSES, drawn_outputs, texts, write_claim, write_pair_run, write_pretraining_run
 
@@ -45,7 +45,7 @@ def test_slices_part_the_pairs_and_average_to_the_whole() -> None:
     found = predictions()
     accuracy = float((found.outputs.argmax(axis=1) == found.label).mean())
     for by, groups in (("overlap", 3), ("length", 3), ("negation", 2)):
-        parts = [one for one in slices(TASK, found) if one.by == by]
+        parts = [one for one in slices_of(TASK, found) if one.by == by]
         assert len(parts) == groups
         assert sum(one.pairs for one in parts) == 90
         assert sum(one.pairs * one.score.value for one in parts) / 90 == pytest.approx(accuracy)
@@ -53,7 +53,7 @@ def test_slices_part_the_pairs_and_average_to_the_whole() -> None:
 
 
 def test_a_slice_of_few_pairs_is_left_out() -> None:
-    assert slices(TASK, predictions(count=12)) == []
+    assert slices_of(TASK, predictions(count=12)) == []
 
 
 def test_the_worst_error_is_the_one_whose_true_class_got_least() -> None:
@@ -143,9 +143,9 @@ def test_a_last_line_cut_short_is_left_out(tmp_path: Path) -> None:
     ("damage", "words"),
     [
         (lambda run: (run / "config.json").unlink(), "not a run folder"),
-        (lambda run: (run / "config.json").write_text("{"), "config.json cannot be read"),
-        (lambda run: (run / "config.json").write_text('{"model_type": "bert"}'), "config.json is not pairjax's"),
-        (lambda run: (run / "result.json").write_text("[]"), "result.json is not pairjax's"),
+        (lambda run: (run / "config.json").write_text("{"), "config.json: cannot be read as JSON"),
+        (lambda run: (run / "config.json").write_text('{"model_type": "bert"}'), "config.json: not a run's"),
+        (lambda run: (run / "result.json").write_text("[]"), "result.json: not a run's"),
         (lambda run: (run / "predictions.test.jsonl").write_text('{"a": 1}\n'), "line 1: not a prediction"),
     ],
 )

@@ -177,11 +177,11 @@ def cut(path: Path) -> None:
 
 
 def reseal(path: Path, **changed: Any) -> None:
-    from pairjax.run.digest import _seal
+    from pairjax.storage.hashes import hash_json
 
     body = json.loads(path.read_text()) | changed
     body.pop("seal")
-    path.write_text(json.dumps({**body, "seal": _seal(body)}))
+    path.write_text(json.dumps({**body, "seal": hash_json(body)}))
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {

@@ -100,7 +100,7 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -
         (None, "no config.json"),
         ('{"model_type": "bert"}', "of something else"),
         ("{", "cannot be read"),
-        ("[]", "else"),
+        ("[]", "expected a JSON object"),
     ],
 )
 def test_a_folder_that_is_no_run_is_never_touched(option: str, content: str | None, told: str, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ import pytest
 
 import pairjax
 from pairjax import Config, UserError
-from pairjax.run.digest import _seal
 from pairjax.run.distributed import StopSignal
+from pairjax.storage.hashes import hash_json
 from tests.torture.runs import outcome, start, tiny_config
 
 NEWEST, GOOD = "6", "4"
@@ -68,7 +68,7 @@ def change_json(path: Path, change: Callable[[dict[str, Any]], object], *, resea
     change(value)
     if reseal:
         value.pop("seal")
-        value["seal"] = _seal(value)
+        value["seal"] = hash_json(value)
     path.write_text(json.dumps(value))
 
 
@@ -283,8 +283,8 @@ MODEL: dict[str, tuple[Callable[[Path, Path], object], str]] = {
         "encoder/config.json: missing",
     ),
     "manifest missing": (lambda m, _: (m / "pairjax.json").unlink(), "no pairjax model here"),
-    "manifest cut": (lambda m, _: cut(m / "pairjax.json"), "pairjax.json: damaged"),
-    "manifest empty": (lambda m, _: (m / "pairjax.json").write_text(""), "pairjax.json: damaged"),
+    "manifest cut": (lambda m, _: cut(m / "pairjax.json"), "pairjax.json: cannot be read as JSON"),
+    "manifest empty": (lambda m, _: (m / "pairjax.json").write_text(""), "pairjax.json: cannot be read as JSON"),
     "labels turned round in manifest": (
         lambda m, _: change_json(m / "pairjax.json", lambda v: v["task"]["labels"].reverse()),
         "pairjax.json: differs from what was saved",

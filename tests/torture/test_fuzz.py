@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from pairjax.base.config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import EncoderSpec
-from pairjax.data.readers import BadRow
-from pairjax.data.sources import iter_pairs, iter_rows, load_pairs
+from pairjax.data.sources import load_pairs
+from pairjax.data.stream import iter_pairs, iter_rows
+from pairjax.data.table import BadRow
 from pairjax.data.tokenizer import load_tokenizer
 from pairjax.inference.model_folder import load_artifact
 from pairjax.weights import load_encoder, read_encoder_spec

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from pairjax.base.errors import UserError
-from pairjax.data.readers import BadRow, clean_text
-from pairjax.data.sources import iter_pairs, iter_rows
+from pairjax.data.clean import clean_text
+from pairjax.data.stream import iter_pairs, iter_rows
+from pairjax.data.table import BadRow
 from tests.torture.lines import run
 
 

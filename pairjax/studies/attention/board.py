@@ -10,7 +10,8 @@ from jaxtyping import Bool, Int, Int8, Shaped
 from pairjax.base.config import DataConfig
 from pairjax.base.types import PairData, Pairs
 from pairjax.data.folds import stratified_folds, text_clusters
-from pairjax.data.sources import load_pairs, take_rows
+from pairjax.data.sources import load_pairs
+from pairjax.data.subsets import take_pairs
 from pairjax.evaluation import metrics
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import Statistic
@@ -19,10 +20,9 @@ from pairjax.population.projection import fit_projection
 from pairjax.population.tokens import TokenTask, token_counts, token_task
 from pairjax.studies.attention.nested_cv import TOKEN_KINDS, AttentionSetting, NestedDesign, SettingResult
 from pairjax.studies.attention.relations import SLICES, Slice, rule_slices, word_slices
-from pairjax.studies.claim import ClaimRun
+from pairjax.studies.claim import RESAMPLES, ClaimRun
 from pairjax.studies.sets import data_folder, real_pairs
 
-RESAMPLES = 2000
 WIDTH = 64
 """Numbers a token: its leading principal components. Of MiniLM's 384, so that a layer costs a 36th."""
 LENGTH = 32
@@ -125,10 +125,10 @@ def build_pool(
 ) -> Pool:
     """Draw a pool, leave out what is longer than a row, project the tokens and deal out the folds."""
     rows = drawn(slices, of_slice=of_slice, pool=pool)
-    found = features(PairData(data.task, {"train": take_rows(pairs, rows)}, data.source))
-    short = token_counts(found, take_rows(pairs, rows)).sum(axis=1) <= LENGTH
+    found = features(PairData(data.task, {"train": take_pairs(pairs, rows)}, data.source))
+    short = token_counts(found, take_pairs(pairs, rows)).sum(axis=1) <= LENGTH
     kept = rows[short]
-    whole = PairData(data.task, {"train": take_rows(pairs, kept)}, data.source)
+    whole = PairData(data.task, {"train": take_pairs(pairs, kept)}, data.source)
     assert found.tokens is not None
     projection = fit_projection(found.tokens, width)
     source = token_task(whole, found, projection=projection, length=LENGTH)

@@ -25,7 +25,7 @@ from pairjax.base.types import DropoutRates, Hypers
 from pairjax.population.engine import MemberProgram, Trained, make_hypers, train_population
 from pairjax.population.members import make_runs
 from pairjax.population.tokens import TokenTask, parameter_count, step_flops, token_program
-from pairjax.storage.arrays import made_or_kept
+from pairjax.storage.arrays import cached_arrays
 
 FORMAT = 1
 FEATURES: tuple[Feature, ...] = ("u", "v", "u-v", "u*v")
@@ -167,7 +167,7 @@ def run_setting(
     parts: list[Any] = [FORMAT, source.key, asdict(setting), asdict(design)]
     described = json.dumps(parts, sort_keys=True).encode() + fold.astype(np.int64).tobytes()
     identity = hashlib.sha256(described).hexdigest()
-    found, read = made_or_kept(folder, identity, lambda: _run(source, fold, setting, design))
+    found, read = cached_arrays(folder, identity, lambda: _run(source, fold, setting, design))
     notes = tuple(str(note) for note in found["notes"])
     return SettingResult(found["inner"], found["rates"], found["predicted"], int(found["parameters"]), notes, read=read)
 

@@ -15,12 +15,11 @@ from pairjax.data.sources import load_pairs
 from pairjax.evaluation.intervals import Sampled, mean_of_sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import Statistic, difference_of, once
 from pairjax.population.pooled import HeadTask
-from pairjax.storage.files import write_json
-from pairjax.studies.claim import ClaimRun
+from pairjax.storage.files import read_json, write_json
+from pairjax.studies.claim import RESAMPLES, ClaimRun
 from pairjax.studies.combiners.cells import AT_EDGE, Cell, CellResult, Measure, main_metric, metric_of
 from pairjax.studies.sets import data_folder, real_pairs
 
-RESAMPLES = 2000
 COMBINERS: tuple[tuple[Feature, ...], ...] = (
     ("u", "v"),
     ("u-v",),
@@ -56,7 +55,7 @@ def contradiction_pairs() -> PairData:
     return PairData(task, splits, {**made.source, "name": "rules/contradiction"}, made.notes)
 
 
-def coherence_pairs() -> PairData:
+def rule_coherence_pairs() -> PairData:
     """Rule-made short texts: coherent, or not."""
     return load_pairs(DataConfig(rules="coherence", sizes=SIZES))
 
@@ -69,7 +68,7 @@ TASKS: Mapping[str, Callable[[], PairData]] = {
     "contradiction": contradiction_pairs,
     "sick": lambda: real_pairs("sick"),
     "assin2": lambda: real_pairs("assin2"),
-    "coherence": coherence_pairs,
+    "coherence": rule_coherence_pairs,
 }
 RULE_MADE = ("contradiction", "coherence")
 
@@ -209,7 +208,7 @@ def write_gains(board: CombinerBoard, path: Path) -> None:
         digest.update(json.dumps([RESAMPLES, task, board.sources[task].key, asdict(cell)]).encode())
         digest.update(np.ascontiguousarray(board.cells[task, cell].predicted).tobytes())
     key = digest.hexdigest()
-    if path.is_file() and json.loads(path.read_text("utf-8")).get("key") == key:
+    if path.is_file() and read_json(path).get("key") == key:
         return
     rows: list[dict[str, Any]] = []
     for index, (task, source) in enumerate(board.sources.items()):

@@ -4,8 +4,6 @@ Rate and decay are chosen by the mean dev score of the tuning seeds, which are n
 count; so every combiner meets its own best settings, and no test label chooses anything.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +19,8 @@ from pairjax.evaluation.metrics import Statistic
 from pairjax.population.engine import Trained, make_hypers, train_population
 from pairjax.population.members import make_runs, scores_of
 from pairjax.population.pooled import HeadTask, head_program
-from pairjax.storage.arrays import made_or_kept
+from pairjax.storage.arrays import cached_arrays
+from pairjax.storage.hashes import hash_json
 from pairjax.studies.sets import make_wrong
 
 FORMAT = 1
@@ -119,7 +118,7 @@ def noisy_target(source: HeadTask, noise: float, *, seed: int = 0) -> np.ndarray
 def cell_identity(source: HeadTask, cell: Cell, design: CellDesign) -> str:
     """SHA-256 of all that decides a cell's result, but for versions and machine."""
     parts: list[Any] = [FORMAT, source.key, asdict(cell), asdict(design)]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hash_json(parts)
 
 
 def run_cell(source: HeadTask, cell: Cell, design: CellDesign, *, folder: Path) -> CellResult:
@@ -132,7 +131,7 @@ def run_cell(source: HeadTask, cell: Cell, design: CellDesign, *, folder: Path) 
         folder: Of finished cells, by identity.
     """
     identity = cell_identity(source, cell, design)
-    found, _ = made_or_kept(folder, identity, lambda: _run(source, cell, design))
+    found, _ = cached_arrays(folder, identity, lambda: _run(source, cell, design))
     notes = tuple(str(note) for note in found["notes"])
     rate, decay = (float(value) for value in found["chosen"])
     return CellResult(

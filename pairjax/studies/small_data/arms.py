@@ -28,7 +28,7 @@ from pairjax.base.config import (
 )
 from pairjax.base.types import DropoutRates, Hypers, PairData
 from pairjax.data.folds import text_clusters
-from pairjax.data.sources import sample_rows, take_rows
+from pairjax.data.subsets import sample_pairs, take_pairs
 from pairjax.evaluation import metrics
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import Statistic, difference_of
@@ -37,6 +37,7 @@ from pairjax.population.engine import make_hypers, train_population
 from pairjax.population.members import make_runs
 from pairjax.population.pooled import HeadTask, head_program
 from pairjax.storage.files import to_json, write_text
+from pairjax.studies.claim import RESAMPLES
 from pairjax.studies.kept_runs import Look, run_unit
 
 Arm = Literal["frozen", "low", "full", "gradual"]
@@ -51,7 +52,6 @@ GRADUAL = 0.5
 """Share of the run over which the gradual arm unfreezes."""
 SCORED_TRAIN = 1000
 """Most train pairs that an arm is scored on."""
-RESAMPLES = 2000
 WHAT = "loss and hit of each pair, 1"
 
 
@@ -116,7 +116,7 @@ def subset(data: PairData, size: int, *, seed: int) -> Int[np.ndarray, " size"]:
 def write_pairs(data: PairData, rows: Int[np.ndarray, " _"], folder: Path) -> Path:
     """A data folder of these rows of train, and dev, named by its content."""
     texts = {}
-    for split, pairs in {"train": take_rows(data.splits["train"], rows), "dev": data.splits["dev"]}.items():
+    for split, pairs in {"train": take_pairs(data.splits["train"], rows), "dev": data.splits["dev"]}.items():
         assert pairs.label is not None
         lines = [
             to_json({"sentence1": a, "sentence2": b, "label": data.task.labels[int(label)]}) + "\n"
@@ -168,7 +168,7 @@ def losses_and_hits(
 
 def make_look(data: PairData, rows: Int[np.ndarray, " _"], more: Look) -> Look:
     """What is kept of a tuned run: losses and hits by split, and `more` under its own names."""
-    splits = {"train": take_rows(data.splits["train"], rows[:SCORED_TRAIN]), "dev": data.splits["dev"]}
+    splits = {"train": take_pairs(data.splits["train"], rows[:SCORED_TRAIN]), "dev": data.splits["dev"]}
     splits["test"] = data.splits["test"]
 
     def look(folder: Path) -> dict[str, np.ndarray]:
@@ -321,5 +321,5 @@ def difference(pairs: Sequence[Sequence[tuple[Measured, Measured]]], read: Read,
 
 def cut_test(data: PairData, rows: int) -> PairData:
     """The task with a fixed sample of its test pairs, where it has more."""
-    test = sample_rows(data.splits["test"], rows)
+    test = sample_pairs(data.splits["test"], rows)
     return data if test is data.splits["test"] else replace(data, splits={**data.splits, "test": test})

@@ -15,13 +15,13 @@ from sklearn.preprocessing import StandardScaler
 from pairjax.base.config import FeatureConfig
 from pairjax.base.types import PairData
 from pairjax.data.folds import text_clusters
-from pairjax.data.sources import sample_rows
+from pairjax.data.subsets import sample_pairs
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import difference_of, once, points_of
 from pairjax.population.features import cached_features
-from pairjax.storage.arrays import made_or_kept
+from pairjax.storage.arrays import cached_arrays
 from pairjax.storage.hashes import hash_pairs
-from pairjax.studies.small_data.arms import RESAMPLES
+from pairjax.studies.claim import RESAMPLES
 from pairjax.weights import encoder_content
 
 CUT = {"train": 600, "dev": 300, "test": 1000}
@@ -30,7 +30,7 @@ CUT = {"train": 600, "dev": 300, "test": 1000}
 
 def cut(data: PairData, sizes: Mapping[str, int] = CUT) -> PairData:
     """The task with a fixed sample of each split."""
-    return replace(data, splits={split: sample_rows(data.splits[split], size) for split, size in sizes.items()})
+    return replace(data, splits={split: sample_pairs(data.splits[split], size) for split, size in sizes.items()})
 
 
 def probe_encoder(encoder: str, tasks: Mapping[str, PairData]) -> dict[str, np.ndarray]:
@@ -66,7 +66,7 @@ def probes_key(tasks: Mapping[str, PairData]) -> str:
 def probe_kept(encoder: str, tasks: Mapping[str, PairData], *, folder: Path) -> dict[str, np.ndarray]:
     """As `probe_encoder`, of an encoder that is not tuned; read where it was measured before."""
     identity = hashlib.sha256(f"{encoder_content(encoder)} {probes_key(tasks)}".encode()).hexdigest()
-    found, _ = made_or_kept(folder, identity, lambda: probe_encoder(encoder, tasks))
+    found, _ = cached_arrays(folder, identity, lambda: probe_encoder(encoder, tasks))
     return dict(found)
 
 

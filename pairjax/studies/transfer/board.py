@@ -13,12 +13,12 @@ import numpy as np
 
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import Statistic, constant, difference_of, points_of
+from pairjax.studies.claim import RESAMPLES
 from pairjax.studies.transfer.design import MLM, NSP, Arm, TransferDesign, Work
 from pairjax.studies.transfer.encoders import Origin
 from pairjax.studies.transfer.targets import CLEAN, Target, Variant
 from pairjax.studies.transfer.tuner import Tuned
 
-RESAMPLES = 2000
 RUNS_SEED = 17
 """Of the draws of seeds, alike for all tasks."""
 WINDOW = 3

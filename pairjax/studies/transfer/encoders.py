@@ -6,9 +6,6 @@ with the same text, steps, rates and seed. Embeddings are frozen throughout. Eve
 a hash of all that decides it, and goes on where it was stopped.
 """
 
-import hashlib
-import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -29,10 +26,10 @@ from pairjax.base.pretrain_config import (
 from pairjax.data.corpus_sources import Source, rule_source, text_sources
 from pairjax.pretrain.train import pretrain
 from pairjax.step.compilation import compilation_cache
-from pairjax.storage.files import write_json, write_text
+from pairjax.storage.files import read_json, whole_folder, write_json, write_text
+from pairjax.storage.hashes import hash_json
 from pairjax.storage.results import with_current_names
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, save_encoder, weights_hash
-from pairjax.weights.source import read_json
 
 FORMAT = 2
 Origin = Literal["start", "none", "nsp", "sop"]
@@ -119,12 +116,9 @@ def spaced_layers(source: Path, layers: int, folder: Path) -> Path:
     params = {name: leaf for name, leaf in loaded.items() if not name.startswith("layer_")}
     for index in range(layers):
         params[f"layer_{index}"] = loaded[f"layer_{(index + 1) * spec.num_layers // layers - 1}"]
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    save_encoder(beside, replace(spec, num_layers=layers), params, None, source=source)
-    write_json(beside / "config.json", read_json(beside / "config.json") | {"num_hidden_layers": layers})
-    os.replace(beside, folder)
+    with whole_folder(folder) as partial:
+        save_encoder(partial, replace(spec, num_layers=layers), params, None, source=source)
+        write_json(partial / "config.json", read_json(partial / "config.json") | {"num_hidden_layers": layers})
     return folder
 
 
@@ -179,7 +173,7 @@ class Encoders:
 
     def result(self, origin: Origin, seed: int) -> Mapping[str, Any]:
         """What its run left in result.json."""
-        return with_current_names(read_json(self.path(origin, seed) / "result.json"))
+        return with_current_names(read_json(self.path(origin, seed) / "result.json", kind="a run's result"))
 
     def _layers_folder(self) -> Path:
         return self.folder / f"layers-{self.design.layers}-{self._weights[:12]}"
@@ -225,7 +219,7 @@ class Encoders:
             del plain[section][name]
         plain["model"]["encoder"] = Path(str(config.model.encoder)).name
         del plain["run"]
-        return hashlib.sha256(json.dumps([self._base, plain], sort_keys=True).encode()).hexdigest()[:12]
+        return hash_json([self._base, plain])[:12]
 
 
 def _run(config: PretrainConfig, folder: Path) -> None:

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pairjax.storage.arrays import read_kept, write_kept
+from pairjax.storage.arrays import read_arrays, write_arrays
 from pairjax.storage.hashes import hash_pairs
 from pairjax.studies.claim import ClaimRun
 from pairjax.studies.sets import data_folder
@@ -110,14 +110,14 @@ def _tune_all(
             described = [FORMAT, folder.name, content, one.arm.pooler, asdict(one.variant), design.rows, seed]
             identity = hashlib.sha256(json.dumps([described, asdict(design.tune)]).encode()).hexdigest()
             path = run.root / "transfer" / "runs" / f"{identity[:20]}.npz"
-            kept = read_kept(path, identity)
+            kept = read_arrays(path, identity)
             if kept is None:
                 run.check_time()
                 began = time.monotonic()
                 rows, label = target.draw(one.variant, rows=design.rows, seed=seed)
                 made = tuner.run(read(folder), pooler=one.arm.pooler, seed=seed, rows=rows, label=label)
                 kept = {"curve": made.curve, "outputs": made.outputs, "score": np.asarray(made.score)}
-                write_kept(path, identity, kept)
+                write_arrays(path, identity, kept)
                 run.cells_run += 1
                 run.say(
                     f"{run.cells_run:4d} {target.name:10s} {one.variant.name:18s} {one.arm.name:24s} seed {seed}: "

@@ -17,7 +17,8 @@ from pairjax.base.types import PairData, Pairs
 from pairjax.data.coherence import coherence_pairs
 from pairjax.data.corpus_sources import Source
 from pairjax.data.folds import text_clusters
-from pairjax.data.sources import load_pairs, sample_rows
+from pairjax.data.sources import load_pairs
+from pairjax.data.subsets import sample_pairs
 from pairjax.data.tokenizer import load_tokenizer
 from pairjax.studies.sets import make_wrong, real_pairs
 from pairjax.weights import read_encoder_spec
@@ -139,6 +140,7 @@ def load_target(
         data, group = made.data, made.document["test"]
     else:
         data = load_pairs(RULES[name]) if rules else real_pairs(name)
-        cut = {split: sample_rows(data.splits[split], size) for split, size in zip(("dev", "test"), sizes, strict=True)}
+        split_sizes = zip(("dev", "test"), sizes, strict=True)
+        cut = {split: sample_pairs(data.splits[split], size) for split, size in split_sizes}
         data = replace(data, splits={"train": data.splits["train"], **cut})
     return Target(name, data, group, _leanings(data.splits["train"]) if lean else {})

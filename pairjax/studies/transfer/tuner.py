@@ -20,7 +20,7 @@ from pairjax.base.types import Batch, DropoutRates, Hypers, PairData, Params
 from pairjax.data.encode import encode_split
 from pairjax.data.layout import choose_layout, plan_epoch, steps_per_epoch
 from pairjax.data.pipeline import make_batch
-from pairjax.data.tasks import standardised, targets_of
+from pairjax.data.tasks import fit_score_scale, targets_of
 from pairjax.data.tokenizer import check_fit, load_tokenizer
 from pairjax.inference.logits import make_predict_logits
 from pairjax.models.build import build_pair_model, initial_params
@@ -89,7 +89,7 @@ class Tuner:
             config: Of every run.
         """
         self.config, self.data = config, data
-        self.task = standardised(data.task, data.splits["train"])
+        self.task = fit_score_scale(data.task, data.splits["train"])
         self.spec = read_encoder_spec(like)
         tokenizer = load_tokenizer(like, family=self.spec.family)
         check_fit(config.max_length, spec=self.spec, tokenizer=tokenizer, folder=like)

@@ -1,0 +1,141 @@
+"""Reads pairs one by one for `pairjax predict`; memory does not grow with the file."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+from pairjax.base.config import DataConfig
+from pairjax.base.errors import UserError
+from pairjax.data.clean import clean_text
+from pairjax.data.columns import TEXT_NAMES, Columns, find_columns
+from pairjax.data.line_formats import csv_records, decode_lines, jsonl_table, records_table, tsv_records
+from pairjax.data.readers import byte_lines, open_table
+from pairjax.data.table import BadRow, OnError, Table, keep_error, raise_error
+
+REASON_LENGTH = 500
+"""Most characters of a bad row's reason."""
+Format = Literal["auto", "tsv", "csv", "jsonl"]
+
+
+def iter_pairs(
+    source: str | Path | Iterable[bytes],
+    *,
+    first: str | None = None,
+    second: str | None = None,
+    format: Format = "auto",
+) -> Iterator[tuple[str, str]]:
+    """Yields the pairs of a file or stream one by one.
+
+    The first line of a .tsv or .csv is a header if it has the columns asked for or two of the usual names. Otherwise,
+    if it has two fields, the file has no header and every line is a pair; any other first line is an error.
+
+    Args:
+        source: A file of a kind that `load_pairs` reads; the lines of a binary stream; or `-` for standard input.
+        first: Column of the first text.
+        second: Column of the second text.
+        format: How to read the source. `auto` uses a file's suffix, and reads a stream as JSON lines if it starts with
+            `{`, else as plain TSV.
+
+    Raises:
+        UserError: As `load_pairs`; also if a text is empty, because every pair that is read gets a prediction.
+    """
+    config = DataConfig(first=first, second=second)
+    for row in _iter(source, config, format, raise_error):
+        assert not isinstance(row, BadRow)
+        yield row
+
+
+def iter_rows(
+    source: str | Path | Iterable[bytes],
+    *,
+    first: str | None = None,
+    second: str | None = None,
+    format: Format = "auto",
+) -> Iterator[tuple[str, str] | BadRow]:
+    """Yields pairs as `iter_pairs` does, but yields a `BadRow` for a row that is not a pair and reads on.
+
+    Bad rows are: an empty text, bytes that are not UTF-8, a NUL, a lone surrogate, a ragged line, a line that is not a
+    JSON object. Blank lines at the end of a file are not rows.
+
+    Args:
+        source: As in `iter_pairs`.
+        first: Column of the first text.
+        second: Column of the second text.
+        format: As in `iter_pairs`.
+
+    Raises:
+        UserError: The file cannot be read at all: its first line names no columns, a CSV's quote is never closed, or a
+            Parquet file is damaged.
+    """
+    return _iter(source, DataConfig(first=first, second=second), format, keep_error)
+
+
+def _iter(
+    source: str | Path | Iterable[bytes], config: DataConfig, format: Format, on_error: OnError
+) -> Iterator[tuple[str, str] | BadRow]:
+    table = _open_unlabelled(sys.stdin.buffer if source == "-" else source, config, format, on_error)
+    columns = find_columns(table.header, config, place=table.place, need_label=False)
+    for number, values in table.select([columns.first, columns.second]):
+        place = f"{table.place}, {table.unit} {number}"
+        try:
+            yield _read_pair(values, columns, place)
+        except UserError as error:
+            on_error(error)
+            # A key of the row may itself be invalid Unicode, or a megabyte long.
+            yield BadRow(number, str(error).encode("utf-8", "backslashreplace").decode()[:REASON_LENGTH])
+
+
+def _read_pair(values: tuple[Any, ...], columns: Columns, place: str) -> tuple[str, str]:
+    """Returns the two texts of a row.
+
+    Raises:
+        UserError: A text is empty or not a string, or `keep_error` left an error in the row's place.
+    """
+    if isinstance(values[0], UserError):
+        raise values[0]
+    first = clean_text(values[0], place=place, column=columns.first)
+    second = clean_text(values[1], place=place, column=columns.second)
+    if not first or not second:
+        raise UserError(f"{place}: {columns.second if first else columns.first} is empty", fix="fill it in")
+    return first, second
+
+
+def _open_unlabelled(
+    source: str | Path | Iterable[bytes], config: DataConfig, format: Format, on_error: OnError
+) -> Table:
+    """Opens a file or stream of texts, which may lack a header."""
+    # 1. The format: named, by suffix, or by a stream's first line.
+    lines: Iterator[bytes]
+    if isinstance(source, str | Path):
+        path = Path(source)
+        suffix = path.suffix.lower() if format == "auto" else f".{format}"
+        if suffix not in (".tsv", ".csv", ".jsonl"):
+            return open_table(path)
+        place, short, lines = str(path), path.name, byte_lines(path)
+    else:
+        place = short = "standard input"
+        lines = iter(source)
+        top = next(lines, b"")
+        guess = "jsonl" if top.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") else "tsv"
+        suffix = f".{guess if format == 'auto' else format}"
+        lines = chain([top] if top else [], lines)
+    if suffix == ".jsonl":
+        return jsonl_table(lines, place=place, short=short, on_error=on_error)
+    # 2. The header, or the first pair of a file that has no header.
+    text = decode_lines(lines, place, on_error=on_error)
+    records = tsv_records(text) if suffix == ".tsv" else csv_records(text, place)
+    head = next(records, None)
+    if head is None:
+        raise UserError(f"{place}: the file is empty", expected="a pair a line")
+    names = [name.strip() for name in head[1]]
+    if len(names) == 2 and config.first is None and config.second is None and not _is_header(names):
+        names, records = ["first", "second"], chain([head], records)
+    return records_table(names, records, place=place, short=short, suffix=suffix, on_error=on_error)
+
+
+def _is_header(names: list[str]) -> bool:
+    """Returns whether two fields are column names and not a pair of texts."""
+    folded = {name.casefold() for name in names}
+    return any(folded == {first.casefold(), second.casefold()} for first, second in TEXT_NAMES)

@@ -1,0 +1,347 @@
+"""Reading pairs from files: every format gives the same pairs, and bad input gives one line with place and remedy."""
+
+import csv
+import io
+import json
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pairjax.base.config import DataConfig
+from pairjax.base.types import Pairs
+from pairjax.data.sources import load_for_task, load_pairs
+from pairjax.data.stream import iter_pairs
+from tests.data.pair_files import HEADER, ROWS, TASK, TSV, message, rows_of, write
+
+
+def read_file(path: Path) -> Pairs:
+    """Reads one unlabelled file as `pairjax evaluate` does."""
+    return load_for_task(DataConfig(path=str(path)), TASK).splits["test"]
+
+
+# -------------------------------------------------------------------------------------------------------------- formats
+
+
+def test_every_format_reads_the_same(tmp_path):
+    header = ["sentence1", "sentence2", "label"]
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerows([header, *ROWS])
+    lines = "".join(json.dumps(dict(zip(header, row, strict=True))) + "\n" for row in ROWS)
+    table = pa.table({name: [row[i] for row in ROWS] for i, name in enumerate(header)})
+    folders = [
+        write(tmp_path / "tsv", train__tsv=TSV, dev__tsv=TSV, test__tsv=TSV),
+        write(tmp_path / "csv", train__csv=text.getvalue(), validation__csv=text.getvalue(), test__csv=text.getvalue()),
+        write(tmp_path / "jsonl", train__jsonl=lines, valid__jsonl=lines, test__jsonl=lines),
+        tmp_path / "parquet",
+    ]
+    folders[3].mkdir()
+    for name in ("train", "val", "test"):
+        pq.write_table(table, folders[3] / f"{name}.parquet")
+    for folder in folders:
+        data = load_pairs(DataConfig(path=str(folder)))
+        assert data.task == TASK
+        assert list(data.splits) == ["train", "dev", "test"]
+        for pairs in data.splits.values():
+            assert rows_of(pairs) == [row[:2] for row in ROWS]
+            assert pairs.label.tolist() == [1, 0, 1]
+            assert pairs.label.dtype == np.int32
+
+
+def test_where_counts_lines_in_files_and_rows_in_parquet(tmp_path):
+    write(tmp_path, train__csv='sentence1,sentence2,label\n"a\nb",c,x\nd,e,y\n', dev__tsv=HEADER + "a\tb\tx\n")
+    data = load_pairs(DataConfig(path=str(tmp_path)))
+    assert data.splits["train"].where == ("train.csv:2", "train.csv:4")
+    assert data.splits["dev"].where == ("dev.tsv:2",)
+    assert data.splits["train"].first == ("a\nb", "d")
+    pq.write_table(pa.table({"a": ["x", "y"], "b": ["z", "z"]}), tmp_path / "p.parquet")
+    assert read_file(tmp_path / "p.parquet").where == ("p.parquet:1", "p.parquet:2")
+
+
+def test_tsv_is_plain_and_csv_is_quoted(tmp_path):
+    plain = HEADER + 'say "hi\tit\'s 5" wide, "quoted"\tyes\n' + '"""\t",\tno\n'
+    quoted = 'sentence1,sentence2,label\r\n"say ""hi""","a, b\r\nc",yes\r\nplain,"",no\r\n'
+    write(tmp_path, train__tsv=plain, dev__csv=quoted.replace('""\r', '"x"\r').replace(',"",', ',"y",'))
+    data = load_pairs(DataConfig(path=str(tmp_path)))
+    assert rows_of(data.splits["train"]) == [('say "hi', 'it\'s 5" wide, "quoted"'), ('"""', '",')]
+    assert rows_of(data.splits["dev"])[0] == ('say "hi"', "a, b\r\nc")
+
+
+def test_bom_crlf_and_decomposed_letters_make_no_difference(tmp_path):
+    decomposed = unicodedata.normalize("NFD", "São é")
+    crlf = "\ufeff" + HEADER.replace("\n", "\r\n") + f"{decomposed}\tb\tna\u0303o\r\nc\td\tsim\r\n"
+    write(tmp_path, train__tsv=crlf, dev__tsv=HEADER + "São é\tb\tnão\n")
+    data = load_pairs(DataConfig(path=str(tmp_path)))
+    assert data.splits["train"].first[0] == "São é"
+    assert set(data.task.labels) == {"não", "sim"}
+    assert data.splits["train"].label[0] == data.splits["dev"].label[0]
+
+
+def test_line_separators_inside_a_text_do_not_end_the_line(tmp_path):
+    write(tmp_path, train__tsv=HEADER + "a\u2028b\x85c\x0bd\te\tx\nf\tg\ty\n", dev__tsv=HEADER + "a\tb\tx\n")
+    train = load_pairs(DataConfig(path=str(tmp_path))).splits["train"]
+    assert train.first == ("a\u2028b\x85c\x0bd", "f")
+
+
+def test_blank_lines_at_the_end_are_no_rows(tmp_path):
+    write(
+        tmp_path, train__tsv=TSV + "\n\n", dev__csv="a,b,label\n1x,2x,yes\n\n", test__jsonl='{"a": "x", "b": "y"}\n\n'
+    )
+    data = load_pairs(DataConfig(path=str(tmp_path)))
+    assert data.source["rows"] == {"train": 3, "dev": 1, "test": 1}
+
+
+def test_a_csv_field_may_be_larger_than_pythons_limit(tmp_path):
+    long = "word " * 60_000
+    write(tmp_path, train__csv=f'a,b,label\n"{long}",x,yes\ny,z,no\n', dev__csv="a,b,label\nx,y,yes\n")
+    assert load_pairs(DataConfig(path=str(tmp_path))).splits["train"].first[0] == long
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip)
+PLAIN = st.text(st.characters(codec="utf-8", exclude_characters="\0\t\r\n\ufeff"), min_size=1).filter(str.strip)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5))
+def test_what_the_csv_module_writes_is_read_back(tmp_path, rows):
+    path = tmp_path / "t.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([("a", "b"), *rows])
+    expected = [tuple(unicodedata.normalize("NFC", text) for text in row) for row in rows]
+    assert rows_of(read_file(path)) == expected
+    assert list(iter_pairs(path)) == expected
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(PLAIN, PLAIN), min_size=1, max_size=5))
+def test_what_is_joined_by_tabs_is_read_back(tmp_path, rows):
+    path = tmp_path / "t.tsv"
+    path.write_bytes("".join(f"{a}\t{b}\n" for a, b in [("a", "b"), *rows]).encode())
+    expected = [tuple(unicodedata.normalize("NFC", text) for text in row) for row in rows]
+    assert rows_of(read_file(path)) == expected
+    assert list(iter_pairs(path)) == expected
+
+
+# -------------------------------------------------------------------------------------------------------------- columns
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "sentence1 sentence2 label",
+        "Premise HYPOTHESIS Gold_Label",
+        "label question1 question2 id",
+        "text_a text_b labels",
+        "pair_ID sentence_A sentence_B score",
+        "query passage is_duplicate",
+        "A B Label",
+        "question sentence label",
+    ],
+)
+def test_usual_column_names_are_found_whatever_their_case(tmp_path, header):
+    names = header.split()
+    texts = [name for name in names if name.lower() not in ("label", "gold_label", "labels", "score", "is_duplicate")]
+    texts = [name for name in texts if name.lower() not in ("id", "pair_id")]
+    cells = {texts[0]: "first text", texts[1]: "second text"}
+    rows = "".join("\t".join(cells.get(name, label) for name in names) + "\n" for label in ("x", "y"))
+    write(tmp_path, train__tsv="\t".join(names) + "\n" + rows, dev__tsv="\t".join(names) + "\n" + rows)
+    data = load_pairs(DataConfig(path=str(tmp_path)))
+    assert rows_of(data.splits["dev"]) == [("first text", "second text")] * 2
+    assert data.task.labels == ("x", "y")
+
+
+def test_columns_can_be_named(tmp_path):
+    text = "src\tmid\tdst\tgold\tscore\na\tm\tb\tx\t1\nc\tm\td\ty\t2\n"
+    write(tmp_path, train__tsv=text, dev__tsv=text)
+    data = load_pairs(DataConfig(path=str(tmp_path), first="src", second="dst", label="GOLD"))
+    assert rows_of(data.splits["train"]) == [("a", "b"), ("c", "d")]
+    assert data.task.labels == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "words"),
+    [
+        ("foo\tbar\tlabel", {}, ["no text columns", "foo, bar, label", "--data.first and --data.second"]),
+        ("a\tb\tfoo", {}, ["no label column", "a, b, foo", "--data.label"]),
+        ("a\tb\tlabel", {"label": "gold"}, ["no column gold", "a, b, label", "--data.label"]),
+        ("a\tb\tlabel", {"first": "left"}, ["no column left", "a, b, label", "--data.first"]),
+        ("a\tb\tlabel", {"first": "label"}, ["no text columns", "--data.second"]),
+        ("a\tb\tlabel", {"first": "a", "second": "A"}, ["one column in two roles", "--data.second"]),
+        ("a\tb\tlabel\tscore", {}, ["more than one label column", "label or score", "--data.label"]),
+        (
+            "a\tb\tpremise\thypothesis\tlabel",
+            {},
+            ["more than one pair", "premise and hypothesis or a and b", "--data.first"],
+        ),
+        ("a\tb\ta\tlabel", {}, ["two columns are called a", "rename"]),
+        ("a,b,label", {}, ["no text columns", "a,b,label", "is this a .csv?"]),
+        ("a;b;label", {}, ["semicolons", ".csv with commas"]),
+    ],
+)
+def test_columns_that_cannot_be_told_are_an_error(tmp_path, header, options, words):
+    row = "\t".join(["x"] * (header.count("\t") + 1))
+    write(tmp_path, train__tsv=f"{header}\n{row}\n", dev__tsv=TSV)
+    text = message(DataConfig(path=str(tmp_path), **options))
+    assert text.startswith(f"{tmp_path / 'train.tsv'}")
+    for word in words:
+        assert word in text
+
+
+# ------------------------------------------------------------------------------------------------------------ bad input
+
+CSV_HEADER = "sentence1,sentence2,label\n"
+BAD_FILES = {
+    "empty file": ("train.tsv", b"", ["the file is empty", "header"]),
+    "empty csv": ("train.csv", b"", ["the file is empty", "header"]),
+    "empty jsonl": ("train.jsonl", b"\n", ["the file is empty", "JSON object a line"]),
+    "empty parquet": ("train.parquet", b"", ["not a readable Parquet file"]),
+    "header only": ("train.tsv", HEADER.encode(), ["a header and no rows", "at least one pair"]),
+    "header only csv": ("train.csv", CSV_HEADER.encode(), ["a header and no rows"]),
+    "short line": ("train.tsv", (TSV + "a\tb\n").encode(), ["line 5", "got 2 fields", "expected 3", "tab"]),
+    "long line": ("train.tsv", (TSV + "a\tb\tc\td\n").encode(), ["line 5", "got 4 fields", "expected 3"]),
+    "blank line": ("train.tsv", (HEADER + "\na\tb\tc\n").encode(), ["line 2", "blank line", "expected 3"]),
+    "ragged csv": (
+        "train.csv",
+        (CSV_HEADER + '"a\nb",c,x\n"d\n\ne",f\n').encode(),
+        ["line 4", "got 2", "quote a text"],
+    ),
+    "latin-1": (
+        "train.tsv",
+        TSV.encode() + "caf\u00e9\tb\tno\n".encode("latin-1"),
+        ["line 5", "byte 4", "0xe9", "iconv"],
+    ),
+    "latin-1 csv": (
+        "train.csv",
+        (CSV_HEADER + '"a\nb",c,x\n').encode() + b"\xff,b,x\n",
+        ["line 4", "byte 1", "0xff", "UTF-8"],
+    ),
+    "utf-16": ("train.tsv", TSV.encode("utf-16"), ["line 1", "byte 1", "UTF-8"]),
+    "nul": ("train.tsv", (TSV + "a\0\tb\tno\n").encode(), ["line 5", "NUL", "UTF-8"]),
+    "nul csv": ("train.csv", (CSV_HEADER + "a\0,b,no\n").encode(), ["line 2", "NUL"]),
+    "open quote": (
+        "train.csv",
+        (CSV_HEADER + 'a,b,x\n"c,d,y\ne,f,z\n').encode(),
+        ["line 3", "RFC 4180", "double them"],
+    ),
+    "quote after quote": ("train.csv", (CSV_HEADER + '"a"b,c,x\n').encode(), ["line 2", "RFC 4180"]),
+    "empty text": ("train.tsv", (TSV + "a\t\tno\n").encode(), ["line 5", "sentence2 is empty", "--data.empty skip"]),
+    "blank text": ("train.tsv", (TSV + " \u00a0\tb\tno\n").encode(), ["line 5", "sentence1 is empty"]),
+    "missing label": ("train.tsv", (TSV + "a\tb\t\n").encode(), ["line 5", "label", "missing", "drop the row"]),
+    "dash label": ("train.tsv", (TSV + "a\tb\t-\n").encode(), ["line 5", "missing", "'-'"]),
+    "nan score": (
+        "train.tsv",
+        (HEADER + "a\tb\t1.5\nc\td\tnan\n").encode(),
+        ["line 3", "not a finite number", "got nan"],
+    ),
+    "inf score": ("train.tsv", (HEADER + "a\tb\t1.5\nc\td\t-inf\n").encode(), ["line 3", "not a finite number"]),
+    "nan among numbers": ("train.tsv", (HEADER + "a\tb\t1\nc\td\tNaN\n").encode(), ["line 3", "not a finite number"]),
+    "huge score": ("train.tsv", (HEADER + "a\tb\t1.5\nc\td\t1e99\n").encode(), ["line 3", "not a finite number"]),
+    "score and name": ("train.tsv", (HEADER + "a\tb\t1.5\nc\td\tbad\n").encode(), ["line 3", "'bad'", "--data.task"]),
+    "one class": (
+        "train.tsv",
+        (HEADER + "a\tb\tx\nc\td\tx\n").encode(),
+        ["only one class", "x in all 2 rows", "--data.label"],
+    ),
+    "not json": ("train.jsonl", b'{"a": "x", "b": "y", "label": "z"}\n{"a": \n', ["line 2", "not JSON", "one object"]),
+    "json list": ("train.jsonl", b'["a", "b"]\n', ["line 1", "got list", "sentence1"]),
+    "json key": ("train.jsonl", b'{"a": "x", "b": "y", "label": "z"}\n{"a": "x"}\n', ["line 2", "no b", "keys a"]),
+    "json number": (
+        "train.jsonl",
+        b'{"a": "x", "b": 7, "label": "z"}\n',
+        ["line 1", "b is not text", "int 7", "string"],
+    ),
+    "json null": ("train.jsonl", b'{"a": "x", "b": null, "label": "z"}\n', ["line 1", "b is empty"]),
+    "json null label": ("train.jsonl", b'{"a": "x", "b": "y", "label": null}\n', ["line 1", "missing", "None"]),
+    "json nan": (
+        "train.jsonl",
+        b'{"a": "x", "b": "y", "label": 0.5}\n{"a": "x", "b": "y", "label": NaN}\n',
+        ["line 2", "not a finite number"],
+    ),
+    "surrogate": (
+        "train.jsonl",
+        b'{"a": "x\\ud800", "b": "y", "label": "z"}\n',
+        ["line 1", "a is not Unicode", "at 1"],
+    ),
+    "deep json": ("train.jsonl", b"[" * 100_000, ["line 1", "not JSON"]),
+    "not parquet": ("train.parquet", b"PAR1" + b"\0" * 100, ["not a readable Parquet file", "again"]),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_bad_file_is_told_by_place_and_remedy(tmp_path, kind):
+    name, content, words = BAD_FILES[kind]
+    (tmp_path / name).write_bytes(content)
+    write(tmp_path, dev__tsv=TSV)
+    text = message(DataConfig(path=str(tmp_path)))
+    assert text.startswith(str(tmp_path / name))
+    for word in words:
+        assert word in text, text
+
+
+def test_a_cut_off_parquet_is_told(tmp_path):
+    pq.write_table(pa.table({"a": ["x"] * 999, "b": ["y"] * 999, "label": ["z"] * 999}), tmp_path / "train.parquet")
+    whole = (tmp_path / "train.parquet").read_bytes()
+    (tmp_path / "train.parquet").write_bytes(whole[: len(whole) // 2])
+    write(tmp_path, dev__tsv=TSV)
+    assert "not a readable Parquet file" in message(DataConfig(path=str(tmp_path)))
+
+
+def test_parquet_rows_are_checked_like_any(tmp_path):
+    table = pa.table({"a": ["x", None], "b": ["y", "z"], "label": ["p", "q"]})
+    pq.write_table(table, tmp_path / "train.parquet")
+    write(tmp_path, dev__tsv=TSV)
+    assert "train.parquet, row 2: a is empty" in message(DataConfig(path=str(tmp_path)))
+    pq.write_table(pa.table({"a": [1], "b": ["y"], "label": ["p"]}), tmp_path / "train.parquet")
+    assert "train.parquet, row 1: a is not text; got int 1" in message(DataConfig(path=str(tmp_path)))
+    pq.write_table(table.slice(0, 0), tmp_path / "train.parquet")
+    assert "no rows" in message(DataConfig(path=str(tmp_path)))
+
+
+def test_places_that_hold_no_data_are_told(tmp_path):
+    assert "no such folder" in message(DataConfig(path=str(tmp_path / "gone")))
+    assert "gone.tsv: no such file" in message(DataConfig(train=str(tmp_path / "gone.tsv")))
+    (tmp_path / "sub").mkdir()
+    assert "a folder" in message(DataConfig(train=str(tmp_path / "sub")))
+    empty = message(DataConfig(path=str(tmp_path / "sub")))
+    assert "no train, dev or test file" in empty
+    assert "train.tsv, train.csv, train.jsonl, train.parquet" in empty
+    write(tmp_path / "sub", train__txt="x", other__tsv=TSV)
+    assert "got other.tsv, train.txt" in message(DataConfig(path=str(tmp_path / "sub")))
+    assert "expected .tsv or .csv or .jsonl or .parquet" in message(DataConfig(train=str(tmp_path / "sub/train.txt")))
+
+
+def test_no_source_lists_all_three():
+    text = message(DataConfig())
+    for option in ("--data.path", "--data.tfds", "--data.rules"):
+        assert option in text
+
+
+def test_two_files_for_a_split_are_an_error_that_names_both(tmp_path):
+    write(tmp_path, train__tsv=TSV, dev__tsv=TSV, validation__csv="a,b,label\nx,y,yes\n")
+    text = message(DataConfig(path=str(tmp_path)))
+    assert "more than one file for dev" in text
+    assert "dev.tsv and validation.csv" in text
+    assert "--data.dev" in text
+
+
+def test_files_can_be_named_one_by_one(tmp_path):
+    write(tmp_path, x__tsv=TSV, y__tsv=HEADER + "q\tr\tno\n", z__csv="a,b\nu,v\n")
+    data = load_pairs(
+        DataConfig(train=str(tmp_path / "x.tsv"), dev=str(tmp_path / "y.tsv"), test=str(tmp_path / "z.csv"))
+    )
+    assert data.source["rows"] == {"train": 3, "dev": 1, "test": 1}
+    assert data.splits["test"].label is None
+
+
+def test_a_missing_train_is_an_error(tmp_path):
+    write(tmp_path, dev__tsv=TSV)
+    for path in (tmp_path, tmp_path / "dev.tsv"):
+        text = message(DataConfig(path=str(path)))
+        assert f"{path}: no train split; got dev.tsv" in text
+        assert "--data.train" in text
