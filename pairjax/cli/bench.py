@@ -38,6 +38,7 @@ class BenchOptions:
 
 
 def main(args: Sequence[str]) -> int:
+    """Runs the benchmarks and returns the exit code."""
     options = parse(BenchOptions, args, prog="pairjax bench", description=BenchOptions.__doc__ or "")
     root = Path(__file__).resolve().parents[2]
     folder = root / "experiments" / "benchmarks"

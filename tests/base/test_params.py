@@ -3,7 +3,7 @@
 import pytest
 
 from pairjax.base.errors import UserError
-from pairjax.base.params import flatten, lookup, map_paths, merge, split, unflatten
+from pairjax.base.params import flatten, lookup, merge, split, unflatten
 
 TREE = {"encoder": {"layer_0": {"kernel": 1, "bias": 2}, "layer_10": {"kernel": 3}}, "head": {"kernel": 4}}
 FLAT = {"encoder/layer_0/bias": 2, "encoder/layer_0/kernel": 1, "encoder/layer_10/kernel": 3, "head/kernel": 4}
@@ -41,11 +41,6 @@ def test_an_uncovered_path_is_named_with_the_patterns_tried() -> None:
     with pytest.raises(UserError) as caught:
         lookup(((r"encoder/.*", 0), (r".*/bias", 1)), list(FLAT))
     assert str(caught.value) == "no pattern covers the parameter head/kernel; expected one of encoder/.*, .*/bias"
-
-
-def test_map_paths_gives_each_leaf_with_its_path() -> None:
-    seen = map_paths(lambda path, leaf: (path, leaf), TREE)
-    assert flatten(seen) == {path: (path, leaf) for path, leaf in FLAT.items()}
 
 
 def test_split_and_merge_are_inverse() -> None:

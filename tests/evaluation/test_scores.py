@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from pairjax.base.errors import UserError
 from pairjax.base.types import TaskSpec
+from pairjax.evaluation.calibration import Calibration
 from pairjax.evaluation.intervals import Interval
 from pairjax.evaluation.metrics import probabilities, quick_scores
 from pairjax.evaluation.scores import calibrate, class_report, collapsed, score, scores_to_json
@@ -51,7 +52,8 @@ def test_calibrated_and_threshold_figures_stand_beside_the_plain_ones() -> None:
 
 def test_threshold_figures_are_those_of_the_labels_that_predict_gives() -> None:
     outputs, label = draw(BINARY)
-    temperature, threshold = calibrate(BINARY, outputs, label)
+    calibration = calibrate(BINARY, outputs, label)
+    temperature, threshold = calibration.temperature, calibration.threshold
     assert threshold is not None
     answers = predictions_from(outputs, BINARY, temperature=temperature, threshold=threshold)
     chosen = [BINARY.labels.index(answer.label_at_threshold or "") for answer in answers]
@@ -62,7 +64,8 @@ def test_threshold_figures_are_those_of_the_labels_that_predict_gives() -> None:
 def test_a_temperature_changes_no_class_and_helps_the_nll_on_the_pairs_it_was_fitted_on() -> None:
     outputs, label = draw(THREE)
     outputs *= np.float32(4.0)
-    temperature, threshold = calibrate(THREE, outputs, label)
+    calibration = calibrate(THREE, outputs, label)
+    temperature, threshold = calibration.temperature, calibration.threshold
     found = score(THREE, outputs, label, bootstrap=100, seed=0, temperature=temperature)
     assert temperature > 1.0
     assert threshold is None
@@ -104,8 +107,7 @@ def test_json_has_null_for_what_is_undefined_and_no_nan() -> None:
 
 def test_a_constant_predictor_gets_no_f1_of_1_on_a_split_of_one_class_and_no_threshold() -> None:
     always, label = np.tile(np.array([[5.0, 0.0]], np.float32), (40, 1)), np.zeros(40, np.int32)
-    temperature, threshold = calibrate(BINARY, always, label)
-    assert (temperature, threshold) == (1.0, None)
+    assert calibrate(BINARY, always, label) == Calibration()
     found = scores_to_json(score(BINARY, always, label, bootstrap=100, seed=0))
     assert found["accuracy"]["value"] == 1.0
     assert found["f1"]["value"] is found["macro_f1"]["value"] is found["mcc"]["value"] is None
@@ -137,7 +139,7 @@ def test_one_score_for_all_pairs_is_a_collapse_too() -> None:
 
 def test_regression_is_neither_calibrated_nor_reported_by_class() -> None:
     outputs, label = draw(SCORES)
-    assert calibrate(SCORES, outputs, label) == (1.0, None)
+    assert calibrate(SCORES, outputs, label) == Calibration()
     assert class_report(SCORES, outputs, label) == {}
 
 

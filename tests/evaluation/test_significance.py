@@ -13,7 +13,6 @@ from pairjax.evaluation.significance import (
     mcnemar,
     paired_permutation,
     smallest_difference,
-    smallest_difference_of_runs,
 )
 
 
@@ -101,17 +100,6 @@ def test_expected_maximum_of_many_trials_is_finite_and_rises() -> None:
     assert (np.diff(found) > -1e-9).all()
     with pytest.raises(ValueError, match="finite"):
         expected_maximum(np.array([0.1, np.nan]))
-
-
-def test_smallest_difference_of_runs_is_the_published_one_and_has_its_power() -> None:
-    # G*Power 3.1, paired t, two-sided 5 %, power 80 %: n = 20 sees d = 0.6604, n = 34 sees d = 0.4951.
-    assert smallest_difference_of_runs(1.0, 20) == pytest.approx(0.6604, abs=2e-4)
-    assert smallest_difference_of_runs(0.5, 34) == pytest.approx(0.4951 / 2, abs=2e-4)
-    size = smallest_difference_of_runs(2.0, 8)
-    drawn = np.random.default_rng(0).normal(size, 2.0, (20000, 8))
-    found = (scipy_stats.ttest_1samp(drawn, 0.0, axis=1).pvalue < 0.05).mean()
-    assert found == pytest.approx(0.8, abs=0.015)
-    assert smallest_difference_of_runs(1.0, 1) == math.inf
 
 
 def test_smallest_difference_has_its_power() -> None:

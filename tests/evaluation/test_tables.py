@@ -82,7 +82,7 @@ def test_a_row_without_pairs_and_too_many_classes_are_shown_all_the_same() -> No
     assert re.search(r"b +- +-", shown(tables.confusion_table(empty, split="dev")))
     many = report([f"intent number {number}" for number in range(30)])
     text = shown(tables.confusion_table(many, split="dev"))
-    assert "Commonest confusions on dev" in text
+    assert "Most frequent confusions on dev" in text
     assert len([line for line in text.splitlines() if "%" in line]) == 10
 
 
@@ -132,7 +132,7 @@ def test_a_whole_result_shows_its_warnings_first_and_everything_after() -> None:
             commands=[("your own pairs", "pairjax train --data.path pairs/")],
         )
     )
-    parts = ["WARNING", "Scores", "Confusion on test", "Classes on test", "baselines", "Pairs, predicted", "Next"]
+    parts = ["WARNING", "Scores", "Confusion on test", "Classes on test", "baselines", "Predictions", "Next"]
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
     assert "Confusion on dev" not in text

@@ -135,9 +135,9 @@ def test_what_cannot_be_reached_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for address, line in {
-        "gs://nowhere/run": "gs://nowhere/run: there is no such bucket",
-        "gs://kept": "neither a folder nor one in a bucket; got gs://kept; expected a path, or gs://BUCKET/FOLDER",
-        "s3://kept/run": "neither a folder nor one in a bucket; got s3://kept/run",
+        "gs://nowhere/run": "gs://nowhere/run: the bucket does not exist",
+        "gs://kept": "neither a path nor an address in a bucket; got gs://kept; expected a path, or gs://BUCKET/FOLDER",
+        "s3://kept/run": "neither a path nor an address in a bucket; got s3://kept/run",
     }.items():
         with pytest.raises(UserError, match=line):
             check_run(dataclasses.replace(config.run, dir=address), {}, default_name="x")

@@ -135,7 +135,7 @@ def run(folder: Path, rows: int, *, suffix: str, long_rows: int) -> dict[str, An
     long = {rows * (2 * part + 1) // (2 * long_rows) for part in range(long_rows)}
     write_lines(source, rows, long=long)
     began = time.monotonic()
-    command = [sys.executable, "-m", "pairjax.cli.main", "predict", str(model), str(source), "--output", str(target)]
+    command = [sys.executable, "-m", "pairjax", "predict", str(model), str(source), "--output", str(target)]
     child = subprocess.Popen([*command, "--bad-rows", "mark"], stderr=subprocess.PIPE, text=True)
     assert child.stderr is not None
     told = child.stderr.read()

@@ -282,7 +282,7 @@ MODEL: dict[str, tuple[Callable[[Path, Path], object], str]] = {
         lambda m, _: (shutil.rmtree(m / "encoder"), (m / "encoder").write_text("")),
         "encoder/config.json: missing",
     ),
-    "manifest missing": (lambda m, _: (m / "pairjax.json").unlink(), "no pairjax model here"),
+    "manifest missing": (lambda m, _: (m / "pairjax.json").unlink(), "no pairjax model in this folder"),
     "manifest cut": (lambda m, _: cut(m / "pairjax.json"), "pairjax.json: cannot be read as JSON"),
     "manifest empty": (lambda m, _: (m / "pairjax.json").write_text(""), "pairjax.json: cannot be read as JSON"),
     "labels turned round in manifest": (

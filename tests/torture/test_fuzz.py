@@ -294,34 +294,13 @@ def artefact(folder: Path) -> Path:
 
 
 def write_tiny_artifact(folder: Path, *, sharpness: float = 1.0) -> Path:
-    """A cross-encoder as a model folder, untrained; its classifier's weights times `sharpness` tell texts apart."""
-    import jax
-
+    """Writes an untrained cross-encoder as a model folder; `sharpness` multiplies its classifier's weights."""
     from pairjax.base.config import ModelConfig
     from pairjax.base.types import TaskSpec
-    from pairjax.evaluation.calibration import Calibration
-    from pairjax.inference.model_folder import save_artifact
-    from pairjax.models.build import build_pair_model, initial_params
+    from tests.inference.tiny_model import write_tiny_model
 
-    source = write_tiny_encoder(folder / "source", layers=1, hidden=8)
-    spec = read_encoder_spec(source)
-    fns = build_pair_model(ModelConfig(), spec, 2)
-    loaded = load_encoder(source, spec)
-    params, _ = initial_params(fns, jax.random.key(0), encoder=loaded.params, pooler=loaded.pooler)
-    params["head"] = jax.tree.map(lambda leaf: leaf * sharpness, params["head"])
-    save_artifact(
-        folder / "artefact",
-        task=TaskSpec("classification", ("no", "yes")),
-        model=fns.config,
-        max_length=32,
-        truncation="longest_first",
-        calibration=Calibration(),
-        spec=spec,
-        params=params,
-        encoder_source=source,
-        card="x",
-    )
-    return folder / "artefact"
+    task = TaskSpec("classification", ("no", "yes"))
+    return write_tiny_model(folder, config=ModelConfig(), task=task, layers=1, hidden=8, sharpness=sharpness)
 
 
 @fuzz(DEAR)

@@ -77,7 +77,7 @@ def at_save(step: int, act: Callable[[], object], monkeypatch: pytest.MonkeyPatc
 
 def command(config: Config, run: Path, *more: str, **environment: str) -> list[Any]:
     """Arguments of `subprocess` for `pairjax train`."""
-    line = [sys.executable, "-m", "pairjax.cli.main", "train", *options(config), f"--run.dir={run}", *more]
+    line = [sys.executable, "-m", "pairjax", "train", *options(config), f"--run.dir={run}", *more]
     flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": os.environ["XLA_FLAGS"], "PYTHONPATH": str(ROOT)}
     return [line, os.environ | flags | environment]
 

@@ -20,7 +20,7 @@ from experiments.benchmarks.pairjax_side.case import PairCase, cost_of, measure_
 from experiments.benchmarks.results.summary import median_and_range
 from pairjax.data.layout import choose_layout, padding_share, plan_epoch
 from pairjax.data.pipeline import make_batch
-from pairjax.finetune.job import build_trainer
+from pairjax.finetune.job import build_job
 from pairjax.finetune.prepare import prepare
 
 SETS = (("mrpc", "cross"), ("sick", "cross"), ("sick", "bi"))
@@ -41,8 +41,8 @@ class LayoutStep(PairCase):
         config = self.config(max_steps=1_000_000)
         prepared = prepare(config)
         self.encoded, self.cost = prepared.encoded["train"], cost_of(prepared)
-        trainer = build_trainer(config, prepared)
-        self.step, self.state = trainer.job.step, trainer.programs.state
+        job = build_job(config, prepared)
+        self.step, self.state = job.step, job.state
         lengths = self.encoded.lengths
         self.layout = choose_layout(config.data, lengths)
         plan = plan_epoch(seed=0, epoch=0, lengths=lengths, layout=self.layout, batch_size=32)

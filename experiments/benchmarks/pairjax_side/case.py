@@ -18,7 +18,7 @@ from pairjax.base.config import Config, DataConfig, EvalConfig, RunConfig, Train
 from pairjax.base.types import Params
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.pipeline import make_batch
-from pairjax.finetune.job import build_trainer
+from pairjax.finetune.job import build_job
 from pairjax.finetune.prepare import Prepared, prepare
 from pairjax.inference.classifier import PairClassifier
 from pairjax.step.compilation import use_compilation_cache
@@ -93,13 +93,13 @@ class PairCase:
         optim = replace(config.optim, clip_norm=self.settings.get("checked_clip", config.optim.clip_norm))
         config = replace(config, model=replace(config.model, dropout=NO_DROPOUT), optim=optim)
         prepared = prepare(config)
-        trainer = build_trainer(config, prepared)
-        state, losses, size = trainer.programs.state, [], config.train.batch_size
+        job = build_job(config, prepared)
+        state, losses, size = job.state, [], config.train.batch_size
         encoded, label = prepared.encoded["train"], prepared.targets["train"]
         for step in range(CHECKED_STEPS):
             index = np.arange(step * size, (step + 1) * size, dtype=np.int32)[:, None] % len(encoded)
             length = int(encoded.lengths[index].max())
             row_length = next(rung for rung in (*prepared.layout.ladder, length) if rung >= length)
-            state, metrics = trainer.job.step(state, make_batch(encoded, label, index, row_length))
+            state, metrics = job.step(state, make_batch(encoded, label, index, row_length))
             losses.append(float(metrics["loss_sum"]) / float(metrics["weight_sum"]))
         return {"losses": losses}

@@ -9,8 +9,9 @@ import numpy as np
 import pairjax
 from experiments.benchmarks.pairjax_side.case import PairCase, cost_of, forward_flops, sequence_lengths
 from pairjax.base.config import Config, DataConfig
-from pairjax.finetune.job import build_trainer
+from pairjax.finetune.job import build_job
 from pairjax.finetune.prepare import prepare
+from pairjax.inference.logits import make_predict_logits
 
 
 class Predict(PairCase):
@@ -59,15 +60,16 @@ class Evaluation(PairCase):
         (self.work / "evaluation.tsv").write_text("".join(lines[: 1 + self.settings["most"]]), encoding="utf-8")
         config = self.config(max_steps=1)
         self.prepared = prepare(config)
-        self.trainer = build_trainer(config, self.prepared)
-        self.state = self.trainer.programs.state
-        self.trainer.job.evaluate(self.state)
+        self.job = build_job(config, self.prepared)
+        self.state = self.job.state
+        self.job.evaluate(self.state)
         return {}
 
     def check(self) -> dict[str, Any]:
         path = self.work / "pairjax.npy"
-        outputs = self.trainer.predict(
-            self.trainer.programs.params(self.state),
+        predict = make_predict_logits(self.prepared.fns, self.prepared.task, mesh=self.job.mesh)
+        outputs = predict(
+            self.job.params(self.state),
             self.prepared.encoded["dev"],
             layout=self.prepared.layout,
             batch_size=self.settings["batch_size"],
@@ -78,7 +80,7 @@ class Evaluation(PairCase):
     def round(self, turn: int) -> dict[str, Any]:
         encoded = self.prepared.encoded["dev"]
         began = time.perf_counter()
-        self.trainer.job.evaluate(self.state)
+        self.job.evaluate(self.state)
         seconds = time.perf_counter() - began
         lengths = sequence_lengths(encoded, np.arange(len(encoded))).tolist()
         flops = cost_of(self.prepared).forward(lengths, len(encoded))

@@ -14,11 +14,10 @@ from experiments.benchmarks.shared.flops import Cost
 from experiments.benchmarks.workload.pairs import NO_DROPOUT
 from experiments.benchmarks.workload.pretraining import pretrain_config
 from pairjax.base.pretrain_config import PretrainConfig
-from pairjax.pretrain.job import build_pretraining
+from pairjax.pretrain.job import build_pretraining_job
 from pairjax.pretrain.prepare import prepare_pretraining
 from pairjax.run.loop import Job
 from pairjax.step.compilation import use_compilation_cache
-from pairjax.step.programs import Programs
 
 
 class Pretrain:
@@ -30,18 +29,17 @@ class Pretrain:
         self.meta = json.loads((self.work / "meta.json").read_text())[PRETRAINING]
         use_compilation_cache(str(self.work / "xla"))
 
-    def build(self, config: PretrainConfig) -> tuple[Programs, Job]:
-        """Prepares the data and builds the programs and the job of a run."""
+    def build(self, config: PretrainConfig) -> Job:
+        """Prepares the data and builds the job of a run."""
         self.prepared = prepare_pretraining(config)
-        programs, job, _ = build_pretraining(config, self.prepared)
-        return programs, job
+        return build_pretraining_job(config, self.prepared)
 
     def open(self) -> dict[str, Any]:
         began = time.perf_counter()
-        self.programs, self.job = self.build(pretrain_config(self.work, self.meta["corpus"]))
+        self.job = self.build(pretrain_config(self.work, self.meta["corpus"]))
         loading = time.perf_counter() - began
         self.cost = Cost(**self.meta["cost"])
-        self.state, metrics = self.job.step(self.programs.state, next(self.job.batches(0))[1])
+        self.state, metrics = self.job.step(self.job.state, next(self.job.batches(0))[1])
         jax.block_until_ready(metrics)
         return {"seconds_to_load": loading}
 
@@ -49,8 +47,8 @@ class Pretrain:
         """Returns the losses of the first steps without dropout."""
         config = pretrain_config(self.work, self.meta["corpus"])
         config = replace(config, model=replace(config.model, dropout=NO_DROPOUT))
-        programs, job = self.build(config)
-        state, losses = programs.state, []
+        job = self.build(config)
+        state, losses = job.state, []
         for _, batch in job.batches(0):
             state, metrics = job.step(state, batch)
             losses.append(float(np.sum(np.asarray(metrics["loss_sum"]) / np.asarray(metrics["weight_sum"]))))

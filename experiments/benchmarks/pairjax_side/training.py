@@ -13,7 +13,7 @@ from rich.console import Console
 import pairjax
 from experiments.benchmarks.pairjax_side.case import PairCase, cost_of, sequence_lengths
 from pairjax.data.layout import Plan, plan_epoch, steps_per_epoch
-from pairjax.finetune.job import build_trainer
+from pairjax.finetune.job import build_job
 from pairjax.finetune.prepare import prepare
 
 
@@ -25,15 +25,15 @@ class Step(PairCase):
         config = self.config(max_steps=1_000_000)
         began = time.perf_counter()
         self.prepared = prepare(config)
-        self.trainer = build_trainer(config, self.prepared)
+        self.job = build_job(config, self.prepared)
         loading = time.perf_counter() - began
-        self.state, self.cost = self.trainer.programs.state, cost_of(self.prepared)
+        self.state, self.cost = self.job.state, cost_of(self.prepared)
         # Compiles the program of each row length once.
         shapes: set[tuple[int, ...]] = set()
-        for _, batch in self.trainer.job.batches(0):
+        for _, batch in self.job.batches(0):
             if batch.input_ids.shape not in shapes:
                 shapes.add(batch.input_ids.shape)
-                self.state, metrics = self.trainer.job.step(self.state, batch)
+                self.state, metrics = self.job.step(self.state, batch)
                 jax.block_until_ready(metrics)
             if len(shapes) == self.count_row_lengths():
                 break
@@ -57,8 +57,8 @@ class Step(PairCase):
         encoded = self.prepared.encoded["train"]
         index, history = [], []
         began = time.perf_counter()
-        for done, (_, batch) in enumerate(self.trainer.job.batches(turn * self.steps), start=1):
-            self.state, metrics = self.trainer.job.step(self.state, batch)
+        for done, (_, batch) in enumerate(self.job.batches(turn * self.steps), start=1):
+            self.state, metrics = self.job.step(self.state, batch)
             index.append(batch.example_id[batch.example_id >= 0])
             history.append(metrics)
             if done == self.steps:
@@ -119,9 +119,9 @@ class FirstStep(PairCase):
     def open(self) -> dict[str, Any]:
         config = self.config(max_steps=100)
         prepared = prepare(config)
-        trainer = build_trainer(config, prepared)
-        _, batch = next(iter(trainer.job.batches(0)))
-        _, metrics = trainer.job.step(trainer.programs.state, batch)
+        job = build_job(config, prepared)
+        _, batch = next(iter(job.batches(0)))
+        _, metrics = job.step(job.state, batch)
         return {"loss": float(metrics["loss_sum"] / metrics["weight_sum"])}
 
     def round(self, turn: int) -> dict[str, Any]:

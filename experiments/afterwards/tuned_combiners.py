@@ -1,16 +1,16 @@
-"""Whether the combiners that lead with a frozen encoder still lead once the encoder is tuned; no verdict.
+"""Do the combiners that are best with a frozen encoder stay best if the encoder is fine-tuned? No verdict.
 
-Command: PAIRJAX_DATA=DIR pairjax claim experiments/transfer/combiners.py --budget MINUTES
+Command: PAIRJAX_DATA=DIR pairjax claim experiments/afterwards/tuned_combiners.py --budget MINUTES
 Compute: about 45 minutes on two idle CPU cores after experiments/claims/proposition_1.py, whose cells it reads (or
-makes); stopped runs go on with the same command.
+computes). The same command continues an interrupted run.
 
-Arms: the three combiners of Proposition 1's table with the highest mean score on dev over its six tasks (linear head),
-and [u; v], the reference. Each as a bi-encoder with mean pooling and a linear classifier, encoder 5e-5, classifier
-1e-3, one epoch of 32 pairs a step, last parameters. Tasks: SICK, MRPC, STS benchmark. Seeds: 3 (order, dropout,
-classifier), the same for all arms. What was cut: epochs (one), tasks (three); seeds last.
+Arms: the three combiners of Proposition 1's table with the highest mean dev score over its six tasks (linear head), and
+the reference [u; v]. Each arm is a bi-encoder with mean pooling and a linear classifier; learning rates 5e-5 (encoder)
+and 1e-3 (classifier), one epoch, 32 pairs per update, last parameters. Tasks: SICK, MRPC, STS benchmark. Seeds: 3
+(order, dropout, classifier), the same for all arms. Cut to save time: epochs (one), then tasks (three), then seeds.
 
-Effects: a leader's score on test less that of [u; v], mean over tasks; 95 % percentile bootstrap over test pairs and
-seeds together.
+Effects: the test score of each leading combiner minus that of [u; v], mean over tasks; 95 % percentile bootstrap over
+test pairs and seeds together.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ from pairjax.studies.combiners.board import (
     score_cell,
 )
 from pairjax.studies.combiners.cells import Cell, main_metric
-from pairjax.studies.kept_runs import Look, run_unit
+from pairjax.studies.kept_runs import MeasureRun, run_unit
 from pairjax.studies.sets import data_folder
 
 TASKS, QUICK_TASKS = ("sick", "mrpc", "stsb"), ("coherence",)
@@ -43,17 +43,17 @@ QUICK_SIZES = (200, 50, 50)
 
 
 def leaders(board: CombinerBoard) -> list[tuple[Feature, ...]]:
-    """All combiners but the reference, from the highest mean dev score over tasks, linear head."""
-    rows = {cell.features for _, cell in board.cells if not cell.hidden and cell.noise == 0.0} - {CONCATENATION}
+    """Returns all combiners except the reference, by mean dev score over tasks (linear head), best first."""
+    combiners = {cell.features for _, cell in board.cells if not cell.hidden and cell.noise == 0.0} - {CONCATENATION}
 
     def dev(features: tuple[Feature, ...]) -> float:
         return float(np.mean([board.result(task, features, hidden=False).dev.mean() for task in board.sources]))
 
-    return sorted(rows, key=dev, reverse=True)
+    return sorted(combiners, key=dev, reverse=True)
 
 
-def tuned(features: tuple[Feature, ...], task: str, *, seed: int, run: ClaimRun) -> Config:
-    """A run of an arm."""
+def tuned_config(features: tuple[Feature, ...], task: str, *, seed: int, run: ClaimRun) -> Config:
+    """Returns the config of one run of an arm."""
     data = DataConfig(rules="coherence", sizes=QUICK_SIZES) if run.quick else DataConfig(path=str(data_folder() / task))
     return Config(
         data=data,
@@ -64,19 +64,19 @@ def tuned(features: tuple[Feature, ...], task: str, *, seed: int, run: ClaimRun)
     )
 
 
-def make_look(board: CombinerBoard, task: str) -> Look:
-    """Keeps what a run predicts on test: classes as the task counts them, or scores."""
-    known, test = board.sources[task].task, board.sources[task].splits["test"]
+def make_measure(board: CombinerBoard, task: str) -> MeasureRun:
+    """Builds the measurement of a run: its test predictions, as the task's class indices or as scores."""
+    task_spec, test = board.sources[task].task, board.sources[task].splits["test"]
 
-    def look(folder: Path) -> Mapping[str, np.ndarray]:
+    def measure(folder: Path) -> Mapping[str, np.ndarray]:
         model = load(folder)
         outputs = model.outputs(test.first, test.second)
-        if known.kind == "regression":
+        if task_spec.kind == "regression":
             return {"predicted": outputs[:, 0]}
-        order = [model.task.labels.index(name) for name in known.labels]
+        order = [model.task.labels.index(name) for name in task_spec.labels]
         return {"predicted": outputs[:, order].argmax(axis=1)}
 
-    return look
+    return measure
 
 
 def run(claim: ClaimRun) -> Outcome:
@@ -88,17 +88,17 @@ def run(claim: ClaimRun) -> Outcome:
     size = {task: len(board.sources[task].rows["test"]) for task in tasks}
     scores: dict[tuple[str, tuple[Feature, ...]], list[Statistic]] = {}
     for task in tasks:
-        look = make_look(board, task)
+        measure = make_measure(board, task)
         for features, name in arms.items():
             scores[task, features] = []
             for seed in range(claim.seeds):
                 claim.check_time()
-                config = tuned(features, task, seed=seed, run=claim)
-                found = run_unit(config, claim.root / "units", look=look, what="test predictions, 1")
-                score = main_metric(board.sources[task], found["predicted"])
+                config = tuned_config(features, task, seed=seed, run=claim)
+                arrays = run_unit(config, claim.root / "units", measure=measure, what="test predictions, 1")
+                score = main_metric(board.sources[task], arrays["predicted"])
                 scores[task, features].append(score)
                 claim.cells_run += 1
-                claim.say(f"{task:10s} {name:28s} seed {seed} test {score(once(size[task]))['value'][0]:6.2f}")
+                claim.log(f"{task:10s} {name:28s} seed {seed} test {score(once(size[task]))['value'][0]:6.2f}")
 
     def gain(features: tuple[Feature, ...], task: str) -> Sampled:
         left, right = scores[task, features], scores[task, CONCATENATION]
@@ -110,7 +110,7 @@ def run(claim: ClaimRun) -> Outcome:
             mean_of_sampled([gain(features, task) for task in tasks]),
             POINT,
             False,
-            "test score, tuned, less that of [u; v], mean over tasks",
+            "test score with the encoder tuned, minus that of [u; v], mean over tasks",
         )
         for features in best
     ]
@@ -122,7 +122,7 @@ def run(claim: ClaimRun) -> Outcome:
 
 claim = Claim(
     id="tuned_combiners",
-    statement="Whether the combiners that lead with a frozen encoder lead once the encoder is tuned.",
+    statement="Do the combiners that are best with a frozen encoder stay best if the encoder is tuned?",
     seeds=3,
     run=run,
     decides=False,
