@@ -64,8 +64,7 @@ def measure_by_number(work: Path, *, most: int) -> list[dict[str, Any]]:
         model.outputs(*draw_pairs(work / "sick" / "test.tsv", 2_000), batch_size=BATCH)
         for number in (n for n in numbers if n <= most):
             first, second = draw_pairs(work / "sick" / "test.tsv", number)
-            if model._sides is not None:
-                model._sides.forget()
+            model.forget()
             began = time.perf_counter()
             model.outputs(first, second, batch_size=BATCH)
             seconds = time.perf_counter() - began

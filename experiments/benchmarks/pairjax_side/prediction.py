@@ -29,9 +29,8 @@ class Predict(PairCase):
 
     def _outputs(self) -> np.ndarray:
         """Computes the outputs of all pairs, float32 [N, outputs]."""
-        if self.model._sides is not None:
-            # A text repeated within a call is encoded once. Texts cached by an earlier call must not speed this one up.
-            self.model._sides.forget()
+        # A text repeated within a call is encoded once. Texts cached by an earlier call must not speed this one up.
+        self.model.forget()
         return np.asarray(self.model.outputs(self.first, self.second, batch_size=self.settings["batch_size"]))
 
     def check(self) -> dict[str, Any]:
