@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the launchers share. They know the command line of pairjax and its exit codes, and nothing else of it:
+# Functions that the launchers share. They know the command line of pairjax and its exit codes, and nothing else of it:
 #   0 done, 2 bad input, 130 and 143 stopped by a signal (saved), 75 another process was lost, anything else a crash.
 
 die() {
@@ -11,25 +11,25 @@ say() {
   printf '%s: %s\n' "${0##*/}" "$1" >&2
 }
 
-# quoted WORD...: the words as a shell would take them back.
+# quoted WORD...: prints the words, quoted for a shell.
 quoted() {
   local word out=""
   for word in "$@"; do out+=" $(printf '%q' "$word")"; done
   printf '%s' "${out# }"
 }
 
-# need VALUE OPTION: the value of an option, which must be there.
+# need VALUE OPTION: prints the value of an option; ends the script if it is missing.
 need() {
   if [[ -z ${1-} || ${1-} == -- ]]; then die "$2 needs a value"; fi
   printf '%s' "$1"
 }
 
-# whole VALUE OPTION: a whole number of at least 1.
+# whole VALUE OPTION: checks that the value is a whole number of at least 1.
 whole() {
   [[ $1 =~ ^[1-9][0-9]*$ ]] || die "$2 $1: expected a whole number of at least 1"
 }
 
-# resumed WORD...: sets RESUMED to the command for another try: as before, going on from the last checkpoint.
+# resumed WORD...: sets RESUMED to the same command with --run.resume, for another try.
 resumed() {
   RESUMED=()
   local word
@@ -42,7 +42,7 @@ resumed() {
   RESUMED+=(--run.resume)
 }
 
-# again CODE: whether another try may help.
+# again CODE: succeeds if another try may help.
 again() {
   case $1 in
     0 | 2 | 130 | 143) return 1 ;;
@@ -50,8 +50,8 @@ again() {
   esac
 }
 
-# run_tries TRIES LOG WORD...: one_try of the words, after a crash again from the last checkpoint, TRIES times at most; sets
-# CODE to the last one's. LOG is the first process's.
+# run_tries TRIES LOG WORD...: calls one_try with the words. After a crash it tries again from the last checkpoint, at
+# most TRIES times in all. Sets CODE to the last exit code. LOG is the log of the first process.
 run_tries() {
   local tries=$1 log=$2 try
   shift 2
@@ -69,7 +69,7 @@ run_tries() {
   done
 }
 
-# show_log FILE WHO: the end of a failed process's log, where it cannot be overlooked.
+# show_log FILE WHO: prints the end of a failed process's log to standard error.
 show_log() {
   printf '%s\n' "---- $2: the last lines of $1" >&2
   tail -n "${TAIL:-30}" "$1" >&2 || true

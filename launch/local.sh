@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# N processes of one run on this machine.
+# Starts one run as N processes on this machine.
 #
 #   launch/local.sh --processes 2 -- train experiments/quickstart.py
 #
-# --processes N   how many (default 2)
-# --devices D     simulated CPU devices of each (default: what the machine has)
-# --tries T       starts at most; after a crash the next one resumes (default 1)
-# --logs DIR      where each process's output goes (default: a new folder in TMPDIR)
-# --dry-run       print what would run, and run nothing
+# --processes N   number of processes (default 2)
+# --devices D     simulated CPU devices of each process (default: the machine's own devices)
+# --tries T       largest number of starts; after a crash the next start resumes (default 1)
+# --logs DIR      folder for the output of each process (default: a new folder in TMPDIR)
+# --dry-run       print the commands and run nothing
 # PAIRJAX         the command (default: pairjax)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -40,7 +40,7 @@ free_port() {
   printf '%s' "$port"
 }
 
-# environment INDEX PORT: sets VARIABLES for one process.
+# environment INDEX PORT: sets VARIABLES to the environment of one process.
 environment() {
   VARIABLES=("JAX_COORDINATOR_ADDRESS=127.0.0.1:$2" "JAX_NUM_PROCESSES=$processes" "JAX_PROCESS_ID=$1")
   if [[ -n $devices ]]; then
@@ -63,7 +63,7 @@ say "output of each process in $logs/process-*.log; process 0 follows"
 pids=()
 trap 'kill -TERM "${pids[@]}" 2>/dev/null || true' TERM INT
 
-# wait_all: each process's exit code into CODES, however often a signal wakes the wait.
+# wait_all: sets CODES to the exit codes of all processes. A signal may interrupt `wait`, so it repeats.
 wait_all() {
   CODES=()
   local pid code
@@ -77,7 +77,8 @@ wait_all() {
   done
 }
 
-# one_try WORD...: runs them all; sets CODE to what started the end: not 75, which only follows another's.
+# one_try WORD...: runs all processes. Sets CODE to the exit code of the one that failed first: not 75, with which a
+# process ends when another was lost.
 one_try() {
   local port follower i
   port=$(free_port)

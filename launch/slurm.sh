@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# One run over GPU nodes by Slurm, one process a node: inside an allocation (salloc, sbatch) or making its own.
+# Starts one run on the GPU nodes of a Slurm cluster, one process a node, in an allocation (salloc, sbatch) or a new one.
 #
 #   launch/slurm.sh --nodes 2 --gpus 8 -- train experiments/quickstart.py --run.dir /shared/runs/q
 #
-# --nodes N       nodes, and so processes (default 1)
+# --nodes N       number of nodes, and so of processes (default 1)
 # --gpus G        GPUs of each node (default 1)
-# --tries T       starts at most; after a crash, a lost node or a pre-emption the next one resumes (default 3)
-# --logs DIR      where each process's output goes (default: ./slurm-logs)
-# --srun WORD     one more argument of srun (--srun --partition=gpu); as often as wanted
-# --dry-run       print what would run, and run nothing
+# --tries T       largest number of starts; after a crash, a lost node or a pre-emption the next start resumes (default 3)
+# --logs DIR      folder for the output of each process (default: ./slurm-logs)
+# --srun WORD     one more argument of srun (--srun --partition=gpu); can be repeated
+# --dry-run       print the commands and run nothing
 # PAIRJAX         the command on the nodes (default: pairjax)
-# The run's folder must lie on a file system that all nodes share.
+# The run folder must be on a file system that all nodes share.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -33,14 +33,14 @@ whole "$gpus" --gpus
 whole "$tries" --tries
 (($#)) || die "nothing to run; expected -- train experiments/X.py [options]"
 
-# What each node runs: the first host of the step is the coordinator, its port follows from the job.
+# The command of each node. The first host of the step is the coordinator; its port is derived from the job number.
 # shellcheck disable=SC2016 # expanded on the node
 task='first=$(scontrol show hostnames "$SLURM_STEP_NODELIST" | head -n 1)
 export JAX_COORDINATOR_ADDRESS="$first:$((20000 + SLURM_JOB_ID % 20000))"
 export JAX_NUM_PROCESSES="$SLURM_NTASKS" JAX_PROCESS_ID="$SLURM_PROCID"
 exec '"${PAIRJAX:-pairjax}"' "$@"'
 
-# srun_words WORD...: sets WORDS to the whole srun command.
+# srun_words WORD...: sets WORDS to the complete srun command.
 srun_words() {
   WORDS=(srun "--nodes=$nodes" "--ntasks=$nodes" --ntasks-per-node=1 "--gpus-per-node=$gpus" --kill-on-bad-exit=1
     "--output=$logs/process-%t.log" "${more[@]}" bash -c "$task" pairjax "$@")
@@ -56,7 +56,7 @@ if [[ -n $dry ]]; then
 fi
 command -v srun >/dev/null || die "srun: not found; this launcher runs where Slurm is"
 
-# one_try WORD...: sets CODE.
+# one_try WORD...: runs srun and sets CODE to its exit code.
 one_try() {
   rm -f "$logs"/process-*.log
   srun_words "$@"
@@ -66,7 +66,7 @@ one_try() {
   local log
   for log in "$logs"/process-*.log; do
     [[ -e $log ]] || continue
-    # Those that only followed another's end say so in one line; whoever began it is shown whole.
+    # A process that ended because another was lost says so in one line. Show the log of the one that failed first.
     if ((nodes == 1)) || ! grep -q "start all processes again with --run.resume" "$log"; then
       show_log "$log" "$(basename "$log" .log)"
     fi

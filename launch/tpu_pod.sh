@@ -1,22 +1,23 @@
 #!/usr/bin/env bash
-# One run on a Cloud TPU slice: ask for it or reuse it, install, run on all workers, follow, fetch the run's folder.
+# Starts one run on a Cloud TPU slice: requests or reuses the slice, installs, runs on all workers, follows the log, and
+# fetches the run folder.
 #
 #   bash launch/tpu_pod.sh --tpu my-tpu --zone us-west4-a --spot -- train experiments/quickstart.py
 #
-# --tpu NAME        of the TPU VM (required); the queued resource that makes it has the same name
-# --zone ZONE       required
-# --project NAME    default: gcloud's own
+# --tpu NAME        name of the TPU VM (required); its queued resource has the same name
+# --zone ZONE       zone of the TPU VM (required)
+# --project NAME    Google Cloud project (default: that of gcloud)
 # --type TYPE       accelerator type (default v5litepod-16)
 # --version IMAGE   runtime version (default v2-alpha-tpuv5-lite)
-# --spot            a Spot VM: cheaper, and may be taken away; the run then goes on upon a new one
-# --setup COMMAND   run on every worker before the run (mount a shared file system, say)
-# --tries T         starts at most, after crashes and pre-emptions together (default 5)
-# --wait MINUTES    how long a request may queue (default 120)
-# --poll SECONDS    between two looks at its state (default 20)
-# --fetch DIR       where the run's folder is copied to (default: .); '' for nowhere
-# --price USD       of one chip for one hour, to print what the run cost
-# --delete          delete the TPU at the end, whatever the run's outcome
-# --dry-run         print what would run, and run nothing
+# --spot            use a Spot VM: cheaper, but it can be pre-empted; the run then continues on a new one
+# --setup COMMAND   command for every worker before the run, for example to mount a shared file system
+# --tries T         largest number of starts, after crashes and pre-emptions together (default 5)
+# --wait MINUTES    longest time that a request may queue (default 120)
+# --poll SECONDS    time between two checks of its state (default 20)
+# --fetch DIR       folder to copy the run folder to (default: .); '' copies nothing
+# --price USD       price of one chip for one hour; prints what the run cost
+# --delete          delete the TPU at the end, also after a failure
+# --dry-run         print the commands and run nothing
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib.sh"
@@ -39,7 +40,7 @@ while (($#)); do
     --price) price=$(need "${2-}" "$1") && shift 2 ;;
     --delete) delete=1 && shift ;;
     --dry-run) dry=1 && shift ;;
-    -h | --help) sed -n '2,20s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    -h | --help) sed -n '2,21s/^# \{0,1\}//p' "$0" && exit 0 ;;
     --) shift && break ;;
     *) die "$1: no such option; pairjax's own come after --" ;;
   esac
@@ -56,7 +57,7 @@ whole "$wait" --wait
 where=("--zone=$zone")
 [[ -z $project ]] || where+=("--project=$project")
 
-# run WORD...: does it, or with --dry-run prints it.
+# run WORD...: runs the command, or prints it with --dry-run.
 run() {
   if [[ -n $dry ]]; then
     quoted "$@"
@@ -71,7 +72,7 @@ queue() { run gcloud compute tpus queued-resources "$1" "$tpu" "${where[@]}" "${
 copy() { run gcloud compute tpus tpu-vm scp "$@" "${where[@]}"; }
 worker() { vm ssh "--worker=$1" "--command=bash pairjax/launch/tpu_worker.sh $(quoted "${@:2}")"; }
 
-# What gcloud says of a state, or MISSING; any other error ends the script with gcloud's own words.
+# state_of KIND FIELD: prints the state that gcloud reports, or MISSING. Fails on any other error, with gcloud's message.
 state_of() {
   local said error
   error=$(mktemp)
@@ -95,7 +96,7 @@ request() {
 
 forget() { queue delete --force --quiet; }
 
-# A READY TPU VM: the one that is there, or a new one. Bounded by --wait.
+# acquire: waits for a READY TPU VM, an existing or a new one, for at most --wait minutes.
 acquire() {
   local end=$((SECONDS + wait * 60)) node request_state asked=0
   if [[ -n $dry ]]; then
@@ -135,7 +136,7 @@ install() {
   [[ -z $setup ]] || vm ssh --worker=all "--command=$setup"
 }
 
-# one_try WORD...: sets CODE: the run's, or 74 where the machines failed and not the run.
+# one_try WORD...: sets CODE to the exit code of the run, or to 74 if the machines failed and not the run.
 one_try() {
   CODE=0
   acquire
@@ -145,7 +146,7 @@ one_try() {
     CODE=0
     worker 0 follow | tee "$seen" || CODE=$?
     [[ -z $dry ]] || return 0
-    # 255 is ssh's own: the line broke, perhaps because the TPU was taken away.
+    # 255 is the code of ssh itself: the connection broke, perhaps because the TPU was pre-empted.
     ((CODE == 255)) || break
     [[ $(state_of tpu-vm state || true) == READY ]] || { CODE=74 && return; }
     say "the connection broke and $tpu is READY: following again"
@@ -157,7 +158,7 @@ one_try() {
   esac
 }
 
-# The run's folder as the command line gives it, the last of several; nothing where it does not.
+# run_folder WORD...: prints the last --run.dir of the command line, or nothing.
 run_folder() {
   local previous="" word found=""
   for word in "$@"; do
@@ -172,7 +173,7 @@ finish() {
   local code=$1 folder
   shift
   folder=$(run_folder "$@")
-  # The workers run in ~/pairjax; without --run.dir a run lies below runs/.
+  # The workers run in ~/pairjax; without --run.dir a run is below runs/.
   folder=${folder:-runs}
   [[ $folder == /* || $folder == gs://* ]] || folder=pairjax/$folder
   if [[ -n $fetch && $folder == gs://* ]]; then
@@ -187,7 +188,7 @@ finish() {
   fi
   if [[ -n $price && -z $dry ]]; then
     local chips=${type##*-}
-    # From v5p on down to v2 the number in the type counts cores, two a chip; v5litepod and v6e count chips.
+    # In the types v2 to v4 and v5p the number counts cores, two a chip; in v5litepod and v6e it counts chips.
     [[ $type == v5litepod-* || $type == v6e-* ]] || chips=$((chips / 2))
     say "$(awk -v s="$SECONDS" -v c="$chips" -v p="$price" \
       'BEGIN { printf "%.0f minutes on %d chips at %s USD an hour each: %.2f USD, waiting included", s / 60, c, p, s / 3600 * c * p }')"

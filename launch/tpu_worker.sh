@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What tpu_pod.sh runs on each TPU VM of a slice; nobody needs to call it by hand.
+# tpu_pod.sh runs this script on each TPU VM of a slice. You need not call it by hand.
 #
-# tpu_worker.sh install          a venv with pairjax, its TPU extra and gcsfs, from the source beside this script
-# tpu_worker.sh start WORD...    pairjax WORD... as this slice's process, detached; its log in ~/pairjax-run/log
-# tpu_worker.sh follow           the log as it grows, until the run ends; its exit code
-# tpu_worker.sh failed           the end of the log, where this worker's run failed of itself
-# tpu_worker.sh stop             tells the run to save and end
+# tpu_worker.sh install          make a venv with pairjax, its TPU extra and gcsfs, from the source beside this script
+# tpu_worker.sh start WORD...    start pairjax WORD... as a detached process of the slice; log in ~/pairjax-run/log
+# tpu_worker.sh follow           print the log until the run ends; return its exit code
+# tpu_worker.sh failed           print the end of the log if the run of this worker failed first
+# tpu_worker.sh stop             tell the run to save and end
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 state=$HOME/pairjax-run
@@ -16,7 +16,7 @@ metadata() {
     "http://${GCE_METADATA_IP:-metadata.google.internal}/computeMetadata/v1/instance/attributes/$1"
 }
 
-# The workers' list is sorted by number; an entry is a host, or name:id:address.
+# slice: sets INDEX, COUNT and FIRST. The list of workers is sorted by number; an entry is a host, or name:id:address.
 slice() {
   local ends first
   INDEX=$(metadata agent-worker-number)
@@ -28,7 +28,7 @@ slice() {
 
 case ${1-} in
   install)
-    # The images' own Python is older than pairjax needs: uv brings one.
+    # The Python of the images is older than pairjax needs, so uv installs one.
     python3 -m pip install --quiet --user uv
     uv="$(python3 -m site --user-base)/bin/uv"
     [[ -x $venv/bin/python ]] || "$uv" venv --quiet --python ">=3.11" "$venv"

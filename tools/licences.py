@@ -1,6 +1,6 @@
-"""The licence of every locked dependency, from the metadata of the installed packages: `make licences`.
+"""Writes LICENCES.md, the licences of all locked dependencies: `make licences`.
 
-Reads requirements*.lock and writes LICENCES.md; exits 1 where a package that is installed names no licence.
+The licences come from the metadata of the installed packages. Exits with 1 if an installed package names no licence.
 """
 
 import importlib.metadata
@@ -14,9 +14,9 @@ NOT_HERE = "(not installed on this platform)"
 UNKNOWN = "(none named)"
 HEAD = """# Licences of the locked dependencies
 
-Written by `make licences` from the metadata that each package carries; nobody has read their texts. Where a package
-names an SPDX expression that is given, else its own words or its classifiers. {count} packages; {dev} of them only for
-development.
+`make licences` writes this file from the metadata of each package; nobody has read the licence texts. If a package
+names an SPDX expression, it is given here, otherwise the package's own words or its classifiers. {count} packages;
+{dev} of them only for development.
 
 | package | version | licence | for |
 |---|---|---|---|
@@ -24,13 +24,12 @@ development.
 
 
 def locked(lock: Path) -> dict[str, str]:
-    """Version by name."""
-    found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return dict(found)
+    """Returns the locked version of each package, by name."""
+    return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 
 def licence_of(name: str) -> str:
-    """What the installed package says of its licence, on one line."""
+    """Returns the licence that the installed package names, on one line."""
     try:
         metadata = importlib.metadata.metadata(name)
     except importlib.metadata.PackageNotFoundError:
@@ -38,20 +37,20 @@ def licence_of(name: str) -> str:
     expression = metadata.get("License-Expression")
     if expression:
         return expression
-    classified = [
+    classifiers = [
         value.rpartition(" :: ")[2]
         for value in metadata.get_all("Classifier", [])
         if value.startswith("License :: ") and value != "License :: OSI Approved"
     ]
-    if classified:
-        return ", ".join(classified)
-    # Some put the whole text of the licence here: its first line names it.
-    words = next((line.strip() for line in metadata.get("License", "").splitlines() if line.strip()), "")
-    return words[:80] if words and words != "UNKNOWN" else UNKNOWN
+    if classifiers:
+        return ", ".join(classifiers)
+    # Some packages put the full licence text here. Its first line names the licence.
+    first_line = next((line.strip() for line in metadata.get("License", "").splitlines() if line.strip()), "")
+    return first_line[:80] if first_line and first_line != "UNKNOWN" else UNKNOWN
 
 
 def table(root: Path = ROOT) -> dict[str, tuple[str, str, str]]:
-    """(version, licence, what it is for) by package, in order."""
+    """Returns (version, licence, use) by package, sorted by name."""
     rows: dict[str, tuple[str, str, str]] = {}
     for lock, use in zip(LOCKS, ("run", "run", "development"), strict=True):
         for name, version in locked(root / lock).items():
@@ -60,7 +59,7 @@ def table(root: Path = ROOT) -> dict[str, tuple[str, str, str]]:
 
 
 def text(rows: dict[str, tuple[str, str, str]]) -> str:
-    """LICENCES.md."""
+    """Returns the text of LICENCES.md."""
     dev = sum(use == "development" for _, _, use in rows.values())
     lines = [
         f"| {name} | {version} | {licence.replace('|', '/')} | {use} |"
@@ -70,6 +69,7 @@ def text(rows: dict[str, tuple[str, str, str]]) -> str:
 
 
 def main() -> int:
+    """Writes LICENCES.md and returns the exit code."""
     rows = table()
     (ROOT / "LICENCES.md").write_text(text(rows), encoding="utf-8")
     unknown = [name for name, (_, licence, _) in rows.items() if licence == UNKNOWN]

@@ -280,22 +280,30 @@ def two_way_bootstrap(
             chunks = draw_counts(size, resamples=resamples, seed=examples_seed)
         else:
             chunks = draw_group_counts(group, resamples=resamples, seed=examples_seed)
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in values}
-        start = 0
-        for counts in chunks:
-            chunk_shares = shares[start : start + len(counts)]
-            start += len(counts)
-            total = {name: np.zeros(len(counts)) for name in values}
-            for index, run in enumerate(runs):
-                for name, sampled in run(counts).items():
-                    # A run without weight adds nothing, even if its metric is undefined.
-                    total[name] += np.where(chunk_shares[:, index] != 0, chunk_shares[:, index] * sampled, 0.0)
-            for name in values:
-                parts[name].append(total[name])
-        return {name: np.concatenate(parts[name]) for name in values}
+        return _means_over_runs(runs, list(values), shares, chunks)
 
     samples, cautious = sample(shares, group), sample(wider, group if clusters is None else clusters)
     return {name: Sampled(values[name], samples[name], cautious[name]) for name in values}
+
+
+def _means_over_runs(
+    runs: Sequence[Statistic], names: Sequence[str], shares: np.ndarray, chunks: Iterator[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Returns the mean over runs of each metric in each resample; a row of `shares` weights the runs of a resample."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    start = 0
+    for counts in chunks:
+        weights = shares[start : start + len(counts)]
+        start += len(counts)
+        totals = {name: np.zeros(len(counts)) for name in names}
+        for index, run in enumerate(runs):
+            weight = weights[:, index]
+            for name, scores in run(counts).items():
+                # A run without weight adds nothing, even if its metric is undefined.
+                totals[name] += np.where(weight != 0, weight * scores, 0.0)
+        for name in names:
+            parts[name].append(totals[name])
+    return {name: np.concatenate(parts[name]) for name in names}
 
 
 @dataclass(frozen=True)

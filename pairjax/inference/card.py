@@ -88,6 +88,7 @@ def _front_matter(info: CardInfo) -> list[str]:
 
 
 def _task_lines(info: CardInfo) -> list[str]:
+    """Returns what the model predicts."""
     task = info.task
     if task.kind == "regression":
         return ["Predicts a score for a pair of texts, in the units of the training scores."]
@@ -115,6 +116,7 @@ def _option_row(loss: Mapping[str, Any], optim: Mapping[str, Any]) -> dict[str, 
 
 
 def _recipe(info: CardInfo) -> list[str]:
+    """Returns the table of the training recipe."""
     model, optim, train, loss = (info.config[part] for part in ("model", "optim", "train", "loss"))
     combine, interact = model["combine"], model["interact"]
     interaction = f"{interact['kind']} attention, {interact['layers']} layers, {interact['heads']} heads"
@@ -147,6 +149,7 @@ def _recipe(info: CardInfo) -> list[str]:
 
 
 def _data_lines(info: CardInfo) -> list[str]:
+    """Returns the provenance of the data."""
     source = info.source
     licence = source.get("licence") or "not known: check it before you publish the model"
     lines = [f"- Name: {escaped(source.get('name', 'unknown'))}", f"- Licence: {escaped(licence)}"]
@@ -160,6 +163,7 @@ def _data_lines(info: CardInfo) -> list[str]:
 
 
 def _score_lines(info: CardInfo) -> list[str]:
+    """Returns the table of scores by split."""
     if not info.metrics:
         return ["The model was not scored."]
     names = list(dict.fromkeys(name for split in info.metrics.values() for name in split))
@@ -176,6 +180,7 @@ def _score_lines(info: CardInfo) -> list[str]:
 
 
 def _calibration_lines(info: CardInfo) -> list[str]:
+    """Returns the section on calibration; nothing for regression."""
     if info.task.kind == "regression":
         return []
     fitted = f"Fitted on dev only. Logits are divided by the temperature {info.temperature:.4g}."
@@ -189,6 +194,7 @@ def _calibration_lines(info: CardInfo) -> list[str]:
 
 
 def _limit_lines(info: CardInfo) -> list[str]:
+    """Returns the limits of the model, and the warnings."""
     data, kind = info.config["data"], info.config["model"]["kind"]
     what = "the joint pair" if kind == "cross" else "each text"
     lines = [
@@ -200,6 +206,7 @@ def _limit_lines(info: CardInfo) -> list[str]:
 
 
 def _use_lines(info: CardInfo) -> list[str]:
+    """Returns an example of use."""
     own = ", combiner=YourCombiner" if info.config["model"].get("combiner") else ""
     output = "score" if info.task.kind == "regression" else "label, probabilities"
     lines = [
@@ -215,6 +222,7 @@ def _use_lines(info: CardInfo) -> list[str]:
 
 
 def _provenance_lines(info: CardInfo) -> list[str]:
+    """Returns the table of versions, commit, command and device."""
     origin = info.provenance
     git = origin.get("git") or {}
     commit = git.get("commit")

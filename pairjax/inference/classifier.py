@@ -165,6 +165,7 @@ class PairClassifier:
         return self._outputs(self.encode(first, second), batch_size)
 
     def _outputs(self, encoded: EncodedPairs, batch_size: int) -> Float[np.ndarray, "pairs outputs"]:
+        """Returns the outputs of encoded pairs."""
         if self._sides is not None:
             logits = self._sides.logits(encoded, batch_size=batch_size)
             return logits * self.task.scale + self.task.center if self.task.kind == "regression" else logits
@@ -191,6 +192,7 @@ class PairClassifier:
         return self._predictions(self.outputs(first, second, batch_size=batch_size))
 
     def _predictions(self, outputs: Float[np.ndarray, "pairs outputs"]) -> list[Prediction]:
+        """Converts outputs to predictions with the model's calibration."""
         calibration = self.artifact.calibration
         temperature, threshold = calibration.temperature, calibration.threshold
         return predictions_from(outputs, self.task, temperature=temperature, threshold=threshold)

@@ -62,10 +62,12 @@ class Artifact:
 
 
 def _model_to_json(model: ModelConfig) -> dict[str, Any]:
+    """Converts a model's configuration to plain data; of the user's own combiner only its presence is kept."""
     return dataclasses.asdict(dataclasses.replace(model, combiner=None)) | {"combiner": model.combiner is not None}
 
 
 def _model_from_json(values: Mapping[str, Any]) -> tuple[ModelConfig, bool]:
+    """Converts plain data to a model's configuration and whether it has the user's own combiner."""
     fields = dict(values)
     own = bool(fields.pop("combiner"))
     combine = dict(fields.pop("combine"))
@@ -177,6 +179,7 @@ def find_artifact(path: str | Path) -> Path:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads the manifest and checks its format and its seal."""
     path = folder / MANIFEST
     manifest = read_json(path, kind="a model's manifest", required=("format",), fix="copy the model folder again")
     version = manifest["format"]
@@ -193,6 +196,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _verify(folder: Path, files: Mapping[str, str]) -> None:
+    """Raises UserError if a file is missing, outside the folder, or not the one that was saved."""
     missing = [name for name in NEEDED if name not in files]
     if missing:
         raise UserError(

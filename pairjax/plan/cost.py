@@ -206,9 +206,9 @@ def activation_bytes(layers: Layers, rows: Rows, *, dtype: str, remat: bool, nar
             exponential_bytes += fed
             # Their last dimension is a head's numbers or the row's tokens, whichever wastes less. Fewer heads than a
             # group fill a group of 1, 2 or 4.
-            own = layers.heads // heads
-            group = min(GROUP, 1 << (own - 1).bit_length())
-            by_size = _filled(size, VECTOR) / size * _filled(own, group) / own
+            local_heads = layers.heads // heads
+            group = min(GROUP, 1 << (local_heads - 1).bit_length())
+            by_size = _filled(size, VECTOR) / size * _filled(local_heads, group) / local_heads
             by_heads *= min(by_size, length / rows.length)
     layer = tokens * (
         layers.width * 2 * (4 if layers.width >= CENTRED_FROM else 4 + wide)
@@ -261,7 +261,7 @@ class Estimate:
         return self.parameters + self.moments + self.batch + self.temporaries
 
 
-def _held(tree: Any) -> float:
+def _local_bytes(tree: Any) -> float:
     """Returns the bytes of a tree of sharded shapes on one device."""
     sizes = [
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * getattr(leaf.dtype, "itemsize", 4)
@@ -282,10 +282,10 @@ class Estimator:
     def __init__(self, planned: Planned, device: Device, *, narrow: bool) -> None:
         self.planned, self.device, self.narrow = planned, device, narrow
         multiple = planned.optim.accumulate
-        one, two = (trace_work(planned, self._local(multiple * times)) for times in (1, 2))
+        single, double = (trace_work(planned, self._local(multiple * times)) for times in (1, 2))
         # Arithmetic is a constant plus an amount for each row: two traces give both.
-        self._row = two.plus(one, -1.0)
-        self._fixed = one.plus(self._row, -1.0)
+        self._row = double.plus(single, -1.0)
+        self._fixed = single.plus(self._row, -1.0)
 
     def _local(self, rows: int) -> Rows:
         return Rows(rows, self.planned.rows.length, self.planned.rows.pairs, self.planned.rows.masked)
@@ -302,14 +302,14 @@ class Estimator:
         rows = planned.rows_for(batch_size, shards)
         abstract = AbstractMesh(tuple(mesh[axis] for axis in AXES), AXES, axis_types=(AxisType.Auto,) * 3)
         step = on_mesh(planned, rows, abstract)
-        parameters = _held(step.state.params) + _held(step.frozen)
+        parameters = _local_bytes(step.state.params) + _local_bytes(step.frozen)
         local = self._local(rows.rows // shards)
         micro = self._local(max(1, local.rows // planned.optim.accumulate))
         layers = layers_of(planned, tensor)
         activations = activation_bytes(
             layers, micro, dtype=planned.dtype, remat=planned.remat, narrow=self.narrow
         ) + self._words(micro, tensor)
-        gradients = _held(step.state.params)
+        gradients = _local_bytes(step.state.params)
         traffic = self._traffic(step, mesh, micro, layers)
         work = self._fixed.plus(self._row, local.rows / planned.optim.accumulate)
         compute = self._compute_seconds(work, layers, gradients)
@@ -317,8 +317,8 @@ class Estimator:
         gathered = traffic["all-gather"].bytes if "all-gather" in traffic else 0.0
         return Estimate(
             parameters=parameters,
-            moments=_held((step.state.opt_state, step.state.step, step.state.key)),
-            batch=_held(step.batch),
+            moments=_local_bytes((step.state.opt_state, step.state.step, step.state.key)),
+            batch=_local_bytes(step.batch),
             gradients=gradients,
             activations=activations,
             temporaries=self._temporaries(activations, gradients, gathered, micro, layers),
@@ -369,16 +369,16 @@ class Estimator:
 
         trained, frozen = flatten(step.state.params), flatten(step.frozen)
         for path, leaf in (trained | frozen).items():
-            held, cut = _held(leaf), "fsdp" in leaf.sharding.spec
+            local_bytes, cut = _local_bytes(leaf), "fsdp" in leaf.sharding.spec
             if cut:
-                add("all-gather", held * fsdp, fsdp)
+                add("all-gather", local_bytes * fsdp, fsdp)
             if path not in trained:
                 continue
             if cut:
-                add("reduce-scatter", held * fsdp, fsdp)
-                add("all-reduce", held, data)
+                add("reduce-scatter", local_bytes * fsdp, fsdp)
+                add("all-reduce", local_bytes, data)
             else:
-                add("all-reduce", held, data * fsdp)
+                add("all-reduce", local_bytes, data * fsdp)
         wide = 2 if self.planned.dtype == "bfloat16" else 4
         states = rows.rows * rows.length * layers.width * float(wide) * self.planned.optim.accumulate
         for split in layers.split:

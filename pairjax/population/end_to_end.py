@@ -1,7 +1,7 @@
-"""Small models trained end to end as populations: encoder, interaction, combiner and head, many runs in one program.
+"""Trains small models end to end as populations: encoder, interaction, combiner and head, many runs in one program.
 
-Every pair is a row, all rows have one length, that of the longest pair, and a member gathers its batches by index. A
-member equals the ordinary run with the padded layout, up to rounding.
+Every pair is a row. All rows have the length of the longest pair, and a member gathers its batches by index. A member
+equals the ordinary run with the padded layout, up to rounding.
 """
 
 import hashlib

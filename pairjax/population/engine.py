@@ -1,4 +1,4 @@
-"""Populations: trains many runs as one program, the `vmap` of one run.
+"""Trains populations: many runs as one program, the `vmap` of one run.
 
 A population is a grid of groups x variants. A group fixes what the members read: the seed of initial parameters and
 dropout, and the order of the data, an array of example numbers step by step. Seeds, subsets and folds are all groups. A

@@ -1,4 +1,4 @@
-"""Feature caches: encodes each distinct text once with a frozen encoder, and keeps the vectors in memory-mapped arrays.
+"""Caches features: encodes each distinct text once with a frozen encoder and keeps the vectors in memory-mapped arrays.
 
 A cache is a folder: `meta.json` (hashes of what it was made from, and of its files), `texts.jsonl`, `pooled.npy`
 [texts, D] and optionally `tokens.npy` [tokens, D] with `offsets.npy` [texts + 1]. The folder appears under its name
@@ -126,6 +126,7 @@ class Features:
 
 
 def _tokenizer_hash(tokenizer: PairTokenizer) -> str:
+    """Returns the SHA-256 of a tokeniser and its special tokens."""
     special = json.dumps([tokenizer.family, tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id])
     return hash_parts([tokenizer.backend.to_str().encode(), special.encode()])
 

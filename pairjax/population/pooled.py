@@ -1,4 +1,4 @@
-"""Heads on pooled vectors as populations: seeds, rates, decay, dropout, subsets and folds train in one program."""
+"""Trains heads on pooled vectors as populations: seeds, rates, decay, dropout, subsets and folds in one program."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
-"""Interactions on cached tokens as populations: all of the model above the encoder trains, on token vectors.
+"""Trains interactions on cached tokens as populations: everything above the encoder trains, on token vectors.
 
 A pair is a row of token slots, A's tokens and then B's, as in a bi-encoder's batch. The cached token of each slot is
-known in advance, so a member gathers its batches by index. All rows have one length, that of the longest pair.
+known in advance, so a member gathers its batches by index. All rows have the length of the longest pair.
 """
 
 import hashlib

@@ -30,5 +30,6 @@ def with_current_names(value: Any) -> Any:
 
 
 def _current(name: str) -> str:
+    """Returns today's name for a key, whose split (before the slash) is kept."""
     head, slash, last = name.rpartition("/")
     return head + slash + RENAMED.get(last, last)

@@ -110,6 +110,14 @@ def _leading(trials: Sequence[int], means: Mapping[int, float], *, sign: float, 
     return sorted(finite, key=lambda trial: (-sign * means[trial], trial))[:keep]
 
 
+def _needs(context: int | None, trial: int, share: float, folds: Sequence[int]) -> list[Need]:
+    """Returns a trial's models in the search of a context, one for each fold that it is scored on."""
+    if context is None:
+        return [Need(trial, (fold,), share) for fold in folds]
+    pairs = (tuple(sorted((context, fold))) for fold in folds if fold != context)
+    return [Need(trial, pair, share) for pair in pairs]
+
+
 def search_trials(
     trials: int,
     evaluate: Evaluate,
@@ -136,17 +144,10 @@ def search_trials(
     # A context is a search: None sees all folds, a number the folds without that one.
     contexts: tuple[int | None, ...] = (None, *(range(folds) if nested else ()))
 
-    def needs(context: int | None, trial: int, share: float) -> list[Need]:
-        """Returns a trial's models in the search of a context, one for each fold that it is scored on."""
-        if context is None:
-            return [Need(trial, (fold,), share) for fold in all_folds]
-        pairs = (tuple(sorted((context, fold))) for fold in all_folds if fold != context)
-        return [Need(trial, pair, share) for pair in pairs]
-
     def mean_of(context: int | None, trial: int, share: float) -> float:
         columns = [
             scores[need][:, place]
-            for need in needs(context, trial, share)
+            for need in _needs(context, trial, share, all_folds)
             for place, fold in enumerate(need.held)
             if fold != context
         ]
@@ -157,7 +158,10 @@ def search_trials(
     scores: dict[Need, np.ndarray] = {}
     for rung in rungs:
         wanted = dict.fromkeys(
-            need for context in contexts for trial in alive[context] for need in needs(context, trial, rung.share)
+            need
+            for context in contexts
+            for trial in alive[context]
+            for need in _needs(context, trial, rung.share, all_folds)
         )
         scores |= evaluate([need for need in wanted if need not in scores])
         for trial in alive[None]:

@@ -1,4 +1,4 @@
-"""Trees by path: what goes in comes out, the first pattern wins, and nothing is left uncovered."""
+"""Trees of parameters by path, and tables of patterns in which the first match wins and every path must match."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def test_flatten_and_unflatten_are_inverse() -> None:
     assert unflatten({}) == {}
 
 
-def test_flatten_keeps_the_order_of_jaxs_tree_leaves() -> None:
+def test_flatten_has_the_order_of_jax_tree_leaves() -> None:
     import jax
 
     assert list(flatten(TREE).values()) == jax.tree.leaves(TREE)
@@ -56,6 +56,6 @@ def test_merging_trees_that_share_a_path_is_refused() -> None:
         merge(TREE, {"head": {"kernel": 5}})
 
 
-def test_splitting_by_a_table_that_misses_a_path_is_refused() -> None:
+def test_splitting_without_a_choice_for_a_path_is_refused() -> None:
     with pytest.raises(KeyError, match="head/kernel"):
         split(TREE, {path: True for path in FLAT if not path.startswith("head")})

@@ -29,13 +29,13 @@ def scipy_permutation(one: np.ndarray, other: np.ndarray, resamples: float) -> f
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_permutation_of_few_pairs_is_scipys_exact_one(seed: int) -> None:
+def test_permutation_of_few_pairs_is_scipys_exact_test(seed: int) -> None:
     rng = np.random.default_rng(seed)
     one, other = rng.normal(size=10), rng.normal(0.4, 1.0, size=10)
     assert paired_permutation(one, other) == pytest.approx(scipy_permutation(one, other, np.inf))
 
 
-def test_permutation_of_many_pairs_is_near_scipys_and_a_function_of_the_seed() -> None:
+def test_permutation_of_many_pairs_is_close_to_scipys_and_a_function_of_the_seed() -> None:
     rng = np.random.default_rng(1)
     one = (rng.random(400) < 0.70).astype(float)
     other = np.where(rng.random(400) < 0.2, (rng.random(400) < 0.6).astype(float), one)
@@ -60,7 +60,7 @@ def test_permutation_keeps_its_level_under_the_null() -> None:
     assert 6 <= sum(low) <= 34
 
 
-def test_mcnemar_is_the_binomial_of_the_pairs_that_differ() -> None:
+def test_mcnemar_is_the_binomial_test_of_the_differing_pairs() -> None:
     one = np.array([True] * 12 + [False] * 3 + [True] * 20 + [False] * 5)
     other = np.array([False] * 12 + [True] * 3 + [True] * 20 + [False] * 5)
     found = mcnemar(one, other)
@@ -72,14 +72,14 @@ def test_mcnemar_is_the_binomial_of_the_pairs_that_differ() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_holm_is_the_closed_test_with_bonferronis_local_ones(seed: int) -> None:
+def test_holm_is_the_closed_test_with_bonferronis_local_tests(seed: int) -> None:
     p = np.random.default_rng(seed).random(5) ** 3
     families = [s for size in range(1, 6) for s in itertools.combinations(range(5), size)]
     expected = [max(min(1.0, len(s) * min(p[j] for j in s)) for s in families if i in s) for i in range(5)]
     assert holm(list(p)) == pytest.approx(expected)
 
 
-def test_holm_leaves_nan_and_counts_it() -> None:
+def test_holm_keeps_nan_and_counts_it() -> None:
     found = holm([0.01, math.nan])
     assert found[0] == pytest.approx(0.02)
     assert math.isnan(found[1])

@@ -1,4 +1,4 @@
-"""Prediction of a bi-encoder: each text once, the same answers, memory that does not grow."""
+"""Predictions of a bi-encoder: each text is encoded once, the answers do not change, and memory is bounded."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +24,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> PairClassifier:
     return pairjax.load(write_tiny_model(tmp_path_factory.mktemp("bi"), max_length=8))
 
 
-def test_equal_token_rows_are_one_whichever_side_they_stand_on() -> None:
+def test_equal_texts_are_one_row_on_either_side() -> None:
     encoded = encode([("a b", "c"), ("c", "a b"), ("d", "c")], kind="bi")
     sides = distinct_sides(encoded)
     assert sides.pairs.tolist() == [[0, 1], [1, 0], [2, 1]]
@@ -36,7 +36,7 @@ def test_equal_token_rows_are_one_whichever_side_they_stand_on() -> None:
         distinct_sides(encode([("a", "b")]))
 
 
-def test_answers_are_those_of_pairs_encoded_together(model: PairClassifier) -> None:
+def test_answers_equal_those_of_pairs_encoded_together(model: PairClassifier) -> None:
     first, second = zip(*PAIRS, strict=True)
     encoded = model.encode(first, second)
     assert encoded.truncated > 0
@@ -45,7 +45,7 @@ def test_answers_are_those_of_pairs_encoded_together(model: PairClassifier) -> N
     np.testing.assert_allclose(model.outputs(first, second, batch_size=8), wanted, atol=1e-5)
 
 
-def test_each_text_is_encoded_once_and_not_again(model: PairClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_text_is_encoded_once(model: PairClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     sides = model._sides
     assert sides is not None
@@ -62,7 +62,7 @@ def test_each_text_is_encoded_once_and_not_again(model: PairClassifier, monkeypa
     assert sum(seen) == len(TEXTS)
 
 
-def test_memory_of_texts_is_bounded(model: PairClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_bounded(model: PairClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
     sides = text_vectors.SideVectors(model._fns, model._params, model._layout, model._mesh)
     monkeypatch.setattr(sides, "_capacity", 3)
     encoded = model.encode(*zip(*PAIRS, strict=True))
@@ -84,7 +84,7 @@ def _shares(predictions: list[Prediction]) -> list[list[float]]:
     return [list(prediction.probabilities.values()) for prediction in predictions]
 
 
-def test_a_stream_fails_where_its_source_does_and_stops_when_it_ends(model: PairClassifier) -> None:
+def test_a_stream_fails_and_ends_with_its_source(model: PairClassifier) -> None:
     def broken():
         yield from PAIRS[:5]
         raise pairjax.UserError("line 6 is broken")
@@ -99,7 +99,7 @@ def test_sides_that_attend_to_each_other_are_not_encoded_separately(tmp_path: Pa
     assert pairjax.load(write_tiny_model(tmp_path, config=config, max_length=8))._sides is None
 
 
-def test_one_behind_gives_all_and_asks_for_the_next_first() -> None:
+def test_one_behind_yields_each_item_after_requesting_the_next() -> None:
     asked = []
 
     def source():
