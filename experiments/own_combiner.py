@@ -1,8 +1,8 @@
-"""A combiner of one's own: a Flax module of (u, v) in place of the built-in features.
+"""Your own combiner: a Flax module of (u, v) that replaces the built-in features.
 
 Command: pairjax train experiments/own_combiner.py
 Data: built-in rule-made paraphrases, no file needed; --data.path DIR for other pairs.
-A model folder never carries code: load it with pairjax.load(folder, combiner=Bilinear).
+A model folder contains no code, so load it with pairjax.load(folder, combiner=Bilinear).
 """
 
 from flax import linen as nn

@@ -1,9 +1,9 @@
-"""A BERT of 4 layers from scratch: masked tokens and next sentences, its tokeniser trained on the text.
+"""Pretrain a BERT of 4 layers from scratch with masked tokens and next sentences; its tokeniser is trained on the text.
 
 Command: pairjax pretrain experiments/pretrain_mini.py --data.corpus 'DIR/*.train.txt' --data.test 'DIR/*.heldout.txt'
-Expected, on movie reviews and speeches, 920 steps (about half an hour on two slow CPU cores): perplexity of masked
-tokens 434, next segments told right 0.519 of the time, which is chance: experiments/RESULTS.md.
-Data: text files, one sentence a line with blank lines between documents; without --data.corpus, stories made by rules.
+Expected on movie reviews and speeches after 920 steps, about half an hour on two slow CPU cores: masked-token
+perplexity 434, next-segment accuracy 0.519, which is chance level (experiments/RESULTS.md).
+Data: text files, one sentence per line, blank lines between documents; without --data.corpus, rule-made stories.
 """
 
 from pairjax import (

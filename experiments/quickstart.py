@@ -1,8 +1,8 @@
-"""MiniLM learns entailment from rule-made pairs: the first run, no file and no network needed.
+"""MiniLM learns entailment from rule-made pairs. A first run that needs no files and no network.
 
 Command: pairjax train experiments/quickstart.py
 Expected: dev accuracy 0.927, 1.5 minutes on 2 CPU cores.
-Data: built-in rule-made pairs, English, 3 classes (pairjax/data/synthetic.py), by seed.
+Data: built-in rule-made English pairs, 3 classes (pairjax/data/synthetic.py), determined by the seed.
 """
 
 from pairjax import Config, DataConfig, DropoutConfig, EvalConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig

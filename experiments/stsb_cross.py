@@ -1,11 +1,11 @@
-"""STS benchmark similarity (0 to 5), cross-encoder with a regression head on both sides' vectors.
+"""STS benchmark similarity (0 to 5), cross-encoder with a regression head on the combined vectors of both texts.
 
 Command: pairjax train experiments/stsb_cross.py
 Expected: test Spearman 0.820 (one run), 3.5 minutes on 2 CPU cores.
-Data: STS benchmark (Cer et al. 2017); mixed licences, mostly CC BY-SA. By default TFDS's glue/stsb,
-prepared beforehand or with --data.download, whose test labels are not public; --data.path DIR overrides.
-Lay it out as DIR/train.tsv, dev.tsv and test.tsv with the header `sentence1<TAB>sentence2<TAB>label`
-(.csv, .jsonl and .parquet do as well; other column names by --data.first, --data.second, --data.label).
+Data: STS benchmark (Cer et al. 2017); mixed licences, mostly CC BY-SA. The default is TFDS's glue/stsb,
+prepared in advance or with --data.download; its test labels are not public. --data.path DIR overrides it.
+Layout: DIR/train.tsv, dev.tsv and test.tsv with the header `sentence1<TAB>sentence2<TAB>label`. .csv, .jsonl and
+.parquet also work; --data.first, --data.second and --data.label set other column names.
 """
 
 from pairjax import CombineConfig, Config, DataConfig, ModelConfig, OptimConfig, RunConfig

@@ -1,11 +1,20 @@
 """Fine-tune pretrained text encoders to classify pairs of sequences, in JAX and Flax.
 
-    import pairjax
-    result = pairjax.train(pairjax.Config(data=pairjax.DataConfig(path="pairs/")))
-    model = pairjax.load("runs/pairs/model")
-    model.predict([("A man sleeps.", "Nobody is awake.")])
+Train a model on the pairs in a folder; the run is written to `runs/pairs`:
 
-Names are imported when they are first used, so that `import pairjax` costs nothing.
+    import pairjax
+
+    result = pairjax.train(pairjax.Config(data=pairjax.DataConfig(path="pairs/")))
+
+Load the trained model and classify pairs:
+
+>>> import pairjax
+>>> model = pairjax.load("runs/pairs/model")
+>>> [prediction] = model.predict([("A man sleeps.", "Nobody is awake.")])
+>>> prediction.label in model.task.labels
+True
+
+Each name is imported when it is first used, so `import pairjax` is fast.
 """
 
 from importlib import import_module
@@ -50,7 +59,7 @@ _CONFIGS = [
     "TrainConfig",
 ]
 _PRETRAIN_CONFIGS = ["CorpusConfig", "PretrainConfig", "PretrainEvalConfig", "PretrainModelConfig"]
-_HOMES = {
+_MODULES = {
     **dict.fromkeys(_CONFIGS, "pairjax.base.config"),
     **dict.fromkeys(["AverageConfig", "LoraConfig"], "pairjax.base.optim_config"),
     **dict.fromkeys(_PRETRAIN_CONFIGS, "pairjax.base.pretrain_config"),
@@ -90,6 +99,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'pairjax' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

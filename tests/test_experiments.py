@@ -9,12 +9,11 @@ import pytest
 from pairjax.base.params import split
 from pairjax.base.types import Batch, EncoderSpec, TaskSpec
 from pairjax.cli.options import load_experiment
-from pairjax.finetune.prepare import hypers_of
 from pairjax.models.build import build_pair_model
 from pairjax.models.pretraining import build_pretraining_model
-from pairjax.pretrain.prepare import hypers_of as pretraining_hypers
 from pairjax.step.losses import make_loss, make_pretraining_loss
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, trainable_paths
+from pairjax.step.programs import hypers_of
 from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
 
@@ -99,7 +98,7 @@ def test_full_pretraining_step_has_the_shapes_it_should(path: Path, accumulate: 
         )
         step = make_train_step(fns.apply, loss, optimizer, accumulate=accumulate)
         state = init_state(trainable, optimizer, key=key)
-        return state, step(state, frozen, rows, pretraining_hypers(config))
+        return state, step(state, frozen, rows, hypers_of(config))
 
     before, (after, metrics) = jax.eval_shape(run, jax.random.key(0), rows)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)

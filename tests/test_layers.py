@@ -30,7 +30,7 @@ NAMES = [name_of(path) for path in MODULES]
 def layer_of(name: str) -> str | None:
     """The layer of a module of pairjax; None for the package's own front, which stands above all."""
     parts = name.split(".")
-    return parts[1] if len(parts) > 1 else None
+    return parts[1] if len(parts) > 1 and parts[1] != "__main__" else None
 
 
 @cache
@@ -103,6 +103,19 @@ def test_data_and_models_do_not_know_each_other() -> None:
     assert [name for path in inside("models") for name in imports_of("pairjax.data", path)] == []
 
 
+def test_a_run_knows_neither_pairs_nor_models() -> None:
+    for path in inside("run"):
+        for layer in ("data", "weights", "models", "evaluation"):
+            assert imports_of(f"pairjax.{layer}", path) == [], name_of(path)
+
+
+def test_fine_tuning_and_pretraining_have_the_same_four_files() -> None:
+    four = {"prepare", "job", "finish", "train"}
+    files = {layer: {path.stem for path in inside(layer)} - {"__init__"} for layer in ("finetune", "pretrain")}
+    assert files["finetune"] == four
+    assert files["pretrain"] == four | {"baselines", "held_out"}
+
+
 def test_data_returns_numpy_and_knows_no_jax() -> None:
     for path in inside("data"):
         for package in ("jax", "flax", "optax", "orbax", "torch", "pairjax.weights"):
@@ -145,6 +158,46 @@ def test_arguments_are_parsed_in_the_command_line_alone() -> None:
 def test_flax_stays_in_models() -> None:
     users = {layer_of(name) for path, name in zip(MODULES, NAMES, strict=True) if imports_of("flax", path)}
     assert users <= {"models"}
+
+
+@pytest.mark.parametrize("layer", ["base", "storage", "evaluation", "report"])
+def test_what_reads_numbers_and_files_knows_no_jax(layer: str) -> None:
+    for path in inside(layer):
+        for package in ("jax", "flax", "optax", "orbax"):
+            assert imports_of(package, path) == [], name_of(path)
+
+
+LAWS = (
+    ("run", ("data", "models", "weights", "evaluation")),
+    ("report", ("data", "models", "weights", "step", "run")),
+    ("inference", ("run",)),
+    ("population", ("run", "inference")),
+    ("pretrain", ("finetune",)),
+    ("studies", ("sweep",)),
+)
+"""A layer, and those below it that it may not import all the same."""
+
+
+@pytest.mark.parametrize(("layer", "strangers"), LAWS, ids=[layer for layer, _ in LAWS])
+def test_some_layers_may_not_import_all_that_lies_below(layer: str, strangers: tuple[str, ...]) -> None:
+    for path in inside(layer):
+        wrong = [name for stranger in strangers for name in imports_of(f"pairjax.{stranger}", path)]
+        assert wrong == [], name_of(path)
+
+
+def test_only_the_command_line_imports_studies() -> None:
+    users = {layer_of(name) for path, name in zip(MODULES, NAMES, strict=True) if imports_of("pairjax.studies", path)}
+    assert users <= {"studies", "cli"}
+
+
+def test_what_all_studies_share_imports_no_study() -> None:
+    """A study is a folder of studies/; the files beside the folders serve all of them."""
+    folder = PACKAGE / "studies"
+    studies = [path.name for path in folder.iterdir() if (path / "__init__.py").is_file()]
+    assert {"attention", "combiners", "small_data", "transfer"} <= set(studies)
+    for path in folder.glob("*.py"):
+        wrong = [name for study in studies for name in imports_of(f"pairjax.studies.{study}", path)]
+        assert wrong == [], name_of(path)
 
 
 def test_nothing_is_pickled_and_torch_is_not_imported() -> None:

@@ -1,203 +1,209 @@
-"""The cases: what is run on each side, how much of it, and the ratio that is aimed at."""
+"""The table of cases: what runs on each side, how much of it, and the target ratio."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from experiments.benchmarks.shared.constants import HEADS, PRETRAINING
+
 
 @dataclass(frozen=True)
-class Case:
-    """One comparison.
+class Comparison:
+    """A case that compares pairjax with a torch tool.
 
     Attributes:
-        title: For people; what stands in braces is a part of the data, see `title_of`.
-        peer_title: Who is compared with.
-        ours: Our worker, in `ours.py`.
-        peer: The peer's, in `peer.py`.
-        goal: Ratio aimed at; None where none was set.
-        settings: Given to both workers.
-        quick: What `--quick` changes in them.
-        peer_settings: Given to the peer alone.
-        compares: `losses` over the first steps, `outputs`, or nothing.
-        unit: What is counted.
-        part: Of the workload, besides the pairs: PRETRAINING, HEADS, or none.
+        title: The title in tables; a name in braces is a part of the data, see `case_title`.
+        torch_title: The torch tool, in tables.
+        pairjax_worker: Name of pairjax's worker in `pairjax_side/main.py`.
+        torch_worker: Name of the torch worker in `torch_side/main.py`.
+        goal: The target ratio; None if none was set.
+        settings: Settings of both workers.
+        quick: Settings that `--quick` changes.
+        torch_settings: Settings of the torch worker only.
+        compares: What must agree: "losses" of the first steps, "outputs", or nothing.
+        unit: The unit that is counted.
+        part: Part of the workload that it needs besides the pairs: PRETRAINING, HEADS, or none.
     """
 
     title: str
-    peer_title: str
-    ours: str
-    peer: str
+    torch_title: str
+    pairjax_worker: str
+    torch_worker: str
     goal: float | None
     settings: dict[str, Any]
     quick: dict[str, Any] = field(default_factory=dict)
-    peer_settings: dict[str, Any] = field(default_factory=dict)
+    torch_settings: dict[str, Any] = field(default_factory=dict)
     compares: str = "losses"
     unit: str = "pairs"
     part: str = ""
 
 
 def _cross(set_name: str, **more: Any) -> dict[str, Any]:
+    """Returns the settings of a cross-encoder on a set, 32 pairs a batch."""
     return {"set": set_name, "kind": "cross", "batch_size": 32, **more}
 
 
-PRETRAINING, HEADS = "pretraining", "heads"
-"""Parts of the workload besides the pairs."""
 BUSY = 0.15
 """Spread of the matrix rate over the rounds, relative to its median, above which a machine counts as busy."""
 TOLERANCE = {"losses": 2e-5, "outputs": 1e-5}
-"""How far apart two sides may be that compute the same: ten times what rounding comes to in float32 (RESULTS.md)."""
-TRAIN = {"steps": 44}
+"""Largest accepted difference between the sides: ten times the effect of rounding in float32 (RESULTS.md)."""
+TRAIN_STEPS = 44
 HEAD_STEPS = 417
-"""Three epochs of SICK's 4,439 pairs by 32."""
-CASES: dict[str, Case] = {
-    "step": Case(
-        "cross-encoder, the bare step on {mrpc}",
-        "torch loop, dynamic padding",
-        "step",
-        "step",
-        1.15,
-        _cross("mrpc", steps=36),
-        {"steps": 6},
+"""Three epochs of SICK's 4,439 pairs, 32 a batch."""
+CASES: dict[str, Comparison] = {
+    "step": Comparison(
+        title="cross-encoder, bare training step, {mrpc}",
+        torch_title="torch loop, dynamic padding",
+        pairjax_worker="step",
+        torch_worker="step",
+        goal=1.15,
+        settings=_cross("mrpc", steps=36),
+        quick={"steps": 6},
     ),
-    "train": Case(
-        "cross-encoder training, {mrpc}",
-        "HF Trainer, dynamic padding",
-        "train",
-        "train",
-        1.5,
-        _cross("mrpc", **TRAIN),
-        {"steps": 12},
+    "train": Comparison(
+        title="cross-encoder training, {mrpc}",
+        torch_title="HF Trainer, dynamic padding",
+        pairjax_worker="train",
+        torch_worker="train",
+        goal=1.5,
+        settings=_cross("mrpc", steps=TRAIN_STEPS),
+        quick={"steps": 12},
     ),
-    "train_128": Case(
-        "cross-encoder training, {mrpc}",
-        "HF Trainer, padded to 128 (run_glue's default)",
-        "train",
-        "train",
-        2.5,
-        _cross("mrpc", **TRAIN),
-        {"steps": 12},
-        {"pad": True},
+    "train_128": Comparison(
+        title="cross-encoder training, {mrpc}",
+        torch_title="HF Trainer, padded to 128 (run_glue's default)",
+        pairjax_worker="train",
+        torch_worker="train",
+        goal=2.5,
+        settings=_cross("mrpc", steps=TRAIN_STEPS),
+        quick={"steps": 12},
+        torch_settings={"pad": True},
     ),
-    "bi_train": Case(
-        "bi-encoder training, {sick}",
-        "sentence-transformers, SoftmaxLoss",
-        "train",
-        "bi_train",
-        1.5,
-        # The peer's trainer clips the encoder's gradient without the classifier's: compared unclipped.
-        {"set": "sick", "kind": "bi", "batch_size": 32, "steps": 60, "checked_clip": 0.0},
-        {"steps": 12},
+    "bi_train": Comparison(
+        title="bi-encoder training, {sick}",
+        torch_title="sentence-transformers, SoftmaxLoss",
+        pairjax_worker="train",
+        torch_worker="bi_train",
+        goal=1.5,
+        # The torch trainer clips the encoder's gradient without the classifier's, so the comparison does not clip.
+        settings={"set": "sick", "kind": "bi", "batch_size": 32, "steps": 60, "checked_clip": 0.0},
+        quick={"steps": 12},
     ),
-    "predict": Case(
-        "cross-encoder prediction, {sick} test",
-        "CrossEncoder.predict",
-        "predict",
-        "predict",
-        1.5,
-        {"set": "sick", "kind": "cross", "batch_size": 64, "most": 4927},
-        {"most": 512},
+    "predict": Comparison(
+        title="cross-encoder prediction, {sick} test",
+        torch_title="CrossEncoder.predict",
+        pairjax_worker="predict",
+        torch_worker="predict",
+        goal=1.5,
+        settings={"set": "sick", "kind": "cross", "batch_size": 64, "most": 4927},
+        quick={"most": 512},
         compares="outputs",
     ),
-    "bi_predict": Case(
-        "bi-encoder prediction, {sick} test, a repeated text read once",
-        "SentenceTransformer.encode of both sides",
-        "predict",
-        "bi_predict",
-        2.0,
-        {"set": "sick", "kind": "bi", "batch_size": 64, "most": 4927},
-        {"most": 512},
+    "bi_predict": Comparison(
+        title="bi-encoder prediction, {sick} test, repeated texts encoded once",
+        torch_title="SentenceTransformer.encode of both sides",
+        pairjax_worker="predict",
+        torch_worker="bi_predict",
+        goal=2.0,
+        settings={"set": "sick", "kind": "bi", "batch_size": 64, "most": 4927},
+        quick={"most": 512},
         compares="outputs",
     ),
-    "pipeline": Case(
-        "batches alone, {mrpc}",
-        "DataLoader, DataCollatorWithPadding",
-        "pipeline",
-        "pipeline",
-        None,
-        _cross("mrpc", epochs=4),
-        {"epochs": 1},
+    "pipeline": Comparison(
+        title="input pipeline alone, {mrpc}",
+        torch_title="DataLoader, DataCollatorWithPadding",
+        pairjax_worker="pipeline",
+        torch_worker="pipeline",
+        goal=None,
+        settings=_cross("mrpc", epochs=4),
+        quick={"epochs": 1},
         compares="",
     ),
-    "pretrain": Case(
-        "pretraining on {pretraining}, 32 rows of 128",
-        "BertForPreTraining as transformers ships it",
-        "pretrain",
-        "pretrain",
-        2.0,
-        {"steps": 8},
-        {"steps": 2},
+    "pretrain": Comparison(
+        title="pretraining on {pretraining}, 32 rows of 128",
+        torch_title="BertForPreTraining as transformers ships it",
+        pairjax_worker="pretrain",
+        torch_worker="pretrain",
+        goal=2.0,
+        settings={"steps": 8},
+        quick={"steps": 2},
         unit="tokens",
         part=PRETRAINING,
     ),
-    "pretrain_gathered": Case(
-        "pretraining on {pretraining}, 32 rows of 128",
-        "torch loop that gathers the masked positions",
-        "pretrain",
-        "pretrain_gathered",
-        1.1,
-        {"steps": 8},
-        {"steps": 2},
+    "pretrain_gathered": Comparison(
+        title="pretraining on {pretraining}, 32 rows of 128",
+        torch_title="torch loop that gathers the masked positions",
+        pairjax_worker="pretrain",
+        torch_worker="pretrain_gathered",
+        goal=1.1,
+        settings={"steps": 8},
+        quick={"steps": 2},
         unit="tokens",
         part=PRETRAINING,
     ),
-    "evaluation": Case(
-        "evaluation during training, {sick} test as dev",
-        "torch loop, dynamic padding",
-        "evaluation",
-        "evaluation",
-        None,
-        {"set": "sick", "kind": "cross", "batch_size": 128, "most": 4927},
-        {"most": 512},
+    "evaluation": Comparison(
+        title="evaluation during training, {sick} test as dev",
+        torch_title="torch loop, dynamic padding",
+        pairjax_worker="evaluation",
+        torch_worker="evaluation",
+        goal=None,
+        settings={"set": "sick", "kind": "cross", "batch_size": 128, "most": 4927},
+        quick={"most": 512},
         compares="outputs",
     ),
-    "loading": Case(
-        "an encoder's folder to tokeniser and parameters",
-        "AutoTokenizer and AutoModel",
-        "loading",
-        "loading",
-        None,
-        {},
+    "loading": Comparison(
+        title="loading an encoder and its tokeniser",
+        torch_title="AutoTokenizer and AutoModel",
+        pairjax_worker="loading",
+        torch_worker="loading",
+        goal=None,
+        settings={},
         compares="outputs",
         unit="folders",
     ),
-    "populations": Case(
-        "160 heads on cached vectors, {sick}, 417 steps",
-        "torch loop, one after another",
-        "populations",
-        "populations",
-        30.0,
-        {"steps": HEAD_STEPS},
+    "populations": Comparison(
+        title="160 heads on cached vectors, {sick}, 417 steps",
+        torch_title="torch loop, one after another",
+        pairjax_worker="populations",
+        torch_worker="populations",
+        goal=30.0,
+        settings={"steps": HEAD_STEPS},
         unit="heads",
         part=HEADS,
     ),
-    "populations_batched": Case(
-        "160 heads on cached vectors, {sick}, 417 steps",
-        "torch loop, all heads by bmm",
-        "populations",
-        "populations_batched",
-        1.0,
-        {"steps": HEAD_STEPS},
+    "populations_batched": Comparison(
+        title="160 heads on cached vectors, {sick}, 417 steps",
+        torch_title="torch loop, all heads by bmm",
+        pairjax_worker="populations",
+        torch_worker="populations_batched",
+        goal=1.0,
+        settings={"steps": HEAD_STEPS},
         unit="heads",
         part=HEADS,
     ),
 }
 FIRST_STEP, LAYOUTS, PROFILE, MICRO, COST = "first_step", "layouts", "profile", "micro", "cost"
-ALONE = {LAYOUTS: "layouts.py", PROFILE: "profile_ops.py", MICRO: "micro.py", COST: "cost.py"}
-"""Cases without a peer, each a script: pairjax alone, in a process of its own."""
+ALONE = {
+    LAYOUTS: "experiments.benchmarks.alone.layouts",
+    PROFILE: "experiments.benchmarks.alone.operations",
+    MICRO: "experiments.benchmarks.alone.stages",
+    COST: "experiments.benchmarks.alone.cost",
+}
+"""Cases that measure pairjax alone, without a torch tool; each is a module that runs in its own process."""
 NAMES = (*CASES, FIRST_STEP, *ALONE)
-SHOWN = {"mrpc": "MRPC", "sick": "SICK", "corpus-en": "English text"}
+SOURCE_TITLES = {"mrpc": "MRPC", "sick": "SICK", "corpus-en": "English text"}
 
 
-def shown(source: str) -> str:
-    """Where a part of the data is from, for people: the set's name, or the rules that made it."""
-    return SHOWN.get(source, f"rule-made {source.removeprefix('rules: ')}")
+def source_title(source: str) -> str:
+    """Returns the name in tables of a source of data: a set's name, or the rules that made it."""
+    return SOURCE_TITLES.get(source, f"rule-made {source.removeprefix('rules: ')}")
 
 
-def title_of(name: str, data: Mapping[str, str]) -> str:
-    """A case's title, with the data that it really ran on.
+def case_title(name: str, data: Mapping[str, str]) -> str:
+    """Returns a case's title with the data that it ran on.
 
     Args:
-        name: Of the case.
-        data: The source of each part.
+        name: Name of the case.
+        data: The source of each part of the data.
     """
-    return CASES[name].title.format_map({part: shown(source) for part, source in data.items()})
+    return CASES[name].title.format_map({part: source_title(source) for part, source in data.items()})

@@ -58,38 +58,38 @@ from pairjax.studies.sets import data_folder, real_pairs
 from pairjax.studies.small_data.arms import (
     READINGS,
     Arm,
-    AttentionSetting,
-    Measured,
-    Read,
+    ArmSetting,
+    RunMeasures,
+    RunStatistic,
     accuracy_of,
     cut_test,
     difference,
     gap_of,
     loss_of,
     run_frozen,
+    run_line,
     run_tuned,
-    told,
 )
 from pairjax.studies.small_data.probes import (
-    cut,
-    make_probe_look,
+    cached_probes,
+    make_probe_measure,
     probe_difference,
-    probe_kept,
     probe_score,
     probes_key,
+    subsample,
 )
 
 TUNED: tuple[Arm, ...] = ("low", "full", "gradual")
 STEPS = {50: 60, 100: 60, 250: 80, 1000: 125, 4500: 423}
 LITTLE, PROBED, MORE, ALL = (50, 100, 250), 250, 1000, 4500
 QUICK_STEPS = {16: 4, 24: 4, 40: 4}
-Table = dict[tuple[Arm, int, int], Measured]
+Table = dict[tuple[Arm, int, int], RunMeasures]
 Tasks = Mapping[str, PairData]
 Probed = Mapping[str, np.ndarray]
 
 
 def plan(claim: ClaimRun) -> list[tuple[int, int, tuple[int, ...]]]:
-    """Rows, steps and seeds, those that primary hypotheses read first."""
+    """Returns training pairs, steps and seeds of each size; those of the primary hypotheses first."""
     if claim.quick:
         return [(size, steps, (0, 1)[: 2 if size == 16 else 1]) for size, steps in QUICK_STEPS.items()]
     seeds = {MORE: range(min(3, claim.seeds)), ALL: range(1)}
@@ -97,129 +97,129 @@ def plan(claim: ClaimRun) -> list[tuple[int, int, tuple[int, ...]]]:
 
 
 def read_data(quick: bool) -> tuple[PairData, dict[str, PairData]]:
-    """The task, and those that are probed."""
+    """Reads the task and the probed tasks."""
     if not quick:
         data_folder()
-        return cut_test(real_pairs("sick"), 1000), {name: cut(real_pairs(name)) for name in ("mrpc", "stsb")}
+        return cut_test(real_pairs("sick"), 1000), {name: subsample(real_pairs(name)) for name in ("mrpc", "stsb")}
     sizes = (40, 30, 30)
     probes = {task: load_pairs(DataConfig(rules=task, sizes=sizes)) for task in ("paraphrase", "similarity")}
     return load_pairs(DataConfig(rules="entailment", sizes=sizes)), probes
 
 
 def run_all(claim: ClaimRun, data: PairData, probes: Tasks) -> Table:
-    """Every arm, size and seed; the probed ones carry their probes."""
+    """Runs every arm, size and seed, and probes the encoders of some of them."""
     source = claim.task("overfitting", lambda: data)
-    found: Table = {}
+    table: Table = {}
     for size, steps, seeds in plan(claim):
         batch = 8 if claim.quick else 32
-        frozen = AttentionSetting("frozen", size, steps, batch_size=batch)
+        frozen = ArmSetting("frozen", size, steps, batch_size=batch)
         for (_, seed), run in run_frozen([frozen], source, data, seeds=seeds).items():
-            found["frozen", size, seed] = run
+            table["frozen", size, seed] = run
         for seed in seeds:
             for arm in TUNED:
                 claim.check_time()
                 probed = size in (PROBED, ALL, 16) and seed < 3 and (arm != "gradual" or size == ALL)
-                look = {"more": make_probe_look(probes), "what": probes_key(probes)} if probed else {}
+                extra = {"extra": make_probe_measure(probes), "what": probes_key(probes)} if probed else {}
                 run = run_tuned(
-                    AttentionSetting(arm, size, steps, batch_size=batch),
+                    ArmSetting(arm, size, steps, batch_size=batch),
                     data,
                     encoder=claim.claim.encoder,
                     seed=seed,
                     folder=claim.root,
-                    **look,
+                    **extra,
                 )
-                found[arm, size, seed] = run
+                table[arm, size, seed] = run
                 claim.cells_run += 1
-                claim.say(f"{claim.cells_run:4d} {arm:8s} {size:5d} rows seed {seed}: {told(run)}")
-    return found
+                claim.log(f"{claim.cells_run:4d} {arm:8s} {size:5d} rows seed {seed}: {run_line(run)}")
+    return table
 
 
-def generality(found: Table, before: Probed, probes: Tasks, arms: tuple[Arm | None, Arm], *, size: int) -> Sampled:
-    """Mean over probes of one arm's score less another's; None stands for the encoder before tuning."""
-    seeds = sorted({seed for (_, rows, seed), run in found.items() if rows == size and run.more})
+def generality(table: Table, before: Probed, probes: Tasks, arms: tuple[Arm | None, Arm], *, size: int) -> Sampled:
+    """Returns one arm's probe score minus another's, mean over probes; the arm None is the encoder before tuning."""
+    seeds = sorted({seed for (_, rows, seed), run in table.items() if rows == size and run.extra})
     parts = []
     for index, (name, data) in enumerate(probes.items()):
-        one, other = (
-            [before[name] if arm is None else found[arm, size, seed].more[name] for seed in seeds] for arm in arms
+        left, right = (
+            [before[name] if arm is None else table[arm, size, seed].extra[name] for seed in seeds] for arm in arms
         )
-        parts.append(probe_difference(data, one, other, seed=index))
+        parts.append(probe_difference(data, left, right, seed=index))
     return mean_of_sampled(parts)
 
 
-def tables(found: Table, before: Probed, probes: Tasks) -> dict[str, list[list[str]]]:
-    """Scores of every arm and size, and probes."""
-    sizes = sorted({size for _, size, _ in found})
-    made = {}
+def tables(table: Table, before: Probed, probes: Tasks) -> dict[str, list[list[str]]]:
+    """Returns the scores of every arm and size, and those of the probes."""
+    sizes = sorted({size for _, size, _ in table})
+    tables = {}
     for title, read in READINGS.items():
         rows = [["arm", *(f"{size:,} rows" for size in sizes)]]
         for arm in ("frozen", *TUNED):
-            cells = [[read(run) for (a, s, _), run in found.items() if (a, s) == (arm, size)] for size in sizes]
+            cells = [[read(run) for (a, s, _), run in table.items() if (a, s) == (arm, size)] for size in sizes]
             rows.append([arm, *(f"{np.mean(values):.2f}" for values in cells)])
-        made[title] = rows
-    said = {f"{arm}, {size:,} rows, seed {seed}": run.more for (arm, size, seed), run in found.items() if run.more}
+        tables[title] = rows
+    after = {f"{arm}, {size:,} rows, seed {seed}": run.extra for (arm, size, seed), run in table.items() if run.extra}
     rows = [["encoder", *probes]]
-    for label, predicted in {"before tuning": before, **said}.items():
+    for label, predicted in {"before tuning": before, **after}.items():
         rows.append([label, *(f"{probe_score(data, predicted[name]):.2f}" for name, data in probes.items())])
-    return made | {"Linear probes on other tasks, points": rows}
+    return tables | {"Linear probes on other tasks, points": rows}
 
 
 def run(claim: ClaimRun) -> Outcome:
     data, probes = read_data(claim.quick)
-    before = probe_kept(claim.claim.encoder, probes, folder=claim.root / "probes")
-    found = run_all(claim, data, probes)
+    before = cached_probes(claim.claim.encoder, probes, folder=claim.root / "probes")
+    table = run_all(claim, data, probes)
     little, more, probed = (LITTLE, MORE, PROBED) if not claim.quick else ((16,), 24, 16)
 
-    def effect(one: Arm, other: Arm, read: Read, sizes: tuple[int, ...], *, seed: int) -> Sampled:
-        seeds = sorted({s for _, size, s in found if size == sizes[0]})
-        pairs = [[(found[one, size, s], found[other, size, s]) for size in sizes] for s in seeds]
-        return difference(pairs, read, seed=seed)
+    def effect(left: Arm, right: Arm, statistic: RunStatistic, sizes: tuple[int, ...], *, seed: int) -> Sampled:
+        seeds = sorted({s for _, size, s in table if size == sizes[0]})
+        pairs = [[(table[left, size, s], table[right, size, s]) for size in sizes] for s in seeds]
+        return difference(pairs, statistic, seed=seed)
 
     loss = effect("full", "frozen", loss_of, little, seed=1)
     later = effect("full", "frozen", loss_of, (more,), seed=2)
     hypotheses = [
-        Hypothesis("H1 gap", effect("full", "frozen", gap_of, little, seed=0), 2.0, True, "full less frozen"),
-        Hypothesis("H2 loss, frozen", loss, 5.0, True, "full less frozen", unit="nats"),
+        Hypothesis("H1 gap", effect("full", "frozen", gap_of, little, seed=0), 2.0, True, "full minus frozen"),
+        Hypothesis("H2 loss, frozen", loss, 5.0, True, "full minus frozen", unit="nats"),
         Hypothesis(
             "H3 loss, low rate",
             effect("full", "low", loss_of, little, seed=3),
             5.0,
             True,
-            "full less low",
+            "full minus low",
             unit="nats",
         ),
-        Hypothesis("H4 gap, low rate", effect("full", "low", gap_of, little, seed=4), 2.0, False, "full less low"),
+        Hypothesis("H4 gap, low rate", effect("full", "low", gap_of, little, seed=4), 2.0, False, "full minus low"),
         Hypothesis(
-            "H5 accuracy", effect("frozen", "full", accuracy_of, little, seed=5), 1.0, False, "frozen less full"
+            "H5 accuracy", effect("frozen", "full", accuracy_of, little, seed=5), 1.0, False, "frozen minus full"
         ),
-        Hypothesis("H6 little data", loss - later, 5.0, False, f"H2's effect less that at {more:,} rows", unit="nats"),
+        Hypothesis("H6 little data", loss - later, 5.0, False, f"H2's effect minus that at {more:,} rows", unit="nats"),
         Hypothesis(
             "H7 loss, gradual",
             effect("full", "gradual", loss_of, little, seed=6),
             5.0,
             False,
-            "full less gradual",
+            "full minus gradual",
             unit="nats",
         ),
         Hypothesis(
             "H8 generality lost",
-            generality(found, before, probes, (None, "full"), size=probed),
+            generality(table, before, probes, (None, "full"), size=probed),
             1.0,
             False,
-            "probes before less after the full rate",
+            "probes before tuning minus after the full rate",
         ),
         Hypothesis(
             "H9 generality kept",
-            generality(found, before, probes, ("low", "full"), size=probed),
+            generality(table, before, probes, ("low", "full"), size=probed),
             1.0,
             False,
-            "probes after the low rate less after the full one",
+            "probes after the low rate minus after the full rate",
         ),
     ]
     notes = [
-        "cut: one encoder and one task, 1,000 test rows; 3 seeds at 1,000 rows and 1 at all; probes of 3 seeds",
-        "rates were fixed beforehand, not tuned by arm",
+        "cut: one encoder, one task, 1,000 test pairs; 3 seeds with 1,000 pairs and 1 with all; probes of 3 seeds",
+        "learning rates were fixed in advance, not tuned for each arm",
     ]
-    return Outcome(hypotheses, tables(found, before, probes), notes)
+    return Outcome(hypotheses, tables(table, before, probes), notes)
 
 
 claim = Claim(

@@ -56,62 +56,62 @@ from pairjax.studies.sets import data_folder, real_pairs
 from pairjax.studies.small_data.arms import (
     READINGS,
     Arm,
-    AttentionSetting,
-    Measured,
-    Read,
+    ArmSetting,
+    RunMeasures,
+    RunStatistic,
     accuracy_of,
     cut_test,
     difference,
     gap_of,
     loss_of,
     run_frozen,
+    run_line,
     run_tuned,
-    told,
 )
 
 DROPOUTS, DECAYS = (0.0, 0.1, 0.3), (0.0, 0.01, 10.0)
 USUAL = (0.1, 0.01)
 STEPS = {100: 60, 250: 80}
 QUICK_STEPS = {16: 4}
-Table = dict[tuple[AttentionSetting, int], Measured]
+Table = dict[tuple[ArmSetting, int], RunMeasures]
 
 
-def settings(arm: Arm, size: int, *, quick: bool) -> list[AttentionSetting]:
-    """The grid; a quick run takes its corners."""
+def settings(arm: Arm, size: int, *, quick: bool) -> list[ArmSetting]:
+    """Returns the grid; its corners for a quick run."""
     steps = QUICK_STEPS[size] if quick else STEPS[size]
     values = ((0.0, 0.3), (0.0, 10.0)) if quick else (DROPOUTS, DECAYS)
     batch = 8 if quick else 32
-    return [AttentionSetting(arm, size, steps, p, decay, batch) for p, decay in itertools.product(*values)]
+    return [ArmSetting(arm, size, steps, p, decay, batch) for p, decay in itertools.product(*values)]
 
 
 def run_all(claim: ClaimRun, data: PairData) -> Table:
-    """The grid with the encoder frozen and tuned, seed by seed, so that a run cut short has whole grids."""
+    """Runs the grid with the encoder frozen and tuned, seed by seed, so an interrupted run has complete grids."""
     sizes, seeds = list(QUICK_STEPS if claim.quick else STEPS), range(claim.seeds)
     source = claim.task("overfitting", lambda: data)
-    found: Table = {}
+    table: Table = {}
     for size in sizes:
-        found |= run_frozen(settings("frozen", size, quick=claim.quick), source, data, seeds=seeds)
+        table |= run_frozen(settings("frozen", size, quick=claim.quick), source, data, seeds=seeds)
     for seed, size in itertools.product(seeds, sizes):
         for setting in settings("full", size, quick=claim.quick):
             claim.check_time()
             run = run_tuned(setting, data, encoder=claim.claim.encoder, seed=seed, folder=claim.root)
-            found[setting, seed] = run
+            table[setting, seed] = run
             claim.cells_run += 1
             name = f"dropout {setting.dropout:g} decay {setting.decay:g}"
-            claim.say(f"{claim.cells_run:4d} {name:22s} {size:4d} rows seed {seed}: {told(run)}")
-    return found
+            claim.log(f"{claim.cells_run:4d} {name:22s} {size:4d} rows seed {seed}: {run_line(run)}")
+    return table
 
 
 class Grid:
-    """The tuned runs by dropout and decay."""
+    """The tuned runs by dropout, weight decay, size and seed."""
 
-    def __init__(self, found: Table) -> None:
-        tuned = {key: run for key, run in found.items() if key[0].arm == "full"}
+    def __init__(self, table: Table) -> None:
+        tuned = {key: run for key, run in table.items() if key[0].arm == "full"}
         self.runs = {(s.dropout, s.decay, s.size, seed): run for (s, seed), run in tuned.items()}
         self.dropouts, self.decays, self.sizes, self.seeds = (sorted({key[i] for key in self.runs}) for i in range(4))
 
     def chosen(self, axis: int) -> float:
-        """The value above 0 of dropout (0) or decay (1) with the lowest mean loss on dev."""
+        """Returns the value above 0 of dropout (axis 0) or decay (axis 1) with the lowest mean dev loss."""
         values = (self.dropouts, self.decays)[axis]
 
         def loss(value: float) -> float:
@@ -119,28 +119,30 @@ class Grid:
 
         return min((value for value in values if value > 0), key=loss)
 
-    def effect(self, cells: list[tuple[tuple[float, float], tuple[float, float]]], read: Read, *, seed: int) -> Sampled:
-        """Mean over sizes and pairs of cells, each (dropout, decay), of the first less the second."""
+    def effect(
+        self, cells: list[tuple[tuple[float, float], tuple[float, float]]], statistic: RunStatistic, *, seed: int
+    ) -> Sampled:
+        """Returns the first minus the second of each pair of cells (dropout, decay), mean over pairs and sizes."""
         pairs = [
-            [(self.runs[*one, size, s], self.runs[*other, size, s]) for one, other in cells for size in self.sizes]
+            [(self.runs[*left, size, s], self.runs[*right, size, s]) for left, right in cells for size in self.sizes]
             for s in self.seeds
         ]
-        return difference(pairs, read, seed=seed)
+        return difference(pairs, statistic, seed=seed)
 
 
-def tables(found: Table) -> dict[str, list[list[str]]]:
-    """Every reading of every cell, mean over seeds, tuned and frozen."""
-    made = {}
-    shown = sorted({(s.arm, s.size) for s, _ in found})
-    for (title, read), (arm, size) in itertools.product(READINGS.items(), shown):
-        cells = sorted({s for s, _ in found if (s.arm, s.size) == (arm, size)}, key=lambda s: (s.dropout, s.decay))
+def tables(table: Table) -> dict[str, list[list[str]]]:
+    """Returns every reading of every cell, mean over seeds, with the encoder tuned and frozen."""
+    tables = {}
+    grids = sorted({(s.arm, s.size) for s, _ in table})
+    for (title, read), (arm, size) in itertools.product(READINGS.items(), grids):
+        cells = sorted({s for s, _ in table if (s.arm, s.size) == (arm, size)}, key=lambda s: (s.dropout, s.decay))
         decays = sorted({s.decay for s in cells})
         rows = [["dropout", *(f"decay {decay:g}" for decay in decays)]]
         for p in sorted({s.dropout for s in cells}):
-            means = [np.mean([read(run) for (t, _), run in found.items() if t == s]) for s in cells if s.dropout == p]
+            means = [np.mean([read(run) for (t, _), run in table.items() if t == s]) for s in cells if s.dropout == p]
             rows.append([f"{p:g}", *(f"{mean:.2f}" for mean in means)])
-        made[f"{title}: {'encoder frozen' if arm == 'frozen' else 'full rate'}, {size:,} rows"] = rows
-    return made
+        tables[f"{title}: {'encoder frozen' if arm == 'frozen' else 'full rate'}, {size:,} rows"] = rows
+    return tables
 
 
 def run(claim: ClaimRun) -> Outcome:
@@ -149,30 +151,32 @@ def run(claim: ClaimRun) -> Outcome:
     else:
         data_folder()
         data = cut_test(real_pairs("sick"), 1000)
-    found = run_all(claim, data)
-    grid = Grid(found)
+    table = run_all(claim, data)
+    grid = Grid(table)
     dropout, decay = grid.chosen(0), grid.chosen(1)
-    dropped = [((0.0, other), (dropout, other)) for other in grid.decays]
-    decayed = [((other, 0.0), (other, decay)) for other in grid.dropouts]
+    with_dropout = [((0.0, value), (dropout, value)) for value in grid.decays]
+    with_decay = [((value, 0.0), (value, decay)) for value in grid.dropouts]
     both = ((0.0, 0.0), (dropout, decay))
     usual = both if claim.quick else ((0.0, 0.0), USUAL)
     effect = grid.effect
     hypotheses = [
-        Hypothesis("H1 dropout", effect(dropped, loss_of, seed=0), 5.0, True, "loss, none less chosen", unit="nats"),
-        Hypothesis("H2 decay", effect(decayed, loss_of, seed=1), 5.0, True, "loss, none less chosen", unit="nats"),
-        Hypothesis("H3 dropout, gap", effect(dropped, gap_of, seed=2), 1.0, False, "gap, none less chosen"),
-        Hypothesis("H4 decay, gap", effect(decayed, gap_of, seed=3), 1.0, False, "gap, none less chosen"),
-        Hypothesis("H5 both", effect([both], loss_of, seed=4), 5.0, False, "loss, neither less both", unit="nats"),
         Hypothesis(
-            "H6 usual values", effect([usual], loss_of, seed=5), 5.0, False, "loss, neither less usual", unit="nats"
+            "H1 dropout", effect(with_dropout, loss_of, seed=0), 5.0, True, "loss, none minus chosen", unit="nats"
         ),
-        Hypothesis("H7 accuracy", effect([both[::-1]], accuracy_of, seed=6), 1.0, False, "both chosen less neither"),
+        Hypothesis("H2 decay", effect(with_decay, loss_of, seed=1), 5.0, True, "loss, none minus chosen", unit="nats"),
+        Hypothesis("H3 dropout, gap", effect(with_dropout, gap_of, seed=2), 1.0, False, "gap, none minus chosen"),
+        Hypothesis("H4 decay, gap", effect(with_decay, gap_of, seed=3), 1.0, False, "gap, none minus chosen"),
+        Hypothesis("H5 both", effect([both], loss_of, seed=4), 5.0, False, "loss, neither minus both", unit="nats"),
+        Hypothesis(
+            "H6 usual values", effect([usual], loss_of, seed=5), 5.0, False, "loss, neither minus usual", unit="nats"
+        ),
+        Hypothesis("H7 accuracy", effect([both[::-1]], accuracy_of, seed=6), 1.0, False, "both chosen minus neither"),
     ]
     notes = [
         f"chosen on dev: dropout {dropout:g}, decay {decay:g}",
-        "cut: one encoder and one task, 1,000 test rows, two sizes; the full rate alone",
+        "cut: one encoder and one task, 1,000 test pairs, two sizes; only the full rate",
     ]
-    return Outcome(hypotheses, tables(found), notes)
+    return Outcome(hypotheses, tables(table), notes)
 
 
 claim = Claim(

@@ -68,7 +68,7 @@ FULL = TransferDesign(SIX, TuneConfig(steps=150), arms=ALL, rows=1200, dev=250, 
 DEEP = replace(FULL, tune=TuneConfig(steps=100), arms=FEW, rows=800, dev=150, test=1000)
 SHORT = replace(DEEP, pretrain=THREE, tasks=("coherence", "sick", "mrpc"))
 LEVELS = (FULL, DEEP, replace(DEEP, pretrain=replace(THREE, steps=500)), SHORT)
-"""From the largest."""
+"""Designs, largest first."""
 POINT, PERCENT = 1.0, 5.0
 COHERENCE = "coherence"
 
@@ -87,26 +87,26 @@ def run(claim: ClaimRun) -> Outcome:
     def saved(task: str) -> Sampled:
         return board.saved(task, NSP)
 
-    def kept(task: str) -> Sampled:
+    def pooler_gain(task: str) -> Sampled:
         return board.gain(task, NSP, NSP_FRESH)
 
     hypotheses = [
-        Hypothesis("H1 score", over(tasks, gain), POINT, True, "test score, NSP less MLM, all tasks"),
+        Hypothesis("H1 score", over(tasks, gain), POINT, True, "test score, NSP minus MLM, all tasks"),
         Hypothesis("H2 steps", over(tasks, saved), PERCENT, True, "updates saved, all tasks", unit="steps"),
         Hypothesis("H3 score elsewhere", over(far, gain), POINT, True, "test score without coherence"),
         Hypothesis(
             "H4 steps elsewhere", over(far, saved), PERCENT, False, "updates saved without coherence", unit="steps"
         ),
-        Hypothesis("H5 coherence", gain(COHERENCE), POINT, False, "test score, coherence alone"),
-        Hypothesis("H6 pooler", over(tasks, kept), POINT, False, "test score, NSP, pooler kept less fresh"),
+        Hypothesis("H5 coherence", gain(COHERENCE), POINT, False, "test score, coherence only"),
+        Hypothesis("H6 pooler", over(tasks, pooler_gain), POINT, False, "test score, NSP, pooler kept minus fresh"),
     ]
     if SOP in board.design.arms:
         effect = over(tasks, lambda task: board.gain(task, SOP))
-        hypotheses.append(Hypothesis("H7 SOP", effect, POINT, False, "test score, SOP less MLM, all tasks"))
+        hypotheses.append(Hypothesis("H7 SOP", effect, POINT, False, "test score, SOP minus MLM, all tasks"))
     notes = [*board.notes, *board.unlearnt()]
     if hypotheses[0].verdict == "supported" and hypotheses[2].verdict != "supported":
-        notes.append("the gain is carried by coherence, which is the pretraining task itself")
-    return Outcome(hypotheses, board.tables(), notes, undecided_because=board.untaken("nsp"))
+        notes.append("the gain comes from coherence, which is the pretraining task itself")
+    return Outcome(hypotheses, board.tables(), notes, undecided_because=board.failed_treatment("nsp"))
 
 
 claim = Claim(

@@ -93,13 +93,13 @@ DEEP = replace(
     skews=("length", "overlap"),
 )
 LEVELS = (FULL, DEEP, replace(DEEP, pretrain=THREE))
-"""From the largest."""
+"""Designs, largest first."""
 POINT, PERCENT = 1.0, 5.0
 COHERENCE, SIMILARITY = "coherence", "stsb"
 
 
-def lost(board: TransferBoard, variants: list[Variant]) -> Sampled:
-    """Gain on clean data less the mean gain over variants, mean over the tasks that have them."""
+def lost_gain(board: TransferBoard, variants: list[Variant]) -> Sampled:
+    """Returns the gain on clean data minus the mean gain over variants, mean over the tasks that have variants."""
     parts = []
     for task in board.design.varied:
         worse = mean_of_sampled([board.gain(task, NSP, variant=variant) for variant in variants])
@@ -118,10 +118,18 @@ def run(claim: ClaimRun) -> Outcome:
     worst = Variant(noise=max(board.design.noises))
     skews = [Variant(skew=skew) for skew in board.design.skews]
     hypotheses = [
-        Hypothesis("D1 distance", gains[COHERENCE] - others, POINT, True, "gain on coherence less that elsewhere"),
-        Hypothesis("N1 noise", lost(board, [worst]), POINT, True, f"gain on clean labels less that at {worst.name}"),
-        Hypothesis("R1 representation", lost(board, skews), POINT, True, "gain on all rows less that on skewed ones"),
-        Hypothesis("D2 relations", relations - gains[SIMILARITY], POINT, False, "gain there less on similarity"),
+        Hypothesis(
+            "D1 distance", gains[COHERENCE] - others, POINT, True, "gain on coherence minus that on other tasks"
+        ),
+        Hypothesis(
+            "N1 noise", lost_gain(board, [worst]), POINT, True, f"gain on clean labels minus that with {worst.name}"
+        ),
+        Hypothesis(
+            "R1 representation", lost_gain(board, skews), POINT, True, "gain on all pairs minus that on skewed ones"
+        ),
+        Hypothesis(
+            "D2 relations", relations - gains[SIMILARITY], POINT, False, "gain on relations minus that on similarity"
+        ),
         Hypothesis(
             "D3 steps", board.saved(COHERENCE, NSP) - steps, PERCENT, False, "D1 in updates saved", unit="steps"
         ),
@@ -131,14 +139,14 @@ def run(claim: ClaimRun) -> Outcome:
     notes = [*board.notes, *board.unlearnt()]
     for hypothesis in hypotheses[:3]:
         if hypothesis.effect.interval().high < -POINT:
-            notes.append(f"{hypothesis.name}: the dependence is of the other sign")
+            notes.append(f"{hypothesis.name}: the dependence has the opposite sign")
     tables = {
         "Held-out segments": board.segment_table(),
         "Test score, mean over seeds ± deviation": board.score_table(),
         "Gain over MLM with 95 % intervals": board.gain_table(),
         "Worse training data: test score of MLM, and gain of NSP over it": board.variant_table(),
     }
-    return Outcome(hypotheses, tables, notes, undecided_because=board.untaken("nsp"))
+    return Outcome(hypotheses, tables, notes, undecided_because=board.failed_treatment("nsp"))
 
 
 claim = Claim(

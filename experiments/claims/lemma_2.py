@@ -56,7 +56,7 @@ import numpy as np
 
 from pairjax.evaluation.intervals import Sampled, mean_of_sampled
 from pairjax.studies.attention.board import COMPLEX, Search, run_search
-from pairjax.studies.attention.nested_cv import TOKEN_KINDS, AttentionSetting, choose, out_of_fold
+from pairjax.studies.attention.nested_cv import TOKEN_KINDS, AttentionSetting, chosen_settings, out_of_fold
 from pairjax.studies.attention.relations import Slice
 from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
 
@@ -64,9 +64,9 @@ SMALLEST = 2.0
 
 
 def predictions(search: Search, task: str, *kinds: str, twin: bool = False) -> np.ndarray:
-    """Out of fold, by the setting that inner folds chose among some kinds, or by the pooled model of its size."""
-    results = search.of(task, *kinds)
-    chosen = choose(results)
+    """Returns out-of-fold predictions of the setting that inner folds chose, or of the pooled model of its size."""
+    results = search.results_of(task, *kinds)
+    chosen = chosen_settings(results)
     if twin:
         results = search.results[task]
         chosen = [AttentionSetting("sized", setting.layers) for setting in chosen]
@@ -74,25 +74,25 @@ def predictions(search: Search, task: str, *kinds: str, twin: bool = False) -> n
 
 
 def over_none(search: Search, task: str) -> Sampled:
-    """Token attention less a linear head."""
+    """Returns token attention minus a linear head."""
     attention = predictions(search, task, *TOKEN_KINDS)
     return search.difference(task, attention, predictions(search, task, "none"), COMPLEX[task])
 
 
 def over_size(search: Search, task: str, slices: tuple[Slice, ...]) -> Sampled:
-    """Token attention less a pooled model of its size."""
+    """Returns token attention minus a pooled model of its size."""
     attention = predictions(search, task, *TOKEN_KINDS)
     return search.difference(task, attention, predictions(search, task, *TOKEN_KINDS, twin=True), slices)
 
 
 def pooled_gain(search: Search, task: str) -> Sampled:
-    """The best of attention over vectors and gates less the best hidden layer."""
-    one, other = predictions(search, task, "vectors", "gate"), predictions(search, task, "sized")
-    return search.difference(task, one, other, COMPLEX[task])
+    """Returns the best of attention over vectors and gates minus the best hidden layer."""
+    left, right = predictions(search, task, "vectors", "gate"), predictions(search, task, "sized")
+    return search.difference(task, left, right, COMPLEX[task])
 
 
 def on_slice(search: Search, name: Slice) -> Sampled:
-    """A1's effect on one slice, over the tasks where it counts."""
+    """Returns A1's effect on one slice, over the tasks on which the slice counts."""
     return mean_of_sampled([over_size(search, task, (name,)) for task in search.pools if name in COMPLEX[task]])
 
 
@@ -103,21 +103,26 @@ def run(claim: ClaimRun) -> Outcome:
     size = mean_of_sampled([over_size(search, task, COMPLEX[task]) for task in tasks])
     rest = mean_of_sampled([over_size(search, task, ("rest",)) for task in tasks])
     pooled = mean_of_sampled([pooled_gain(search, task) for task in tasks])
-    # Slices are disjoint and drawn together: resample i of the one goes with resample i of the other.
-    above = size - rest
-    found = [
-        Hypothesis("A1 over equal size", size, SMALLEST, True, "token attention less a hidden layer of its size"),
-        Hypothesis("A2 over none", none, SMALLEST, False, "token attention less a linear head, complex slices"),
-        Hypothesis("A3 above all there", above, SMALLEST, False, "A1's effect less that on the rest"),
+    # Slices are disjoint and resampled together, so resample i of one belongs to resample i of the other.
+    contrast = size - rest
+    hypotheses = [
+        Hypothesis("A1 over equal size", size, SMALLEST, True, "token attention minus a hidden layer of its size"),
+        Hypothesis("A2 over none", none, SMALLEST, False, "token attention minus a linear head, complex slices"),
+        Hypothesis("A3 above all there", contrast, SMALLEST, False, "A1's effect minus that on the rest"),
     ]
     names: tuple[Slice, ...] = ("negation", "quantifiers", "roles")
     for index, name in enumerate(names, start=4):
-        found.append(Hypothesis(f"A{index} {name}", on_slice(search, name), SMALLEST, False, "A1's effect there"))
-    found.append(Hypothesis("A7 vectors or gate", pooled, SMALLEST, False, "the best of them less the best of sized"))
-    picked = [["task", *(f"fold {fold}" for fold in range(search.design.folds))]]
-    picked += [[task, *(setting.name for setting in choose(search.of(task, *TOKEN_KINDS)))] for task in tasks]
+        hypotheses.append(
+            Hypothesis(f"A{index} {name}", on_slice(search, name), SMALLEST, False, "A1's effect on this slice")
+        )
+    hypotheses.append(
+        Hypothesis("A7 vectors or gate", pooled, SMALLEST, False, "the better of the two minus the best hidden layer")
+    )
+    chosen = [["task", *(f"fold {fold}" for fold in range(search.design.folds))]]
+    for task in tasks:
+        chosen.append([task, *(setting.name for setting in chosen_settings(search.results_of(task, *TOKEN_KINDS)))])
     tables = {f"{task}: accuracy on outer folds, mean over seeds ± deviation": search.table(task) for task in tasks}
-    return Outcome(found, tables | {"Token attention that inner folds chose": picked}, search.notes())
+    return Outcome(hypotheses, tables | {"Token attention chosen by inner folds": chosen}, search.notes())
 
 
 claim = Claim(

@@ -37,7 +37,13 @@ import numpy as np
 
 from pairjax.evaluation.intervals import Sampled, mean_of_sampled
 from pairjax.studies.attention.board import COMPLEX, MIDDLE, Search, run_search
-from pairjax.studies.attention.nested_cv import TOKEN_KINDS, AttentionSetting, SettingResult, choose, out_of_fold
+from pairjax.studies.attention.nested_cv import (
+    TOKEN_KINDS,
+    AttentionSetting,
+    SettingResult,
+    chosen_settings,
+    out_of_fold,
+)
 from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
 
 SMALLEST = 1.0
@@ -46,34 +52,35 @@ DEFAULT = AttentionSetting("cross", 1, MIDDLE)
 
 
 def best(search: Search, task: str, results: dict[AttentionSetting, SettingResult]) -> np.ndarray:
-    """Predictions out of fold by what inner folds choose of some settings."""
-    return out_of_fold(results, choose(results), search.pools[task].fold)
+    """Returns out-of-fold predictions of the settings that inner folds choose."""
+    return out_of_fold(results, chosen_settings(results), search.pools[task].fold)
 
 
 def kind_gain(search: Search, task: str) -> Sampled:
-    """The chosen kind less the mean kind, each at its own best."""
-    kinds = [search.of(task, kind) for kind in KINDS]
-    every = best(search, task, search.of(task, *KINDS))
-    return search.difference(task, every, [best(search, task, results) for results in kinds], slices_of(task))
+    """Returns the chosen kind minus the mean over kinds, each with its own best setting."""
+    kinds = [search.results_of(task, kind) for kind in KINDS]
+    choice = best(search, task, search.results_of(task, *KINDS))
+    return search.difference(task, choice, [best(search, task, results) for results in kinds], slices_of(task))
 
 
-def setting_gain(search: Search, task: str, wanted: Callable[[AttentionSetting], bool]) -> Sampled:
-    """Within a kind the chosen layers and heads less the mean of those wanted; over the kinds of token attention."""
+def setting_gain(search: Search, task: str, select: Callable[[AttentionSetting], bool]) -> Sampled:
+    """Returns the chosen layers and heads minus the mean of the selected settings, over kinds of token attention."""
     gains = []
     for kind in TOKEN_KINDS:
-        results = {setting: found for setting, found in search.of(task, kind).items() if wanted(setting)}
-        settings = [found.predicted for found in results.values()]
+        results = {setting: result for setting, result in search.results_of(task, kind).items() if select(setting)}
+        settings = [result.predicted for result in results.values()]
         gains.append(search.difference(task, best(search, task, results), settings, slices_of(task)))
     return mean_of_sampled(gains)
 
 
 def search_gain(search: Search, task: str) -> Sampled:
-    """The whole search less the default."""
-    every = best(search, task, search.of(task, *KINDS))
-    return search.difference(task, every, search.results[task][DEFAULT].predicted, slices_of(task))
+    """Returns the whole search minus the default."""
+    choice = best(search, task, search.results_of(task, *KINDS))
+    return search.difference(task, choice, search.results[task][DEFAULT].predicted, slices_of(task))
 
 
 def slices_of(task: str) -> tuple[str, ...]:
+    """Returns the slices of a task that have scores of their own."""
     return (*COMPLEX[task], "rest")
 
 
@@ -84,46 +91,50 @@ def run(claim: ClaimRun) -> Outcome:
     def over_tasks(effect: Callable[[str], Sampled]) -> Sampled:
         return mean_of_sampled([effect(task) for task in tasks])
 
-    found = [
+    hypotheses = [
         Hypothesis(
-            "S1 kind", over_tasks(lambda t: kind_gain(search, t)), SMALLEST, True, "chosen kind less the mean kind"
+            "S1 kind",
+            over_tasks(lambda t: kind_gain(search, t)),
+            SMALLEST,
+            True,
+            "chosen kind minus the mean over kinds",
         ),
         Hypothesis(
             "S2 layers and heads",
             over_tasks(lambda t: setting_gain(search, t, lambda setting: True)),
             SMALLEST,
             True,
-            "chosen layers and heads less the mean setting",
+            "chosen layers and heads minus the mean over settings",
         ),
         Hypothesis(
             "S3 layers",
             over_tasks(lambda t: setting_gain(search, t, lambda setting: setting.heads == MIDDLE)),
             SMALLEST,
             False,
-            "chosen layers less the mean, at 4 heads",
+            "chosen layers minus the mean, with 4 heads",
         ),
         Hypothesis(
             "S4 heads",
             over_tasks(lambda t: setting_gain(search, t, lambda setting: setting.layers == 1)),
             SMALLEST,
             False,
-            "chosen heads less the mean, at one layer",
+            "chosen heads minus the mean, with one layer",
         ),
         Hypothesis(
             "S5 search over default",
             over_tasks(lambda t: search_gain(search, t)),
             SMALLEST,
             False,
-            f"the whole search less {DEFAULT.name}",
+            f"the whole search minus {DEFAULT.name}",
         ),
     ]
-    picked = [["task", "among", *(f"fold {fold}" for fold in range(search.design.folds))]]
+    chosen = [["task", "among", *(f"fold {fold}" for fold in range(search.design.folds))]]
     for task in tasks:
         for kinds in (KINDS, *((kind,) for kind in KINDS)):
-            names = [setting.name for setting in choose(search.of(task, *kinds))]
-            picked.append([task, kinds[0] if len(kinds) == 1 else "all", *names])
+            names = [setting.name for setting in chosen_settings(search.results_of(task, *kinds))]
+            chosen.append([task, kinds[0] if len(kinds) == 1 else "all", *names])
     tables = {f"{task}: accuracy on outer folds, mean over seeds ± deviation": search.table(task) for task in tasks}
-    return Outcome(found, tables | {"What inner folds chose": picked}, search.notes())
+    return Outcome(hypotheses, tables | {"Settings chosen by inner folds": chosen}, search.notes())
 
 
 claim = Claim(

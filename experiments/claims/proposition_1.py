@@ -39,7 +39,7 @@ Not part of this verdict: the same with the BERT of the pretraining experiments,
 """
 
 from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
-from pairjax.studies.combiners.board import DIFFERENCE, LIKENESS, PRODUCT, all_cells, run_board
+from pairjax.studies.combiners.board import DIFFERENCE, GAINS, LIKENESS, PRODUCT, all_cells, run_board
 from pairjax.studies.combiners.cells import class_f1
 
 SMALLEST = 1.0
@@ -52,32 +52,35 @@ def run(claim: ClaimRun) -> Outcome:
     far = [task for task in tasks if task not in LIKENESS]
     linear, hidden = board.gain(near, hidden=False), board.gain(near, hidden=True)
     rest = board.gain(far, hidden=False)
-    above = linear - rest.reversed()
-    found = [
+    contrast = linear - rest.reversed()
+    hypotheses = [
         Hypothesis(
-            "H1 linear head", linear, SMALLEST, True, "difference or product less [u; v], likeness and contrast"
+            "H1 linear head", linear, SMALLEST, True, "difference or product minus [u; v], likeness and contrast"
         ),
         Hypothesis("H2 hidden layer", hidden, SMALLEST, True, "the same with a hidden layer"),
-        Hypothesis("H3 above all there", above, SMALLEST, False, "H1's effect less that on the other tasks"),
+        Hypothesis("H3 above all there", contrast, SMALLEST, False, "H1's effect minus that on the other tasks"),
     ]
     if "sick" in tasks:
         effect = board.difference("sick", DIFFERENCE, PRODUCT, hidden=False, measure=class_f1("contradiction"))
-        found.append(
-            Hypothesis("H4 contradiction", effect, SMALLEST, False, "F1 of contradiction, difference less product")
+        hypotheses.append(
+            Hypothesis("H4 contradiction", effect, SMALLEST, False, "F1 of contradiction, difference minus product")
         )
     if "mrpc" in tasks:
         effect = board.difference("mrpc", PRODUCT, DIFFERENCE, hidden=False, measure=class_f1("paraphrase"))
-        found.append(Hypothesis("H5 paraphrase", effect, SMALLEST, False, "F1 of paraphrase, product less difference"))
-    picked = [["task", "linear head", "hidden layer"]]
-    picked += [[t, *("; ".join(board.chosen(t, hidden=h)) for h in (False, True))] for t in tasks]
+        hypotheses.append(
+            Hypothesis("H5 paraphrase", effect, SMALLEST, False, "F1 of paraphrase, product minus difference")
+        )
+    chosen = [["task", "linear head", "hidden layer"]]
+    chosen += [[t, *("; ".join(board.chosen(t, hidden=h)) for h in (False, True))] for t in tasks]
     return Outcome(
-        found,
+        hypotheses,
         tables={
             "Linear head: test score, mean over seeds ± deviation": board.table(tasks, hidden=False),
             "Hidden layer: test score, mean over seeds ± deviation": board.table(tasks, hidden=True),
-            "Difference or product, as dev chose": picked,
+            "Difference or product, chosen on dev": chosen,
         },
         notes=board.notes(),
+        board=GAINS,
     )
 
 

@@ -40,6 +40,7 @@ from pairjax.studies.combiners.board import (
     COMBINERS,
     CONCATENATION,
     DIFFERENCE,
+    GAINS,
     PRODUCT,
     CombinerBoard,
     all_cells,
@@ -54,29 +55,29 @@ FOUR = (COMBINATION, CONCATENATION, DIFFERENCE, PRODUCT)
 
 
 def worst_regrets(board: CombinerBoard, *, hidden: bool, noise: float) -> list[Sampled]:
-    """Of the four."""
-    drawn = [
-        # One seed for the four arms of a task: the same pairs and seeds are drawn for each.
+    """Returns the worst regret of each of the four."""
+    scores = [
+        # All four arms of a task use one bootstrap seed, so they use the same resamples.
         over_test(board.statistics(task, arm, hidden=hidden, noise=noise), source, seed=index)
         for index, (task, source) in enumerate(board.sources.items())
         for arm in FOUR
     ]
 
-    def worst(scores: np.ndarray, arm: int) -> np.ndarray:
-        by_task = scores.reshape(-1, len(FOUR), scores.shape[1])
+    def worst(values: np.ndarray, arm: int) -> np.ndarray:
+        by_task = values.reshape(-1, len(FOUR), values.shape[1])
         return (by_task.max(axis=1) - by_task[:, arm]).max(axis=0)
 
-    return [combine(drawn, partial(worst, arm=arm)) for arm in range(len(FOUR))]
+    return [combine(scores, partial(worst, arm=arm)) for arm in range(len(FOUR))]
 
 
 def effect(board: CombinerBoard, *, hidden: bool, noise: float = 0.0) -> tuple[Sampled, list[float]]:
-    """Smallest worst regret of a part less the combination's; and the four worst regrets."""
+    """Returns the smallest worst regret of a part minus that of the combination, and the four worst regrets."""
     regrets = worst_regrets(board, hidden=hidden, noise=noise)
-    return combine(regrets, lambda four: four[1:].min(axis=0) - four[0]), [one.value for one in regrets]
+    return combine(regrets, lambda values: values[1:].min(axis=0) - values[0]), [regret.value for regret in regrets]
 
 
 def rank_table(board: CombinerBoard) -> list[list[str]]:
-    """Mean rank over tasks of each combiner, 1 the best."""
+    """Returns the mean rank of each combiner over tasks; 1 is the best."""
     names = [c for c in COMBINERS if (next(iter(board.sources)), Cell(c, False)) in board.cells]
     columns = []
     for hidden in (False, True):
@@ -91,7 +92,7 @@ def rank_table(board: CombinerBoard) -> list[list[str]]:
 def run(claim: ClaimRun) -> Outcome:
     noisy = [Cell(arm, hidden, NOISE) for hidden in (False, True) for arm in FOUR]
     board = run_board(claim, [*all_cells(quick=claim.quick), *noisy])
-    found, regrets = [], [["worst regret, points", *(Cell(arm, False).name for arm in FOUR)]]
+    hypotheses, regrets = [], [["worst regret, points", *(Cell(arm, False).name for arm in FOUR)]]
     for name, hidden, noise, primary in (
         ("R1 linear head", False, 0.0, True),
         ("R2 hidden layer", True, 0.0, True),
@@ -99,13 +100,13 @@ def run(claim: ClaimRun) -> Outcome:
         ("R4 hidden layer, noise", True, NOISE, False),
     ):
         sampled, value = effect(board, hidden=hidden, noise=noise)
-        found.append(
-            Hypothesis(name, sampled, SMALLEST, primary, "worst regret of the best part less that of the combination")
+        hypotheses.append(
+            Hypothesis(name, sampled, SMALLEST, primary, "worst regret of the best part minus that of the combination")
         )
         regrets.append([name, *(f"{number:.2f}" for number in value)])
     tasks = list(board.sources)
     return Outcome(
-        found,
+        hypotheses,
         tables={
             "Worst regret": regrets,
             "Mean rank over tasks": rank_table(board),
@@ -113,6 +114,7 @@ def run(claim: ClaimRun) -> Outcome:
             "Hidden layer, 20 % of labels wrong": board.table(tasks, hidden=True, noise=NOISE),
         },
         notes=board.notes(),
+        board=GAINS,
     )
 
 

@@ -1,11 +1,11 @@
-"""What each objective of pretraining brings to tasks on pairs: scores, steps and curves of every arm; no verdict.
+"""How each pretraining objective affects tasks on pairs: scores, steps and curves of every arm; no verdict.
 
 Command: PAIRJAX_DATA=DIR pairjax claim experiments/transfer/objectives.py --budget MINUTES
-README.md beside this file says how to rerun it within a budget, what is cut, and what comes out.
+The README.md next to this file describes how to run it within a budget, what is cut, and what it writes.
 
-Arms: the start alone; MLM, pooler fresh (the reference); MLM + NSP and MLM + SOP, pooler kept and fresh. Tasks:
-coherence, SICK, MRPC, ASSIN 2. Everything else is as in experiments/claims/lemma_1.py, whose encoders and runs are
-shared where the design is the same.
+Arms: the start alone; MLM with a fresh pooler (the reference); MLM + NSP and MLM + SOP, each with the pooler kept and
+with a fresh one. Tasks: coherence, SICK, MRPC, ASSIN 2. Everything else is as in experiments/claims/lemma_1.py. Both
+share their encoders and runs if the design is the same.
 """
 
 from dataclasses import replace
@@ -26,7 +26,7 @@ LEVELS = (
     replace(DEEP, pretrain=THREE, tasks=("coherence", "sick", "mrpc")),
     replace(DEEP, pretrain=replace(THREE, steps=200), tasks=("coherence", "sick"), arms=(MLM, NSP, NSP_FRESH)),
 )
-"""From the largest."""
+"""Designs, largest first."""
 POINT, PERCENT = 1.0, 5.0
 
 
@@ -39,7 +39,7 @@ def run(claim: ClaimRun) -> Outcome:
                 mean_of_sampled([read(task, arm) for task in board.targets]) for read in (board.gain, board.saved)
             )
             effects.append(
-                Hypothesis(f"{arm.name}: score", score, POINT, False, "test score less MLM's, mean over tasks")
+                Hypothesis(f"{arm.name}: score", score, POINT, False, "test score minus that of MLM, mean over tasks")
             )
             effects.append(
                 Hypothesis(f"{arm.name}: steps", steps, PERCENT, False, "updates saved, mean over tasks", unit="steps")
@@ -47,13 +47,13 @@ def run(claim: ClaimRun) -> Outcome:
     tables = board.tables() | {
         f"{task}: dev score by updates done, mean over seeds": board.curve_table(task) for task in board.targets
     }
-    untaken = [found for origin in board.segment_accuracy if (found := board.untaken(origin))]
-    return Outcome(effects, tables, [*board.notes, *board.unlearnt(), *untaken])
+    failures = [line for origin in board.segment_accuracy if (line := board.failed_treatment(origin))]
+    return Outcome(effects, tables, [*board.notes, *board.unlearnt(), *failures])
 
 
 claim = Claim(
     id="objectives",
-    statement="What masked tokens, next sentences and sentence order, each pretrained alike, bring to tasks on pairs.",
+    statement="How masked tokens, next sentences and sentence order, all pretrained alike, affect tasks on pairs.",
     seeds=5,
     run=run,
     pooling="pooler",

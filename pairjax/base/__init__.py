@@ -1,1 +1,1 @@
-"""What every layer may import: types, configuration, errors, losses, metrics and statistics."""
+"""Types, configuration, errors, parameter paths and terminal output, which every layer may import."""

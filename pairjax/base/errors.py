@@ -1,16 +1,16 @@
-"""The one exception that a user is meant to see."""
+"""The exceptions whose messages users see."""
 
 
 class UserError(Exception):
-    """Bad input, told in one line: where, what was got, what was expected, how to fix it.
+    """An error in the user's input, in one line: where and what is wrong, what was expected, and how to fix it.
 
     The command line prints it without a traceback and exits with code 2.
 
     Args:
-        what: What is wrong, led by the place ("data/train.tsv, line 7: the row has 2 fields").
-        got: What was found there.
-        expected: What would have been right.
-        fix: What to do about it, an imperative.
+        what: What is wrong, after its place ("data/train.tsv, line 7: the row has 2 fields").
+        got: What was found.
+        expected: What would have been correct.
+        fix: How to fix it, as an imperative.
     """
 
     def __init__(
@@ -32,4 +32,4 @@ class UserError(Exception):
 
 
 class DivergedError(UserError):
-    """Training left the finite numbers: nothing is wrong with the input, and other settings may do well."""
+    """A loss or output that is NaN or infinite: the input may be correct, and other settings may work."""

@@ -1,4 +1,4 @@
-"""Configuration of the loss and the optimiser, which fine-tuning and pretraining share. Imports no JAX."""
+"""Configuration of the loss and of the optimiser, which fine-tuning and pretraining share. Imports no JAX."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -7,13 +7,30 @@ from pairjax.base.errors import UserError
 
 
 def at_least(name: str, value: int | float, low: int) -> None:
-    """Raises UserError where the option's value is below `low`."""
+    """Checks that an option's value is at least `low`.
+
+    Args:
+        name: The option, without dashes in front.
+        value: Its value.
+        low: The smallest valid value.
+
+    Raises:
+        UserError: The value is smaller.
+    """
     if value < low:
         raise UserError(f"--{name} is too small", got=value, expected=f"at least {low}")
 
 
 def fraction(name: str, value: int | float) -> None:
-    """Raises UserError where the option's value is not in [0, 1)."""
+    """Checks that an option's value is in [0, 1).
+
+    Args:
+        name: The option, without dashes in front.
+        value: Its value.
+
+    Raises:
+        UserError: The value is out of range.
+    """
     if not 0.0 <= value < 1.0:
         raise UserError(f"--{name} is out of range", got=value, expected="0 <= value < 1")
 
@@ -23,13 +40,14 @@ class LossConfig:
     """Cross-entropy for classes, mean squared error for scores."""
 
     class_weights: Literal["none", "balanced", "given"] = "none"
-    """balanced: N / (classes x count), as scikit-learn."""
+    """balanced: N / (classes x count of the class), as in scikit-learn; given: --loss.weights."""
     weights: tuple[float, ...] = ()
-    """One weight a class in label order, for --loss.class-weights given."""
+    """One weight per class, in label order, for --loss.class-weights given."""
     label_smoothing: float = 0.0
+    """Share of the target spread evenly over all classes."""
     r_drop: float = 0.0
-    """Weight of the symmetric KL divergence between two dropout passes (R-Drop); 0 makes one pass. Costs a second
-    forward and backward pass."""
+    """Weight of the symmetric KL divergence between two dropout passes (R-Drop). 0: one pass. Otherwise each step
+    runs a second forward and backward pass."""
 
     def __post_init__(self) -> None:
         fraction("loss.label-smoothing", self.label_smoothing)
@@ -45,35 +63,37 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Low-rank updates of the encoder's kernels (LoRA): W + alpha / rank * A B, where A and B alone train."""
+    """Low-rank updates of the encoder's kernels (LoRA): W + alpha / rank * A B, where only A and B train."""
 
     rank: int = 0
-    """Columns of A; 0 for none. The rest of the encoder, and a kept pooler, stay as they are."""
+    """Rank of the update (columns of A); 0 turns LoRA off. The rest of the encoder and a pretrained pooler do not
+    train."""
     alpha: float = 16.0
+    """Scale of the update: it is multiplied by alpha / rank."""
     targets: tuple[str, ...] = (r"encoder/layer_\d+/attention/(query|value)",)
-    """Regular expressions, each for whole paths of kernels without `/kernel`: encoder/layer_0/attention/query, key,
-    value, out, mlp_in, mlp_out."""
+    """Regular expressions that match whole kernel paths without `/kernel`, such as encoder/layer_0/attention/query. The
+    kernels are attention/query, key, value and out, mlp_in and mlp_out."""
 
     def __post_init__(self) -> None:
         at_least("optim.lora.rank", self.rank, 0)
         if self.alpha <= 0:
             raise UserError("--optim.lora.alpha must be positive", got=self.alpha)
         if self.rank and not self.targets:
-            raise UserError("--optim.lora.targets names no kernel", expected="at least one pattern of paths")
+            raise UserError("--optim.lora.targets is empty", expected="at least one pattern of paths")
         if not self.rank and (self.alpha, self.targets) != (LoraConfig.alpha, LoraConfig.targets):
             raise UserError("--optim.lora.alpha and --optim.lora.targets go with --optim.lora.rank", got="rank 0")
 
 
 @dataclass(frozen=True)
 class AverageConfig:
-    """Averages of the weights over updates; evaluation, and the model that is kept, use them."""
+    """Averages of the weights over updates; evaluation and the saved model use them."""
 
     kind: Literal["none", "ema", "mean"] = "none"
     """ema: exponential moving average; mean: plain mean of the weights after each update."""
     decay: float = 0.999
-    """Of the moving average; less in its first updates, (1 + t) / (10 + t)."""
+    """Decay of the moving average; at most (1 + t) / (10 + t) at update t, so the first updates weigh more."""
     start: float = 0.0
-    """Share of the run after which averaging begins; until then the weights themselves stand in."""
+    """Share of the run after which averaging begins; before that the average equals the weights."""
 
     def __post_init__(self) -> None:
         fraction("optim.average.decay", self.decay)
@@ -86,40 +106,45 @@ class AverageConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW, its schedule, and which parameters it touches."""
+    """AdamW, its schedule, and the parameters that it updates."""
 
     learning_rate: float = 5e-5
+    """Peak learning rate."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """From the peak to zero, or constant; after the warm-up."""
+    """After the warm-up: linear or cosine decay from the peak to zero, or constant."""
     warmup: float = 0.1
-    """Share of all steps."""
+    """Share of all steps in which the learning rate rises from zero to the peak."""
     weight_decay: float = 0.01
-    """Decoupled; not on biases and LayerNorms."""
+    """Decoupled weight decay; not applied to biases and LayerNorms."""
     decay_to: Literal["zero", "initial"] = "zero"
-    """What the decay draws to: zero, or, for what came from the checkpoint, the value that it started from
-    (L2-SP)."""
+    """Value that weights decay to: zero, or, for pretrained weights, their initial value (L2-SP)."""
     b1: float = 0.9
+    """Decay of Adam's first moment."""
     b2: float = 0.999
+    """Decay of Adam's second moment."""
     eps: float = 1e-8
+    """Added to the denominator of Adam's update."""
     bias_correction: bool = True
-    """Of Adam's moments; without it, as in BERT's own optimiser, the first updates are several times as large."""
+    """Bias correction of Adam's moments. Without it, as in the original BERT, the first updates are several times as
+    large."""
     clip_norm: float = 1.0
-    """Global norm of the gradient; 0 clips nothing."""
+    """Largest global norm of the gradient; larger gradients are scaled down to it. 0 turns clipping off."""
     accumulate: int = 1
-    """Micro-batches a step; equal to the large batch."""
+    """Micro-batches per step: less memory for the same gradient as the whole batch."""
     head_multiplier: float = 1.0
-    """Learning rate of all above the encoder, relative to it."""
+    """Learning rate of all parameters above the encoder, as a multiple of the encoder's."""
     layer_decay: float = 1.0
-    """Learning rate of each encoder layer relative to the one above."""
+    """Learning rate of each encoder layer, as a multiple of that of the layer above."""
     freeze: Literal["none", "embeddings", "layers", "encoder", "all_but_head"] = "none"
-    """What gets no gradient, no moments and no checkpoint: the embeddings, also the lowest --optim.freeze-layers, the
-    whole encoder, or everything but the classifier."""
+    """Parameters that do not train: the embeddings; layers: the embeddings and the lowest --optim.freeze-layers; the
+    whole encoder; or all but the classifier. They have no gradients, no moments and no place in checkpoints."""
     freeze_layers: int = 0
+    """Number of encoder layers that --optim.freeze layers freezes, from the bottom."""
     gradual: float = 0.0
-    """Gradual unfreezing: share of the run over which the encoder's layers join from the top down, at even intervals,
-    the embeddings last, at its end. 0 trains all from the start."""
+    """Gradual unfreezing: share of the run over which encoder layers start to train, from the top down at even
+    intervals; the embeddings come last, at its end. 0: all train from the start."""
     reinit_layers: int = 0
-    """The top K encoder layers start anew, drawn from --train.seed."""
+    """Number of encoder layers, from the top, that start from new random weights (--train.seed)."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
 
@@ -139,31 +164,22 @@ class OptimConfig:
             )
         if self.decay_to == "initial" and self.weight_decay == 0:
             raise UserError("--optim.decay-to initial does nothing without --optim.weight-decay", got="0")
-        still = self.freeze in ("encoder", "all_but_head")
+        frozen = self.freeze in ("encoder", "all_but_head")
         for option, given in (
             ("gradual", self.gradual > 0),
             ("decay-to initial", self.decay_to == "initial"),
             ("reinit-layers", self.reinit_layers > 0),
         ):
-            if given and still:
-                raise UserError(
-                    f"--optim.{option} is about an encoder that trains", got=f"--optim.freeze {self.freeze}"
-                )
+            if given and frozen:
+                raise UserError(f"--optim.{option} needs an encoder that trains", got=f"--optim.freeze {self.freeze}")
         if self.lora.rank and self.freeze != "none":
             raise UserError(
-                "--optim.lora freezes what it does not adapt; --optim.freeze goes without it",
+                "--optim.lora and --optim.freeze exclude each other: LoRA freezes all that it does not adapt",
                 got=f"--optim.lora.rank {self.lora.rank} --optim.freeze {self.freeze}",
             )
         if self.lora.rank and (self.decay_to == "initial" or self.reinit_layers):
             raise UserError(
                 "--optim.lora leaves the encoder's own weights as they are",
                 got="--optim.decay-to initial" if self.decay_to == "initial" else "--optim.reinit-layers",
-                fix="leave it out: decay of a low-rank update draws to the checkpoint's weights already",
+                fix="leave it out: weight decay of a low-rank update already pulls towards the pretrained weights",
             )
-
-    @property
-    def reshapes(self) -> str | None:
-        """The option that changes the parameters before the first step, if one does."""
-        if self.lora.rank:
-            return "--optim.lora.rank"
-        return "--optim.reinit-layers" if self.reinit_layers else None

@@ -1,11 +1,11 @@
-"""Parameters by path: flatten, split, merge, and tables from path patterns to a treatment.
+"""Address parameters by path: flatten, split and merge trees, and look paths up in tables of patterns.
 
-A table is a sequence of (pattern, value); the first pattern that matches a path gives its value, and a path that no
-pattern covers is an error: decay, learning rates, freezing and sharding are all such tables.
+A table is a sequence of (pattern, value). The first pattern that matches a path gives its value, and a path that no
+pattern matches is an error. Weight decay, learning rates, freezing and sharding are such tables.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pairjax.base.errors import UserError
@@ -16,7 +16,7 @@ Table = Sequence[tuple[str, T]]
 
 
 def flatten(params: Params) -> dict[str, Any]:
-    """Nested dict to `{path: leaf}`, in the order of the tree."""
+    """Converts a nested dict to `{path: leaf}`, sorted by key at each level."""
     flat: dict[str, Any] = {}
 
     def walk(prefix: str, node: Any) -> None:
@@ -31,7 +31,7 @@ def flatten(params: Params) -> dict[str, Any]:
 
 
 def unflatten(flat: Mapping[str, Any]) -> Params:
-    """`{path: leaf}` back to a nested dict."""
+    """Converts `{path: leaf}` back to a nested dict."""
     tree: Params = {}
     for path, leaf in flat.items():
         node = tree
@@ -43,41 +43,49 @@ def unflatten(flat: Mapping[str, Any]) -> Params:
 
 
 def lookup(table: Table[T], paths: Sequence[str]) -> dict[str, T]:
-    """The value of each path: that of the first pattern which matches the whole of it (`re.fullmatch`).
+    """Returns the value of each path: that of the first pattern that matches the whole path (`re.fullmatch`).
+
+    Args:
+        table: Pairs of pattern and value.
+        paths: The paths to look up.
 
     Raises:
-        UserError: Some path is covered by no pattern.
+        UserError: No pattern matches a path.
     """
-    found: dict[str, T] = {}
+    values: dict[str, T] = {}
     for path in paths:
         for pattern, value in table:
             if re.fullmatch(pattern, path):
-                found[path] = value
+                values[path] = value
                 break
         else:
             raise UserError(
                 f"no pattern covers the parameter {path}",
                 expected=f"one of {', '.join(pattern for pattern, _ in table)}",
             )
-    return found
-
-
-def map_paths(fn: Callable[[str, Any], T], params: Params) -> dict[str, Any]:
-    """A tree of `fn(path, leaf)`, shaped like `params`."""
-    return unflatten({path: fn(path, leaf) for path, leaf in flatten(params).items()})
+    return values
 
 
 def split(params: Params, chosen: Mapping[str, bool]) -> tuple[Params, Params]:
-    """Two trees: the paths chosen, and the rest."""
+    """Splits a tree in two: the chosen paths, and the rest.
+
+    Args:
+        params: The tree.
+        chosen: Whether each path belongs to the first tree.
+    """
     flat = flatten(params)
     inside = {path: leaf for path, leaf in flat.items() if chosen[path]}
     outside = {path: leaf for path, leaf in flat.items() if not chosen[path]}
     return unflatten(inside), unflatten(outside)
 
 
-def merge(one: Params, other: Params) -> Params:
-    """The tree of both; their paths must be disjoint."""
-    left, right = flatten(one), flatten(other)
+def merge(first: Params, second: Params) -> Params:
+    """Merges two trees.
+
+    Raises:
+        ValueError: A path is in both trees.
+    """
+    left, right = flatten(first), flatten(second)
     both = left.keys() & right.keys()
     if both:
         raise ValueError(f"parameters in both trees: {sorted(both)}")

@@ -1,4 +1,4 @@
-"""Tables, warnings and advice on a terminal."""
+"""Print tables, warnings and suggested commands on a terminal."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,20 +11,19 @@ from rich.table import Table
 from rich.text import Text
 
 Score = Mapping[str, float | None]
-"""{"value", "low", "high"}, null where undefined."""
-
-
+"""{"value", "low", "high"}; None if undefined."""
 LOG_WIDTH = 160
+"""Width of tables in a log, in columns."""
 
 
 def table_console() -> Console:
-    """Standard error for wide tables: as wide as the terminal; in a log, which wraps nothing, wide enough for them."""
+    """Returns a console on standard error for wide tables: as wide as the terminal, or `LOG_WIDTH` columns in a log."""
     console = Console(stderr=True)
     return console if console.is_terminal else Console(stderr=True, width=LOG_WIDTH)
 
 
 def format_score(score: Score | None) -> str:
-    """`0.912 [0.889, 0.931]`; - where undefined."""
+    """Returns a score as `0.912 [0.889, 0.931]`, or - if it is undefined."""
     if score is None or score["value"] is None:
         return "-"
     if score.get("low") is None or score.get("high") is None:
@@ -33,7 +32,7 @@ def format_score(score: Score | None) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """One line of at most `limit` characters; its middle is left out, as names that are alike differ at the end."""
+    """Returns one line of at most `limit` characters, without its middle: similar names often differ at the end."""
     text = " ".join(text.split())
     if len(text) <= limit:
         return text
@@ -42,7 +41,13 @@ def shorten(text: str, limit: int) -> str:
 
 
 def plain_table(title: str, columns: Sequence[str], *, left: int = 1) -> Table:
-    """A table whose first `left` columns are text and the others numbers."""
+    """Builds an empty table.
+
+    Args:
+        title: Title of the table.
+        columns: Names of the columns.
+        left: Number of leading columns that hold text and are aligned left; the others hold numbers.
+    """
     table = Table(
         title=escape(title),
         title_justify="left",
@@ -57,12 +62,17 @@ def plain_table(title: str, columns: Sequence[str], *, left: int = 1) -> Table:
 
 
 def print_warning(console: Console, line: str) -> None:
-    """A warning that cannot be overlooked, with or without colour."""
+    """Prints a warning in a box, which stands out without colour too."""
     console.print(Panel(Text(line.removeprefix("WARNING: ")), title="WARNING", style="bold red", box=box.HEAVY))
 
 
 def print_next(console: Console, commands: Sequence[tuple[str, str]]) -> None:
-    """What to try next: (purpose, command); a command stays one line, so that it can be copied whole."""
+    """Prints suggested commands, each on one line, so that it can be copied.
+
+    Args:
+        console: The console.
+        commands: (purpose, command) of each.
+    """
     console.print(Rule("Next", align="left", style="bold"))
     for purpose, command in commands:
         console.print(Text(f"# {purpose}", style="dim"), soft_wrap=True)

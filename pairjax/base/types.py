@@ -1,6 +1,6 @@
-"""The shapes that every layer agrees on: a batch of rows, a task, an encoder's description.
+"""The types that all layers share: a batch of rows, a task, pairs, an encoder's architecture.
 
-Nothing here computes. Arrays may be NumPy's or JAX's, so the module imports neither a model nor JAX.
+Nothing here computes. Arrays may be NumPy's or JAX's, so the module does not import JAX.
 """
 
 import re
@@ -11,32 +11,33 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 Params = dict[str, Any]
-"""A nested dict of arrays; a parameter's path joins its keys by '/', as in `encoder/layer_0/mlp_in/kernel`."""
+"""A nested dict of arrays. A parameter's path joins its keys with '/', as in `encoder/layer_0/mlp_in/kernel`."""
 
 POSITIVE_NAMES = ("paraphrase", "entailment", "equivalent", "duplicate", "coherent", "yes", "true", "positive")
+"""Usual names of the positive one of two classes."""
 
 
 class Batch(NamedTuple):
-    """Rows of token slots; every array leads with the row axis, and nothing crosses rows.
+    """A batch of R rows with L token slots and K pair slots each.
 
-    Rows R, token slots L, pair slots K; all shapes are static under `jit`.
+    Rows are the leading axis of every array, and no computation crosses rows. All shapes are static under `jit`.
 
     Attributes:
-        input_ids: int32 [R, L]; the pad token's id on empty slots.
-        token_type_ids: int32 [R, L]; segment ids, 0 where the family has none.
-        position_ids: int32 [R, L]; logical positions from 0 (a family's offset is the encoder's affair). In a
-            bi-encoder's row each side starts again at 0.
-        pair_ids: int32 [R, L]; 0 on padding, 1..K elsewhere.
-        side_ids: int32 [R, L]; 0 on A's tokens and on padding, 1 on B's. A special token belongs to the side that it
-            closes, the leading one of a joint row to A.
-        label: int32 [R, K] class index, or float32 [R, K] for regression; 0 in an empty slot and where unknown.
-        weight: float32 [R, K]; 1 for a pair, 0 for an empty slot. Class weights are the loss's affair.
-        example_id: int32 [R, K]; index of the pair in its split, -1 in an empty slot.
-        masked_positions: int32 [R, M] token slots, pretraining only.
-        masked_targets: int32 [R, M] the tokens that stood there.
-        masked_weights: float32 [R, M]; 0 for an unused place.
-        cached: What a frozen encoder gave, read from a cache in place of the tokens: hidden states float32 [R, L, D] or
-            pooled vectors float32 [R, K, 2, D]. The token arrays may then be None where nothing reads them.
+        input_ids: int32 [R, L]; token ids, and the id of the pad token in empty slots.
+        token_type_ids: int32 [R, L]; segment ids, 0 if the encoder family has none.
+        position_ids: int32 [R, L]; positions from 0, without the offset that some families add. In a row of a
+            bi-encoder each side starts at 0.
+        pair_ids: int32 [R, L]; 0 on padding, else the number of the pair in its row, 1..K.
+        side_ids: int32 [R, L]; 0 on A's tokens and on padding, 1 on B's tokens. A special token belongs to the side
+            that it closes; the first one of a joint row belongs to A.
+        label: int32 [R, K] class indices, or float32 [R, K] scores; 0 in empty slots and for unknown labels.
+        weight: float32 [R, K]; 1 for a pair, 0 for an empty slot. The loss applies class weights.
+        example_id: int32 [R, K]; index of the pair in its split, -1 in empty slots.
+        masked_positions: int32 [R, M]; token slots that are masked, in pretraining.
+        masked_targets: int32 [R, M]; the original tokens of these slots.
+        masked_weights: float32 [R, M]; 1 for a masked token, 0 for an unused entry.
+        cached: Outputs of a frozen encoder that replace the tokens: hidden states, float32 [R, L, D], or pooled
+            vectors, float32 [R, K, 2, D]. Token arrays that are not read may then be None.
     """
 
     input_ids: Any
@@ -54,11 +55,12 @@ class Batch(NamedTuple):
 
 
 class PretrainingLogits(NamedTuple):
-    """What the pretraining model gives for a batch, float32.
+    """Outputs of the pretraining model for a batch.
 
     Attributes:
-        masked: [R, M, V], scores of the vocabulary at the masked positions.
-        segment: [R, 1, 2], scores of the segments' labels: 0 is next (or in order), 1 is not (or swapped).
+        masked: float32 [R, M, V]; logits over the vocabulary at the masked positions.
+        segment: float32 [R, 1, 2]; logits of the segments' labels: 0 for next (or in order), 1 for not next (or
+            swapped).
     """
 
     masked: Any
@@ -69,10 +71,11 @@ class DropoutRates(NamedTuple):
     """Dropout rates in [0, 1); numbers or traced scalars, never static.
 
     Attributes:
-        hidden: Encoder, after the embeddings and each sublayer.
-        attention: Encoder, attention probabilities.
-        interaction: Interaction and attention-combiner layers, both kinds of site.
-        head: Before the classifier and after each of its hidden layers.
+        hidden: Rate in the encoder after the embeddings and each sublayer.
+        attention: Rate of the encoder's attention probabilities.
+        interaction: Rate in the layers of the interaction and of an attention combiner, after sublayers and of
+            attention probabilities.
+        head: Rate before the classifier and after each of its hidden layers.
     """
 
     hidden: Any
@@ -82,12 +85,12 @@ class DropoutRates(NamedTuple):
 
 
 class Hypers(NamedTuple):
-    """The numbers that a population of runs varies: an argument of the step, never static.
+    """Hyperparameters that a population of runs varies: an argument of the step, never static.
 
     Attributes:
-        learning_rate: Peak rate, scaled by the schedule and by each path's multiplier.
-        weight_decay: Decoupled decay (AdamW), on the paths that decay.
-        label_smoothing: In [0, 1).
+        learning_rate: Peak learning rate, which the schedule and each path's multiplier scale.
+        weight_decay: Decoupled weight decay (AdamW) of the paths that decay.
+        label_smoothing: Label smoothing, in [0, 1).
         rates: Dropout rates.
     """
 
@@ -99,14 +102,14 @@ class Hypers(NamedTuple):
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What is predicted for a pair.
+    """The task: what is predicted for a pair.
 
     Attributes:
-        kind: Classification into `labels`, or regression to a float (then `labels` is empty).
-        labels: Class names in the order of the model's outputs; never sorted again.
-        positive: For two classes, the name whose F1 is reported; None otherwise.
-        center: Mean of the train scores (regression): the model learns `(score - center) / scale`.
-        scale: Their standard deviation; 1 where they do not vary.
+        kind: Classification into `labels`, or regression to a float.
+        labels: Names of the classes in the order of the model's outputs; empty for regression.
+        positive: With two classes, the name of the class whose F1 is reported; None otherwise.
+        center: Mean of the training scores of a regression; the model learns `(score - center) / scale`.
+        scale: Standard deviation of the training scores; 1 if they do not vary.
     """
 
     kind: Literal["classification", "regression"]
@@ -117,16 +120,17 @@ class TaskSpec:
 
     @property
     def outputs(self) -> int:
-        """Size of the model's last axis: classes, or 1 for regression."""
+        """Size of the model's last axis: the number of classes, or 1 for regression."""
         return len(self.labels) if self.kind == "classification" else 1
 
     @property
     def positive_index(self) -> int | None:
+        """Index of the positive class; None if there is none."""
         return None if self.positive is None else self.labels.index(self.positive)
 
 
 def default_positive(labels: tuple[str, ...]) -> str | None:
-    """The positive one of two classes: a usual name for it, else the last; None unless there are two."""
+    """Returns the positive one of two classes: the one with a usual name, else the last; None unless there are two."""
     if len(labels) != 2:
         return None
     usual = [name for name in labels if re.sub(r"[\s-]+", "_", name.lower()) in POSITIVE_NAMES]
@@ -138,16 +142,25 @@ class EncoderSpec:
     """An encoder's architecture, read from a Hugging Face `config.json` (`pairjax.weights.read_encoder_spec`).
 
     Attributes:
-        family: How tensors are named, positions numbered and pairs joined.
-        embedding_size: Width of the embeddings; ELECTRA projects it to `hidden_size` where they differ.
-        position_offset: Added to logical positions: pad id + 1 for RoBERTa and XLM-R, 0 otherwise.
-        type_vocab_size: Segment embeddings; 0 where the family has none (DistilBERT).
+        family: Name of a record in `pairjax.base.families`: how tensors are named, positions numbered and pairs joined.
+        vocab_size: Number of token embeddings.
+        hidden_size: Width of the hidden states, D.
+        embedding_size: Width of the embeddings; ELECTRA projects them to `hidden_size` if the two differ.
+        num_layers: Number of transformer layers.
+        num_heads: Attention heads of each layer.
+        intermediate_size: Width of the feed-forward sublayers.
+        max_positions: Longest row that the encoder can read, in tokens, with `position_offset` already subtracted.
+        type_vocab_size: Number of segment embeddings; 0 if the family has none (DistilBERT).
+        position_offset: Added to positions: pad id + 1 for RoBERTa and XLM-R, 0 otherwise.
+        pad_token_id: Id of the pad token.
+        layer_norm_eps: Epsilon of layer normalisation.
         activation: `gelu` (exact, by erf), `gelu_new` (tanh) or `relu`.
-        has_pooler: Whether the family has a pooler (a tanh layer on h_CLS) that a checkpoint may carry.
-        max_positions: Longest row that the encoder can read, in tokens (already less `position_offset`).
+        has_pooler: Whether the family has a pooler (a tanh layer on h_CLS), which pretrained weights may include.
+        hidden_dropout: Dropout rate after the embeddings and each sublayer.
+        attention_dropout: Dropout rate of the attention probabilities.
     """
 
-    family: Literal["bert", "roberta", "xlm-roberta", "distilbert", "electra"]
+    family: str
     vocab_size: int
     hidden_size: int
     embedding_size: int
@@ -167,13 +180,13 @@ class EncoderSpec:
 
 @dataclass(frozen=True)
 class Pairs:
-    """One split: texts and labels, row by row.
+    """The pairs of one split.
 
     Attributes:
-        first: A's texts.
-        second: B's texts.
-        label: int32 [N] class indices, float32 [N] scores, or None where the split carries no labels.
-        where: Each row's place in its source ("train.tsv:17"), for messages; empty where rows have none.
+        first: Texts A, N of them.
+        second: Texts B, N of them.
+        label: int32 [N] class indices, float32 [N] scores, or None if the split has no labels.
+        where: Place of each pair in its source ("train.tsv:17"), for messages; empty if pairs have none.
     """
 
     first: tuple[str, ...]
@@ -187,13 +200,13 @@ class Pairs:
 
 @dataclass(frozen=True)
 class PairData:
-    """A task's splits.
+    """A task and its splits.
 
     Attributes:
-        task: What is predicted.
-        splits: `train`, `dev` and, where there is one, `test`.
-        source: Provenance for config.json and the model card: name, files with SHA-256, licence where known.
-        notes: Counts worth a line each (rows skipped, duplicates across splits, contradictory labels, ...).
+        task: The task.
+        splits: Pairs by split: `train`, `dev` and, if there is one, `test`.
+        source: Provenance for config.json and the model card: name, files with SHA-256, licence if known.
+        notes: Lines about the data (lines skipped, duplicates across splits, contradictory labels, ...).
     """
 
     task: TaskSpec

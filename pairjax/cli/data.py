@@ -1,4 +1,4 @@
-"""`pairjax data inspect --data.path DIR` and `pairjax data corpus --data.corpus GLOB`: look before training."""
+"""`pairjax data inspect --data.path DIR` and `pairjax data corpus --data.corpus GLOB`: inspect data before training."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,30 +12,31 @@ from pairjax.cli.options import parse
 
 @dataclass(frozen=True)
 class InspectOptions:
-    """Show classes, lengths, word overlap, leaks between splits and a few rows."""
+    """Shows classes, lengths, word overlap, leaks between splits and a few pairs."""
 
     data: DataConfig = field(default_factory=DataConfig)
     rows: int = 2
-    """Pairs shown of each class."""
+    """Number of pairs of each class to show."""
     baselines: bool = False
     """Also fit majority, length, hypothesis-only and word-overlap baselines, and score them on dev."""
 
 
 @dataclass(frozen=True)
 class CorpusOptions:
-    """Index text for pretraining and show documents, sentences, tokens, unknown tokens, duplicates and examples."""
+    """Indexes text for pretraining and shows documents, sentences, tokens, unknown tokens, duplicates and examples."""
 
     data: CorpusConfig = field(default_factory=CorpusConfig)
     encoder: str | None = None
-    """Encoder whose tokeniser to use, as --model.encoder of pairjax pretrain; default: as --data.tokenizer says."""
+    """Encoder whose tokeniser to use, as in --model.encoder of pairjax pretrain (default: see --data.tokenizer)."""
     examples: int = 4
-    """Examples shown of train, as they are drawn."""
+    """Number of train examples to show, as they are drawn."""
 
 
 def main(args: Sequence[str]) -> int:
-    kinds = {"inspect": _inspect, "corpus": _corpus}
-    if args and args[0] in kinds:
-        return kinds[args[0]](args[1:])
+    """Runs `pairjax data inspect` or `pairjax data corpus`."""
+    commands = {"inspect": _inspect, "corpus": _corpus}
+    if args and args[0] in commands:
+        return commands[args[0]](args[1:])
     if args and args[0] in ("-h", "--help"):
         print("usage: pairjax data inspect [options]   pairs (--help lists the options)")
         print("       pairjax data corpus [options]    text for pretraining")
@@ -44,6 +45,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _inspect(args: Sequence[str]) -> int:
+    """Prints a summary of pairs."""
     options = parse(InspectOptions, args, prog="pairjax data inspect", description=InspectOptions.__doc__ or "")
 
     from rich.console import Console
@@ -63,6 +65,7 @@ def _inspect(args: Sequence[str]) -> int:
 
 
 def _corpus(args: Sequence[str]) -> int:
+    """Indexes text and prints a report."""
     options = parse(CorpusOptions, args, prog="pairjax data corpus", description=CorpusOptions.__doc__ or "")
 
     from rich.console import Console
@@ -89,7 +92,7 @@ def _corpus(args: Sequence[str]) -> int:
     try:
         makers |= build_makers(data, corpora, tokenizer)
     finally:
-        # The counts explain why a corpus cannot be drawn from.
+        # Print the counts even if the makers fail: they explain why no example can be drawn.
         console = Console()
         samplers = {split: maker.sampler for split, maker in makers.items()}
         print_report(console, corpora, samplers, tokenizer, limit=data.budget, examples=options.examples)

@@ -1,4 +1,4 @@
-"""`pairjax evaluate MODEL --data.path DIR`: score a model on labelled pairs."""
+"""`pairjax evaluate MODEL --data.path DIR`: scores a model on labelled pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,11 +14,11 @@ from pairjax.cli.options import parse
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Score a saved model on every labelled split of a data source. What truncates, and the longest sequence, are the
-    model's own; its temperature and threshold were fitted when it was trained, and are not fitted again."""
+    """Score a saved model on every labelled split of a data source. The model's own truncation and maximum length
+    apply, and its temperature and threshold stay as fitted in training."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """Model folder, or the run folder that holds it."""
+    """Model folder, or a run folder that holds a model."""
     data: DataConfig = field(default_factory=DataConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
@@ -27,6 +27,7 @@ class EvaluateOptions:
 
 
 def main(args: Sequence[str]) -> int:
+    """Scores a model, prints the scores and returns the exit code."""
     options = parse(EvaluateOptions, args, prog="pairjax evaluate", description=EvaluateOptions.__doc__ or "")
 
     from rich.console import Console
@@ -41,26 +42,26 @@ def main(args: Sequence[str]) -> int:
 
     find_artifact(options.model)
     if options.output is not None and not Path(options.output).parent.is_dir():
-        raise UserError(f"{options.output}: its folder does not exist", fix="create it first")
+        raise UserError(f"{options.output}: its folder does not exist", fix="create the folder first")
     use_compilation_cache(None)
     model = load(options.model, mesh=options.mesh)
     data = load_for_task(options.data, model.task)
-    found = evaluate_splits(model, data, config=options.evaluation)
-    metrics = found["metrics"]
+    scores = evaluate_splits(model, data, config=options.evaluation)
+    metrics = scores["metrics"]
     if not metrics:
-        raise UserError("no split has labels to score against", got=", ".join(data.splits), fix="use pairjax predict")
+        raise UserError("no split has labels", got=", ".join(data.splits), fix="use pairjax predict")
     console = Console()
     for note in data.notes:
         console.print(note, highlight=False, markup=False)
     print_results(
         console,
         metrics=metrics,
-        reports=found["classes"],
-        baselines=found.get("baselines", {}),
-        slices=found.get("slices", {}),
+        reports=scores["classes"],
+        baselines=scores.get("baselines", {}),
+        slices=scores.get("slices", {}),
         positive=model.task.positive,
         threshold=model.artifact.calibration.threshold if options.evaluation.fit else None,
     )
     if options.output is not None:
-        write_json(Path(options.output), found)
+        write_json(Path(options.output), scores)
     return 0

@@ -1,4 +1,4 @@
-"""`pairjax features --data.path DIR --output DIR`: encode each distinct text once, and keep what the encoder gives."""
+"""`pairjax features --data.path DIR --output DIR`: encodes each distinct text once and keeps the vectors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,8 +11,8 @@ from pairjax.cli.options import parse
 @dataclass(frozen=True)
 class FeaturesOptions:
     """Encode each distinct text of a data source once with a frozen encoder, and keep the vectors in memory-mapped
-    arrays. A cache that is there already is read if texts, weights, tokeniser and settings are its own, and made
-    again if they are not."""
+    arrays. An existing cache is read if its texts, weights, tokeniser and settings are the same, and made again
+    otherwise."""
 
     data: DataConfig = field(default_factory=DataConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
@@ -21,10 +21,11 @@ class FeaturesOptions:
     overwrite: bool = False
     """Replace the cache of another encoder."""
     compilation_cache: str | None = None
-    """As --run.compilation-cache."""
+    """Folder of compiled programs; see --run.compilation-cache of pairjax train."""
 
 
 def main(args: Sequence[str]) -> int:
+    """Runs `pairjax features` and returns its exit code."""
     options = parse(FeaturesOptions, args, prog="pairjax features", description=FeaturesOptions.__doc__ or "")
 
     from rich.console import Console
@@ -41,7 +42,7 @@ def main(args: Sequence[str]) -> int:
     total = len(distinct_texts(data.splits.values()))
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("encoding", total=total)
-        found = cached_features(
+        features = cached_features(
             data.splits.values(),
             Path(options.output),
             options.features,
@@ -50,14 +51,16 @@ def main(args: Sequence[str]) -> int:
             overwrite=options.overwrite,
             progress=lambda done: bar.advance(task, done),
         )
-        fresh = bar.tasks[0].completed > 0
-    for note in (*data.notes, *found.notes):
+        encoded = bar.tasks[0].completed > 0
+    for note in (*data.notes, *features.notes):
         console.print(note, highlight=False, markup=False)
-    size = sum(path.stat().st_size for path in found.folder.iterdir())
+    size = sum(path.stat().st_size for path in features.folder.iterdir())
     pairs = sum(len(pairs) for pairs in data.splits.values())
-    kept = f"{found.pooled.shape[0]:,} distinct texts of {pairs:,} pairs, {found.pooled.shape[1]} numbers each"
-    if found.tokens is not None:
-        kept += f", and {found.tokens.shape[0]:,} token vectors"
-    state = "encoded" if fresh else "read from the cache"
-    print(f"{found.folder}: {kept} ({options.features.dtype}, {size / 2**20:.1f} MiB), {state}")
+    contents = (
+        f"{features.pooled.shape[0]:,} distinct texts of {pairs:,} pairs, {features.pooled.shape[1]} numbers each"
+    )
+    if features.tokens is not None:
+        contents += f", and {features.tokens.shape[0]:,} token vectors"
+    origin = "encoded" if encoded else "read from the cache"
+    print(f"{features.folder}: {contents} ({options.features.dtype}, {size / 2**20:.1f} MiB), {origin}")
     return 0

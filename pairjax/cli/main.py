@@ -1,9 +1,10 @@
-"""`pairjax COMMAND ...`: dispatch, and the one place where a `UserError` becomes a line and exit code 2.
+"""Runs `pairjax COMMAND ...`, and turns a `UserError` into one line on standard error and exit code 2.
 
-Commands import what they need when they run, so that `--help` and a misspelt option answer at once.
+The module of a command is imported only when the command runs, so `--help` and a misspelt command answer at once.
 """
 
 import difflib
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -14,16 +15,17 @@ from pairjax.cli.memory import restart_with_huge_pages
 COMMANDS = {
     "train": "fine-tune an encoder on pairs: pairjax train [experiments/X.py] [options]",
     "evaluate": "score a model on labelled pairs: pairjax evaluate MODEL --data.path DIR",
-    "predict": "label pairs: pairjax predict MODEL pairs.tsv --output out.jsonl",
+    "predict": "label pairs with a model: pairjax predict MODEL pairs.tsv --output out.jsonl",
     "pretrain": "pretrain an encoder on text: pairjax pretrain [experiments/pretrain_X.py] [options]",
-    "data": "look at pairs: pairjax data inspect --data.path DIR; at text: pairjax data corpus --data.corpus GLOB",
-    "sweep": "search any fields of a config: pairjax sweep experiments/X.py --grid optim.learning-rate=1e-5,3e-5",
+    "data": "inspect pairs or text: pairjax data inspect --data.path DIR, pairjax data corpus --data.corpus GLOB",
+    "sweep": "search any config fields: pairjax sweep experiments/X.py --grid optim.learning-rate=1e-5,3e-5",
     "claim": "test a claim of the chapter: pairjax claim experiments/claims/X.py",
-    "report": "show runs and claims as one HTML file: pairjax report RUN... [--language pt]",
+    "report": "show runs and claims on one HTML page: pairjax report RUN... [--language pt]",
     "features": "encode each distinct text once: pairjax features --data.path DIR --output DIR",
-    "plan": "what a run needs before anything is rented: pairjax plan experiments/X.py --tpu v5e:4x4",
-    "bench": "time it beside the torch tools (in a checkout): pairjax bench --quick",
+    "plan": "estimate what a run needs before you rent it: pairjax plan experiments/X.py --tpu v5e:4x4",
+    "bench": "compare speed with the torch tools (in a checkout): pairjax bench --quick",
 }
+"""One line per command; `pairjax.cli.COMMAND` has its `main(args)`."""
 
 
 def _usage() -> str:
@@ -46,69 +48,26 @@ def _dispatch(args: Sequence[str]) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0
-    command, rest = args[0], list(args[1:])
-    match command:
-        case "--version":
-            from importlib.metadata import version
+    command, *rest = args
+    if command == "--version":
+        from importlib.metadata import version
 
-            print(f"pairjax {version('pairjax')}")
-            return 0
-        case "train":
-            from pairjax.cli.train import main as run_train
-
-            return run_train(rest)
-        case "evaluate":
-            from pairjax.cli.evaluate import main as run_evaluate
-
-            return run_evaluate(rest)
-        case "predict":
-            from pairjax.cli.predict import main as run_predict
-
-            return run_predict(rest)
-        case "pretrain":
-            from pairjax.cli.pretrain import main as run_pretrain
-
-            return run_pretrain(rest)
-        case "data":
-            from pairjax.cli.data import main as run_data
-
-            return run_data(rest)
-        case "sweep":
-            from pairjax.cli.sweep import main as run_sweep
-
-            return run_sweep(rest)
-        case "claim":
-            from pairjax.cli.claim import main as run_claim
-
-            return run_claim(rest)
-        case "report":
-            from pairjax.cli.report import main as run_report
-
-            return run_report(rest)
-        case "features":
-            from pairjax.cli.features import main as run_features
-
-            return run_features(rest)
-        case "plan":
-            from pairjax.cli.plan import main as run_plan
-
-            return run_plan(rest)
-        case "bench":
-            from pairjax.cli.bench import main as run_bench
-
-            return run_bench(rest)
-        case _:
-            near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
-            raise UserError(
-                "no such command",
-                got=command,
-                expected=f"one of {', '.join(COMMANDS)}",
-                fix=f"perhaps you meant {near[0]}" if near else None,
-            )
+        print(f"pairjax {version('pairjax')}")
+        return 0
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
+        raise UserError(
+            "no such command",
+            got=command,
+            expected=f"one of {', '.join(COMMANDS)}",
+            fix=f"perhaps you meant {near[0]}" if near else None,
+        )
+    code: int = importlib.import_module(f"pairjax.cli.{command}").main(rest)
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code (0 done, 2 bad input, 130 or 143 stopped by a signal)."""
+    """Runs one command and returns its exit code: 0 for success, 2 for bad input, 130 or 143 after a signal."""
     if argv is None and sys.argv[1:2] and sys.argv[1] in COMMANDS:
         restart_with_huge_pages()
     try:
@@ -120,10 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("pairjax: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output went away (`pairjax predict ... | head`): not an error, and nothing left to flush.
+        # The reader of our output is gone (`pairjax predict ... | head`). That is no error; nothing is left to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

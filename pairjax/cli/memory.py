@@ -1,8 +1,8 @@
-"""Memory in huge pages, where the system gives them to those who ask.
+"""Restarts a command with huge memory pages, if the system offers them on request.
 
-A training step writes a gigabyte of activations into memory that the system hands out afresh each time, by default 4 KB
-at a time. On Linux, glibc asks for pages of 2 MB if it is told to before the process starts
-(experiments/benchmarks/NOTES.md says what that gives).
+A training step writes a gigabyte of activations into memory that the system allocates afresh each time, by default in
+pages of 4 KB. On Linux, glibc requests pages of 2 MB if the process is started with a certain environment variable
+(experiments/benchmarks/NOTES.md has the measured gain).
 """
 
 import os
@@ -14,32 +14,32 @@ from pathlib import Path
 TUNABLES, HUGE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 OFFERED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 SINCE = (2, 35)
-"""Of glibc, which has known the setting since then."""
+"""First version of glibc with this setting."""
 
 
 def with_huge_pages(environ: Mapping[str, str], *, offered: str, libc: tuple[str, str]) -> dict[str, str] | None:
-    """The environment in which glibc asks for huge pages; None where it would change nothing.
+    """Returns the environment in which glibc requests huge pages; None if that would change nothing.
 
     Args:
-        environ: As it is. A setting of the user's stays.
-        offered: What the kernel says, as "always [madvise] never".
-        libc: Its name and version.
+        environ: The current environment. The user's own choice of this setting is respected.
+        offered: The kernel's setting, for example "always [madvise] never".
+        libc: Name and version of the C library.
     """
     name, version = libc
     if name != "glibc" or tuple(int(part) for part in version.split(".")[:2]) < SINCE:
         return None
-    given = environ.get(TUNABLES, "")
-    if "[madvise]" not in offered or HUGE in given:
+    tunables = environ.get(TUNABLES, "")
+    if "[madvise]" not in offered or HUGE in tunables:
         return None
-    return {**environ, TUNABLES: f"{given}:{HUGE}=1" if given else f"{HUGE}=1"}
+    return {**environ, TUNABLES: f"{tunables}:{HUGE}=1" if tunables else f"{HUGE}=1"}
 
 
 def restart_with_huge_pages() -> None:
-    """Begin this process again, with its command line, in that environment; return at once where it changes nothing."""
+    """Restarts this process with the same command line and huge pages; returns at once if that would change nothing."""
     try:
         offered = OFFERED.read_text()
-        found = with_huge_pages(os.environ, offered=offered, libc=platform.libc_ver())
+        environ = with_huge_pages(os.environ, offered=offered, libc=platform.libc_ver())
     except (OSError, ValueError):
         return
-    if found is not None:
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], found)
+    if environ is not None:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)

@@ -1,4 +1,4 @@
-"""Typed options from the command line, with an experiment file's `config` as the default."""
+"""Parses typed options of the command line, with an experiment file's `config` as the default."""
 
 import dataclasses
 import importlib.util
@@ -19,14 +19,21 @@ SOURCES = ("--data.path", "--data.train", "--data.tfds", "--data.rules")
 
 
 def load_experiment(path: str, *, defines: str = "config") -> ModuleType:
-    """The module of an experiment file, which must define `config` (or what else is asked for).
+    """Imports an experiment file.
+
+    Args:
+        path: The file.
+        defines: Name that the file must define.
+
+    Returns:
+        The file's module.
 
     Raises:
-        UserError: The file is missing, cannot be imported, or does not define it.
+        UserError: The file is missing, cannot be imported, or does not define the name.
     """
     file = Path(path)
     if not file.is_file():
-        raise UserError(f"{path}: no such experiment file", fix="see experiments/")
+        raise UserError(f"{path}: no such experiment file", fix="see the folder experiments/ for examples")
     spec = importlib.util.spec_from_file_location(f"pairjax_experiment_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise UserError(f"{path}: not a Python file", expected="experiments/NAME.py")
@@ -42,25 +49,32 @@ def load_experiment(path: str, *, defines: str = "config") -> ModuleType:
 
 
 def split_experiment(args: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The experiment file, if the first argument is one, and the other arguments."""
+    """Returns the experiment file, or None if the first argument is an option, and the remaining arguments."""
     if args and not args[0].startswith("-"):
         return args[0], list(args[1:])
     return None, list(args)
 
 
 def without_source(data: DataConfig, args: Sequence[str]) -> DataConfig:
-    """The default data config less its source, where the command line names another."""
+    """Removes the source from the default data config if the command line names another one."""
     if not any(arg.split("=")[0] in SOURCES for arg in args):
         return data
     return dataclasses.replace(data, path=None, train=None, dev=None, test=None, tfds=None, rules=None)
 
 
 def parse(kind: type[T], args: Sequence[str], *, prog: str, description: str, default: T | None = None) -> T:
-    """Options to a config.
+    """Parses options into a config.
+
+    Args:
+        kind: The config's class.
+        args: The options.
+        prog: Name of the command, for `--help`.
+        description: Text that `--help` shows first.
+        default: Values of the options that are not given; by default, those of the class.
 
     Raises:
-        UserError: A cross-field check failed.
-        SystemExit: Code 2 for a misspelt option, 0 after `--help`.
+        UserError: Two options contradict each other.
+        SystemExit: With code 2 for a misspelt option, with 0 after `--help`.
     """
     text = inspect.cleandoc(description)
     if default is None:

@@ -1,4 +1,4 @@
-"""`pairjax plan EXPERIMENT.py --tpu v5e:4x4 | --gpu h100:8 | --cpu [N]`."""
+"""`pairjax plan EXPERIMENT.py --tpu v5e:4x4 | --gpu h100:8 | --cpu [N]`: forecasts what a run needs."""
 
 import dataclasses
 import importlib.util
@@ -18,33 +18,34 @@ from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.cli.options import load_experiment, parse, split_experiment, without_source
 
 COMPILES = "PAIRJAX_PLAN_COMPILES"
-"""Set in the child process that has libtpu at hand."""
+"""Environment variable that is set in the child process with libtpu."""
 QUIET = {"TPU_STDERR_LOG_LEVEL": "3", "TPU_MIN_LOG_LEVEL": "3", "TF_CPP_MIN_LOG_LEVEL": "3", "TPU_LOG_DIR": "disabled"}
 
 
 @dataclasses.dataclass(frozen=True)
 class PlanOptions:
-    """What a run needs on devices that nobody has rented yet: memory and arithmetic of each device, traffic between
-    them, time of a step at the devices' peaks, the largest batch that fits and the mesh that is fastest.
+    """Forecast what a run needs on devices before you rent them: memory and arithmetic of each device, traffic between
+    them, time of a step at the devices' peak rates, the largest batch that fits and the fastest mesh.
 
-    pairjax plan EXPERIMENT.py --tpu v5e:4x4, or --gpu h100:8, or --cpu [N]; all options of the experiment hold too. No
-    weights are read. With libtpu (extra: tpu) the step is compiled by XLA:TPU; otherwise the figures are estimates."""
+    pairjax plan EXPERIMENT.py --tpu v5e:4x4, or --gpu h100:8, or --cpu [N]; all options of the experiment work too. No
+    weights are read. With libtpu (extra: tpu) XLA:TPU compiles the step; otherwise the figures are estimates."""
 
     tpu: str | None = None
-    """TPU slice, as v5e:4x4 or v4:2x2x2."""
+    """TPU slice, such as v5e:4x4 or v4:2x2x2."""
     gpu: str | None = None
-    """GPUs, as h100:8."""
+    """GPUs, such as h100:8."""
     cpu: int | None = None
-    """Devices simulated on this machine's CPU (1 without a number), whose rates are measured."""
+    """Number of devices simulated on this machine's CPU (default without a number: 1); their rates are measured."""
     length: int | None = None
-    """Slots of a row; no data are read then. Default: the longest row that the experiment's data need."""
+    """Token slots of a row; with it, no data is read. Default: the longest row that the experiment's data needs."""
     libtpu_python: str | None = None
-    """Interpreter in whose environment libtpu is installed, where it is not in this one's."""
+    """Python interpreter that has libtpu, if this one does not."""
     compile: bool = True
-    """Compile the step where its compiler is at hand: libtpu for --tpu, XLA's own for --cpu."""
+    """Compile the step if its compiler is available: libtpu for --tpu, XLA's own for --cpu."""
 
 
 def main(args: Sequence[str]) -> int:
+    """Runs `pairjax plan` and returns its exit code."""
     options, config = _parse(args)
     target = _target(options)
     if target.kind == "tpu" and options.compile and COMPILES not in os.environ:
@@ -53,36 +54,36 @@ def main(args: Sequence[str]) -> int:
             code = _in_child(args, library)
             if code >= 0:
                 return code
-            print(f"pairjax: libtpu was killed by signal {-code}; what follows is an estimate", file=sys.stderr)
+            print(f"pairjax: libtpu was killed by signal {-code}; the figures below are an estimate", file=sys.stderr)
     os.environ["JAX_PLATFORMS"] = "cpu"
     if target.kind == "cpu" and "jax" not in sys.modules:
         flags = f"--xla_force_host_platform_device_count={target.count}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
 
     from pairjax.plan.advise import make_plan
-    from pairjax.plan.shown import shown
+    from pairjax.plan.tables import format_forecast
 
     compiler = options.compile and (target.kind == "cpu" or COMPILES in os.environ)
     plan = make_plan(config, target, length=options.length, compiler=compiler)
-    for line in shown(plan):
+    for line in format_forecast(plan):
         print(line)
     if target.kind == "tpu" and not compiler and options.compile:
-        print("for compiled figures install the extra tpu, or name with --libtpu-python an interpreter that has libtpu")
+        print("for compiled figures install the extra tpu, or name an interpreter that has libtpu with --libtpu-python")
     return 0
 
 
 def _parse(args: Sequence[str]) -> tuple[PlanOptions, Any]:
-    """The command's own options, and the experiment's config with its options."""
+    """Parses the command's own options, and the experiment's config with its options."""
     path, rest = split_experiment(_with_count(args))
-    helps = bool({"-h", "--help"} & set(rest))
+    asks_help = bool({"-h", "--help"} & set(rest))
     default: Config | PretrainConfig = Config()
     if path is not None:
         default = load_experiment(path).config
-    elif not helps:
+    elif not asks_help:
         raise UserError("pairjax plan needs an experiment file", fix="pairjax plan experiments/quickstart.py --cpu")
     if not isinstance(default, Config | PretrainConfig):
         raise UserError(
-            f"{path}: its config is of no run", got=type(default).__name__, expected="Config or PretrainConfig"
+            f"{path}: the config belongs to no run", got=type(default).__name__, expected="Config or PretrainConfig"
         )
     if isinstance(default, Config):
         default = dataclasses.replace(default, data=without_source(default.data, rest))
@@ -95,23 +96,23 @@ def _parse(args: Sequence[str]) -> tuple[PlanOptions, Any]:
         ],
         frozen=True,
     )
-    found: Any = parse(both, rest, prog="pairjax plan", description=PlanOptions.__doc__ or "")
-    return found.plan, found.config
+    options: Any = parse(both, rest, prog="pairjax plan", description=PlanOptions.__doc__ or "")
+    return options.plan, options.config
 
 
 def _with_count(args: Sequence[str]) -> list[str]:
-    """`--cpu` alone as `--cpu 1`."""
-    found: list[str] = []
+    """Returns the arguments with `--cpu` alone replaced by `--cpu 1`."""
+    expanded: list[str] = []
     for arg, after in pairwise([*args, ""]):
-        found += [arg, "1"] if arg == "--cpu" and not after.lstrip("-").isdigit() else [arg]
-    return found
+        expanded += [arg, "1"] if arg == "--cpu" and not after.lstrip("-").isdigit() else [arg]
+    return expanded
 
 
 def _target(options: PlanOptions) -> Any:
-    """Where the run is to go.
+    """Returns the devices that the run is planned for.
 
     Raises:
-        UserError: Not exactly one is named, or one that is unknown.
+        UserError: None or several are named, or they are unknown.
     """
     from pairjax.plan.devices import cpu_target, gpu_target, tpu_target
 
@@ -124,10 +125,10 @@ def _target(options: PlanOptions) -> Any:
 
 
 def _libtpu(interpreter: str | None) -> str | None:
-    """The library of the libtpu that an interpreter has installed (this one by default); None where this has none.
+    """Returns the path of an interpreter's libtpu library; without an interpreter, this one's, or None.
 
     Raises:
-        UserError: The interpreter that is named has none.
+        UserError: The named interpreter cannot be run or has no libtpu.
     """
     if interpreter is None:
         spec = importlib.util.find_spec("libtpu")
@@ -135,22 +136,22 @@ def _libtpu(interpreter: str | None) -> str | None:
         return str(folder / "libtpu.so") if folder is not None and (folder / "libtpu.so").is_file() else None
     code = "import libtpu; print(libtpu.get_library_path())"
     try:
-        asked = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+        process = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(f"--libtpu-python {interpreter}: cannot be run", got=error) from None
-    if asked.returncode or not Path(asked.stdout.strip()).is_file():
+    if process.returncode or not Path(process.stdout.strip()).is_file():
         raise UserError(
             f"--libtpu-python {interpreter}: libtpu is not importable there",
-            got=(asked.stderr.strip().splitlines() or ["no library"])[-1],
+            got=(process.stderr.strip().splitlines() or ["no library"])[-1],
             fix=f"run: {interpreter} -m pip install libtpu",
         )
-    return asked.stdout.strip()
+    return process.stdout.strip()
 
 
 def _in_child(args: Sequence[str], library: str) -> int:
-    """This command in a process of its own, by this interpreter, with that libtpu; its exit code.
+    """Runs this command in a child process with a libtpu library, and returns its exit code.
 
-    libtpu ends its process when something is wrong, and would look for a TPU if JAX asked for one.
+    libtpu ends its process if something goes wrong, and would look for a TPU if JAX asked for one.
     """
     environment = {
         "JAX_PLATFORMS": "cpu",
@@ -159,5 +160,5 @@ def _in_child(args: Sequence[str], library: str) -> int:
         "TPU_LIBRARY_PATH": library,
         COMPILES: "1",
     }
-    command = [sys.executable, "-m", "pairjax.cli.main", "plan", *args]
+    command = [sys.executable, "-m", "pairjax", "plan", *args]
     return subprocess.run(command, env={**os.environ, **QUIET, **environment}, check=False).returncode

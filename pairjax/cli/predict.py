@@ -1,4 +1,4 @@
-"""`pairjax predict MODEL [pairs.tsv] [--output out.jsonl]`: a file or standard input to a file or standard output."""
+"""`pairjax predict MODEL [pairs.tsv] [--output out.jsonl]`: labels the pairs of a file or of standard input."""
 
 import json
 import sys
@@ -23,26 +23,28 @@ class PredictOptions:
     """Label pairs with a saved model."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """Model folder, or the run folder that holds it."""
+    """Model folder, or a run folder that holds a model."""
     input: Annotated[str, tyro.conf.Positional] = "-"
-    """Pairs as .tsv, .csv, .jsonl or .parquet, with the usual column names, or without a header two columns; - reads
-    TSV or JSON lines from standard input."""
+    """File of pairs (.tsv, .csv, .jsonl or .parquet) with the usual column names, or with two columns
+    and no header. The name - stands for TSV or JSON lines on standard input."""
     output: str = "-"
-    """JSON lines, one a pair, in order; - writes to standard output."""
+    """File for the answers, one JSON line per pair in the same order; - is standard output."""
     format: Literal["auto", "tsv", "csv", "jsonl"] = "auto"
-    """Of the input; auto goes by the file's name."""
+    """Format of the input; auto decides by the file's name."""
     first: str | None = None
     """Column of the first text."""
     second: str | None = None
     """Column of the second text."""
     bad_rows: Literal["refuse", "mark"] = "refuse"
-    """A row that is no pair (an empty text, bytes that are not UTF-8, a NUL, a ragged line): refuse ends there with
-    nothing written to --output; mark writes {"line": ..., "error": ...} in its place and goes on."""
+    """What to do with an invalid line (an empty text, a missing field, bytes that are not UTF-8).
+    refuse stops with an error and leaves --output unwritten. mark writes {"line": ..., "error": ...}
+    in its place and continues."""
     batch_size: int = 64
+    """Pairs per batch."""
     texts: bool = True
-    """Repeat the texts in the output."""
+    """Repeat the two texts in each answer."""
     progress: bool = True
-    """Show how far it is: a bar on a terminal, elsewhere a line now and then."""
+    """Show progress: a bar on a terminal, otherwise a line every 30 seconds."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
     def __post_init__(self) -> None:
@@ -52,15 +54,16 @@ class PredictOptions:
 
 @contextmanager
 def _output(path: str) -> Iterator[IO[str]]:
-    """Standard output, or a file that appears under its name only when it is complete."""
+    """Opens standard output, or a file that appears under its name only when it is complete."""
     if path == "-":
         yield sys.stdout
         return
     target = Path(path)
     if not target.parent.is_dir():
-        raise UserError(f"{target}: its folder does not exist", got=target.parent, fix="create it first")
+        raise UserError(f"{target}: its folder does not exist", got=target.parent, fix="create the folder first")
     if target.is_dir():
-        raise UserError(f"{target}: is a folder", expected="a file name for --output")
+        raise UserError(f"{target} is a folder", expected="a file name for --output")
+
     from pairjax.storage.files import whole_file
 
     with whole_file(target, fix="free some space, or choose another --output") as file:
@@ -68,7 +71,7 @@ def _output(path: str) -> Iterator[IO[str]]:
 
 
 def _count(path: str) -> int | None:
-    """Rows of a file, about (a header counts, and so does a line break within a field); None where that is unknown."""
+    """Counts the lines of a file, about one per pair; None if that cannot be known in advance."""
     if path == "-" or Path(path).suffix.lower() not in (".tsv", ".csv", ".jsonl"):
         return None
     with open(path, "rb") as file:
@@ -76,24 +79,24 @@ def _count(path: str) -> int | None:
 
 
 @contextmanager
-def _progress(path: str, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A function that is told how many pairs are done."""
-    if not shown:
+def _progress(path: str, *, enabled: bool) -> Iterator[Callable[[int], None]]:
+    """Gives a function that is called with the number of finished pairs and shows the progress."""
+    if not enabled:
         yield lambda done: None
         return
-    began = last = time.monotonic()
+    start = last = time.monotonic()
     total = _count(path)
     if not sys.stderr.isatty():
 
-        def say(done: int) -> None:
+        def print_line(done: int) -> None:
             nonlocal last
             now = time.monotonic()
             if now - last >= SECONDS_BETWEEN_LINES:
                 last = now
-                of = f" of about {total:,}" if total else ""
-                print(f"{done:,}{of} pairs, {done / (now - began):,.0f} pairs/s", file=sys.stderr, flush=True)
+                goal = f" of about {total:,}" if total else ""
+                print(f"{done:,}{goal} pairs, {done / (now - start):,.0f} pairs/s", file=sys.stderr, flush=True)
 
-        yield say
+        yield print_line
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -102,10 +105,11 @@ def _progress(path: str, *, shown: bool) -> Iterator[Callable[[int], None]]:
     times = [TimeElapsedColumn(), TimeRemainingColumn()]
     with Progress(*columns, *times, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("predict", total=total, rate=0.0)
-        yield lambda done: bar.update(task, completed=done, rate=done / max(time.monotonic() - began, 1e-9))
+        yield lambda done: bar.update(task, completed=done, rate=done / max(time.monotonic() - start, 1e-9))
 
 
 def main(args: Sequence[str]) -> int:
+    """Labels pairs and returns the exit code."""
     options = parse(PredictOptions, args, prog="pairjax predict", description=PredictOptions.__doc__ or "")
 
     from pairjax.data.stream import iter_pairs, iter_rows
@@ -113,28 +117,29 @@ def main(args: Sequence[str]) -> int:
     from pairjax.inference.classifier import load
     from pairjax.step.compilation import use_compilation_cache
 
-    read = iter_rows if options.bad_rows == "mark" else iter_pairs
-    rows = read(options.input, format=options.format, first=options.first, second=options.second)
+    iterate = iter_rows if options.bad_rows == "mark" else iter_pairs
+    lines = iterate(options.input, format=options.format, first=options.first, second=options.second)
     use_compilation_cache(None)
     model = load(options.model, mesh=options.mesh)
     count = bad = 0
-    began = time.monotonic()
-    shown = options.progress and not (options.output == "-" and sys.stdout.isatty())
-    with _output(options.output) as out, _progress(options.input, shown=shown) as tell:
-        for row, answer in model.predict_rows(rows, batch_size=options.batch_size):
-            if isinstance(row, BadRow):
-                said: dict[str, Any] = {"line": row.number, "error": row.reason}
+    start = time.monotonic()
+    # Answers on a terminal would be mixed with the progress bar.
+    progress = options.progress and not (options.output == "-" and sys.stdout.isatty())
+    with _output(options.output) as out, _progress(options.input, enabled=progress) as show_progress:
+        for line, answer in model.predict_rows(lines, batch_size=options.batch_size):
+            if isinstance(line, BadRow):
+                record: dict[str, Any] = {"line": line.number, "error": line.reason}
                 bad += 1
             else:
                 assert answer is not None
-                texts = {"sentence1": row[0], "sentence2": row[1]} if options.texts else {}
-                said = texts | answer.to_json()
-            out.write(json.dumps(said, ensure_ascii=False) + "\n")
+                texts = {"sentence1": line[0], "sentence2": line[1]} if options.texts else {}
+                record = texts | answer.to_json()
+            out.write(json.dumps(record, ensure_ascii=False) + "\n")
             count += 1
             if count % 1024 == 0:
-                tell(count)
-    rate = count / max(time.monotonic() - began, 1e-9)
+                show_progress(count)
+    rate = count / max(time.monotonic() - start, 1e-9)
     if bad:
-        print(f"{bad:,} of {count:,} rows are no pairs and are marked as such", file=sys.stderr)
+        print(f"{bad:,} of {count:,} lines are not valid pairs and are marked as errors", file=sys.stderr)
     print(f"{count - bad:,} pairs labelled, {rate:,.0f} pairs/s", file=sys.stderr)
     return 0

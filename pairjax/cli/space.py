@@ -1,4 +1,4 @@
-"""Options `--grid FIELD=V,V` and `--random FIELD=KIND:...` to configs, typed by the config's own annotations."""
+"""Reads `--grid FIELD=V,V` and `--random FIELD=KIND:...`; the config's own annotations give the types of values."""
 
 import contextlib
 import dataclasses
@@ -18,21 +18,22 @@ from pairjax.base.config import Config
 from pairjax.base.errors import UserError
 
 REFUSED = {
-    "run": "is no part of training",
-    "evaluation": "is no part of training",
-    "mesh": "is no part of training",
-    "train.seed": "is what --seeds varies",
-    "train.keep": "is fixed to last: a fold that scores a run may not choose its step",
-    "train.patience": "is fixed to 0: a fold that scores a run may not end it",
-    "train.metric": "is the measure, one for all trials",
-    "train.eval_every": "changes nothing: runs of a sweep are evaluated at their end",
+    "run": "does not affect training",
+    "evaluation": "does not affect training",
+    "mesh": "does not affect training",
+    "train.seed": "is varied by --seeds",
+    "train.keep": "is fixed to last: the fold that scores a run may not choose its step",
+    "train.patience": "is fixed to 0: the fold that scores a run may not stop it",
+    "train.metric": "is the same for all trials",
+    "train.eval_every": "has no effect: runs of a sweep are evaluated at their end",
     "model.combiner": "takes no value from the command line",
 }
+"""Fields and sections that a sweep may not vary, and why."""
 READING = ("max_length", "truncation", "layout", "buckets", "row_length")
-"""Fields of data that change how pairs are read, and not which."""
+"""Fields of data that change how pairs are read, not which pairs."""
 KINDS = "uniform:LOW:HIGH, log:LOW:HIGH or choice:V,V"
 ATTEMPTS = 50
-"""Draws for each trial wanted, before a space counts as used up."""
+"""Random points for each trial requested, before a space counts as exhausted."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class Dimension:
     """One field of the space.
 
     Attributes:
-        field: Dotted (`optim.learning_rate`).
+        field: Dotted name of the field (`optim.learning_rate`).
         values: The values of a grid or choice; empty for a range.
-        draw: From a generator to a value.
+        draw: Draws a value with a random generator.
     """
 
     field: str
@@ -51,7 +52,7 @@ class Dimension:
 
 
 def fields_of(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, annotation) of every field that is no config itself."""
+    """Yields the dotted name and the annotation of every field that is not itself a config."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
@@ -61,50 +62,50 @@ def fields_of(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{field.name}", hint
 
 
-def _field(option: str, spelt: str) -> tuple[str, Any]:
-    """The field that an option names, with `-` or `_`, and its annotation.
+def _field(option: str, text: str) -> tuple[str, Any]:
+    """Returns the field that an option names, with `-` or `_`, and its annotation.
 
     Raises:
-        UserError: There is none, or it is none that a sweep may vary.
+        UserError: The field does not exist, or a sweep may not vary it.
     """
-    name, known = spelt.strip().removeprefix("--").replace("-", "_"), dict(fields_of(Config))
+    name, known = text.strip().removeprefix("--").replace("-", "_"), dict(fields_of(Config))
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        last = [other for other in known if other.rpartition(".")[2] == name.rpartition(".")[2]]
-        guess = (last or near or [""])[0].replace("_", "-")
+        same_end = [field for field in known if field.rpartition(".")[2] == name.rpartition(".")[2]]
+        guess = (same_end or near or [""])[0].replace("_", "-")
         raise UserError(
-            f"{option}: no such field", got=spelt or "''", fix=f"perhaps you meant {guess}" if guess else None
+            f"{option}: no such field", got=text or "''", fix=f"perhaps you meant {guess}" if guess else None
         )
     section = name.split(".")[0]
     if section == "data" and name.split(".")[1] not in READING:
         raise UserError(
-            f"{option} {spelt}: all trials read the same pairs",
-            expected=f"of data one of {', '.join(one.replace('_', '-') for one in READING)}",
+            f"{option} {text}: all trials read the same pairs",
+            expected=f"data with one of {', '.join(field.replace('_', '-') for field in READING)}",
         )
     for refused in (name, section):
         if refused in REFUSED:
-            raise UserError(f"{option} {spelt}: {name.replace('_', '-')} {REFUSED[refused]}", fix="leave it out")
+            raise UserError(f"{option} {text}: {name.replace('_', '-')} {REFUSED[refused]}", fix="leave it out")
     return name, known[name]
 
 
 def _described(hint: Any) -> str:
-    """An annotation in words."""
+    """Describes an annotation in words."""
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    arguments = [one for one in typing.get_args(hint) if one is not Ellipsis]
+    arguments = [argument for argument in typing.get_args(hint) if argument is not Ellipsis]
     if typing.get_origin(hint) is tuple:
         return f"{_described(arguments[0])}, several separated by spaces"
     if arguments:
-        return " or ".join("None" if one is type(None) else _described(one) for one in arguments)
+        return " or ".join("None" if argument is type(None) else _described(argument) for argument in arguments)
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return names.get(hint, str(hint))
 
 
 def _value(option: str, name: str, hint: Any, text: str) -> Any:
-    """One value, read as the command line reads the field's option.
+    """Reads one value as the command line reads the field's option.
 
     Raises:
-        UserError: The field does not take it.
+        UserError: The field does not take the value.
     """
     tokens = text.split()
     if hint is bool:
@@ -113,28 +114,30 @@ def _value(option: str, name: str, hint: Any, text: str) -> Any:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             value = tyro.cli(hint, args=tokens, console_outputs=False)
     except SystemExit:
-        choices = [str(one) for one in _choices(hint)]
+        choices = [str(choice) for choice in _choices(hint)]
         near = [match for token in tokens for match in difflib.get_close_matches(token, choices, n=1, cutoff=0.5)]
         raise UserError(
-            f"{option} {name.replace('_', '-')}: a value that the field does not take",
+            f"{option} {name.replace('_', '-')}: the field does not take this value",
             got=repr(text),
             expected=_described(hint),
             fix=f"perhaps you meant {near[0]}" if near else None,
         ) from None
     if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{option} {name.replace('_', '-')}: a value that is not finite", got=text)
+        raise UserError(f"{option} {name.replace('_', '-')}: the value is not finite", got=text)
     return value
 
 
 def _choices(hint: Any) -> Iterator[Any]:
+    """Yields the literals of an annotation."""
     if typing.get_origin(hint) is typing.Literal:
         yield from typing.get_args(hint)
     else:
-        for one in typing.get_args(hint):
-            yield from _choices(one)
+        for argument in typing.get_args(hint):
+            yield from _choices(argument)
 
 
 def _values(option: str, name: str, hint: Any, text: str) -> tuple[Any, ...]:
+    """Reads values separated by commas."""
     if not text.strip():
         raise UserError(
             f"{option} {name.replace('_', '-')}: an empty grid",
@@ -142,59 +145,62 @@ def _values(option: str, name: str, hint: Any, text: str) -> tuple[Any, ...]:
             expected=f"{name.replace('_', '-')}=V,V,...",
         )
     values = tuple(_value(option, name, hint, part) for part in text.split(","))
-    twice = [value for place, value in enumerate(values) if value in values[:place]]
-    if twice:
-        raise UserError(f"{option} {name.replace('_', '-')}: a value stands there twice", got=twice[0])
+    repeated = [value for place, value in enumerate(values) if value in values[:place]]
+    if repeated:
+        raise UserError(f"{option} {name.replace('_', '-')}: a value is given twice", got=repeated[0])
     return values
 
 
 def _pick(values: tuple[Any, ...]) -> Callable[[np.random.Generator], Any]:
+    """Returns a function that draws one of the values."""
     return lambda generator: values[int(generator.integers(len(values)))]
 
 
-def _range(option: str, name: str, hint: Any, kind: str, bounds: Sequence[str]) -> Dimension:
+def _range(option: str, name: str, hint: Any, scale: str, bounds: Sequence[str]) -> Dimension:
+    """Reads a range, uniform or log-uniform."""
     spelt = name.replace("_", "-")
-    number: type | None = next((one for one in (int, float) if hint is one or one in typing.get_args(hint)), None)
+    number: type | None = next((kind for kind in (int, float) if hint is kind or kind in typing.get_args(hint)), None)
     if number is None or hint is bool:
         raise UserError(
-            f"{option} {spelt}: a range of a field that is no number",
-            got=kind,
+            f"{option} {spelt}: a range needs a field that is a number",
+            got=scale,
             expected=f"choice:V,V, {_described(hint)}",
         )
     if len(bounds) != 2:
         raise UserError(f"{option} {spelt}: a range has two bounds", got=":".join(bounds) or "none", expected=KINDS)
     low, high = (_value(option, name, number, bound) for bound in bounds)
-    if low >= high or (kind == "log" and low <= 0):
-        expected = "0 < LOW < HIGH" if kind == "log" else "LOW < HIGH"
-        raise UserError(f"{option} {spelt}: bounds that span nothing", got=f"{low} and {high}", expected=expected)
+    if low >= high or (scale == "log" and low <= 0):
+        expected = "0 < LOW < HIGH" if scale == "log" else "LOW < HIGH"
+        raise UserError(f"{option} {spelt}: the bounds span no range", got=f"{low} and {high}", expected=expected)
 
     def draw(generator: np.random.Generator) -> Any:
-        if kind == "log":
-            drawn = math.exp(generator.uniform(math.log(low), math.log(high)))
-            return min(max(round(drawn), low), high) if number is int else drawn
+        if scale == "log":
+            value = math.exp(generator.uniform(math.log(low), math.log(high)))
+            return min(max(round(value), low), high) if number is int else value
         return int(generator.integers(low, high + 1)) if number is int else float(generator.uniform(low, high))
 
     return Dimension(name, (), draw)
 
 
 def _split(option: str, text: str) -> tuple[str, Any, str]:
-    spelt, equals, rest = text.partition("=")
+    """Splits `FIELD=...` into the field's name, its annotation and the rest."""
+    field, equals, rest = text.partition("=")
     if not equals:
         raise UserError(f"{option} names no values", got=text or "''", expected=f"{option} FIELD=...")
-    name, hint = _field(option, spelt)
+    name, hint = _field(option, field)
     return name, hint, rest
 
 
 def read_space(grid: Sequence[str], random: Sequence[str]) -> list[Dimension]:
-    """The space that options span.
+    """Reads the search space from the values of --grid and --random.
 
     Args:
-        grid: Each `FIELD=V,V,...`; a value of several parts has spaces between them.
-        random: Each `FIELD=uniform:LOW:HIGH`, `FIELD=log:LOW:HIGH` or `FIELD=choice:V,V`; whole numbers are drawn for
-            fields that are.
+        grid: Each is `FIELD=V,V,...`; spaces separate the parts of one value.
+        random: Each is `FIELD=uniform:LOW:HIGH`, `FIELD=log:LOW:HIGH` or `FIELD=choice:V,V`; integer fields get
+            integers.
 
     Raises:
-        UserError: No field at all, an unknown one, one named twice, or values that it does not take.
+        UserError: There is no field, a field is unknown or named twice, or it does not take a value.
     """
     dimensions = []
     for text in grid:
@@ -208,41 +214,42 @@ def read_space(grid: Sequence[str], random: Sequence[str]) -> list[Dimension]:
             case "choice":
                 values = _values("--random", name, hint, parameters)
                 dimensions.append(Dimension(name, values, _pick(values)))
-            case "uniform" | "log" as known:
-                dimensions.append(_range("--random", name, hint, known, parameters.split(":") if parameters else ()))
-            case other:
-                near = difflib.get_close_matches(other, ("uniform", "log", "choice"), n=1, cutoff=0.5)
+            case "uniform" | "log" as scale:
+                dimensions.append(_range("--random", name, hint, scale, parameters.split(":") if parameters else ()))
+            case unknown:
+                near = difflib.get_close_matches(unknown, ("uniform", "log", "choice"), n=1, cutoff=0.5)
                 raise UserError(
                     f"--random {name.replace('_', '-')}: no such distribution",
-                    got=other or "none",
+                    got=unknown or "none",
                     expected=KINDS,
                     fix=f"perhaps you meant {near[0]}" if near else None,
                 )
     if not dimensions:
         raise UserError(
-            "an empty grid: nothing to search",
+            "an empty grid: there is nothing to search",
             expected="--grid FIELD=V,V or --random FIELD=log:LOW:HIGH",
             fix="e.g. --grid optim.learning-rate=1e-5,3e-5",
         )
-    names = [one.field for one in dimensions]
-    twice = [name for place, name in enumerate(names) if name in names[:place]]
-    if twice:
-        raise UserError("a field stands in the space twice", got=twice[0].replace("_", "-"))
+    names = [dimension.field for dimension in dimensions]
+    repeated = [name for place, name in enumerate(names) if name in names[:place]]
+    if repeated:
+        raise UserError("a field is in the space twice", got=repeated[0].replace("_", "-"))
     return dimensions
 
 
-def every_point(dimensions: Sequence[Dimension]) -> list[dict[str, Any]]:
-    """All combinations of a grid, the last field fastest."""
-    names = [one.field for one in dimensions]
-    return [dict(zip(names, values, strict=True)) for values in itertools.product(*(one.values for one in dimensions))]
+def grid_points(dimensions: Sequence[Dimension]) -> list[dict[str, Any]]:
+    """Returns all combinations of a grid; the last field varies fastest."""
+    names = [dimension.field for dimension in dimensions]
+    combinations = itertools.product(*(dimension.values for dimension in dimensions))
+    return [dict(zip(names, values, strict=True)) for values in combinations]
 
 
-def drawn_points(dimensions: Sequence[Dimension], *, count: int, seed: int) -> list[dict[str, Any]]:
-    """Distinct random points; fewer than `count` where the space holds no more."""
+def sample_points(dimensions: Sequence[Dimension], *, count: int, seed: int) -> list[dict[str, Any]]:
+    """Draws distinct random points; fewer than `count` if the space holds no more."""
     generator = np.random.default_rng(seed)
     points: list[dict[str, Any]] = []
     for _ in range(count * ATTEMPTS):
-        point = {one.field: one.draw(generator) for one in dimensions}
+        point = {dimension.field: dimension.draw(generator) for dimension in dimensions}
         if point not in points:
             points.append(point)
         if len(points) == count:
@@ -251,10 +258,14 @@ def drawn_points(dimensions: Sequence[Dimension], *, count: int, seed: int) -> l
 
 
 def set_fields(config: Any, values: Mapping[str, Any]) -> Any:
-    """The config with some fields changed, by dotted name, all at once.
+    """Returns the config with some fields changed, all at once.
+
+    Args:
+        config: The config, or a section of it.
+        values: New values by dotted name.
 
     Raises:
-        UserError: The fields do not go together; names the combination.
+        UserError: The values contradict each other; the message names the combination.
     """
     own = {name: value for name, value in values.items() if "." not in name}
     for section in dict.fromkeys(name.split(".")[0] for name in values if "." in name):

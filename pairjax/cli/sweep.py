@@ -12,7 +12,7 @@ import tyro
 from pairjax.base.config import Config
 from pairjax.base.errors import UserError
 from pairjax.cli.options import load_experiment, parse, split_experiment, without_source
-from pairjax.cli.space import Dimension, drawn_points, every_point, read_space, set_fields
+from pairjax.cli.space import Dimension, grid_points, read_space, sample_points, set_fields
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Search fields of a config: pairjax sweep [experiments/X.py] --grid FIELD=V,V ... [options].
 
-Trials are compared on stratified folds of the train split; dev and test are not read. The score of what the search
-chooses comes from folds that had no part in choosing (nested). Trials with --optim.freeze encoder and a bi-encoder
-train from cached features, all folds, seeds and rates as one program; others one after another. The same command goes
-on where it was stopped, and a larger search in the same folder trains only what is new. Runs keep their last parameters
-and stop at no step before, since a fold that scores a run may not choose in it."""
+Trials are compared on stratified folds of the train split; dev and test are not read. The score of the chosen config
+comes from folds that had no part in the choice (nested). Bi-encoders with --optim.freeze encoder train from cached
+features, all folds, seeds and rates as one program. Small encoders with the padded layout train together too; other
+trials train one after another. The same command resumes a sweep that was stopped, and a larger search in the same
+folder trains only the new trials. Runs keep their last parameters and never stop early, because the fold that scores a
+run may not choose its step."""
 DRAWS = 16
+"""Trials of a random search, unless --trials is given."""
 MARK, LOCK = "sweep.json", ".lock"
-SHOWN = 20
+TOP = 20
+"""Trials that are printed; all are in the table's file."""
 
 
 @dataclass(frozen=True)
@@ -36,69 +39,77 @@ class SweepOptions(Config):
     """A search, and the config that it varies."""
 
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """FIELD=V,V,... Repeat for more fields; values of several parts in spaces: "model.head.hidden=64,64 32"."""
+    """FIELD=V,V,... Repeat for more fields. Spaces separate the parts of one value: "model.head.hidden=64,64 32"."""
     random: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """FIELD=uniform:LOW:HIGH, FIELD=log:LOW:HIGH or FIELD=choice:V,V. Repeat for more fields."""
     method: Literal["grid", "random", "halving"] | None = None
-    """All of the grid; random draws of grid and ranges; or successive halving of either: short runs of all, ever longer
-    ones of the best. Default: random where --random is given, else grid."""
+    """grid: every point of the grid. random: random points of grid and ranges. halving: successive halving of either,
+    with short runs of all trials and ever longer runs of the best. Default: random if --random is given, else grid."""
     trials: int | None = None
-    """How many are drawn (default: 16; all of a grid)."""
+    """Number of random points (default: 16; for a grid, all points)."""
     folds: int = 5
-    """Of the train split; 0 compares on dev instead."""
+    """Number of folds of the train split; 0 compares on dev instead."""
     nested: bool = True
-    """Score the choice on folds that had no part in it. Of k folds it needs k (k - 1) / 2 models a trial more."""
+    """Score the choice on folds that had no part in it. With k folds this trains k (k - 1) / 2 more models a trial."""
     seeds: tuple[int, ...] = (0,)
-    """Training seeds; a trial's score is their mean."""
+    """Training seeds; a trial's score is the mean over them."""
     search_seed: int = 0
-    """Of draws and folds."""
+    """Seeds the random points and the folds."""
     factor: int = 3
-    """Of halving: each rung keeps one in so many, and trains it so much longer."""
+    """Factor of halving: each rung keeps one trial in this many and trains it this many times as long."""
     dir: str | None = None
     """Folder of the sweep (default: runs/sweep_NAME)."""
     features: str | None = None
-    """Folder that `pairjax features` has filled from the same data, read instead of encoding again; for frozen
+    """Folder that `pairjax features` made from the same data, read instead of encoding the texts again; for frozen
     bi-encoders."""
 
     def __post_init__(self) -> None:
         if self.trials is not None and self.trials < 1:
             raise UserError("--trials is too small", got=self.trials, expected="at least 1")
         if self.search_seed < 0 or any(seed < 0 for seed in self.seeds):
-            raise UserError("seeds are not negative", got=" ".join(map(str, (*self.seeds, self.search_seed))))
+            raise UserError(
+                "a seed is negative", got=" ".join(map(str, (*self.seeds, self.search_seed))), expected="0 or more"
+            )
 
 
 def _points(options: SweepOptions, space: Sequence[Dimension]) -> tuple[str, list[dict[str, Any]], list[str]]:
-    """The method, the trials' values, and notes.
+    """Returns the method, the values of each trial, and notes.
 
     Raises:
-        UserError: Options that do not go with the method.
+        UserError: Options do not fit the method.
     """
     method = options.method or ("random" if options.random else "grid")
     if method == "grid" and options.random:
-        raise UserError("--method grid goes with --grid alone", got="--random", fix="use --method random or halving")
+        raise UserError("--method grid does not support --random", fix="use --method random or halving")
     if method == "grid" and options.trials is not None:
         raise UserError(
-            "--trials goes with random draws",
-            got=f"--method grid --trials {options.trials}",
+            "--method grid tries every point and does not support --trials",
+            got=f"--trials {options.trials}",
             fix="use --method random",
         )
     if method == "grid" or (method == "halving" and not options.random and options.trials is None):
-        return method, every_point(space), []
+        return method, grid_points(space), []
     count = options.trials or DRAWS
-    points = drawn_points(space, count=count, seed=options.search_seed)
-    notes = [] if len(points) == count else [f"the space holds no more than {len(points)} trials of the {count} wanted"]
+    points = sample_points(space, count=count, seed=options.search_seed)
+    notes = [] if len(points) == count else [f"the space holds only {len(points)} of the {count} trials requested"]
     return method, points, notes
 
 
 def _check_folder(folder: Path) -> None:
+    """Checks that a folder is new, empty or a sweep's.
+
+    Raises:
+        UserError: The folder holds something else.
+    """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: the sweep's folder is a file", fix="choose another --dir")
-    held = [child for child in folder.iterdir() if child.name != LOCK] if folder.is_dir() else []
-    if held and not (folder / MARK).exists():
+    files = [child for child in folder.iterdir() if child.name != LOCK] if folder.is_dir() else []
+    if files and not (folder / MARK).exists():
         raise UserError(f"{folder}: not a sweep's folder", got=f"no {MARK}", fix="choose another --dir")
 
 
 def main(args: Sequence[str]) -> int:
+    """Runs `pairjax sweep` and returns its exit code."""
     path, rest = split_experiment(args)
     base, name = Config(), "pairs"
     if path is not None:
@@ -115,12 +126,12 @@ def main(args: Sequence[str]) -> int:
     from pairjax.base.terminal import table_console
     from pairjax.step.compilation import use_compilation_cache
     from pairjax.sweep.single import StoppedError
-    from pairjax.sweep.sweep import Sweep, SweepDesign, without_choice
+    from pairjax.sweep.sweep import SweepDesign, prepare_sweep, without_choice
     from pairjax.sweep.trials import Trial
 
     console = table_console()
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     design = SweepDesign(
@@ -137,23 +148,23 @@ def main(args: Sequence[str]) -> int:
     trials = [Trial(values, set_fields(plain, values)) for values in points]
     use_compilation_cache(options.run.compilation_cache)
     cache = None if options.features is None else Path(options.features)
-    sweep = Sweep(trials, design, folder=folder, say=say, features=cache)
+    sweep = prepare_sweep(trials, design, folder=folder, log=log, features=cache)
     for note in (*notes, *sweep.notes):
-        say(note)
+        log(note)
     command = shlex.join(["pairjax", "sweep", *args])
-    with _begun(folder, command, design):
+    with _lock_folder(folder, command, design):
         try:
             result = sweep.run()
         except StoppedError:
-            say("stopped; the same command goes on")
+            log("stopped; the same command resumes the sweep")
             return 143
         experiment = None if path is None else Path(path)
         _finish(result, design, folder, experiment=experiment, command=command, console=console)
     return 0
 
 
-def _begun(folder: Path, command: str, design: "SweepDesign") -> IO[str]:
-    """Make and mark the folder; the open file holds its lock."""
+def _lock_folder(folder: Path, command: str, design: "SweepDesign") -> IO[str]:
+    """Creates and marks the folder; the open file that it returns holds the lock."""
     from pairjax.run.folder import take_lock
     from pairjax.storage.files import storage_error, write_json
 
@@ -175,13 +186,14 @@ def _finish(
     command: str,
     console: "Console",
 ) -> None:
+    """Writes the sweep's files and prints its table."""
     import jax
     from rich.text import Text
 
     from pairjax.base.terminal import plain_table
     from pairjax.storage.provenance import provenance
-    from pairjax.sweep.results import BEST, MARGINALS, TABLE, format_spread, in_words, write_sweep
-    from pairjax.sweep.sweep import shown
+    from pairjax.sweep.results import BEST, MARGINALS, TABLE, explain_scores, format_spread, write_sweep
+    from pairjax.sweep.trials import format_value
 
     origin = provenance(device_kind=jax.devices()[0].device_kind, device_count=jax.device_count())
     write_sweep(result, design, folder, experiment=experiment, command=command, provenance=origin)
@@ -189,16 +201,16 @@ def _finish(
     halving = design.method == "halving"
     columns = ["", *(name.rpartition(".")[2].replace("_", "-") for name in fields), result.metric]
     table = plain_table(f"{len(result.rows)} trials", columns + (["steps"] if halving else []), left=1)
-    for rank, row in enumerate(result.rows[:SHOWN], 1):
+    for rank, row in enumerate(result.rows[:TOP], 1):
         score = f"diverged ({row.diverged} of {row.runs} runs)" if row.diverged else format_spread(row.score)
-        cells = [shown(row.trial.values[name]) for name in fields]
+        cells = [format_value(row.trial.values[name]) for name in fields]
         table.add_row(str(rank), *map(Text, cells), score, *([f"{row.steps:,}"] if halving else []))
     console.print(table, highlight=False)
-    if len(result.rows) > SHOWN:
-        console.print(f"and {len(result.rows) - SHOWN} more in {folder / TABLE}", highlight=False)
-    for line in in_words(result, design):
+    if len(result.rows) > TOP:
+        console.print(f"and {len(result.rows) - TOP} more in {folder / TABLE}", highlight=False)
+    for line in explain_scores(result, design):
         console.print(f"- {line}", highlight=False, markup=False, soft_wrap=True)
-    seconds = f"{result.trained:,} runs trained, {result.found:,} found, {result.seconds:.1f} s"
+    summary = f"{result.trained:,} runs trained, {result.found:,} found, {result.seconds:.1f} s"
     files = f"{folder / TABLE}, {MARGINALS}"
-    console.print(f"{seconds}; {files}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{summary}; {files}", highlight=False, markup=False, soft_wrap=True)
     print(f"pairjax train {shlex.quote(str(folder / BEST))}")

@@ -1,4 +1,4 @@
-"""`pairjax train [experiments/X.py] [options]`."""
+"""`pairjax train [experiments/X.py] [options]`: fine-tunes an encoder on pairs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,10 +9,11 @@ from pairjax.cli.options import load_experiment, parse, split_experiment, withou
 
 DESCRIPTION = """Fine-tune an encoder on pairs: pairjax train [experiments/X.py] [options].
 
-Without a file the defaults below hold; with one, its config is the default and options override it."""
+Without a file, the defaults are those below. With a file, its config gives the defaults. Options override both."""
 
 
 def main(args: Sequence[str]) -> int:
+    """Trains a model and returns the exit code."""
     path, rest = split_experiment(args)
     default, description, name = Config(), DESCRIPTION, "pairs"
     if path is not None:

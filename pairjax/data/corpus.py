@@ -152,6 +152,7 @@ class _Writer:
         )
 
     def _write(self, name: str, values: Any, dtype: Any) -> None:
+        """Appends values to an array's file."""
         self._out[name].write(np.asarray(values, dtype).tobytes())
 
     def _flush(self) -> None:

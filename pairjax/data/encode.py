@@ -19,7 +19,7 @@ from pairjax.base.config import ModelConfig, Truncation
 from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs
 from pairjax.data.tokenizer import PairTokenizer
-from pairjax.data.truncate import kept_tokens
+from pairjax.data.truncate import truncated_lengths
 
 TEXTS_AT_ONCE = 2048
 """Texts tokenised in one call."""
@@ -132,18 +132,33 @@ def _copy_texts(
     tokens: Int32[np.ndarray, " tokens"],
     *,
     start: Int64[np.ndarray, " pairs"],
-    full: Int64[np.ndarray, " pairs"],
-    kept: Int64[np.ndarray, " pairs"],
+    size: Int64[np.ndarray, " pairs"],
+    length: Int64[np.ndarray, " pairs"],
     both_ends: bool,
 ) -> None:
     """Copies the kept tokens of one side: the head of each text, or (`both_ends`) the head and tail of a cut one."""
     for begin in range(0, len(to), PAIRS_AT_ONCE):
         part = slice(begin, begin + PAIRS_AT_ONCE)
-        tail = np.where(kept[part] < full[part], kept[part] // 2, 0) if both_ends else np.zeros_like(kept[part])
-        head = kept[part] - tail
+        tail = np.where(length[part] < size[part], length[part] // 2, 0) if both_ends else np.zeros_like(length[part])
+        head = length[part] - tail
         _copy(rows, to[part], tokens, start[part], head)
         if both_ends:
-            _copy(rows, to[part] + head, tokens, start[part] + full[part] - tail, tail)
+            _copy(rows, to[part] + head, tokens, start[part] + size[part] - tail, tail)
+
+
+def _special_rows(
+    offsets: Int64[np.ndarray, " pairs_and_one"],
+    first_length: Int64[np.ndarray, " pairs"],
+    tokenizer: PairTokenizer,
+    opening: Sequence[int],
+) -> Int32[np.ndarray, " slots"]:
+    """Makes rows that have their special tokens; the other slots are not set."""
+    rows, begin = np.empty(int(offsets[-1]), np.int32), offsets[:-1]
+    rows[begin] = tokenizer.cls_id
+    rows[begin + first_length - 1] = rows[offsets[1:] - 1] = tokenizer.sep_id
+    for position, token in enumerate(opening):
+        rows[begin + first_length + position] = token
+    return rows
 
 
 def encode_pairs(
@@ -165,10 +180,8 @@ def encode_pairs(
         >>> backend.pre_tokenizer = pre_tokenizers.Whitespace()
         >>> tokenizer = PairTokenizer(backend, family="bert", cls_id=1, sep_id=2, pad_id=0)
         >>> encoded = encode_pairs(["a cat sleeps"], ["a dog"], tokenizer, kind="cross", max_length=16)
-        >>> encoded.tokens
-        array([1, 4, 5, 7, 2, 4, 6, 2], dtype=int32)
-        >>> encoded.first_length
-        array([5], dtype=int32)
+        >>> encoded.tokens.tolist(), encoded.first_length.tolist()
+        ([1, 4, 5, 7, 2, 4, 6, 2], [5])
 
     Args:
         first: Texts of side A.
@@ -194,20 +207,16 @@ def encode_pairs(
     index: dict[str, int] = {}
     ids = [np.fromiter((index.setdefault(text, len(index)) for text in side), np.int64) for side in (first, second)]
     tokens, starts = _tokenise(list(index), tokenizer)
-    full = [starts[side + 1] - starts[side] for side in ids]
-    kept = kept_tokens(full[0], full[1], kind=kind, budget=budget, truncation=truncation, where=where)
-    # 2. The rows: special tokens, then both sides.
-    first_length = kept[0] + 2
-    offsets = np.concatenate([[0], np.cumsum(first_length + len(opening) + kept[1] + 1)]).astype(np.int64)
-    rows, begin = np.empty(int(offsets[-1]), np.int32), offsets[:-1]
-    rows[begin] = tokenizer.cls_id
-    rows[begin + first_length - 1] = rows[offsets[1:] - 1] = tokenizer.sep_id
-    for place, token in enumerate(opening):
-        rows[begin + first_length + place] = token
-    for side, to in enumerate((begin + 1, begin + first_length + len(opening))):
+    sizes = [starts[side + 1] - starts[side] for side in ids]
+    lengths = truncated_lengths(sizes[0], sizes[1], kind=kind, budget=budget, truncation=truncation, where=where)
+    # 2. The rows, first with special tokens only, then with both sides.
+    first_length = lengths[0] + 2
+    offsets = np.concatenate([[0], np.cumsum(first_length + len(opening) + lengths[1] + 1)]).astype(np.int64)
+    rows = _special_rows(offsets, first_length, tokenizer, opening)
+    for side, to in enumerate((offsets[:-1] + 1, offsets[:-1] + first_length + len(opening))):
         start, both_ends = starts[ids[side]], truncation == "head_tail"
-        _copy_texts(rows, to, tokens, start=start, full=full[side], kept=kept[side], both_ends=both_ends)
-    lost = full[0] + full[1] - kept[0] - kept[1]
+        _copy_texts(rows, to, tokens, start=start, size=sizes[side], length=lengths[side], both_ends=both_ends)
+    lost = sizes[0] + sizes[1] - lengths[0] - lengths[1]
     return EncodedPairs(
         tokens=rows,
         offsets=offsets,
@@ -219,14 +228,22 @@ def encode_pairs(
         truncation=truncation,
         truncated=int((lost > 0).sum()),
         lost=int(lost.sum()),
-        bare=int(((full[0] == 0) | (full[1] == 0)).sum()),
+        bare=int(((sizes[0] == 0) | (sizes[1] == 0)).sum()),
     )
 
 
 def encode_split(
     pairs: Pairs, tokenizer: PairTokenizer, *, model: ModelConfig, max_length: int, truncation: Truncation
 ) -> EncodedPairs:
-    """Encodes a split for a model of the given kind; see `encode_pairs`."""
+    """Encodes a split for a model; see `encode_pairs`.
+
+    Args:
+        pairs: The split.
+        tokenizer: The encoder's tokeniser.
+        model: The model's config; only `kind` is read.
+        max_length: Most tokens of a sequence, special tokens included.
+        truncation: The strategy for longer pairs.
+    """
     return encode_pairs(
         pairs.first,
         pairs.second,

@@ -56,7 +56,7 @@ class Layout:
             raise ValueError(f"a packed layout, and no other, has a row length and several pairs a row; got {self}")
 
     def rungs(self, lengths: Int32[np.ndarray, " pairs"]) -> Int64[np.ndarray, " pairs"]:
-        """Returns, for each length, the index in the ladder of the shortest row that is long enough.
+        """Returns the index in the ladder of the shortest row that holds each length.
 
         Raises:
             ValueError: A length is greater than the longest row; `extend` the layout first.
@@ -88,6 +88,7 @@ class Plan:
 
 
 def _round_up(value: int, multiple: int) -> int:
+    """Rounds up to a multiple."""
     return -(-value // multiple) * multiple
 
 

@@ -25,6 +25,11 @@ def decode_lines(stream: Iterable[bytes], place: str, *, on_error: OnError = rai
     With `keep_error`, bytes that are not UTF-8 become lone surrogates and a NUL becomes U+DC00. No valid UTF-8 text
     contains these, so `clean_text` rejects them.
 
+    Args:
+        stream: The lines.
+        place: Name of the file, for messages.
+        on_error: `raise_error` or `keep_error`.
+
     Raises:
         UserError: A byte is not UTF-8, or is a NUL. The message names the line and the byte, from 1.
     """
@@ -105,7 +110,17 @@ def _ragged(place: str, number: int, fields: list[str], header: Sequence[str], f
 
 
 def delimited_table(stream: Iterable[bytes], *, place: str, short: str, suffix: str) -> Table:
-    """Builds the table of a .tsv or .csv stream that starts with a header line."""
+    """Builds the table of a .tsv or .csv stream that starts with a header line.
+
+    Args:
+        stream: The lines.
+        place: As in `Table`.
+        short: As in `Table`.
+        suffix: `.tsv` or `.csv`.
+
+    Raises:
+        UserError: The file is empty, or its header cannot be read.
+    """
     lines = decode_lines(stream, place)
     records = tsv_records(lines) if suffix == ".tsv" else csv_records(lines, place)
     top = next(records, None)
@@ -123,7 +138,16 @@ def records_table(
     suffix: str,
     on_error: OnError = raise_error,
 ) -> Table:
-    """Builds the table of records whose header has been read."""
+    """Builds the table of records whose header has been read.
+
+    Args:
+        names: The header.
+        records: Yields (line number, fields) for each row.
+        place: As in `Table`.
+        short: As in `Table`.
+        suffix: `.tsv` or `.csv`.
+        on_error: What to do with a row that has not as many fields as the header.
+    """
     header = tuple(name.strip() for name in names)
     fix = "put no tab inside a text" if suffix == ".tsv" else "quote a text that contains a comma or a newline"
 
@@ -163,7 +187,17 @@ def _json_values(line: str, columns: Sequence[str], place: str, number: int) -> 
 
 
 def jsonl_table(stream: Iterable[bytes], *, place: str, short: str, on_error: OnError = raise_error) -> Table:
-    """Builds the table of a .jsonl stream; its header is the keys of the first object."""
+    """Builds the table of a .jsonl stream; its header is the keys of the first object.
+
+    Args:
+        stream: The lines.
+        place: As in `Table`.
+        short: As in `Table`.
+        on_error: What to do with a line that is not an object or lacks a column.
+
+    Raises:
+        UserError: The file is empty, or its first line is not a JSON object.
+    """
     lines = ((number, [line.strip()]) for number, line in enumerate(decode_lines(stream, place, on_error=on_error), 1))
     records = _without_trailing_blanks(lines)
     top = next(records, None)

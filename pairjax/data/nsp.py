@@ -49,7 +49,13 @@ def mix_bits(value: int) -> int:
 
 
 def permute_index(index: int, size: int, *, key: int) -> int:
-    """Applies a keyed permutation of range(size) to `index`: four Feistel rounds, repeated until inside the range."""
+    """Applies a keyed permutation of range(size): four Feistel rounds, repeated until the result is in the range.
+
+    Args:
+        index: The number to permute, in [0, size).
+        size: Size of the range.
+        key: 64-bit word that chooses the permutation.
+    """
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     mask = (1 << half) - 1
     while True:
@@ -111,7 +117,13 @@ class _Run(NamedTuple):
 
 
 def fair_lengths(first: int, second: int, budget: int) -> tuple[int, int]:
-    """Returns the lengths that two segments keep of a budget: the longer is cut first, as in BERT."""
+    """Returns the lengths to which two segments are cut: the longer is cut first, as in BERT.
+
+    Args:
+        first: Tokens of A.
+        second: Tokens of B.
+        budget: Most tokens of both.
+    """
     if first + second <= budget:
         return first, second
     half = budget // 2
@@ -221,6 +233,7 @@ class PairSampler:
         return bisect.bisect_right(range(len(documents)), anchor, key=lambda d: int(documents[d]) - drop * d) - 1
 
     def _run(self, start: int, stop: int) -> _Run:
+        """Returns the run of sentences `start` to `stop - 1`."""
         sentences = self.corpus.sentences
         return _Run(start, stop, int(sentences[stop] - sentences[start]))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int, Int32
 
 from pairjax.base.types import Batch
 from pairjax.data.encode import EncodedPairs
@@ -27,16 +27,9 @@ def make_batch(
     """Makes a batch: places the pairs of each row of `index` one after another in `length` token slots.
 
     Example:
-        >>> encoded = EncodedPairs(
-        ...     tokens=np.array([1, 5, 2, 6, 2, 1, 7, 2, 8, 2], np.int32),
-        ...     offsets=np.array([0, 5, 10], np.int64),
-        ...     first_length=np.array([3, 3], np.int32),
-        ...     kind="cross",
-        ...     segments=True,
-        ...     pad_id=0,
-        ...     max_length=8,
-        ...     truncation="longest_first",
-        ... )
+        >>> tokens, offsets = np.array([1, 5, 2, 6, 2, 1, 7, 2, 8, 2], np.int32), np.array([0, 5, 10])
+        >>> first_length = np.array([3, 3], np.int32)
+        >>> encoded = EncodedPairs(tokens, offsets, first_length, "cross", True, 0, 8, "longest_first")
         >>> batch = make_batch(encoded, np.array([0, 1], np.int32), np.array([[1], [-1]], np.int32), length=6)
         >>> batch.input_ids
         array([[1, 7, 2, 8, 2, 0],
@@ -110,6 +103,12 @@ def prefetch_batches(
     """Yields the batches of steps `start_step` to `stop_step - 1`, with `prefetch` of them made ahead in a thread.
 
     The first batch is made without Grain, which takes a quarter of a second to import.
+
+    Args:
+        batch: Returns a step and its batch.
+        start_step: The first step.
+        stop_step: One past the last step.
+        prefetch: Number of batches made ahead; 0 makes each on demand.
     """
     if start_step < stop_step:
         yield batch(start_step)
@@ -133,6 +132,7 @@ def train_batches(
     process_count: int = 1,
     multiple: int = 1,
     prefetch: int = 2,
+    subset: Int[np.ndarray, " subset"] | None = None,
 ) -> Iterator[tuple[int, Batch]]:
     """Yields the batches of steps `start_step` to `stop_step - 1`, epoch after epoch.
 
@@ -148,12 +148,13 @@ def train_batches(
         process_count: Number of slices.
         multiple: The number of rows in a batch is rounded up to a multiple of this.
         prefetch: Number of batches made ahead in a thread; 0 makes each on demand. The batches are the same.
+        subset: int [M]; indices of the pairs to train on; None for all pairs.
 
     Yields:
         The step and this process's rows of its batch.
     """
-    lengths = encoded.lengths
-    steps = steps_per_epoch(len(encoded), batch_size)
+    lengths = encoded.lengths if subset is None else encoded.lengths[subset]
+    steps = steps_per_epoch(len(lengths), batch_size)
     plan = lru_cache(maxsize=2)(
         lambda epoch: plan_epoch(
             seed=seed, epoch=epoch, lengths=lengths, layout=layout, batch_size=batch_size, multiple=multiple
@@ -162,8 +163,10 @@ def train_batches(
 
     def batch(step: int) -> tuple[int, Batch]:
         epoch = plan(step // steps)
-        rows = _own_rows(epoch.index[step % steps], process_index, process_count)
-        return step, make_batch(encoded, label, rows, int(epoch.length[step % steps]))
+        index = _own_rows(epoch.index[step % steps], process_index, process_count)
+        if subset is not None:
+            index = np.where(index >= 0, subset[np.maximum(index, 0)], -1).astype(np.int32)
+        return step, make_batch(encoded, label, index, int(epoch.length[step % steps]))
 
     return prefetch_batches(batch, start_step, stop_step, prefetch=prefetch)
 

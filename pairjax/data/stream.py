@@ -75,6 +75,7 @@ def iter_rows(
 def _iter(
     source: str | Path | Iterable[bytes], config: DataConfig, format: Format, on_error: OnError
 ) -> Iterator[tuple[str, str] | BadRow]:
+    """Yields pairs, and bad rows if `on_error` keeps errors."""
     table = _open_unlabelled(sys.stdin.buffer if source == "-" else source, config, format, on_error)
     columns = find_columns(table.header, config, place=table.place, need_label=False)
     for number, values in table.select([columns.first, columns.second]):

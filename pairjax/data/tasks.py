@@ -147,6 +147,7 @@ def _kind_of(raw: RawSplit, labels: Sequence[Any], option: str) -> Kind:
 
 
 def _not_finite_error(place: str, label: object) -> UserError:
+    """Returns the error for a score that is nan or infinite."""
     return UserError(f"{place}: the score is not a finite number", got=label, fix="correct it, or drop the row")
 
 
@@ -284,7 +285,13 @@ def _scores(raw: RawSplit, labels: Sequence[Any], known_from: str) -> np.ndarray
 
 
 def relabel(pairs: Pairs, own: TaskSpec, task: TaskSpec, *, place: str) -> Pairs:
-    """Returns a split whose class indices refer to `own`, with indices that refer to `task`.
+    """Converts class indices of one task to those of another with the same names in another order.
+
+    Args:
+        pairs: A split whose class indices refer to `own`.
+        own: The split's task.
+        task: The task that the returned indices refer to.
+        place: Name of the split, for messages.
 
     Raises:
         UserError: The kinds differ, or `task` does not have one of the names.

@@ -1,7 +1,7 @@
-"""Named sets of TensorFlow Datasets, read from prepared ArrayRecord, Parquet or TFRecord files without TensorFlow.
+"""Reads sets of TensorFlow Datasets from prepared ArrayRecord, Parquet or TFRecord files without TensorFlow.
 
-A prepared folder is found first and read by itself (`builder_from_directory`), with no need of the set's code or of the
-network; TFDS is asked to download only where the options allow it.
+A prepared folder is read directly (`builder_from_directory`), which needs neither the set's code nor the network. TFDS
+downloads a set only if the options allow it.
 """
 
 import importlib
@@ -30,7 +30,13 @@ SPLITS = {
 
 
 class TfdsName(NamedTuple):
-    """`glue/mrpc:2.0.0` in its parts."""
+    """The parts of a name such as `glue/mrpc:2.0.0`.
+
+    Attributes:
+        name: The builder (`glue`).
+        config: The builder's config (`mrpc`), or None.
+        version: The version (`2.0.0`), or None for the newest.
+    """
 
     name: str
     config: str | None
@@ -38,25 +44,27 @@ class TfdsName(NamedTuple):
 
 
 def parse_name(text: str) -> TfdsName:
-    """Parts of a builder's name.
+    """Parses the name of a TFDS builder.
 
     Raises:
-        UserError: It has another form.
+        UserError: The name has another form.
     """
-    found = NAME.fullmatch(text)
-    if found is None:
-        raise UserError("--data.tfds is no builder's name", got=text, expected="NAME, NAME/CONFIG or NAME/CONFIG:1.0.0")
-    return TfdsName(found["name"], found["config"], found["version"])
+    match = NAME.fullmatch(text)
+    if match is None:
+        raise UserError(
+            "--data.tfds is not a builder's name", got=text, expected="NAME, NAME/CONFIG or NAME/CONFIG:1.0.0"
+        )
+    return TfdsName(match["name"], match["config"], match["version"])
 
 
 def tfds_root(folder: str | None) -> Path:
-    """Where prepared sets lie: the folder given, or TFDS's own."""
-    given = folder or os.environ.get("TFDS_DATA_DIR")
-    return Path(given).expanduser() if given else Path.home() / "tensorflow_datasets"
+    """Returns the folder of prepared sets: the given one, or the default of TFDS."""
+    root = folder or os.environ.get("TFDS_DATA_DIR")
+    return Path(root).expanduser() if root else Path.home() / "tensorflow_datasets"
 
 
 def _versions(folder: Path) -> dict[tuple[int, ...], Path]:
-    """Prepared versions in a folder."""
+    """Returns the prepared versions in a folder."""
     if not folder.is_dir():
         return {}
     return {
@@ -67,10 +75,10 @@ def _versions(folder: Path) -> dict[tuple[int, ...], Path]:
 
 
 def _config_folder(base: Path, wanted: str | None) -> Path:
-    """The folder of a set's config; its default one, or the only one, where none is named.
+    """Returns the folder of a set's config; if none is named, the default one or the only one.
 
     Raises:
-        UserError: There are several, and no default is known.
+        UserError: There are several configs and no default is known.
     """
     if wanted is not None:
         return base / wanted
@@ -93,7 +101,7 @@ def _config_folder(base: Path, wanted: str | None) -> Path:
 
 
 def find_prepared(name: TfdsName, root: Path) -> Path | None:
-    """The folder of the prepared set, the newest version where none is named; None where it is not there."""
+    """Returns the folder of the prepared set (the newest version if none is named), or None if there is none."""
     versions = _versions(_config_folder(root / name.name, name.config))
     if name.version is not None:
         wanted = tuple(map(int, name.version.split(".")))
@@ -103,7 +111,7 @@ def find_prepared(name: TfdsName, root: Path) -> Path | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """TFDS logs its doings through absl; a reader of pairs wants none of it."""
+    """Silences TFDS, which logs its work through absl."""
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -114,28 +122,28 @@ def _quiet() -> Iterator[None]:
 
 
 def _prepare(text: str, name: TfdsName, root: Path) -> None:
-    """Download and prepare as ArrayRecord.
+    """Downloads a set and prepares it as ArrayRecord.
 
     Raises:
-        UserError: TFDS does not know the set, or could not fetch or prepare it.
+        UserError: TFDS does not know the set, or could not download or prepare it.
     """
     import tensorflow_datasets as tfds
 
-    # The names of builders under `text` are known only once their module is imported.
+    # A builder under `text` is known only after its module has been imported.
     if importlib.util.find_spec(f"tensorflow_datasets.text.{name.name}") is not None:
         importlib.import_module(f"tensorflow_datasets.text.{name.name}")
     try:
         builder = tfds.builder(text, data_dir=str(root))
     except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError) as error:
         first = str(error).strip().splitlines()[0]
-        raise UserError(f"TFDS has no {text} ({first})", fix="see the TFDS catalogue for its name") from None
+        raise UserError(f"TFDS has no {text} ({first})", fix="look up its name in the TFDS catalogue") from None
     try:
         builder.download_and_prepare(file_format="array_record")
-    except Exception as error:  # Whatever a foreign builder meets: network, disk, a format that needs TensorFlow.
+    except Exception as error:  # A foreign builder may fail in any way: network, disk, a format that needs TensorFlow.
         lines = str(error).strip().splitlines() or [""]
         raise UserError(
             f"TFDS could not prepare {text} ({type(error).__name__}: {lines[0]:.200})",
-            fix="prepare it elsewhere with file_format='array_record', and name the folder with --data.tfds-dir",
+            fix="prepare it on another machine with file_format='array_record', and give the folder as --data.tfds-dir",
         ) from error
 
 
@@ -145,7 +153,7 @@ class TfdsSet(NamedTuple):
     Attributes:
         title: Its full name, such as `glue/mrpc:2.0.0`.
         builder: TFDS's read-only builder.
-        folder: Where its files lie.
+        folder: The folder of its files.
     """
 
     title: str
@@ -154,57 +162,57 @@ class TfdsSet(NamedTuple):
 
 
 def open_set(text: str, *, folder: str | None, download: bool) -> TfdsSet:
-    """The prepared set of a name.
+    """Opens a prepared set by its name.
 
     Args:
-        text: As `--data.tfds` has it.
-        folder: Where prepared sets lie; None for TFDS's own.
-        download: Whether one that is not there may be fetched.
+        text: The name, as in `--data.tfds`.
+        folder: Folder of prepared sets; None for the default of TFDS.
+        download: Whether a missing set may be downloaded.
 
     Raises:
-        UserError: It is not there and may not be downloaded, or could not be; or its folder is damaged.
+        UserError: The set is missing and may not or could not be downloaded, or its folder is damaged.
     """
     name, root = parse_name(text), tfds_root(folder)
-    found = find_prepared(name, root)
+    path = find_prepared(name, root)
     with _quiet():
-        if found is None and download:
+        if path is None and download:
             _prepare(text, name, root)
-            found = find_prepared(name, root)
-        if found is None:
+            path = find_prepared(name, root)
+        if path is None:
             raise UserError(
                 f"TFDS set {text} is not prepared in {root}",
-                fix="add --data.download to fetch it, or name the folder that has it with --data.tfds-dir",
+                fix="add --data.download to download it, or name the folder that has it with --data.tfds-dir",
             )
         import tensorflow_datasets as tfds
 
         try:
-            builder = tfds.builder_from_directory(str(found))
-        except Exception as error:  # A damaged dataset_info.json or features.json surfaces in many ways.
-            raise UserError(f"{found}: a damaged TFDS set ({error})", fix="prepare it anew") from error
-    return TfdsSet(builder.info.full_name, builder, found)
+            builder = tfds.builder_from_directory(str(path))
+        except Exception as error:  # A damaged dataset_info.json or features.json raises many kinds of errors.
+            raise UserError(f"{path}: a damaged TFDS set ({error})", fix="prepare it again") from error
+    return TfdsSet(builder.info.full_name, builder, path)
 
 
 def choose_splits(available: Sequence[str], title: str) -> tuple[dict[str, str], list[str]]:
-    """The set's splits by ours (train, dev, test), and a note for each choice that was one.
+    """Returns the set's names of train, dev and test, and a note for each split that was chosen over another.
 
     Raises:
-        UserError: A split could be either of several.
+        UserError: A split could be any of several.
     """
-    chosen: dict[str, str] = {}
+    names: dict[str, str] = {}
     notes: list[str] = []
-    for ours, usual in SPLITS.items():
-        found = [name for name in usual if name in available]
-        if len(found) > 1:
-            raise UserError(f"{title}: two {ours} splits", got=" and ".join(found))
-        if found:
-            chosen[ours] = found[0]
-            if found[0].endswith("_matched"):
-                notes.append(f"{ours}: {title}'s {found[0]}; {found[0].replace('_matched', '_mismatched')} is left out")
-    return chosen, notes
+    for split, usual in SPLITS.items():
+        matches = [name for name in usual if name in available]
+        if len(matches) > 1:
+            raise UserError(f"{title}: two {split} splits", got=" and ".join(matches))
+        if matches:
+            name = names[split] = matches[0]
+            if name.endswith("_matched"):
+                notes.append(f"{split}: {title}'s {name}; {name.replace('_matched', '_mismatched')} is left out")
+    return names, notes
 
 
 def split_table(source: TfdsSet, split: str) -> Table:
-    """One split as a table of its top-level text and number columns."""
+    """Builds the table of one split from its top-level text and number features."""
     features = source.builder.info.features
     place = f"{source.title}, split {split}"
     header = tuple(name for name, kind in features.items() if getattr(kind, "shape", None) == ())
@@ -216,22 +224,23 @@ def split_table(source: TfdsSet, split: str) -> Table:
                 yield number, tuple(_plain(example[name]) for name in columns)
         except UserError:
             raise
-        except Exception as error:  # Cut-off or foreign files: whatever the record readers raise.
+        except Exception as error:  # The record readers raise many kinds of errors for damaged or foreign files.
             lines = str(error).strip().splitlines() or [""]
             raise UserError(
-                f"{place}: cannot be read ({type(error).__name__}: {lines[0]:.200})", fix="prepare the set anew"
+                f"{place}: cannot be read ({type(error).__name__}: {lines[0]:.200})", fix="prepare the set again"
             ) from error
 
     return Table(place=place, short=split, header=header, select=select, unit="row", class_names=names)
 
 
 def _plain(value: Any) -> Any:
-    """A scalar feature's value as a Python string or number."""
+    """Converts a scalar feature's value to a Python string or number."""
     value = value.item() if isinstance(value, np.generic | np.ndarray) else value
     return value.decode("utf-8") if isinstance(value, bytes) else value
 
 
 def _examples(source: TfdsSet, split: str) -> Iterator[Mapping[str, Any]]:
+    """Yields the examples of a split by feature name."""
     info = source.builder.info
     if info.file_format.value != "tfrecord":
         with _quiet():
@@ -245,7 +254,9 @@ def _examples(source: TfdsSet, split: str) -> Iterator[Mapping[str, Any]]:
 
 
 def tfrecords(path: Path) -> Iterator[bytes]:
-    """Records of a TFRecord file: length (uint64), its checksum, the bytes, their checksum (both uint32, unchecked).
+    """Yields the records of a TFRecord file.
+
+    A record is a length (uint64), its checksum, the bytes, and their checksum (both uint32, not verified).
 
     Raises:
         UserError: The file is missing or cut off.
@@ -253,28 +264,28 @@ def tfrecords(path: Path) -> Iterator[bytes]:
     try:
         file = path.open("rb")
     except OSError:
-        raise UserError(f"{path}: missing from the prepared set", fix="prepare the set anew") from None
+        raise UserError(f"{path}: missing from the prepared set", fix="prepare the set again") from None
     size = path.stat().st_size
     with file:
         while head := file.read(12):
             length = struct.unpack("<Q", head[:8])[0] if len(head) == 12 else size
             if file.tell() + length + 4 > size:
-                raise UserError(f"{path}: cut off or damaged", fix="prepare the set anew")
+                raise UserError(f"{path}: cut off or damaged", fix="prepare the set again")
             yield file.read(length)
             file.seek(4, os.SEEK_CUR)
 
 
 def split_files(source: TfdsSet, split: str) -> tuple[Path, ...]:
-    """The files of one split, in their order."""
+    """Returns the files of one split, in order."""
     return tuple(sorted(Path(str(path)) for path in source.builder.info.splits[split].filepaths))
 
 
 def set_files(source: TfdsSet) -> dict[str, Path]:
-    """Every file of the prepared set, by its name."""
+    """Returns every file of the prepared set, by name."""
     return {path.name: path for path in sorted(source.folder.iterdir()) if path.is_file()}
 
 
 def licence_of(source: TfdsSet) -> str | None:
-    """The set's licence where TFDS states one."""
+    """Returns the set's licence if TFDS states one."""
     redistribution = getattr(source.builder.info, "redistribution_info", None)
     return (getattr(redistribution, "license", "") or "").strip() or None

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pairjax.base.errors import UserError
+from pairjax.base.families import find_family
 from pairjax.base.types import EncoderSpec
 from pairjax.storage.files import read_json
 
@@ -15,22 +16,6 @@ PADDED_BY = 127
 
 SOURCES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 """Files from which a tokeniser can be read."""
-
-BERT_NAMES = {
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "mask_token": "[MASK]",
-    "unk_token": "[UNK]",
-}
-
-ROBERTA_NAMES = {
-    "cls_token": "<s>",
-    "sep_token": "</s>",
-    "pad_token": "<pad>",
-    "mask_token": "<mask>",
-    "unk_token": "<unk>",
-}
 
 # These settings do not change the tokens, and would write one machine's paths into a saved model.
 ORIGINS = (
@@ -68,7 +53,7 @@ class PairTokenizer:
     @property
     def segments(self) -> bool:
         """Whether B's tokens of a joint row have segment id 1 (BERT, ELECTRA); in other families all have 0."""
-        return self.family in ("bert", "electra")
+        return find_family(self.family).segments
 
     @property
     def vocabulary_size(self) -> int:
@@ -101,7 +86,7 @@ class PairTokenizer:
         """Returns the special tokens before B's own tokens; they belong to side B."""
         if kind == "bi":
             return (self.cls_id,)
-        return (self.sep_id,) if self.family in ("roberta", "xlm-roberta") else ()
+        return (self.sep_id,) if find_family(self.family).double_separator else ()
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.json` and `tokenizer_config.json`, which `load_tokenizer` and transformers read."""
@@ -175,7 +160,7 @@ def _case_settings(backend: Any) -> dict[str, Any]:
 def _special_names(folder: Path, backend: Any, *, family: str, named: Mapping[str, Any]) -> dict[str, str]:
     """Returns the vocabulary's token for each role: the one that the folder names, else the family's usual one."""
     names = {}
-    for role, usual in (ROBERTA_NAMES if family in ("roberta", "xlm-roberta") else BERT_NAMES).items():
+    for role, usual in asdict(find_family(family).special_tokens).items():
         own = named.get(role)
         own = own.get("content") if isinstance(own, Mapping) else own
         candidates = [name for name in (own, usual) if isinstance(name, str)]

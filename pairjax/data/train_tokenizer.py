@@ -9,13 +9,15 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pairjax.base.errors import UserError
+from pairjax.base.families import find_family
 from pairjax.base.pretrain_config import TokenizerKind
 from pairjax.data.corpus_sources import Source
-from pairjax.data.tokenizer import BERT_NAMES, PairTokenizer, load_tokenizer
+from pairjax.data.tokenizer import PairTokenizer, load_tokenizer
 from pairjax.storage.files import whole_folder
 
 FORMAT = 2
@@ -157,7 +159,8 @@ def load_or_train_tokenizer(
         train = train_bpe if kind == "bpe" else train_wordpiece
         backend = train(sources, vocabulary=vocabulary, lowercase=lowercase)
         class_name = "PreTrainedTokenizerFast" if kind == "bpe" else "BertTokenizer"
-        settings: dict[str, Any] = dict(BERT_NAMES) | {"do_lower_case": lowercase, "tokenizer_class": class_name}
+        settings: dict[str, Any] = asdict(find_family("bert").special_tokens)
+        settings |= {"do_lower_case": lowercase, "tokenizer_class": class_name}
         settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         try:
             with whole_folder(folder, replace=False) as partial:

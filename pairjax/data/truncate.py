@@ -25,7 +25,7 @@ def _longest_first(
     return np.where(longer_first, high, low), np.where(longer_first, low, high)
 
 
-def kept_tokens(
+def truncated_lengths(
     first: Int64[np.ndarray, " pairs"],
     second: Int64[np.ndarray, " pairs"],
     *,
@@ -67,5 +67,5 @@ def kept_tokens(
             expected=f"at most {budget if kind == 'bi' else budget - 1}",
             fix="use --data.truncation longest_first or a larger --data.max-length",
         )
-    kept = np.minimum(cut, room)
-    return (kept, uncut) if truncation == "only_first" else (uncut, kept)
+    rest = np.minimum(cut, room)
+    return (rest, uncut) if truncation == "only_first" else (uncut, rest)

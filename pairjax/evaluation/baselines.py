@@ -1,7 +1,7 @@
-"""Baselines that read words and not meaning: what a score on a pair task must beat to show anything.
+"""Fit baselines that count words: a model's score means little unless it is higher.
 
-Each is a linear model of scikit-learn, fitted on train: the majority class; lengths; the second text alone (a task
-whose B betrays the label is unfair); and overlap of words, with negations counted.
+The baselines are the majority class and three linear models of scikit-learn: on lengths; on the second text alone,
+which shows whether B by itself reveals the label; and on the overlap of words, with negations counted.
 """
 
 import numpy as np
@@ -19,11 +19,13 @@ from pairjax.evaluation.words import length_features, overlap_features
 
 
 def _second_words(train: Pairs, scored: Pairs) -> tuple[sparse.spmatrix, sparse.spmatrix]:
+    """Returns TF-IDF features of the second texts, fitted on train."""
     vectoriser = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     return vectoriser.fit_transform(train.second), vectoriser.transform(scored.second)
 
 
 def _scaled(train: np.ndarray, scored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns both sets of features standardised by train."""
     scaler = StandardScaler().fit(train)
     return scaler.transform(train), scaler.transform(scored)
 
@@ -31,15 +33,15 @@ def _scaled(train: np.ndarray, scored: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _spearman(
     predicted: Shaped[np.ndarray, " pairs"], label: Shaped[np.ndarray, " pairs"], seed: int
 ) -> dict[str, float]:
-    """Spearman's correlation with a bootstrap 95 % interval over pairs; NaN where either side is constant."""
+    """Returns Spearman's correlation with a bootstrap 95 % interval over pairs; NaN if either side is constant."""
     if np.ptp(predicted) == 0 or np.ptp(label) == 0:
         return {"value": float("nan"), "low": float("nan"), "high": float("nan")}
     ranks = np.stack([rankdata(predicted), rankdata(label)])
     value = float(np.corrcoef(ranks)[0, 1])
     generator = np.random.default_rng(seed)
-    # Resamples correlate the ranks of the full sample: ranking anew changes the third digit and costs ten times more.
-    drawn = generator.integers(0, ranks.shape[1], (RESAMPLES, ranks.shape[1]))
-    x, y = ranks[0][drawn], ranks[1][drawn]
+    # Resamples use the ranks of the full sample: new ranks would change the third digit and cost ten times more.
+    index = generator.integers(0, ranks.shape[1], (RESAMPLES, ranks.shape[1]))
+    x, y = ranks[0][index], ranks[1][index]
     x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
     scale = np.sqrt((x * x).sum(1) * (y * y).sum(1))
     sampled = (x * y).sum(1)[scale > 0] / scale[scale > 0]
@@ -47,32 +49,33 @@ def _spearman(
     return {"value": value, "low": float(low), "high": float(high)}
 
 
-def _check(data: PairData, split: str) -> tuple[Pairs, Pairs]:
+def _labelled_splits(data: PairData, split: str) -> tuple[Pairs, Pairs]:
+    """Returns train and the split to score; raises UserError unless both have labelled pairs."""
     for name in ("train", split):
         pairs = data.splits.get(name)
         if pairs is None or pairs.label is None or len(pairs) == 0:
             got = "no such split" if pairs is None else "no labels" if pairs.label is None else "no pairs"
-            raise UserError(f"baselines need labelled pairs in {name}", got=got)
+            raise UserError(f"the baselines need labelled pairs in {name}", got=got)
     return data.splits["train"], data.splits[split]
 
 
 def lexical_baselines(data: PairData, *, split: str = "dev", seed: int = 0) -> dict[str, dict[str, dict[str, float]]]:
-    """Scores on `split` of baselines fitted on train.
+    """Fits the baselines on train and scores them on another split.
 
     Args:
         data: A task with a labelled train split.
-        split: The labelled split to score.
-        seed: Of the bootstrap (regression).
+        split: Name of the labelled split to score.
+        seed: Seeds the bootstrap of a regression.
 
     Returns:
         By baseline (`majority`, `length`, `hypothesis_only`, `word_overlap`): `accuracy` for classes, with Wilson's
-        95 % interval, or `spearman` for scores, with a bootstrap one; each `{"value", "low", "high"}`. A regression
-        has no `majority`: a constant ranks nothing.
+        95 % interval, or `spearman` for scores, with a bootstrap interval; each `{"value", "low", "high"}`. Regression
+        has no `majority`, because a constant has no rank correlation.
 
     Raises:
-        UserError: If train or `split` is missing, empty or unlabelled.
+        UserError: Train or `split` is missing, empty or unlabelled.
     """
-    train, scored = _check(data, split)
+    train, scored = _labelled_splits(data, split)
     assert train.label is not None
     assert scored.label is not None
     inputs = {
@@ -92,6 +95,7 @@ def lexical_baselines(data: PairData, *, split: str = "dev", seed: int = 0) -> d
 
 
 def _classify(inputs: object, label: Shaped[np.ndarray, " pairs"], scored: object) -> Shaped[np.ndarray, " scored"]:
+    """Returns the classes that logistic regression predicts; the only class of train if there is just one."""
     if len(np.unique(label)) < 2:
         return np.full(scored.shape[0], label[0])  # type: ignore[attr-defined]
     return LogisticRegression(max_iter=1000, tol=1e-6).fit(inputs, label).predict(scored)

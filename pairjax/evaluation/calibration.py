@@ -1,4 +1,4 @@
-"""Temperature and threshold, fitted on dev and applied everywhere else."""
+"""Fit a temperature and a threshold on dev, to be applied to every other split."""
 
 import math
 from dataclasses import dataclass
@@ -9,19 +9,33 @@ from jaxtyping import Bool, Float, Float64, Int
 from pairjax.evaluation.metrics import nll_each
 
 LIMIT = 100.0
-"""Temperatures are sought between 1 / LIMIT and LIMIT."""
+"""Temperatures are searched between 1 / LIMIT and LIMIT."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is fitted on dev and applied to every other split.
+
+    Attributes:
+        temperature: Divides the logits.
+        threshold: With two classes, the calibrated probability from which the positive class is predicted; None if
+            none was fitted.
+    """
+
+    temperature: float = 1.0
+    threshold: float | None = None
 
 
 def fit_temperature(logits: Float[np.ndarray, "pairs classes"], label: Int[np.ndarray, " pairs"]) -> float:
-    """The temperature T that minimises the NLL of softmax(logits / T) (Guo et al. 2017).
+    """Returns the temperature T that minimises the NLL of softmax(logits / T) (Guo et al. 2017).
 
-    The NLL is convex in 1 / T, so it has one minimum in log T, which a bounded search finds. Where every pair is
-    classified right the likelihood rises for ever as T falls to 0, and where a pair's logits are all alike no T
-    matters: both leave T at 1.
+    The NLL is convex in 1 / T, so it has one minimum in log T, which a bounded search finds. If every pair is
+    classified correctly, the likelihood keeps rising as T falls to 0; if all logits of each pair are equal, T has no
+    effect. In both cases T is 1.
 
     Args:
-        logits: On dev.
-        label: Class indices.
+        logits: float [N, classes]; logits on dev.
+        label: int [N]; class indices.
     """
     from scipy.optimize import minimize_scalar
 
@@ -38,39 +52,30 @@ def fit_temperature(logits: Float[np.ndarray, "pairs classes"], label: Int[np.nd
 
 
 def fit_threshold(probability: Float64[np.ndarray, " pairs"], positive: Bool[np.ndarray, " pairs"]) -> float | None:
-    """The threshold t that maximises F1 of the positive class, predicted where its probability is at least t.
+    """Returns the threshold t that maximises F1 if the positive class is predicted for probabilities of at least t.
 
-    Only thresholds that part dev are tried: one below or above all probabilities would make a constant predictor, whose
-    F1 can look good. Any t between two neighbouring probabilities predicts the same, so the nearest to 0.5 stands for
-    them: 0.5 itself, or their midpoint. Among equals the one nearest to 0.5 wins.
+    Only thresholds that divide dev are tried: one below or above all probabilities would make a constant predictor,
+    whose F1 can look good. All thresholds between two neighbouring probabilities predict the same, so one represents
+    them: 0.5 if it is between them, else their midpoint. Of several with the same F1, the nearest to 0.5 is taken.
 
     Args:
-        probability: Of the positive class, on dev, after the temperature.
-        positive: Whether each pair is of that class.
+        probability: float64 [N]; calibrated probability of the positive class on dev.
+        positive: bool [N]; whether each pair belongs to the positive class.
 
     Returns:
-        None where there is nothing to fit: all pairs of one class, or all of one probability.
+        The threshold, or None if all pairs belong to one class or have the same probability.
     """
     values, group = np.unique(probability, return_inverse=True)
     if len(values) < 2 or positive.all() or not positive.any():
         return None
     hits = np.bincount(group, weights=positive, minlength=len(values))
     sizes = np.bincount(group, minlength=len(values))
-    # What a threshold just above values[i] predicts positive: everything from values[i + 1] on.
-    predicted, caught = sizes[::-1].cumsum()[::-1][1:], hits[::-1].cumsum()[::-1][1:]
-    scores = 2.0 * caught / (predicted + positive.sum())
+    # A threshold just above values[i] predicts everything from values[i + 1] on as positive.
+    predicted, true_positive = sizes[::-1].cumsum()[::-1][1:], hits[::-1].cumsum()[::-1][1:]
+    scores = 2.0 * true_positive / (predicted + positive.sum())
     below, above = values[:-1], values[1:]
     middle = np.where((below < 0.5) & (above >= 0.5), 0.5, (below + above) / 2.0)
-    # Neighbours closer than a float apart: their midpoint may round down onto the lower one.
+    # The midpoint of two adjacent floats may round down to the lower one.
     middle = np.where(middle > below, middle, above)
     best = np.flatnonzero(scores == scores.max())
     return float(middle[best[np.abs(middle[best] - 0.5).argmin()]])
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Fitted on dev only: logits are divided by `temperature`; with two classes the positive one is chosen where its
-    probability reaches `threshold`."""
-
-    temperature: float = 1.0
-    threshold: float | None = None

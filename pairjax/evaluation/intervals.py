@@ -1,6 +1,6 @@
-"""Uncertainty: bootstrap intervals over examples, documents and seeds, and means with their spread over seeds.
+"""Bootstrap intervals over examples, documents and seeds, and means over seeds with their spread.
 
-Tests, corrections and power stand in `pairjax.evaluation.significance`.
+Tests, corrections and power are in `pairjax.evaluation.significance`.
 """
 
 import math
@@ -17,55 +17,55 @@ LEVEL = 0.95
 RESAMPLES = 1000
 """Number of resamples where neither a config nor a caller gives one."""
 CHUNK = 2_000_000
-"""Counts drawn at a time: bounds the memory, and changes no result."""
+"""Number of counts drawn at a time; it bounds the memory and does not change a result."""
 
 
 class Interval(NamedTuple):
-    """A value with the bounds of its 95 % interval; NaN where undefined."""
+    """A value with the bounds of its 95 % interval; NaN if undefined."""
 
     value: float
     low: float
     high: float
 
     def to_json(self) -> dict[str, float | None]:
-        """As in result.json: NaN and infinities become null."""
+        """Returns the interval as result.json holds it; NaN and infinities become null."""
         return {name: value if math.isfinite(value) else None for name, value in self._asdict().items()}
 
 
 def draw_counts(size: int, *, resamples: int, seed: int) -> Iterator[Float64[np.ndarray, "chunk size"]]:
-    """Resamples with replacement, as counts of each example, a chunk of resamples at a time.
+    """Yields resamples with replacement as counts of each example, a chunk of resamples at a time.
 
     Args:
-        size: Examples; each resample draws as many.
-        resamples: In all chunks together.
-        seed: Of the draws.
+        size: Number of examples, and of draws in each resample.
+        resamples: Number of resamples in all chunks together.
+        seed: Seeds the draws.
     """
     generator = np.random.default_rng(seed)
     rows = max(1, CHUNK // size)
     for start in range(0, resamples, rows):
         chunk = min(rows, resamples - start)
-        drawn = generator.integers(0, size, (chunk, size))
-        drawn += np.arange(chunk)[:, None] * size
-        yield np.bincount(drawn.ravel(), minlength=chunk * size).reshape(chunk, size).astype(np.float64)
+        index = generator.integers(0, size, (chunk, size))
+        index += np.arange(chunk)[:, None] * size
+        yield np.bincount(index.ravel(), minlength=chunk * size).reshape(chunk, size).astype(np.float64)
 
 
 def bootstrap_intervals(
     statistic: Statistic, size: int, *, resamples: int, seed: int, recentred: Collection[str] = ()
 ) -> dict[str, Interval]:
-    """Percentile bootstrap intervals (95 %) of all metrics of a statistic, from the same resamples.
+    """Computes 95 % percentile bootstrap intervals of all metrics of a statistic from the same resamples.
 
     Args:
-        statistic: From counts [resamples, examples] to each metric's values [resamples].
-        size: Examples.
-        resamples: How many are drawn.
-        seed: Of the draws.
-        recentred: Metrics whose resamples are moved by their bias, mean(resamples) - value, and cut off at 0. The
-            calibration error needs it: a mean of absolute values grows with every resampling, so that its plain
-            percentiles lie above it.
+        statistic: Maps counts [resamples, examples] to each metric's values [resamples].
+        size: Number of examples.
+        resamples: Number of resamples.
+        seed: Seeds the draws.
+        recentred: Metrics whose resamples are shifted by their bias, mean(resamples) - value, and clipped at 0. The
+            calibration error needs it: a mean of absolute values grows under resampling, so its plain percentiles are
+            too high.
 
     Returns:
-        By metric. Resamples in which a metric is undefined are left out; a metric that is undefined on the examples
-        themselves is NaN with NaN bounds.
+        The interval of each metric. Resamples in which a metric is undefined are left out; a metric that is undefined
+        on the examples themselves is NaN with NaN bounds.
     """
     values = {name: float(value[0]) for name, value in statistic(once(size)).items()}
     chunks = [statistic(counts) for counts in draw_counts(size, resamples=resamples, seed=seed)]
@@ -78,13 +78,13 @@ def bootstrap_intervals(
 def interval_of(
     value: float, sampled: Float64[np.ndarray, " resamples"], *, recentred: bool = False, level: float = LEVEL
 ) -> Interval:
-    """The percentile interval of a value from its resamples; those that are not finite are left out.
+    """Returns the percentile interval of a value from its resamples; those that are not finite are left out.
 
     Args:
-        value: On the examples themselves.
-        sampled: Over resamples.
-        recentred: As in `bootstrap_intervals`.
-        level: Of the interval, in (0, 1).
+        value: The value on the examples themselves.
+        sampled: float64 [resamples]; the value on each resample.
+        recentred: Whether the bias is subtracted, as `bootstrap_intervals` explains.
+        level: Coverage of the interval, in (0, 1).
     """
     sampled = sampled[np.isfinite(sampled)]
     if not math.isfinite(value) or len(sampled) == 0:
@@ -97,23 +97,23 @@ def interval_of(
 
 
 def bootstrap_difference(
-    one: Statistic, other: Statistic, size: int, *, resamples: int, seed: int
+    first: Statistic, second: Statistic, size: int, *, resamples: int, seed: int
 ) -> dict[str, Interval]:
-    """Intervals of one's metrics less the other's on the same examples: both are resampled together (paired).
+    """Computes intervals of the first statistic minus the second; both are resampled together (paired).
 
     Args:
-        one: A statistic of one set of predictions.
-        other: Of another, for the same examples in the same order.
-        size: Examples.
-        resamples: How many are drawn.
-        seed: Of the draws.
+        first: Statistic of one set of predictions.
+        second: Statistic of another set of predictions for the same examples in the same order.
+        size: Number of examples.
+        resamples: Number of resamples.
+        seed: Seeds the draws.
 
     Returns:
-        By metric that both have.
+        The interval of each metric that both statistics have.
     """
 
     def difference(counts: np.ndarray) -> dict[str, np.ndarray]:
-        left, right = one(counts), other(counts)
+        left, right = first(counts), second(counts)
         return {name: left[name] - right[name] for name in left if name in right}
 
     return bootstrap_intervals(difference, size, resamples=resamples, seed=seed)
@@ -122,14 +122,14 @@ def bootstrap_difference(
 def draw_group_counts(
     group: Int[np.ndarray, " size"], *, resamples: int, seed: int
 ) -> Iterator[Float64[np.ndarray, "chunk size"]]:
-    """Resamples of whole groups (documents that several pairs share), as counts of each example.
+    """Yields resamples of whole groups (documents that several pairs share) as counts of each example.
 
-    A resample draws as many groups as there are; its number of examples varies with them.
+    A resample draws as many groups as there are, so its number of examples varies.
 
     Args:
-        group: Any number for each example; equal numbers share a group.
-        resamples: In all chunks together.
-        seed: Of the draws.
+        group: int [N]; examples with equal numbers belong to one group.
+        resamples: Number of resamples in all chunks together.
+        seed: Seeds the draws.
     """
     names, index = np.unique(group, return_inverse=True)
     rows = max(1, CHUNK // len(group))
@@ -140,12 +140,12 @@ def draw_group_counts(
 
 @dataclass(frozen=True)
 class Sampled:
-    """A value with its bootstrap distribution, so that several can be added up before an interval is taken.
+    """A value with its bootstrap distribution, so that several values can be combined before an interval is computed.
 
     Attributes:
-        value: On the data themselves.
-        samples: float64 [resamples].
-        cautious: float64 [resamples], drawn under harder assumptions (`two_way_bootstrap`).
+        value: The value on the data themselves.
+        samples: float64 [resamples]; the value on each resample.
+        cautious: float64 [resamples]; the value on resamples under weaker assumptions (`two_way_bootstrap`).
     """
 
     value: float
@@ -153,29 +153,29 @@ class Sampled:
     cautious: Float64[np.ndarray, " resamples"]
 
     def __sub__(self, other: "Sampled") -> "Sampled":
-        """The difference, resample i with resample i: of two effects whose examples and runs were drawn together."""
+        """Returns the difference, resample by resample, of two effects whose examples and runs were drawn together."""
         return combine([self, other], lambda parts: parts[0] - parts[1])
 
     def reversed(self) -> "Sampled":
-        """With its resamples in reverse, so that it goes with another of the same draws as though drawn apart."""
+        """Returns the value with reversed resamples, as if it were independent of others with the same draws."""
         return Sampled(self.value, self.samples[::-1], self.cautious[::-1])
 
     def interval(self, *, level: float = LEVEL) -> Interval:
-        """Percentile interval."""
+        """Returns the percentile interval."""
         return interval_of(self.value, self.samples, level=level)
 
     def cautious_interval(self, *, level: float = LEVEL) -> Interval:
-        """Percentile interval under the harder assumptions."""
+        """Returns the percentile interval under the weaker assumptions."""
         return interval_of(self.value, self.cautious, level=level)
 
     @property
     def error(self) -> float:
-        """Standard error: the deviation of the finite resamples."""
+        """Standard error: the standard deviation of the finite resamples."""
         finite = self.samples[np.isfinite(self.samples)]
         return float(finite.std(ddof=1)) if len(finite) > 1 else math.nan
 
     def p_value(self, null: float = 0.0) -> float:
-        """Two-sided: twice the share of resamples on the far side of `null`, the value itself counted among them."""
+        """Returns the two-sided p: twice the share of resamples beyond `null`, with the value itself counted as one."""
         finite = self.samples[np.isfinite(self.samples)]
         if not math.isfinite(self.value) or len(finite) == 0:
             return math.nan
@@ -184,11 +184,11 @@ class Sampled:
 
 
 def combine(parts: Sequence[Sampled], function: Callable[[np.ndarray], np.ndarray]) -> Sampled:
-    """A function of several values, resample i with resample i.
+    """Applies a function to several values, resample by resample.
 
     Args:
-        parts: Their values.
-        function: From float64 [parts, n] to [n].
+        parts: The values.
+        function: Maps float64 [parts, n] to [n].
     """
     return Sampled(
         float(function(np.array([[part.value] for part in parts]))[0]),
@@ -198,16 +198,20 @@ def combine(parts: Sequence[Sampled], function: Callable[[np.ndarray], np.ndarra
 
 
 def mean_of_sampled(parts: Sequence[Sampled]) -> Sampled:
-    """The mean of independent values, such as one effect on several tasks; resample i with resample i."""
+    """Returns the mean of independent values, such as one effect on several tasks, resample by resample."""
     return combine(parts, lambda values: values.mean(axis=0))
 
 
 def widening(runs: int, *, level: float = LEVEL) -> float:
-    """By how much the percentile bootstrap of a mean over few runs is too narrow: sqrt(n / (n - 1)) t / z.
+    """Returns by how much a percentile bootstrap of a mean over few runs is too narrow: sqrt(n / (n - 1)) t / z.
 
-    The first factor is that of a deviation with n in its denominator, the second Student's t with n - 1 degrees of
-    freedom beside the normal's quantile (Hesterberg 2015, the expanded percentile interval). 1 for a single run,
-    which shows no spread to widen.
+    The first factor corrects a deviation with n in its denominator; the second is the quantile of Student's t with
+    n - 1 degrees of freedom over the normal quantile (Hesterberg 2015, the expanded percentile interval). It is 1 for
+    a single run, which has no spread.
+
+    Args:
+        runs: Number of runs, n.
+        level: Coverage of the interval, in (0, 1).
     """
     from scipy.stats import norm
     from scipy.stats import t as student
@@ -230,29 +234,29 @@ def two_way_bootstrap(
     over_runs: bool = True,
     over_examples: bool = True,
 ) -> dict[str, Sampled]:
-    """The mean over runs of each metric, with examples and runs (seeds) resampled together.
+    """Bootstraps the mean over runs of each metric; examples and runs (seeds) are resampled together.
 
-    A score hangs on the test pairs that were drawn and on the seeds that were; an interval over one of them alone
-    is too narrow. Runs that read the same pairs are resampled with the same pairs; for a difference of two arms give
-    the statistic of the difference, run by run, so that both are paired.
+    A score depends on the sample of test pairs and on the sample of seeds, so an interval over only one of them is too
+    narrow. All runs are resampled with the same pairs. For the difference of two arms, pass the statistics of the
+    difference, run by run, so that both are paired.
 
-    Drawn twice: as asked, and cautiously, with clusters of examples drawn whole and what runs add to the spread
-    widened by their number (`widening`).
+    The resamples are drawn twice: as requested, and cautiously, with whole clusters of examples and with the spread of
+    the runs widened for their small number (`widening`).
 
     Args:
-        runs: A statistic for each run, of the same examples in the same order.
-        size: Examples.
-        resamples: How many are drawn.
-        seed: Of the draws.
-        group: Where given, whole groups of examples are drawn (`draw_group_counts`).
-        clusters: Likewise, for the cautious draws alone; where not given, `group`.
-        runs_seed: Of the draws of runs alone: where the same runs are read on several sets of examples, they are drawn
-            alike for all of them.
+        runs: The statistic of each run, on the same examples in the same order.
+        size: Number of examples.
+        resamples: Number of resamples.
+        seed: Seeds the draws.
+        group: int [N]; if given, whole groups of examples are drawn (`draw_group_counts`).
+        clusters: int [N]; groups for the cautious draws; by default, `group`.
+        runs_seed: Seeds the draws of runs separately, so that the same runs are drawn alike for several sets of
+            examples.
         over_runs: Whether runs are resampled.
-        over_examples: Whether examples are.
+        over_examples: Whether examples are resampled.
 
     Returns:
-        By metric.
+        The mean of each metric with its bootstrap distributions.
 
     Raises:
         ValueError: There are no runs.
@@ -261,7 +265,7 @@ def two_way_bootstrap(
         raise ValueError("no runs to take the mean of")
     count = len(runs)
     plain = [run(once(size)) for run in runs]
-    values = {name: float(np.mean([found[name][0] for found in plain])) for name in plain[0]}
+    values = {name: float(np.mean([scores[name][0] for scores in plain])) for name in plain[0]}
     examples_seed, own = (int(word) for word in np.random.SeedSequence(seed).generate_state(2))
     runs_seed = own if runs_seed is None else runs_seed
     shares = np.full((resamples, count), 1.0 / count)
@@ -271,39 +275,47 @@ def two_way_bootstrap(
 
     def sample(shares: np.ndarray, group: np.ndarray | None) -> dict[str, np.ndarray]:
         if not over_examples:
-            return {name: shares @ np.array([float(found[name][0]) for found in plain]) for name in values}
+            return {name: shares @ np.array([float(scores[name][0]) for scores in plain]) for name in values}
         if group is None:
-            drawn = draw_counts(size, resamples=resamples, seed=examples_seed)
+            chunks = draw_counts(size, resamples=resamples, seed=examples_seed)
         else:
-            drawn = draw_group_counts(group, resamples=resamples, seed=examples_seed)
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in values}
-        start = 0
-        for counts in drawn:
-            here = shares[start : start + len(counts)]
-            start += len(counts)
-            total = {name: np.zeros(len(counts)) for name in values}
-            for index, run in enumerate(runs):
-                for name, sampled in run(counts).items():
-                    # A run without weight adds nothing, even where its metric is undefined.
-                    total[name] += np.where(here[:, index] != 0, here[:, index] * sampled, 0.0)
-            for name in values:
-                parts[name].append(total[name])
-        return {name: np.concatenate(parts[name]) for name in values}
+            chunks = draw_group_counts(group, resamples=resamples, seed=examples_seed)
+        return _means_over_runs(runs, list(values), shares, chunks)
 
-    found, cautious = sample(shares, group), sample(wider, group if clusters is None else clusters)
-    return {name: Sampled(values[name], found[name], cautious[name]) for name in values}
+    samples, cautious = sample(shares, group), sample(wider, group if clusters is None else clusters)
+    return {name: Sampled(values[name], samples[name], cautious[name]) for name in values}
+
+
+def _means_over_runs(
+    runs: Sequence[Statistic], names: Sequence[str], shares: np.ndarray, chunks: Iterator[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Returns the mean over runs of each metric in each resample; a row of `shares` weights the runs of a resample."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    start = 0
+    for counts in chunks:
+        weights = shares[start : start + len(counts)]
+        start += len(counts)
+        totals = {name: np.zeros(len(counts)) for name in names}
+        for index, run in enumerate(runs):
+            weight = weights[:, index]
+            for name, scores in run(counts).items():
+                # A run without weight adds nothing, even if its metric is undefined.
+                totals[name] += np.where(weight != 0, weight * scores, 0.0)
+        for name in names:
+            parts[name].append(totals[name])
+    return {name: np.concatenate(parts[name]) for name in names}
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A mean over runs.
+    """A mean over runs with its spread.
 
     Attributes:
-        mean: Of the runs.
-        deviation: Their standard deviation (n - 1); NaN for one run.
+        mean: Mean of the runs.
+        deviation: Standard deviation of the runs (with n - 1); NaN for one run.
         low: Lower bound of the mean's 95 % interval by Student's t; NaN for one run.
-        high: Upper bound.
-        runs: How many.
+        high: Upper bound of that interval; NaN for one run.
+        runs: Number of runs.
     """
 
     mean: float
@@ -314,14 +326,14 @@ class Spread:
 
 
 def mean_and_spread(values: Sequence[float], *, overlap: float = 0.0) -> Spread:
-    """Mean, standard deviation and t-interval over runs that differ in their seeds, or over folds.
+    """Computes mean, standard deviation and t-interval over runs with different seeds, or over folds.
 
-    The scores of folds are no independent draws, since their training sets overlap: the variance of their mean is
-    (1 / n + overlap) s^2 and not s^2 / n (Nadeau and Bengio 2003).
+    The scores of folds are not independent, since their training sets overlap: the variance of their mean is
+    (1 / n + overlap) s^2, not s^2 / n (Nadeau and Bengio 2003).
 
     Args:
-        values: One of each run or fold.
-        overlap: Test pairs over training pairs, 1 / (k - 1) for k folds; 0 for independent runs.
+        values: The score of each run or fold.
+        overlap: Number of test pairs over training pairs, 1 / (k - 1) for k folds; 0 for independent runs.
 
     Raises:
         ValueError: There are no runs.
@@ -348,4 +360,5 @@ def wilson_interval(right: int, total: int) -> Interval:
     z, share = 1.959963984540054, right / total
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+    # At both ends the bound is the share itself, which rounding would miss.
+    return Interval(share, middle - half if right else 0.0, middle + half if right < total else 1.0)

@@ -1,11 +1,11 @@
-"""Metrics of predictions, over many resamples of the pairs at once.
+"""Compute metrics of predictions for many resamples of the pairs at once.
 
-Every metric takes `counts` [resamples, pairs]: how often each pair stands in each resample. The score of the pairs as
-they are is that of `once(pairs)`, a single resample with every count 1; an interval is the same call with drawn counts
+Every metric takes `counts` [resamples, pairs]: how often each pair occurs in each resample. The score of the pairs
+themselves uses `once(pairs)`, a single resample in which every count is 1; an interval uses drawn counts
 (`pairjax.evaluation.intervals`). Nothing is sorted or ranked again for a resample, and the results are exact.
 
-What a division by zero gives: precision, recall and F1 of a class are 0, MCC is 0 (as scikit-learn), a correlation with
-a constant is NaN (as SciPy).
+Divisions by zero: precision, recall and F1 of a class are 0, MCC is 0 (as in scikit-learn), and a correlation with a
+constant is NaN (as in SciPy).
 """
 
 from collections.abc import Callable
@@ -20,42 +20,43 @@ from pairjax.base.types import TaskSpec
 Counts = Float64[np.ndarray, "resamples pairs"]
 Scores = dict[str, Float64[np.ndarray, " resamples"]]
 Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""From counts [resamples, pairs] to each metric's values [resamples]."""
+"""Maps counts [resamples, pairs] to each metric's values [resamples]."""
 
 
-def difference_of(one: Statistic, other: Statistic) -> Statistic:
-    """The metric `value` of one less that of the other, on the same resamples."""
-    return lambda counts: {"value": one(counts)["value"] - other(counts)["value"]}
+def difference_of(first: Statistic, second: Statistic) -> Statistic:
+    """Builds the statistic whose metric `value` is that of the first minus that of the second, resample by resample."""
+    return lambda counts: {"value": first(counts)["value"] - second(counts)["value"]}
 
 
 def constant(value: float) -> Statistic:
-    """The metric `value` that is the same in every resample; NaN for one that is undefined."""
+    """Builds a statistic whose metric `value` is the same in every resample; NaN for a metric that is undefined."""
     return lambda counts: {"value": np.full(len(counts), value)}
 
 
 ECE_BINS = 15
+"""Number of bins of the calibration error."""
 LOWER_IS_BETTER = ("nll", "brier", "ece", "mse", "mae")
 
 
 def once(pairs: int) -> Float64[np.ndarray, "1 pairs"]:
-    """Counts of the pairs as they are: each once."""
+    """Returns the counts of the pairs themselves, float64 [1, N]: one resample with each pair once."""
     return np.ones((1, pairs))
 
 
 def mean(values: Num[np.ndarray, " pairs"], counts: Counts) -> Float64[np.ndarray, " resamples"]:
-    """Mean of one value a pair, in each resample."""
+    """Returns the mean of the values, [N], in each resample."""
     return counts @ values.astype(np.float64) / counts.sum(axis=1)
 
 
 def group_sums(
     counts: Counts, group: Int[np.ndarray, " pairs"], groups: int
 ) -> Float64[np.ndarray, "resamples groups"]:
-    """Pairs of each group 0..groups-1 in each resample."""
+    """Returns the number of pairs of each group 0..groups-1 in each resample."""
     order = np.argsort(group, kind="stable")
-    present, starts = np.unique(group[order], return_index=True)
+    occurring, starts = np.unique(group[order], return_index=True)
     sums = np.zeros((counts.shape[0], groups))
-    if len(present):
-        sums[:, present] = np.add.reduceat(counts[:, order], starts, axis=1)
+    if len(occurring):
+        sums[:, occurring] = np.add.reduceat(counts[:, order], starts, axis=1)
     return sums
 
 
@@ -63,12 +64,12 @@ def group_sums(
 
 
 class Tally(NamedTuple):
-    """The confusion matrix's diagonal, row sums and column sums: all that the metrics of classes read of it.
+    """Diagonal, row sums and column sums of the confusion matrix of each resample.
 
     Attributes:
-        hits: Pairs of a class that are labelled so and predicted so, [resamples, classes].
-        labelled: Pairs labelled so.
-        predicted: Pairs predicted so.
+        hits: float64 [resamples, classes]; pairs of each class that are predicted correctly.
+        labelled: float64 [resamples, classes]; pairs labelled with each class.
+        predicted: float64 [resamples, classes]; pairs predicted as each class.
     """
 
     hits: Float64[np.ndarray, "resamples classes"]
@@ -79,7 +80,14 @@ class Tally(NamedTuple):
 def tally(
     label: Int[np.ndarray, " pairs"], predicted: Int[np.ndarray, " pairs"], counts: Counts, *, classes: int
 ) -> Tally:
-    """Count hits, labels and predictions of each class in each resample."""
+    """Counts hits, labels and predictions of each class in each resample.
+
+    Args:
+        label: int [N]; true classes.
+        predicted: int [N]; predicted classes.
+        counts: float64 [resamples, N].
+        classes: Number of classes.
+    """
     right = label == predicted
     return Tally(
         hits=group_sums(counts[:, right], label[right], classes),
@@ -89,37 +97,37 @@ def tally(
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole; 0 where the whole is 0."""
+    """Returns part / whole, or 0 where the whole is 0."""
     return np.divide(part, whole, out=np.zeros(np.broadcast_shapes(part.shape, whole.shape)), where=whole > 0)
 
 
 def accuracy(tallied: Tally) -> Float64[np.ndarray, " resamples"]:
-    """Share of pairs whose class is predicted."""
+    """Returns the share of pairs whose class is predicted correctly."""
     return tallied.hits.sum(axis=1) / tallied.labelled.sum(axis=1)
 
 
 def precision(tallied: Tally) -> Float64[np.ndarray, "resamples classes"]:
-    """Of the pairs predicted so, the share labelled so; by class."""
+    """Returns for each class the share of correct pairs among those predicted as the class."""
     return _share(tallied.hits, tallied.predicted)
 
 
 def recall(tallied: Tally) -> Float64[np.ndarray, "resamples classes"]:
-    """Of the pairs labelled so, the share predicted so; by class."""
+    """Returns for each class the share of correct pairs among those labelled with the class."""
     return _share(tallied.hits, tallied.labelled)
 
 
 def f1(tallied: Tally) -> Float64[np.ndarray, "resamples classes"]:
-    """Harmonic mean of precision and recall, 2 hits / (predicted + labelled); by class."""
+    """Returns for each class the harmonic mean of precision and recall, 2 hits / (predicted + labelled)."""
     return _share(2.0 * tallied.hits, tallied.predicted + tallied.labelled)
 
 
 def macro_f1(tallied: Tally) -> Float64[np.ndarray, " resamples"]:
-    """Mean of F1 over all classes of the task; a class that is neither labelled nor predicted counts as 0."""
+    """Returns the mean of F1 over all classes of the task; a class that does not occur counts as 0."""
     return f1(tallied).mean(axis=1)
 
 
 def mcc(tallied: Tally) -> Float64[np.ndarray, " resamples"]:
-    """Matthews' correlation, for any number of classes (Gorodkin 2004); 0 where labels or predictions are constant."""
+    """Returns Matthews' correlation for any number of classes (Gorodkin 2004); 0 if either side is constant."""
     total = tallied.labelled.sum(axis=1)
     labelled, predicted = tallied.labelled, tallied.predicted
     covariance = tallied.hits.sum(axis=1) * total - (labelled * predicted).sum(axis=1)
@@ -130,7 +138,7 @@ def mcc(tallied: Tally) -> Float64[np.ndarray, " resamples"]:
 def confusion_matrix(
     label: Int[np.ndarray, " pairs"], predicted: Int[np.ndarray, " pairs"], *, classes: int
 ) -> Int64[np.ndarray, "classes classes"]:
-    """Pairs by true class (rows) and predicted class (columns)."""
+    """Returns the number of pairs by true class (rows) and predicted class (columns)."""
     cells = label.astype(np.int64) * classes + predicted
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
@@ -141,7 +149,7 @@ def confusion_matrix(
 def probabilities(
     logits: Float[np.ndarray, "pairs classes"], *, temperature: float = 1.0
 ) -> Float64[np.ndarray, "pairs classes"]:
-    """softmax(logits / temperature), in float64."""
+    """Returns softmax(logits / temperature) in float64."""
     from scipy.special import softmax
 
     return softmax(logits.astype(np.float64) / temperature, axis=-1)
@@ -150,7 +158,7 @@ def probabilities(
 def nll_each(
     logits: Float[np.ndarray, "pairs classes"], label: Int[np.ndarray, " pairs"], *, temperature: float = 1.0
 ) -> Float64[np.ndarray, " pairs"]:
-    """Negative log-likelihood of each pair's class, in nats."""
+    """Returns the negative log-likelihood of each pair's class, in nats."""
     from scipy.special import log_softmax
 
     log_probability = log_softmax(logits.astype(np.float64) / temperature, axis=-1)
@@ -160,10 +168,10 @@ def nll_each(
 def brier_each(
     probability: Float64[np.ndarray, "pairs classes"], label: Int[np.ndarray, " pairs"]
 ) -> Float64[np.ndarray, " pairs"]:
-    """Squared distance of each pair's probabilities and its class.
+    """Returns the squared distance between the probabilities of each pair and its class.
 
-    Two classes: (p_positive - y)^2, in [0, 1]. More: the sum over classes (Brier 1950), in [0, 2]. This is
-    scikit-learn's `brier_score_loss` with `scale_by_half="auto"`.
+    With two classes it is (p_positive - y)^2, in [0, 1]; with more, the sum over classes (Brier 1950), in [0, 2]. This
+    is scikit-learn's `brier_score_loss` with `scale_by_half="auto"`.
     """
     classes = probability.shape[1]
     squared = np.square(probability - np.eye(classes)[label]).sum(axis=1)
@@ -173,7 +181,7 @@ def brier_each(
 def calibration_gaps(
     probability: Float64[np.ndarray, "pairs classes"], label: Int[np.ndarray, " pairs"]
 ) -> Float64[np.ndarray, "pairs bins"]:
-    """Confidence less correctness of each pair, in the column of its bin; 0 elsewhere. See `ece`."""
+    """Returns confidence minus correctness of each pair in the column of its bin, and 0 elsewhere; `ece` reads it."""
     confidence = probability.max(axis=1)
     correct = probability.argmax(axis=1) == label
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.int64) - 1, 0, ECE_BINS - 1)
@@ -183,9 +191,14 @@ def calibration_gaps(
 
 
 def ece(gaps: Float64[np.ndarray, "pairs bins"], counts: Counts) -> Float64[np.ndarray, " resamples"]:
-    """Expected calibration error: the mean over pairs of |mean confidence - accuracy| of their bin.
+    """Returns the expected calibration error: the mean over pairs of |mean confidence - accuracy| of their bin.
 
-    Confidence is the predicted class's probability; 15 bins of equal width, closed on the right (Guo et al. 2017).
+    Confidence is the probability of the predicted class. The 15 bins have equal width and are closed on the right (Guo
+    et al. 2017).
+
+    Args:
+        gaps: float64 [N, bins]; from `calibration_gaps`.
+        counts: float64 [resamples, N].
     """
     return np.abs(counts @ gaps).sum(axis=1) / counts.sum(axis=1)
 
@@ -196,21 +209,21 @@ def ece(gaps: Float64[np.ndarray, "pairs bins"], counts: Counts) -> Float64[np.n
 def pearson(
     x: Num[np.ndarray, " pairs"], y: Num[np.ndarray, " pairs"], counts: Counts
 ) -> Float64[np.ndarray, " resamples"]:
-    """Pearson's correlation; NaN where either is constant."""
+    """Returns Pearson's correlation in each resample; NaN where either side is constant."""
     if len(x) == 0 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.full(counts.shape[0], np.nan)
-    # Centred and scaled over all pairs first, so that the sums of squares of a resample cancel little.
+    # Centring and scaling over all pairs first keeps the cancellation in the sums of a resample small.
     a, b = ((z - z.mean()) / z.std() for z in (x.astype(np.float64), y.astype(np.float64)))
     n = counts.sum(axis=1)
     first, second, aa, bb, ab = (counts @ np.stack([a, b, a * a, b * b, a * b], axis=1)).T
     spread = (aa / n - (first / n) ** 2) * (bb / n - (second / n) ** 2)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = (ab / n - first * second / n**2) / np.sqrt(spread)
-    return np.where(spread > 1e-24, np.clip(found, -1.0, 1.0), np.nan)
+        correlation = (ab / n - first * second / n**2) / np.sqrt(spread)
+    return np.where(spread > 1e-24, np.clip(correlation, -1.0, 1.0), np.nan)
 
 
 def _centred_ranks(x: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Rank of each pair in each resample less the mean rank [resamples, pairs]; ties get their mean rank."""
+    """Returns the rank of each pair in each resample minus the mean rank, [resamples, N]; ties get their mean rank."""
     values, group = np.unique(x, return_inverse=True)
     members = group_sums(counts, group, len(values))
     before = np.cumsum(members, axis=1) - members
@@ -221,20 +234,20 @@ def _centred_ranks(x: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def spearman(
     x: Num[np.ndarray, " pairs"], y: Num[np.ndarray, " pairs"], counts: Counts
 ) -> Float64[np.ndarray, " resamples"]:
-    """Spearman's rank correlation, ranks taken anew in each resample; NaN where either is constant."""
+    """Returns Spearman's rank correlation, with the ranks of each resample; NaN where either side is constant."""
     a, b = _centred_ranks(x, counts), _centred_ranks(y, counts)
     weighted = counts * a
     spread = np.einsum("rp,rp->r", weighted, a) * np.einsum("rp,rp,rp->r", counts, b, b)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = np.einsum("rp,rp->r", weighted, b) / np.sqrt(spread)
-    return np.where(spread > 0, np.clip(found, -1.0, 1.0), np.nan)
+        correlation = np.einsum("rp,rp->r", weighted, b) / np.sqrt(spread)
+    return np.where(spread > 0, np.clip(correlation, -1.0, 1.0), np.nan)
 
 
 # ---------------------------------------------------------------------------------------------------------------- task
 
 
 def points_of(task: TaskSpec, predicted: Num[np.ndarray, " pairs"], label: Num[np.ndarray, " pairs"]) -> Statistic:
-    """Accuracy of class indices or Spearman's correlation of scores, in points (percent), as the metric `value`."""
+    """Builds a statistic whose metric `value` is accuracy (classes) or Spearman's correlation (scores), in percent."""
     if task.kind == "classification":
         right = (predicted == label).astype(np.float64)
         return lambda counts: {"value": 100.0 * mean(right, counts)}
@@ -242,11 +255,16 @@ def points_of(task: TaskSpec, predicted: Num[np.ndarray, " pairs"], label: Num[n
 
 
 def check_outputs(task: TaskSpec, outputs: np.ndarray, label: np.ndarray) -> None:
-    """Whether there is something to score.
+    """Checks that outputs can be scored.
+
+    Args:
+        task: The task.
+        outputs: float [N, outputs]; outputs of the model.
+        label: [N]; class indices or scores.
 
     Raises:
-        UserError: No pairs, or outputs that are NaN or infinite.
-        ValueError: Shapes or class indices that do not fit the task.
+        UserError: There are no pairs, or outputs are NaN or infinite.
+        ValueError: Shapes or class indices do not fit the task.
     """
     if outputs.shape != (len(label), task.outputs):
         raise ValueError(f"outputs of shape {outputs.shape} for {len(label)} labels and {task.outputs} outputs")
@@ -266,23 +284,29 @@ def check_outputs(task: TaskSpec, outputs: np.ndarray, label: np.ndarray) -> Non
 def make_class_statistic(
     task: TaskSpec, label: Int[np.ndarray, " pairs"], predicted: Int[np.ndarray, " pairs"], *, suffix: str = ""
 ) -> Statistic:
-    """Metrics of predicted classes: accuracy, macro F1, MCC and, for two classes, the positive one's.
+    """Builds accuracy, macro F1, MCC and, for two classes, precision, recall and F1 of the positive class.
 
-    Where all labels are of one class, F1 and MCC say nothing (a constant prediction would score F1 = 1): they are NaN.
+    If all labels are equal, all of them but accuracy are NaN: a constant prediction would have an F1 of 1.
+
+    Args:
+        task: The task.
+        label: int [N]; true classes.
+        predicted: int [N]; predicted classes.
+        suffix: Appended to the names of the metrics.
     """
     positive = task.positive_index
     varied = len(np.unique(label)) > 1
 
     def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
         tallied = tally(label, predicted, counts, classes=task.outputs)
-        found = {"accuracy": accuracy(tallied)}
+        scores = {"accuracy": accuracy(tallied)}
         if positive is not None:
             for name, metric in (("precision", precision), ("recall", recall), ("f1", f1)):
-                found[name] = metric(tallied)[:, positive]
-        found |= {"macro_f1": macro_f1(tallied), "mcc": mcc(tallied)}
+                scores[name] = metric(tallied)[:, positive]
+        scores |= {"macro_f1": macro_f1(tallied), "mcc": mcc(tallied)}
         return {
             f"{name}{suffix}": value if varied or name == "accuracy" else np.full_like(value, np.nan)
-            for name, value in found.items()
+            for name, value in scores.items()
         }
 
     return statistic
@@ -295,14 +319,21 @@ def make_probability_statistic(
     temperature: float = 1.0,
     suffix: str = "",
 ) -> Statistic:
-    """Metrics of probabilities: NLL, Brier score and expected calibration error."""
+    """Builds NLL, Brier score and expected calibration error.
+
+    Args:
+        logits: float [N, classes]; logits.
+        label: int [N]; true classes.
+        temperature: Divides the logits.
+        suffix: Appended to the names of the metrics.
+    """
     probability = probabilities(logits, temperature=temperature)
     losses = nll_each(logits, label, temperature=temperature)
     squares, gaps = brier_each(probability, label), calibration_gaps(probability, label)
 
     def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
-        found = {"nll": mean(losses, counts), "brier": mean(squares, counts), "ece": ece(gaps, counts)}
-        return {f"{name}{suffix}": value for name, value in found.items()}
+        scores = {"nll": mean(losses, counts), "brier": mean(squares, counts), "ece": ece(gaps, counts)}
+        return {f"{name}{suffix}": value for name, value in scores.items()}
 
     return statistic
 
@@ -310,15 +341,15 @@ def make_probability_statistic(
 def make_statistic(
     task: TaskSpec, outputs: Float[np.ndarray, "pairs outputs"], label: Num[np.ndarray, " pairs"]
 ) -> Statistic:
-    """All metrics of a task's outputs as a function of counts.
+    """Builds all metrics of a task's outputs as a function of counts.
 
     Args:
-        task: What is predicted.
-        outputs: Logits, or for regression scores in the labels' units [N, 1].
-        label: Class indices or scores.
+        task: The task.
+        outputs: float [N, outputs]; logits, or scores in the labels' units.
+        label: [N]; class indices or scores.
 
     Raises:
-        UserError: No pairs, or outputs that are NaN or infinite.
+        UserError: There are no pairs, or outputs are NaN or infinite.
     """
     check_outputs(task, outputs, label)
     if task.kind == "classification":
@@ -337,9 +368,14 @@ def make_statistic(
 def quick_scores(
     task: TaskSpec, outputs: Float[np.ndarray, "pairs outputs"], label: Num[np.ndarray, " pairs"]
 ) -> dict[str, float]:
-    """The task's metrics without intervals, for evaluations while training; NaN where undefined.
+    """Computes the task's metrics without intervals, for evaluation during training; NaN if undefined.
+
+    Args:
+        task: The task.
+        outputs: float [N, outputs]; logits, or scores in the labels' units.
+        label: [N]; class indices or scores.
 
     Raises:
-        UserError: No pairs, or outputs that are NaN or infinite.
+        UserError: There are no pairs, or outputs are NaN or infinite.
     """
     return {name: float(value[0]) for name, value in make_statistic(task, outputs, label)(once(len(label))).items()}

@@ -1,4 +1,4 @@
-"""Scores of predictions: the part of evaluation that needs no model."""
+"""Score predictions: the part of evaluation that needs no model."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from pairjax.base.types import TaskSpec
-from pairjax.evaluation.calibration import fit_temperature, fit_threshold
+from pairjax.evaluation.calibration import Calibration, fit_temperature, fit_threshold
 from pairjax.evaluation.intervals import Interval, bootstrap_intervals
 from pairjax.evaluation.metrics import (
     Statistic,
@@ -27,50 +27,58 @@ from pairjax.evaluation.metrics import (
 )
 
 CALIBRATED, AT_THRESHOLD, SWAPPED = "_calibrated", "_at_threshold", "swap_"
-"""Ends of the names of metrics of calibrated probabilities and of metrics at the threshold; start of those of swaps."""
+"""Suffixes of metrics of calibrated probabilities and of metrics at the threshold; prefix of metrics of swaps."""
 RECENTRED = ("ece", "ece" + CALIBRATED)
+"""Metrics whose bootstrap intervals are corrected for bias; see `bootstrap_intervals`."""
 
 
 def classes_at_threshold(
     probability: Float[np.ndarray, "pairs 2"], *, positive: int, threshold: float
 ) -> Int[np.ndarray, " pairs"]:
-    """Class indices: the positive one where its probability is at least the threshold."""
+    """Returns class indices, int [N]: the positive class if its probability is at least the threshold.
+
+    Args:
+        probability: float [N, 2]; probabilities of the two classes.
+        positive: Index of the positive class.
+        threshold: The threshold, in [0, 1].
+    """
     return np.where(probability[:, positive] >= threshold, positive, 1 - positive)
 
 
 def calibrate(
     task: TaskSpec, logits: Float[np.ndarray, "pairs outputs"], label: Num[np.ndarray, " pairs"]
-) -> tuple[float, float | None]:
-    """Temperature and, for two classes, threshold on the calibrated probability; both from dev alone.
+) -> Calibration:
+    """Fits the temperature and, for two classes, the threshold on the calibrated probability.
 
     Args:
-        task: What is predicted.
-        logits: On dev.
-        label: On dev.
+        task: The task.
+        logits: float [N, outputs]; logits on dev.
+        label: [N]; class indices or scores on dev.
 
     Returns:
-        (1.0, None) for regression; the threshold is None too where dev gives nothing to fit it on.
+        Temperature 1 and no threshold for regression; the threshold is also None if dev gives nothing to fit it on.
 
     Raises:
-        UserError: No pairs, or outputs that are NaN or infinite.
+        UserError: There are no pairs, or outputs are NaN or infinite.
     """
     check_outputs(task, logits, label)
     if task.kind == "regression":
-        return 1.0, None
+        return Calibration()
     temperature = fit_temperature(logits, label)
     positive = task.positive_index
     if positive is None:
-        return temperature, None
+        return Calibration(temperature)
     probability = probabilities(logits, temperature=temperature)[:, positive]
-    return temperature, fit_threshold(probability, label == positive)
+    return Calibration(temperature, fit_threshold(probability, label == positive))
 
 
 def _make_swap_statistic(task: TaskSpec, outputs: np.ndarray, swapped: np.ndarray) -> Statistic:
+    """Builds the metrics of the change between the outputs of (a, b) and of (b, a)."""
     if task.kind == "regression":
-        one, other = outputs[:, 0], swapped[:, 0]
+        before, after = outputs[:, 0], swapped[:, 0]
         return lambda counts: {
-            "swap_difference": mean(np.abs(one - other), counts),
-            "swap_correlation": pearson(one, other, counts),
+            "swap_difference": mean(np.abs(before - after), counts),
+            "swap_correlation": pearson(before, after, counts),
         }
     agree = (outputs.argmax(axis=1) == swapped.argmax(axis=1)).astype(np.float64)
     distance = np.abs(probabilities(outputs) - probabilities(swapped)).sum(axis=1) / 2.0
@@ -88,37 +96,38 @@ def score(
     threshold: float | None = None,
     swapped_logits: Float[np.ndarray, "pairs outputs"] | None = None,
 ) -> dict[str, Interval]:
-    """All metrics of a split, each with a bootstrap 95 % interval over its pairs.
+    """Computes all metrics of a split, each with a bootstrap 95 % interval over its pairs.
 
     Args:
-        task: What is predicted.
-        outputs: Logits, or for regression scores in the labels' units [N, 1].
-        label: Class indices or scores.
-        bootstrap: How many resamples.
-        seed: Of the resamples; the same for all metrics, so that two models' scores are resampled alike.
-        temperature: Fitted on dev; other than 1 it adds `nll_calibrated`, `brier_calibrated`, `ece_calibrated`.
-        threshold: Fitted on dev, on the calibrated probability of the positive class; adds `accuracy_at_threshold`,
-            `f1_at_threshold` and so on.
-        swapped_logits: Outputs for (b, a); adds for classes `swap_agreement`, the share of pairs with the same class
-            both ways, and `swap_difference`, the mean total variation distance of their probabilities (for two
-            classes, the absolute difference); for scores `swap_difference`, the mean absolute one, and
-            `swap_correlation`.
+        task: The task.
+        outputs: float [N, outputs]; logits, or scores in the labels' units.
+        label: [N]; class indices or scores.
+        bootstrap: Number of resamples.
+        seed: Seeds the resamples, which all metrics share; with the same seed, two models are resampled alike.
+        temperature: Temperature fitted on dev; if it is not 1, `nll_calibrated`, `brier_calibrated` and
+            `ece_calibrated` are added.
+        threshold: Threshold on the calibrated probability of the positive class, fitted on dev; adds
+            `accuracy_at_threshold`, `f1_at_threshold` and so on.
+        swapped_logits: float [N, outputs]; outputs for (b, a). For classes it adds `swap_agreement`, the share of pairs
+            whose predicted class is the same both ways, and `swap_difference`, the mean total variation distance of
+            the probabilities (for two classes, the absolute difference). For scores it adds `swap_difference`, the
+            mean absolute difference, and `swap_correlation`.
 
     Returns:
-        Classes: accuracy; for two, precision, recall and f1 of the positive one; macro_f1, mcc, nll, brier, ece.
-        Scores: pearson, spearman, mse, mae. NaN where undefined.
+        By metric, NaN if undefined. Classification: accuracy, macro_f1, mcc, nll, brier, ece, and for two classes
+        precision, recall and f1 of the positive class. Regression: pearson, spearman, mse, mae.
 
     Raises:
-        UserError: No pairs, or outputs that are NaN or infinite.
+        UserError: There are no pairs, or outputs are NaN or infinite.
     """
     parts = [make_statistic(task, outputs, label)]
     if task.kind == "classification" and temperature != 1.0:
         parts.append(make_probability_statistic(outputs, label, temperature=temperature, suffix=CALIBRATED))
     if task.positive_index is not None and threshold is not None:
-        chosen = classes_at_threshold(
+        predicted = classes_at_threshold(
             probabilities(outputs, temperature=temperature), positive=task.positive_index, threshold=threshold
         )
-        parts.append(make_class_statistic(task, label, chosen, suffix=AT_THRESHOLD))
+        parts.append(make_class_statistic(task, label, predicted, suffix=AT_THRESHOLD))
     if swapped_logits is not None:
         check_outputs(task, swapped_logits, label)
         parts.append(_make_swap_statistic(task, outputs, swapped_logits))
@@ -130,7 +139,7 @@ def score(
 
 
 def scores_to_json(scores: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
-    """As in result.json: `{name: {"value", "low", "high"}}`, with null for what is undefined."""
+    """Returns scores as result.json holds them: `{name: {"value", "low", "high"}}`, null if undefined."""
     return {name: interval.to_json() for name, interval in scores.items()}
 
 
@@ -172,11 +181,19 @@ def base_metric(name: str) -> str:
 def class_report(
     task: TaskSpec, outputs: Float[np.ndarray, "pairs outputs"], label: Num[np.ndarray, " pairs"]
 ) -> dict[str, Any]:
-    """The confusion matrix and the figures of each class, ready for JSON; empty for regression.
+    """Computes the confusion matrix and the metrics of each class, as result.json holds them.
+
+    Args:
+        task: The task.
+        outputs: float [N, outputs]; logits, or scores in the labels' units.
+        label: [N]; class indices or scores.
 
     Returns:
         `{"labels": [name], "confusion": [[pairs]] (rows true, columns predicted), "per_class": {name: {"precision",
-        "recall", "f1", "support"}}}`; precision, recall and F1 are 0 where their denominator is.
+        "recall", "f1", "support"}}}`; precision, recall and F1 are 0 if their denominator is 0. Empty for regression.
+
+    Raises:
+        UserError: There are no pairs, or outputs are NaN or infinite.
     """
     check_outputs(task, outputs, label)
     if task.kind == "regression":
@@ -196,7 +213,13 @@ def class_report(
 
 
 def collapsed(task: TaskSpec, outputs: Float[np.ndarray, "pairs outputs"], *, split: str = "dev") -> str | None:
-    """A line of warning where the model answers the same for every pair; None where it does not."""
+    """Returns a warning if the model predicts the same for every pair, else None.
+
+    Args:
+        task: The task.
+        outputs: float [N, outputs]; logits, or scores in the labels' units.
+        split: Name of the split, for the warning.
+    """
     if len(outputs) < 2:
         return None
     if task.kind == "regression":
@@ -209,6 +232,6 @@ def collapsed(task: TaskSpec, outputs: Float[np.ndarray, "pairs outputs"], *, sp
             return None
         answer, also = f"'{task.labels[int(predicted[0])]}'", ", or --loss.class-weights balanced"
     return (
-        f"WARNING: the model predicts {answer} for all {len(outputs):,} pairs of {split}: it has learnt nothing of "
-        f"them. Try another --optim.learning-rate or more steps{also}"
+        f"WARNING: the model predicts {answer} for all {len(outputs):,} pairs of {split}: it has not learned the "
+        f"task. Try another --optim.learning-rate or more steps{also}"
     )

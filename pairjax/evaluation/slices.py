@@ -1,4 +1,4 @@
-"""The leading metric on parts of a split: by word overlap, by length and by negation."""
+"""Score parts of a split: by word overlap, by length and by negation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""Results as tables for a terminal of 80 columns or more, readable without colour too.
+"""Show results as tables on a terminal of 80 columns or more, with or without colour.
 
-Every function takes plain data, in the form that result.json has.
+Every function takes plain data in the form of result.json.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,9 @@ NAMES = {
     "swap_difference": "|change| for (b, a)",
     "swap_correlation": "Pearson with (b, a)",
 }
+"""Metrics as tables name them."""
 OF_POSITIVE = ("precision", "recall", "f1")
+"""Metrics of the positive class, if there are two classes."""
 BASELINE_NAMES = {
     "majority": "majority class",
     "length": "lengths alone",
@@ -40,18 +42,22 @@ BASELINE_NAMES = {
     "word_overlap": "word overlap",
 }
 LABEL_WIDTH = 20
+"""Longest name of a class, in characters."""
 WIDTH = 78
+"""Width of a table, in characters."""
 
 
 def metrics_table(
     metrics: Mapping[str, Mapping[str, Score]], *, positive: str | None = None, threshold: float | None = None
 ) -> Table:
-    """A row for each metric, a column for each split; calibrated figures and those at the threshold in parts below.
+    """Builds a table with a row for each metric and a column for each split.
+
+    Metrics of calibrated probabilities, at the threshold and of swapped pairs are in sections of their own.
 
     Args:
-        metrics: By split, then by name.
-        positive: The class that precision, recall and F1 are of, where there are two.
-        threshold: Fitted on dev, for the part's heading.
+        metrics: Scores by split, then by metric.
+        positive: With two classes, the positive class, whose precision, recall and F1 are shown.
+        threshold: Threshold fitted on dev, for the heading of its section.
     """
     table = plain_table("Scores (95 % bootstrap intervals)", ["", *metrics])
     names = group_metrics(metrics.values())
@@ -68,26 +74,26 @@ def metrics_table(
             table.add_row(Text(heading, style="italic"))
         for name in members:
             plain = base_metric(name)
-            shown = NAMES.get(plain, plain)
+            title = NAMES.get(plain, plain)
             if positive is not None and plain in OF_POSITIVE:
-                shown += f" ({shorten(positive, 14)})"
+                title += f" ({shorten(positive, 14)})"
             indent = "  " if heading else ""
             cells = [format_score(split.get(name)) for split in metrics.values()]
-            # More than two columns fit only with the interval below its value.
+            # More than two columns fit only if each interval is below its value.
             cells = [cell.replace(" [", "\n[") if len(cells) > 2 else cell for cell in cells]
-            table.add_row(Text(indent + shown, no_wrap=True), *cells)
+            table.add_row(Text(indent + title, no_wrap=True), *cells)
     return table
 
 
 def confusion_table(report: Mapping[str, Any], *, split: str) -> Table:
-    """Rows true, columns predicted: shares of the row, and pairs.
+    """Builds the confusion matrix: true classes as rows, predicted classes as columns, and shares of each row.
 
-    Where the names are too long to stand side by side the columns are numbered as the rows are and pairs are left out;
-    where there are too many classes for that, the commonest confusions are listed instead.
+    If the names are too long for columns, rows and columns are numbered and the pairs are left out. If there are too
+    many classes for that, the table lists the most frequent confusions instead.
 
     Args:
         report: From `class_report`.
-        split: For the title.
+        split: Name of the split, for the title.
     """
     short = [shorten(label, LABEL_WIDTH) for label in report["labels"]]
     widest = max(map(len, short))
@@ -97,29 +103,29 @@ def confusion_table(report: Mapping[str, Any], *, split: str) -> Table:
         numbers = [f"({number})" for number in range(1, len(short) + 1)]
         rows = [f"{number} {label}" for number, label in zip(numbers, short, strict=True)]
         return _confusion_matrix(report, rows, numbers, split=split, pairs=False)
-    return _commonest_confusions(report, split=split)
+    return _frequent_confusions(report, split=split)
 
 
 def _confusion_matrix(
     report: Mapping[str, Any], rows: Sequence[str], columns: Sequence[str], *, split: str, pairs: bool
 ) -> Table:
+    """Builds the matrix with these names of rows and columns; `pairs` adds the number of pairs to each share."""
     table = plain_table(f"Confusion on {split}: rows true, columns predicted", ["true", *columns])
     for index, (name, counts) in enumerate(zip(rows, report["confusion"], strict=True)):
         total = sum(counts)
         cells = []
         for column, count in enumerate(counts):
             share = count / total if total else 0.0
-            shown = f"{share:.1%}" + (f" ({count:,})" if pairs else "") if total else "-"
-            cells.append(Text(shown, style="bold green" if column == index else "red" if share >= 0.1 else ""))
+            cell = f"{share:.1%}" + (f" ({count:,})" if pairs else "") if total else "-"
+            cells.append(Text(cell, style="bold green" if column == index else "red" if share >= 0.1 else ""))
         table.add_row(Text(name), *cells)
     return table
 
 
-def _commonest_confusions(report: Mapping[str, Any], *, split: str) -> Table:
-    labels, table = (
-        report["labels"],
-        plain_table(f"Commonest confusions on {split}", ["true", "predicted", "pairs"], left=2),
-    )
+def _frequent_confusions(report: Mapping[str, Any], *, split: str) -> Table:
+    """Builds a table of the ten most frequent confusions."""
+    labels = report["labels"]
+    table = plain_table(f"Most frequent confusions on {split}", ["true", "predicted", "pairs"], left=2)
     wrong = [
         (count, row, column)
         for row, counts in enumerate(report["confusion"])
@@ -135,7 +141,7 @@ def _commonest_confusions(report: Mapping[str, Any], *, split: str) -> Table:
 
 
 def class_table(report: Mapping[str, Any], *, split: str) -> Table:
-    """Precision, recall, F1 and pairs of each class."""
+    """Builds a table of precision, recall, F1 and number of pairs of each class."""
     table = plain_table(f"Classes on {split}", ["class", "precision", "recall", "F1", "pairs"])
     for name, row in report["per_class"].items():
         figures = [f"{row[column]:.3f}" for column in ("precision", "recall", "f1")]
@@ -146,16 +152,16 @@ def class_table(report: Mapping[str, Any], *, split: str) -> Table:
 def baselines_table(
     baselines: Mapping[str, Mapping[str, Score]], model: Mapping[str, Score] | None = None, *, split: str
 ) -> Table:
-    """The model beside what reads words alone.
+    """Builds a table of the word-only baselines, with the model for comparison.
 
     Args:
-        baselines: By baseline, then by metric; from `lexical_baselines`.
-        model: The model's scores on the same split, where there is a model.
-        split: For the title.
+        baselines: Scores by baseline, then by metric, from `lexical_baselines`.
+        model: The model's scores on the same split; None if there is no model.
+        split: Name of the split, for the title.
     """
     metric = next((name for row in baselines.values() for name in row), "accuracy")
-    shown = NAMES.get(metric, metric)
-    table = plain_table(f"{split}: the model beside baselines that read words alone", ["", shown])
+    title = f"{split}: the model and word-only baselines"
+    table = plain_table(title, ["", NAMES.get(metric, metric)])
     for name, row in baselines.items():
         table.add_row(Text(BASELINE_NAMES.get(name, name)), format_score(row.get(metric)))
     if model is not None:
@@ -168,38 +174,38 @@ SLICE_NAMES = {"overlap": "word overlap", "length": "words in both texts", "nega
 
 
 def slices_table(rows: Sequence[Mapping[str, Any]], *, split: str) -> Table:
-    """The leading metric on parts of a split.
+    """Builds a table of the leading metric on each slice of a split.
 
     Args:
-        rows: From `slice_scores`; at least one.
-        split: For the title.
+        rows: The slices, from `slice_scores`; at least one.
+        split: Name of the split, for the title.
     """
     metric = rows[0]["metric"]
     table = plain_table(f"Slices of {split}", ["slice", NAMES.get(metric, metric), "pairs"])
-    last = ""
+    by = ""
     for row in rows:
-        if row["by"] != last:
-            last = row["by"]
+        if row["by"] != by:
+            by = row["by"]
             table.add_section()
-        match last:
+        match by:
             case "negation":
-                where = "yes" if row["high"] > 0 else "no"
+                values = "yes" if row["high"] > 0 else "no"
             case "overlap":
-                where = f"{row['low']:.2f} to {row['high']:.2f}"
+                values = f"{row['low']:.2f} to {row['high']:.2f}"
             case _:
-                where = f"{row['low']:g} to {row['high']:g}"
-        table.add_row(Text(f"{SLICE_NAMES[last]}: {where}"), format_score(row["score"]), f"{row['pairs']:,}")
+                values = f"{row['low']:g} to {row['high']:g}"
+        table.add_row(Text(f"{SLICE_NAMES[by]}: {values}"), format_score(row["score"]), f"{row['pairs']:,}")
     return table
 
 
 def examples_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Pairs with their answers.
+    """Builds a table of pairs with their predictions.
 
     Args:
-        rows: Each `sentence1`, `sentence2`, and `label` with `probabilities` by class, or `score`.
+        rows: `sentence1` and `sentence2` of each pair, with `probabilities` by class or `score`.
     """
     table = Table(
-        title="Pairs, predicted",
+        title="Predictions",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -207,22 +213,23 @@ def examples_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         min_width=40,
     )
     table.add_column("pair", ratio=3, overflow="fold")
-    table.add_column("answer", ratio=2, overflow="fold")
+    table.add_column("prediction", ratio=2, overflow="fold")
     for number, row in enumerate(rows):
         if number:
             table.add_section()
         pair = Text(f"A: {shorten(row['sentence1'], 200)}\nB: {shorten(row['sentence2'], 200)}")
-        table.add_row(pair, _answer(row))
+        table.add_row(pair, _prediction(row))
     return table
 
 
-def _answer(row: Mapping[str, Any]) -> Text:
+def _prediction(row: Mapping[str, Any]) -> Text:
+    """Returns the score, or the four most probable classes with the first in bold."""
     if "score" in row:
         return Text(f"{row['score']:.2f}", style="bold")
     likely = sorted(row["probabilities"].items(), key=lambda item: -item[1])
     lines = [f"{share:.2f} {shorten(name, LABEL_WIDTH)}" for name, share in likely[:4]]
-    answer = Text(lines[0], style="bold")
-    return answer.append("".join(f"\n{line}" for line in lines[1:]), style="not bold dim")
+    text = Text(lines[0], style="bold")
+    return text.append("".join(f"\n{line}" for line in lines[1:]), style="not bold dim")
 
 
 def print_results(
@@ -238,19 +245,19 @@ def print_results(
     positive: str | None = None,
     threshold: float | None = None,
 ) -> None:
-    """Everything that a finished run or evaluation shows.
+    """Prints all tables of a finished run or evaluation.
 
     Args:
-        console: Where to.
-        metrics: Scores by split, then by name.
-        reports: Class reports by split; empty ones (regression) are left out.
-        baselines: By split, then by baseline and metric; empty where none were fitted.
-        slices: By split, from `slice_scores`.
-        examples: Predicted pairs, as for `examples_table`.
-        warnings: Lines that must be seen; shown first.
-        commands: What to try next: (purpose, command).
-        positive: As for `metrics_table`.
-        threshold: As for `metrics_table`.
+        console: The console.
+        metrics: Scores by split, then by metric.
+        reports: Class reports by split, from `class_report`; empty ones (regression) are skipped.
+        baselines: Scores by split, baseline and metric; empty if none were fitted.
+        slices: Slices by split, from `slice_scores`.
+        examples: Predicted pairs, as `examples_table` takes them.
+        warnings: Warnings, which are printed first.
+        commands: (purpose, command) of each suggested command.
+        positive: With two classes, the positive class.
+        threshold: Threshold fitted on dev.
     """
     for line in warnings:
         print_warning(console, line)

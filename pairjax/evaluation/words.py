@@ -1,4 +1,4 @@
-"""Words of a pair: what both texts share, and their lengths and negations."""
+"""Count the words of a pair: shared words, lengths and negations."""
 
 import re
 
@@ -37,12 +37,12 @@ WORD = re.compile(r"n't|\w+(?=n't)|\w+", re.UNICODE)
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-cased words; n't is one of its own."""
+    """Returns the lower-cased words of a text; n't counts as a word."""
     return WORD.findall(text.lower().replace("’", "'"))
 
 
 def length_features(pairs: Pairs) -> Float[np.ndarray, "pairs features"]:
-    """Words and characters of A and of B, and their differences."""
+    """Returns words of A and B, characters of A and B, and both differences (A - B); float64 [N, 6]."""
     counts = np.array(
         [(len(words_of(a)), len(words_of(b)), len(a), len(b)) for a, b in zip(pairs.first, pairs.second, strict=True)],
         dtype=np.float64,
@@ -51,10 +51,15 @@ def length_features(pairs: Pairs) -> Float[np.ndarray, "pairs features"]:
 
 
 def overlap_features(pairs: Pairs) -> Float[np.ndarray, "pairs features"]:
-    """Jaccard index, shares of A's words in B and of B's in A, lengths, and negations (each, difference, absolute)."""
+    """Returns what the words of A and B have in common, float64 [N, 9].
+
+    The columns are the Jaccard index; the share of A's distinct words that are in B, and of B's that are in A; the
+    difference (A - B) and the ratio (B / A) of the numbers of words; and the numbers of negations in A and in B, their
+    difference and its absolute value.
+    """
     rows = []
-    for one, two in zip(pairs.first, pairs.second, strict=True):
-        a, b = words_of(one), words_of(two)
+    for text_a, text_b in zip(pairs.first, pairs.second, strict=True):
+        a, b = words_of(text_a), words_of(text_b)
         first, second = set(a), set(b)
         shared = len(first & second)
         negated = sum(word in NEGATIONS for word in a), sum(word in NEGATIONS for word in b)

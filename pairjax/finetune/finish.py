@@ -1,10 +1,11 @@
-"""The end of a run: calibrate on dev, score every split, write the model and the result, and show them."""
+"""The end of a fine-tuning run: calibrate on dev, score each split, write model and result, show the tables."""
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 from rich.console import Console
 
 from pairjax.base.config import Config
@@ -13,11 +14,11 @@ from pairjax.data.encode import encode_split
 from pairjax.evaluation.calibration import Calibration
 from pairjax.evaluation.scores import calibrate, collapsed
 from pairjax.evaluation.tables import print_results
-from pairjax.finetune.job import Trainer
-from pairjax.finetune.prepare import plain_config
+from pairjax.finetune.prepare import Prepared, plain_config
 from pairjax.inference.card import CardInfo, model_card
 from pairjax.inference.classifier import predictions_from
 from pairjax.inference.evaluate import prediction_lines, score_splits, slice_splits
+from pairjax.inference.logits import PredictLogits
 from pairjax.inference.model_folder import save_artifact
 from pairjax.run.distributed import is_main
 from pairjax.run.folder import RunFolder
@@ -26,19 +27,76 @@ from pairjax.step.sharding import gather
 from pairjax.storage.files import write_json, write_text
 
 
+class RunScores(NamedTuple):
+    """The trained model's outputs and scores.
+
+    Attributes:
+        outputs: float32 [N, outputs] of each scored split: logits, or scores in the data's unit.
+        calibration: Temperature and threshold, fitted on dev.
+        metrics: The metrics of each split, as result.json has them.
+        classes: The report by class of each split.
+        examples: Pairs of texts to show.
+        example_outputs: float32 [examples, outputs].
+    """
+
+    outputs: dict[str, np.ndarray]
+    calibration: Calibration
+    metrics: dict[str, Any]
+    classes: dict[str, Any]
+    examples: tuple[tuple[str, str], ...]
+    example_outputs: np.ndarray
+
+
 def finish(
     config: Config,
-    trainer: Trainer,
-    done: Fit,
+    prepared: Prepared,
+    predict: PredictLogits,
+    mesh: Mesh,
+    metric: str,
+    fit: Fit,
     params: Params,
     *,
     run: RunFolder,
     origin: Mapping[str, Any],
     console: Console,
 ) -> dict[str, Any]:
-    """Score, write and show; returns what result.json holds. Of several processes all compute and the first writes."""
-    prepared, task = trainer.prepared, trainer.prepared.task
-    splits = prepared.data.splits
+    """Scores, writes and shows a finished run; returns the content of result.json.
+
+    All processes must call it: each predicts its share of the rows. Only the first writes and prints.
+
+    Args:
+        config: The config.
+        prepared: The data and the model.
+        predict: Computes the outputs of encoded pairs.
+        mesh: The device mesh.
+        metric: Name of the score that selected the best model.
+        fit: The end of the loop.
+        params: The parameters that become the model, sharded.
+        run: The run's folder.
+        origin: The run's provenance.
+        console: The terminal for tables.
+    """
+    # 1. All processes: predictions and the gathering of sharded parameters are collective.
+    scores = score_run(config, prepared, predict, params)
+    params = gather(params, mesh)
+    result = describe_run(prepared, scores, fit, metric=metric, origin=origin)
+    # 2. The first process alone.
+    if is_main():
+        write_run(config, prepared, scores, result, params, run=run, origin=origin)
+        show_run(console, prepared, scores, result, run=run)
+    return result
+
+
+def score_run(config: Config, prepared: Prepared, predict: PredictLogits, params: Params) -> RunScores:
+    """Predicts every split but train, calibrates on dev, and scores.
+
+    Args:
+        config: The config.
+        prepared: The data and the model.
+        predict: Computes the outputs of encoded pairs.
+        params: The model's parameters.
+    """
+    task, splits = prepared.task, prepared.data.splits
 
     def outputs_of(pairs: Pairs) -> np.ndarray:
         encoded = encode_split(
@@ -48,59 +106,99 @@ def finish(
             max_length=config.data.max_length,
             truncation=config.data.truncation,
         )
-        return trainer.predict(params, encoded, layout=prepared.layout, batch_size=config.evaluation.batch_size)
+        return predict(params, encoded, layout=prepared.layout, batch_size=config.evaluation.batch_size)
 
-    shown = {split: pairs for split, pairs in splits.items() if split != "train"}
-    outputs = {split: outputs_of(pairs) for split, pairs in shown.items()}
+    scored = scored_splits(prepared)
+    outputs = {split: outputs_of(pairs) for split, pairs in scored.items()}
     dev = splits["dev"]
     assert dev.label is not None
-    calibration = Calibration(*calibrate(task, outputs["dev"], dev.label)) if config.evaluation.fit else Calibration()
+    calibration = calibrate(task, outputs["dev"], dev.label) if config.evaluation.fit else Calibration()
     metrics, classes = score_splits(
-        task, shown, outputs, outputs_of=outputs_of, config=config.evaluation, calibration=calibration
+        task, scored, outputs, outputs_of=outputs_of, config=config.evaluation, calibration=calibration
     )
-    texts = config.evaluation.examples or tuple(zip(dev.first[:3], dev.second[:3], strict=True))
-    first, second = zip(*texts, strict=True)
+    examples = config.evaluation.examples or tuple(zip(dev.first[:3], dev.second[:3], strict=True))
+    first, second = zip(*examples, strict=True)
     example_outputs = outputs_of(Pairs(tuple(first), tuple(second), None))
-    params = gather(params, trainer.programs.mesh)
-    warning = collapsed(task, outputs["dev"])
-    progress = done.progress
-    result: dict[str, Any] = {
-        "metrics": metrics,
-        "classes": classes,
-        "rows": {split: len(pairs) for split, pairs in splits.items()},
+    return RunScores(outputs, calibration, metrics, classes, examples, example_outputs)
+
+
+def scored_splits(prepared: Prepared) -> dict[str, Pairs]:
+    """Returns every split but train."""
+    return {split: pairs for split, pairs in prepared.data.splits.items() if split != "train"}
+
+
+def describe_run(
+    prepared: Prepared, scores: RunScores, fit: Fit, *, metric: str, origin: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the content of result.json, except for baselines and slices, which `write_run` adds.
+
+    Args:
+        prepared: The data and the model.
+        scores: The model's scores.
+        fit: The end of the loop.
+        metric: Name of the score that selected the best model.
+        origin: The run's provenance.
+    """
+    progress, warning = fit.progress, collapsed(prepared.task, scores.outputs["dev"])
+    return {
+        "metrics": scores.metrics,
+        "classes": scores.classes,
+        "rows": {split: len(pairs) for split, pairs in prepared.data.splits.items()},
         "train": {
             "seconds": progress.seconds,
             "compile_seconds": progress.compile_seconds,
             "pairs_per_second": progress.examples_per_second,
-            "steps": int(done.state.step),
+            "steps": int(fit.state.step),
             "examples": progress.examples,
-            "ended": done.ended,
-            "metric": trainer.job.metric,
+            "ended": fit.ended,
+            "metric": metric,
             "best_step": progress.best_step,
         },
-        "calibration": dataclasses.asdict(calibration),
-        "task": dataclasses.asdict(task),
+        "calibration": dataclasses.asdict(scores.calibration),
+        "task": dataclasses.asdict(prepared.task),
         "warnings": [warning] if warning else [],
         "notes": list(prepared.notes),
         "provenance": dict(origin) | {"data": dict(prepared.data.source)},
     }
-    if not is_main():
-        return result
+
+
+def write_run(
+    config: Config,
+    prepared: Prepared,
+    scores: RunScores,
+    result: dict[str, Any],
+    params: Params,
+    *,
+    run: RunFolder,
+    origin: Mapping[str, Any],
+) -> None:
+    """Writes the model, the predictions and result.json; adds baselines and slices to the result if asked for.
+
+    Args:
+        config: The config.
+        prepared: The data and the model.
+        scores: The model's scores.
+        result: The content of result.json; changed in place.
+        params: The model's parameters, whole.
+        run: The run's folder.
+        origin: The run's provenance.
+    """
+    task, scored, calibration = prepared.task, scored_splits(prepared), scores.calibration
     if config.evaluation.baselines:
         from pairjax.evaluation.baselines import lexical_baselines
 
-        result["baselines"] = {split: lexical_baselines(prepared.data, split=split) for split in metrics}
+        result["baselines"] = {split: lexical_baselines(prepared.data, split=split) for split in scores.metrics}
     if config.evaluation.slices:
-        result["slices"] = slice_splits(task, shown, outputs, config=config.evaluation)
+        result["slices"] = slice_splits(task, scored, scores.outputs, config=config.evaluation)
     card = model_card(
         CardInfo(
             name=run.name,
             task=task,
             config=plain_config(config, pooling=prepared.fns.config.pooling),
-            metrics=metrics,
+            metrics=scores.metrics,
             source=prepared.data.source,
             provenance=origin,
-            steps=progress.best_step if config.train.keep == "best" else int(done.state.step),
+            steps=result["train"]["best_step" if config.train.keep == "best" else "steps"],
             temperature=calibration.temperature,
             threshold=calibration.threshold,
             language=prepared.data.source.get("language"),
@@ -120,41 +218,57 @@ def finish(
         encoder_source=prepared.encoder_folder,
         card=card,
     )
-    for split, pairs in shown.items():
-        text = prediction_lines(task, pairs, outputs[split], calibration=calibration)
+    for split, pairs in scored.items():
+        text = prediction_lines(task, pairs, scores.outputs[split], calibration=calibration)
         write_text(run.predictions_file(split), text)
     # Last: a run folder with a result is a finished run.
     write_json(run.result_file, result)
+
+
+def show_run(
+    console: Console, prepared: Prepared, scores: RunScores, result: Mapping[str, Any], *, run: RunFolder
+) -> None:
+    """Prints the tables, the example pairs and the next commands.
+
+    Args:
+        console: The terminal.
+        prepared: The data and the model.
+        scores: The model's scores.
+        result: The content of result.json.
+        run: The run's folder.
+    """
+    train, calibration = result["train"], scores.calibration
     answers = predictions_from(
-        example_outputs,
-        task,
+        scores.example_outputs,
+        prepared.task,
         temperature=calibration.temperature,
         threshold=calibration.threshold,
     )
-    rows = [{"sentence1": a, "sentence2": b, **answer.to_json()} for (a, b), answer in zip(texts, answers, strict=True)]
-    seconds, compiling = progress.seconds, progress.compile_seconds
     console.print(
-        f"{result['train']['steps']} steps in {seconds:.0f} s ({compiling:.0f} s of them compiling), "
-        f"{progress.examples_per_second:.1f} pairs/s; best dev {trainer.job.metric} at step {progress.best_step}",
+        f"{train['steps']} steps in {train['seconds']:.0f} s ({train['compile_seconds']:.0f} s of them compiling), "
+        f"{train['pairs_per_second']:.1f} pairs/s; best dev {train['metric']} at step {train['best_step']}",
         highlight=False,
     )
+    last = list(scores.metrics)[-1]
     print_results(
         console,
-        metrics=metrics,
-        reports={split: report for split, report in classes.items() if split == list(metrics)[-1]},
+        metrics=scores.metrics,
+        reports={split: report for split, report in scores.classes.items() if split == last},
         baselines={"dev": result["baselines"]["dev"]} if "baselines" in result else {},
         slices={"dev": result["slices"]["dev"]} if "slices" in result else {},
-        examples=rows,
+        examples=[
+            {"sentence1": first, "sentence2": second, **answer.to_json()}
+            for (first, second), answer in zip(scores.examples, answers, strict=True)
+        ],
         warnings=result["warnings"],
         commands=next_commands(run),
-        positive=task.positive,
+        positive=prepared.task.positive,
         threshold=calibration.threshold,
     )
-    return result
 
 
 def next_commands(run: RunFolder) -> list[tuple[str, str]]:
-    """What to try next: (purpose, command)."""
+    """Returns commands to try next, as (purpose, command)."""
     folder, first = run.in_commands()
     return [
         *first,

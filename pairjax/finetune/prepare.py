@@ -1,4 +1,4 @@
-"""From a config to what a run needs: data, encoder, model. All checks of input happen here, before any file."""
+"""From a config to data, encoder and model. All input is checked here, before anything is written."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from pairjax.base.config import Config
-from pairjax.base.types import DropoutRates, EncoderSpec, Hypers, PairData, Params, TaskSpec
+from pairjax.base.types import EncoderSpec, PairData, Params, TaskSpec
 from pairjax.data.encode import EncodedPairs, encode_split
 from pairjax.data.layout import Layout, choose_layout
 from pairjax.data.sources import load_pairs
@@ -21,14 +21,21 @@ from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that is decided before the first step.
+    """Everything that is fixed before the first step.
 
     Attributes:
-        layout: Row lengths, by the training split alone.
-        targets: What the model learns, by split: class indices, or scores standardised by the task's center and scale.
-        params: The initial parameters; the encoder's (and a kept pooler's) from the checkpoint.
-        pooler_kept: Whether the pooler came from the checkpoint.
-        notes: What a person should know of the input, a line each.
+        data: The pairs of each split.
+        task: The task; its center and scale are those of the training scores.
+        encoder_folder: The folder of the pretrained encoder.
+        spec: The encoder's architecture.
+        tokenizer: The encoder's tokeniser.
+        encoded: The tokens of each split.
+        targets: The targets of each split: class indices, or scores standardised by the task's center and scale.
+        layout: The row lengths, chosen from the training split.
+        fns: The model's functions.
+        params: The initial parameters; those of the encoder, and of the pooler if it is kept, are pretrained.
+        pooler_kept: Whether the pooler is pretrained.
+        notes: Lines about the input that the user should read.
     """
 
     data: PairData
@@ -45,26 +52,12 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def hypers_of(config: Config) -> Hypers:
-    """The numbers of the config that the compiled step takes as an argument."""
-    dropout = config.model.dropout
-    rates = DropoutRates(
-        hidden=dropout.hidden, attention=dropout.attention, interaction=dropout.interaction, head=dropout.head
-    )
-    return Hypers(
-        learning_rate=config.optim.learning_rate,
-        weight_decay=config.optim.weight_decay,
-        label_smoothing=config.loss.label_smoothing,
-        rates=rates,
-    )
-
-
 def plain_config(config: Config, *, pooling: str | None = None) -> dict[str, Any]:
-    """The config as plain data, for JSON; a combiner of one's own by its name.
+    """Returns the config as plain data, for JSON; the user's own combiner becomes its name.
 
     Args:
-        config: What to write.
-        pooling: As resolved by the model, where it is known.
+        config: The config.
+        pooling: The pooling that the model resolved its default to, if known.
     """
     combiner = config.model.combiner
     plain = asdict(replace(config, model=replace(config.model, combiner=None)))
@@ -77,14 +70,14 @@ def plain_config(config: Config, *, pooling: str | None = None) -> dict[str, Any
 
 
 def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
-    """Read, check, encode and build.
+    """Reads and checks the data, encodes it and builds the model.
 
     Args:
-        config: What to do.
-        data: Pairs in the place of those that `config.data` names.
+        config: The config.
+        data: Pairs that replace those of `config.data`, if given.
 
     Raises:
-        UserError: Anything about the input that a run could trip over later.
+        UserError: The input has an error that would stop the run later.
     """
     data = load_pairs(config.data) if data is None else data
     task = fit_score_scale(data.task, data.splits["train"])
@@ -107,7 +100,9 @@ def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
     frozen = config.optim.freeze in ("encoder", "all_but_head")
     fns = build_pair_model(config.model, spec, task.outputs, freeze_encoder=frozen)
     loaded = load_encoder(folder, spec)
-    params, more = initial_params(fns, jax.random.key(config.train.seed), encoder=loaded.params, pooler=loaded.pooler)
+    params, param_notes = initial_params(
+        fns, jax.random.key(config.train.seed), encoder=loaded.params, pooler=loaded.pooler
+    )
     pooler_kept = fns.config.pooling == "pooler" and fns.config.pooler != "fresh" and loaded.pooler is not None
     return Prepared(
         data=data,
@@ -121,5 +116,5 @@ def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
         fns=fns,
         params=params,
         pooler_kept=pooler_kept,
-        notes=(*notes, *loaded.notes, *more),
+        notes=(*notes, *loaded.notes, *param_notes),
     )

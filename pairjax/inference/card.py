@@ -1,4 +1,4 @@
-"""The model card: what a model folder says of itself to a person, and to the Hugging Face hub."""
+"""Write the model card: a model folder's README.md, which the Hugging Face hub can read."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,21 +14,21 @@ from pairjax.evaluation.tables import NAMES, OF_POSITIVE
 
 @dataclass(frozen=True)
 class CardInfo:
-    """What a card is written from.
+    """The facts that a card states.
 
     Attributes:
         name: Title of the card.
-        task: What is predicted.
-        config: The resolved config as plain data (`config.json` of the run): recipe, lengths, truncation.
+        task: The task.
+        config: The resolved config as plain data, as in the run's config.json.
         metrics: Scores by split, then by name, as in result.json.
-        source: Provenance of the data (`PairData.source`): name, files, licence where known, rows.
-        provenance: Versions, commit, device, command.
-        steps: Updates of the parameters that were kept.
-        temperature: Fitted on dev.
-        threshold: Fitted on dev; None where there is none.
-        language: Code of the texts' language ("en"); None where it is not known.
-        notes: Counts of the data worth a line each (truncated pairs, repeats, ...).
-        warnings: Lines that whoever uses the model must see.
+        source: Provenance of the data (`PairData.source`): name, files, licence if known, number of pairs.
+        provenance: Versions, commit, device and command.
+        steps: Number of updates of the saved parameters.
+        temperature: Divides the logits; fitted on dev.
+        threshold: Threshold of the positive class, fitted on dev; None if there is none.
+        language: Code of the texts' language ("en"); None if it is not known.
+        notes: Lines about the data (pairs truncated, repeated, ...).
+        warnings: Lines that every user of the model should see.
     """
 
     name: str
@@ -46,8 +46,7 @@ class CardInfo:
 
 
 def escaped(text: object) -> str:
-    """Text as one line of Markdown that it cannot break out of: no table cell, tag, link, emphasis or heading ends or
-    begins in it."""
+    """Returns text as one line of Markdown in which no character starts or ends a cell, tag, link or other markup."""
     line = " ".join(str(text).split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for mark in "\\`*_[]|#~":
@@ -56,7 +55,7 @@ def escaped(text: object) -> str:
 
 
 def _code(text: object) -> str:
-    """Text as a code span, also where it holds backticks; fit for a table cell."""
+    """Returns text as a code span for a table cell; the text may contain backticks."""
     line = " ".join(str(text).split()).replace("|", "\\|")
     if "`" not in line:
         return f"`{line}`"
@@ -66,17 +65,18 @@ def _code(text: object) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the lines of a Markdown table."""
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 def _front_matter(info: CardInfo) -> list[str]:
-    """YAML in its JSON subset value by value, so that no text needs YAML's quoting rules."""
+    """Returns the lines of the YAML front matter; values are JSON, which is YAML, so no text needs YAML's quoting."""
     names = list(dict.fromkeys(name for split in info.metrics.values() for name in split))
     fields: dict[str, Any] = {"library_name": "pairjax"}
     if info.language:
         fields["language"] = info.language
     if info.source.get("licence"):
-        # The licence of the data: the model's own is for whoever publishes it to state.
+        # Only the licence of the data is known; whoever publishes the model states its own.
         fields["data_license"] = info.source["licence"]
     fields["pipeline_tag"] = "text-classification"
     kind = info.config["model"]["kind"]
@@ -88,42 +88,42 @@ def _front_matter(info: CardInfo) -> list[str]:
 
 
 def _task_lines(info: CardInfo) -> list[str]:
+    """Returns what the model predicts."""
     task = info.task
     if task.kind == "regression":
-        return ["Gives a score for a pair of texts, in the units of its training scores."]
-    lines = ["Classifies a pair of texts into, in the order of its outputs:", ""]
+        return ["Predicts a score for a pair of texts, in the units of the training scores."]
+    lines = ["Classifies a pair of texts into one of these classes, in the order of the model's outputs:", ""]
     lines += [f"{number}. {escaped(label)}" for number, label in enumerate(task.labels)]
     if task.positive is not None:
-        lines += ["", f"Precision, recall and F1 are of the positive class, {escaped(task.positive)}."]
+        lines += ["", f"Precision, recall and F1 are those of the positive class, {escaped(task.positive)}."]
     return lines
 
 
-MENU = ("bias_correction", "decay_to", "gradual", "reinit_layers", "lora", "average")
+OPTIONAL = ("bias_correction", "decay_to", "gradual", "reinit_layers", "lora", "average")
 
 
-def _menu(loss: Mapping[str, Any], optim: Mapping[str, Any]) -> dict[str, str]:
-    """A row for what the run took of the optimiser's options; none where it took none."""
-    usual, taken = asdict(OptimConfig()), []
+def _option_row(loss: Mapping[str, Any], optim: Mapping[str, Any]) -> dict[str, str]:
+    """Returns a row for the optional techniques that the run used; no row if it used none."""
+    defaults, used = asdict(OptimConfig()), []
     for name, value in optim.items():
-        if name not in MENU or value == usual[name]:
+        if name not in OPTIONAL or value == defaults[name]:
             continue
         parts = value if isinstance(value, Mapping) else {"": value}
-        taken.append(f"{name.replace('_', ' ')} " + ", ".join(f"{key} {part}".strip() for key, part in parts.items()))
+        used.append(f"{name.replace('_', ' ')} " + ", ".join(f"{key} {part}".strip() for key, part in parts.items()))
     if loss.get("r_drop"):
-        taken.append(f"R-Drop {loss['r_drop']}")
-    return {"options": "; ".join(taken)} if taken else {}
+        used.append(f"R-Drop {loss['r_drop']}")
+    return {"options": "; ".join(used)} if used else {}
 
 
 def _recipe(info: CardInfo) -> list[str]:
+    """Returns the table of the training recipe."""
     model, optim, train, loss = (info.config[part] for part in ("model", "optim", "train", "loss"))
     combine, interact = model["combine"], model["interact"]
-    attended = (
-        "none"
-        if interact["kind"] == "none"
-        else (f"{interact['kind']} attention, {interact['layers']} layers, {interact['heads']} heads")
-    )
+    interaction = f"{interact['kind']} attention, {interact['layers']} layers, {interact['heads']} heads"
+    if interact["kind"] == "none":
+        interaction = "none"
     if model.get("combiner"):
-        combined = f"a combiner of its own, {model['combiner']}"
+        combined = f"the user's own combiner, {model['combiner']}"
     else:
         combined = " ".join(combine["features"] or ["(default)"]) + f", {combine['kind']}"
     hidden = " ".join(map(str, model["head"]["hidden"])) or "none (linear)"
@@ -132,14 +132,14 @@ def _recipe(info: CardInfo) -> list[str]:
     rows = {
         "encoder": model["encoder"],
         "kind": f"{model['kind']}-encoder",
-        "interaction": attended,
+        "interaction": interaction,
         "pooling": model["pooling"] or "(default)",
         "combination": combined if model["kind"] == "bi" or model.get("pool_over") == "sides" else "none: one vector",
         "hidden layers": hidden,
         "loss": f"label smoothing {loss['label_smoothing']}{weights}",
         "optimiser": f"AdamW, peak learning rate {optim['learning_rate']}, {optim['schedule']} schedule, warm-up "
         f"{optim['warmup']}, weight decay {optim['weight_decay']}{decay}, frozen: {optim['freeze']}",
-        **_menu(loss, optim),
+        **_option_row(loss, optim),
         "batch": f"{train['batch_size']} pairs",
         "steps": f"{info.steps:,}",
         "seed": train["seed"],
@@ -149,8 +149,9 @@ def _recipe(info: CardInfo) -> list[str]:
 
 
 def _data_lines(info: CardInfo) -> list[str]:
+    """Returns the provenance of the data."""
     source = info.source
-    licence = source.get("licence") or "not known: check it before you pass the model on"
+    licence = source.get("licence") or "not known: check it before you publish the model"
     lines = [f"- Name: {escaped(source.get('name', 'unknown'))}", f"- Licence: {escaped(licence)}"]
     if source.get("rows"):
         counts = ", ".join(f"{escaped(split)} {count:,}" for split, count in source["rows"].items())
@@ -162,25 +163,27 @@ def _data_lines(info: CardInfo) -> list[str]:
 
 
 def _score_lines(info: CardInfo) -> list[str]:
+    """Returns the table of scores by split."""
     if not info.metrics:
-        return ["None were taken."]
+        return ["The model was not scored."]
     names = list(dict.fromkeys(name for split in info.metrics.values() for name in split))
     rows = []
     for name in names:
         plain = base_metric(name)
         positive = f" ({escaped(info.task.positive)})" if info.task.positive and plain in OF_POSITIVE else ""
-        shown = NAMES.get(plain, plain).replace("|", "\\|") + positive
-        shown += ", calibrated" if name.endswith(CALIBRATED) else ""
-        shown += ", at threshold" if name.endswith(AT_THRESHOLD) else ""
-        rows.append([shown, *(format_score(split.get(name)) for split in info.metrics.values())])
+        title = NAMES.get(plain, plain).replace("|", "\\|") + positive
+        title += ", calibrated" if name.endswith(CALIBRATED) else ""
+        title += ", at threshold" if name.endswith(AT_THRESHOLD) else ""
+        rows.append([title, *(format_score(split.get(name)) for split in info.metrics.values())])
     lines = ["Value and 95 % bootstrap interval over the pairs.", ""]
     return lines + _table(["metric", *(escaped(split) for split in info.metrics)], rows)
 
 
 def _calibration_lines(info: CardInfo) -> list[str]:
+    """Returns the section on calibration; nothing for regression."""
     if info.task.kind == "regression":
         return []
-    fitted = f"Fitted on dev alone. Logits are divided by the temperature {info.temperature:.4g}."
+    fitted = f"Fitted on dev only. Logits are divided by the temperature {info.temperature:.4g}."
     lines = ["## Calibration", "", fitted]
     if info.threshold is not None:
         lines.append(
@@ -191,32 +194,35 @@ def _calibration_lines(info: CardInfo) -> list[str]:
 
 
 def _limit_lines(info: CardInfo) -> list[str]:
+    """Returns the limits of the model, and the warnings."""
     data, kind = info.config["data"], info.config["model"]["kind"]
     what = "the joint pair" if kind == "cross" else "each text"
     lines = [
         f"- Reads at most {data['max_length']} tokens of {what}, special tokens included; longer ones are cut "
         f"({data['truncation'].replace('_', ' ')}).",
-        "- The scores hold for pairs like those it was trained and tested on; nothing else was measured.",
+        "- The scores hold for pairs like those that it was trained and tested on. Nothing else was measured.",
     ]
     return lines + [f"- **{escaped(line)}**" for line in info.warnings]
 
 
 def _use_lines(info: CardInfo) -> list[str]:
+    """Returns an example of use."""
     own = ", combiner=YourCombiner" if info.config["model"].get("combiner") else ""
-    answer = "score" if info.task.kind == "regression" else "label, probabilities"
+    output = "score" if info.task.kind == "regression" else "label, probabilities"
     lines = [
         "```python",
         "import pairjax",
         "",
         f'model = pairjax.load("path/to/this/folder"{own})',
-        f'model.predict([("a", "b")])  # {answer} of each pair',
+        f'model.predict([("a", "b")])  # {output} for each pair',
     ]
     if info.config["model"]["kind"] == "bi" and info.config["model"]["interact"]["kind"] == "none":
-        lines.append('model.embed(["a", "b"])  # a vector of each text')
+        lines.append('model.embed(["a", "b"])  # a vector for each text')
     return [*lines, "```"]
 
 
 def _provenance_lines(info: CardInfo) -> list[str]:
+    """Returns the table of versions, commit, command and device."""
     origin = info.provenance
     git = origin.get("git") or {}
     commit = git.get("commit")
@@ -231,7 +237,7 @@ def _provenance_lines(info: CardInfo) -> list[str]:
 
 
 def model_card(info: CardInfo) -> str:
-    """The card as Markdown with Hugging Face's YAML front matter; all text of the user's is escaped."""
+    """Returns the card as Markdown with Hugging Face's YAML front matter; all text from the user is escaped."""
     parts = [
         *_front_matter(info),
         "",

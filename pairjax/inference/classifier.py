@@ -1,4 +1,4 @@
-"""A saved model at work: `pairjax.load(folder)`, then `predict`, `embed`, or a stream of pairs."""
+"""Load a saved model and classify pairs of texts, embed texts, or classify a stream of pairs."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,18 +29,19 @@ LENGTHS = (8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512,
 which made prediction 35 % faster than steps of 16 and more did."""
 
 CHUNK_CHARACTERS = 2**23
-"""Of the texts read at a time, at most, but for the last one: a stream of long lines takes no more memory."""
+"""Characters after which a chunk of a stream ends, so that long texts do not take more memory than short ones."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One pair's answer.
+    """The prediction for one pair.
 
     Attributes:
         label: The most probable class; None for regression.
-        probabilities: By class name, after the temperature fitted on dev; empty for regression.
-        label_at_threshold: With two classes, the class by the threshold fitted on dev; None otherwise.
-        score: Regression's output, in the units of the train scores; None for classification.
+        probabilities: Probability of each class by name, calibrated by the temperature fitted on dev; empty for
+            regression.
+        label_at_threshold: With two classes, the class at the threshold fitted on dev; None otherwise.
+        score: The predicted score in the units of the training scores; None for classification.
     """
 
     label: str | None
@@ -49,7 +50,7 @@ class Prediction:
     score: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As a row of predictions.jsonl: the fields that apply."""
+        """Returns the fields that apply to the task, as a line of predictions.jsonl holds them."""
         if self.score is not None:
             return {"score": round(self.score, 6)}
         row: dict[str, Any] = {
@@ -62,41 +63,53 @@ class Prediction:
 def predictions_from(
     outputs: Float[np.ndarray, "pairs outputs"], task: TaskSpec, *, temperature: float, threshold: float | None
 ) -> list[Prediction]:
-    """Outputs (logits, or scores in the data's units) to answers."""
+    """Converts a model's outputs to predictions.
+
+    Args:
+        outputs: float [N, outputs]; logits, or scores in the units of the data.
+        task: The task.
+        temperature: Divides the logits.
+        threshold: Smallest calibrated probability that is predicted as the positive class; None if there is none.
+    """
     if task.kind == "regression":
         return [Prediction(None, {}, score=float(value)) for value in outputs[:, 0]]
     rows = probabilities(outputs, temperature=temperature)
     chosen = outputs.argmax(axis=-1)
     positive = task.positive_index
-    found = []
+    predictions = []
     for row, best in zip(rows, chosen, strict=True):
         at_threshold = None
         if positive is not None and threshold is not None:
             at_threshold = task.labels[positive if row[positive] >= threshold else 1 - positive]
         named = dict(zip(task.labels, map(float, row), strict=True))
-        found.append(Prediction(task.labels[int(best)], named, at_threshold))
-    return found
+        predictions.append(Prediction(task.labels[int(best)], named, at_threshold))
+    return predictions
 
 
-def _chunk(rows: Iterator[tuple[str, str] | BadRow], most: int) -> list[tuple[str, str] | BadRow]:
-    """The next rows: `most`, or fewer where their texts are long."""
+def _next_chunk(rows: Iterator[tuple[str, str] | BadRow], size: int) -> list[tuple[str, str] | BadRow]:
+    """Returns the next `size` rows, or fewer if their texts are long."""
     block: list[tuple[str, str] | BadRow] = []
     characters = 0
     for row in rows:
         block.append(row)
         characters += 0 if isinstance(row, BadRow) else len(row[0]) + len(row[1])
-        if len(block) == most or characters >= CHUNK_CHARACTERS:
+        if len(block) == size or characters >= CHUNK_CHARACTERS:
             break
     return block
 
 
 class PairClassifier:
-    """A model folder, loaded; its programs are compiled once for each row length and number of rows that turn up.
+    """A trained model that classifies pairs. A program is compiled for each shape of batch that occurs.
 
     Args:
-        artifact: From `load_artifact`.
-        combiner: The user's own combiner, where the model was trained with one (code is never read from a folder).
-        mesh: How it lies over the devices; by default a copy on each.
+        artifact: Contents of the model folder, from `load_artifact`.
+        combiner: The combiner that the model was trained with, if it was the user's own; code is never read from a
+            folder.
+        mesh: Sizes of the device mesh; by default every device holds a copy of the parameters.
+
+    Attributes:
+        artifact: Contents of the model folder.
+        task: The task.
     """
 
     def __init__(
@@ -104,7 +117,7 @@ class PairClassifier:
     ) -> None:
         if artifact.own_combiner and combiner is None:
             raise UserError(
-                f"{artifact.folder}: trained with a combiner of one's own, which a folder never carries",
+                f"{artifact.folder}: trained with the user's own combiner, which a model folder does not contain",
                 fix="pass it: pairjax.load(folder, combiner=...)",
             )
         self.artifact = artifact
@@ -119,12 +132,17 @@ class PairClassifier:
         self._predict = make_predict_logits(self._fns, self.task, mesh=self._mesh)
         limit = artifact.max_length * (1 if model.kind == "cross" else 2)
         self._layout = Layout("bucketed", (*(length for length in LENGTHS if length < limit), limit))
-        # Without an interaction a bi-encoder reads each text alone, so a text that comes again is not encoded again.
-        apart = model.kind == "bi" and model.interact.kind == "none" and self._fns.config.over == "sides"
-        self._sides = SideVectors(self._fns, self._params, self._layout, self._mesh) if apart else None
+        # A bi-encoder without interaction encodes each text alone, so a repeated text needs no second pass.
+        separate = model.kind == "bi" and model.interact.kind == "none" and self._fns.config.over == "sides"
+        self._sides = SideVectors(self._fns, self._params, self._layout, self._mesh) if separate else None
 
     def encode(self, first: Sequence[str], second: Sequence[str]) -> EncodedPairs:
-        """Token arrays of pairs, with the model's own lengths and truncation."""
+        """Tokenises pairs with the model's own lengths and truncation.
+
+        Args:
+            first: Texts A, N of them.
+            second: Texts B, N of them.
+        """
         return encode_pairs(
             first,
             second,
@@ -137,78 +155,117 @@ class PairClassifier:
     def outputs(
         self, first: Sequence[str], second: Sequence[str], *, batch_size: int = 64
     ) -> Float[np.ndarray, "pairs outputs"]:
-        """Logits, or scores in the data's units, float32 [N, outputs]."""
+        """Returns the model's outputs, float32 [N, outputs]: logits, or scores in the units of the data.
+
+        Args:
+            first: Texts A, N of them.
+            second: Texts B, N of them.
+            batch_size: Largest number of rows in a compiled batch.
+        """
         return self._outputs(self.encode(first, second), batch_size)
 
     def _outputs(self, encoded: EncodedPairs, batch_size: int) -> Float[np.ndarray, "pairs outputs"]:
+        """Returns the outputs of encoded pairs."""
         if self._sides is not None:
-            found = self._sides.logits(encoded, batch_size=batch_size)
-            return found * self.task.scale + self.task.center if self.task.kind == "regression" else found
+            logits = self._sides.logits(encoded, batch_size=batch_size)
+            return logits * self.task.scale + self.task.center if self.task.kind == "regression" else logits
         rows = min(batch_size, 1 << max(len(encoded) - 1, 0).bit_length())
         return self._predict(self._params, encoded, layout=self._layout, batch_size=rows)
 
     def predict(self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 64) -> list[Prediction]:
-        """Answers in the order of the pairs.
+        """Returns a prediction for each pair, in the order of the pairs.
+
+        >>> model = load("runs/pairs/model")
+        >>> prediction = model.predict([("A man sleeps.", "Nobody is awake.")])[0]
+        >>> prediction.label in model.task.labels
+        True
+        >>> round(sum(prediction.probabilities.values()), 5)
+        1.0
 
         Args:
-            pairs: (A, B) texts.
-            batch_size: Rows of a compiled batch, at most.
+            pairs: Texts (A, B) of each pair.
+            batch_size: Largest number of rows in a compiled batch.
         """
         if not pairs:
             return []
         first, second = zip(*pairs, strict=True)
-        return self._answers(self.outputs(first, second, batch_size=batch_size))
+        return self._predictions(self.outputs(first, second, batch_size=batch_size))
 
-    def _answers(self, outputs: Float[np.ndarray, "pairs outputs"]) -> list[Prediction]:
-        fitted = self.artifact.calibration
-        return predictions_from(outputs, self.task, temperature=fitted.temperature, threshold=fitted.threshold)
+    def _predictions(self, outputs: Float[np.ndarray, "pairs outputs"]) -> list[Prediction]:
+        """Converts outputs to predictions with the model's calibration."""
+        calibration = self.artifact.calibration
+        temperature, threshold = calibration.temperature, calibration.threshold
+        return predictions_from(outputs, self.task, temperature=temperature, threshold=threshold)
 
     def predict_stream(
         self, pairs: Iterable[tuple[str, str]], *, chunk: int = 8192, batch_size: int = 64
     ) -> Iterator[tuple[tuple[str, str], Prediction]]:
-        """Pairs with their answers, in order, in memory bounded by `chunk` pairs and `CHUNK_CHARACTERS`.
+        """Yields pairs with their predictions, in order; memory is bounded by `chunk` and `CHUNK_CHARACTERS`.
 
         A thread reads and tokenises the next chunk while this one is computed.
+
+        Args:
+            pairs: Texts (A, B) of each pair.
+            chunk: Largest number of pairs in memory at a time.
+            batch_size: Largest number of rows in a compiled batch.
         """
-        for pair, answer in self.predict_rows(pairs, chunk=chunk, batch_size=batch_size):
+        for pair, prediction in self.predict_rows(pairs, chunk=chunk, batch_size=batch_size):
             assert not isinstance(pair, BadRow)
-            assert answer is not None
-            yield pair, answer
+            assert prediction is not None
+            yield pair, prediction
 
     def predict_rows(
         self, rows: Iterable[tuple[str, str] | BadRow], *, chunk: int = 8192, batch_size: int = 64
     ) -> Iterator[tuple[tuple[str, str] | BadRow, Prediction | None]]:
-        """As `predict_stream`; a row that is no pair (`iter_rows`) stays in its place and has no answer."""
+        """Does the same as `predict_stream`, and yields rows that are not pairs in their place, with None.
+
+        Args:
+            rows: Texts (A, B), or why a line of the input is not a pair, as `iter_rows` reads them.
+            chunk: Largest number of rows in memory at a time.
+            batch_size: Largest number of rows in a compiled batch.
+        """
         source = iter(rows)
 
         def read() -> tuple[list[tuple[str, str] | BadRow], EncodedPairs | None]:
-            block = _chunk(source, chunk)
+            block = _next_chunk(source, chunk)
             pairs = [row for row in block if not isinstance(row, BadRow)]
             return block, self.encode(*zip(*pairs, strict=True)) if pairs else None
 
         with ThreadPoolExecutor(max_workers=1) as pool:
-            coming = pool.submit(read)
+            following = pool.submit(read)
             while True:
-                block, encoded = coming.result()
+                block, encoded = following.result()
                 if not block:
                     return
-                coming = pool.submit(read)
-                answers = iter([] if encoded is None else self._answers(self._outputs(encoded, batch_size)))
-                yield from ((row, None if isinstance(row, BadRow) else next(answers)) for row in block)
+                following = pool.submit(read)
+                predictions = iter([] if encoded is None else self._predictions(self._outputs(encoded, batch_size)))
+                yield from ((row, None if isinstance(row, BadRow) else next(predictions)) for row in block)
 
     def embed(self, texts: Sequence[str], *, batch_size: int = 64) -> Float[np.ndarray, "texts dim"]:
-        """A bi-encoder's vectors, float32 [N, D], as its combiner reads them; each text alone.
+        """Returns a bi-encoder's vector of each text, float32 [N, D], as its combiner reads them.
+
+        >>> model = load("runs/pairs/model")
+        >>> vectors = model.embed(["A man sleeps.", "Nobody is awake."])
+        >>> vectors.shape == (2, model.artifact.spec.hidden_size)
+        True
+
+        Args:
+            texts: The texts, N of them.
+            batch_size: Largest number of rows in a compiled batch.
 
         Raises:
-            UserError: A cross-encoder, or one with an interaction: a text alone has no vector there.
+            UserError: The model is a cross-encoder, has an interaction, or pools both texts together, so a single text
+                has no vector.
         """
         model = self.artifact.model
         if model.kind == "cross" or model.interact.kind != "none":
             kind = "cross-encoder" if model.kind == "cross" else f"bi-encoder with {model.interact.kind} interaction"
-            raise UserError(f"{self.artifact.folder}: a text alone has no vector in a {kind}", expected="a bi-encoder")
+            raise UserError(
+                f"{self.artifact.folder}: a {kind} has no vector for a single text", expected="a bi-encoder"
+            )
         if self._sides is None:
             raise UserError(
-                f"{self.artifact.folder}: this bi-encoder pools its pair as one",
+                f"{self.artifact.folder}: this bi-encoder pools both texts together",
                 expected="a model that pools each side",
             )
         if not texts:
@@ -216,13 +273,28 @@ class PairClassifier:
         encoded = self.encode(texts, [""] * len(texts))
         return self._sides.pairs(encoded, batch_size=batch_size)[:, 0]
 
+    def forget(self) -> None:
+        """Drops the cached vectors of texts, so that the next call encodes all of its texts."""
+        if self._sides is not None:
+            self._sides.forget()
+
 
 def load(
     path: str | Path, *, combiner: Callable[..., Any] | None = None, mesh: MeshConfig | None = None
 ) -> PairClassifier:
-    """Load a model folder, or the `model/` of a run folder.
+    """Loads a trained model.
+
+    >>> model = load("runs/pairs/model")
+    >>> [prediction] = model.predict([("A man sleeps.", "Nobody is awake.")])
+    >>> list(prediction.probabilities) == list(model.task.labels)
+    True
+
+    Args:
+        path: A model folder, or a run folder, whose `model/` is loaded.
+        combiner: The combiner that the model was trained with, if it was the user's own.
+        mesh: Sizes of the device mesh; by default every device holds a copy of the parameters.
 
     Raises:
-        UserError: There is no model, it is damaged, or a newer pairjax wrote it.
+        UserError: There is no model, it is damaged, a newer pairjax wrote it, or it needs a combiner.
     """
     return PairClassifier(load_artifact(path), combiner=combiner, mesh=mesh)

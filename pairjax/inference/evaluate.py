@@ -1,4 +1,4 @@
-"""Scores of a model on splits of labelled pairs."""
+"""Score a model on labelled splits, and write its predictions as text."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -24,15 +24,18 @@ def score_splits(
     config: EvalConfig,
     calibration: Calibration,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`metrics` and `classes` of result.json, for the splits that have labels.
+    """Computes `metrics` and `classes` of result.json for the splits that have labels.
 
     Args:
-        task: What is predicted.
-        splits: The pairs.
-        outputs: What the model gives for them.
-        outputs_of: Gives it for others: the swapped pairs.
-        config: Bootstrap, swap and fit.
-        calibration: Fitted on dev.
+        task: The task.
+        splits: Pairs by split.
+        outputs: Outputs of the model by split, float [N, outputs].
+        outputs_of: Computes the model's outputs for other pairs; used for swapped pairs.
+        config: Number of resamples, and whether swapped pairs and calibrated metrics are scored.
+        calibration: Temperature and threshold, fitted on dev.
+
+    Returns:
+        `metrics` and `classes`, each by split.
     """
     metrics, classes = {}, {}
     for split, pairs in splits.items():
@@ -60,7 +63,14 @@ def score_splits(
 def slice_splits(
     task: TaskSpec, splits: Mapping[str, Pairs], outputs: Mapping[str, np.ndarray], *, config: EvalConfig
 ) -> dict[str, Any]:
-    """`slices` of result.json, for the splits that have labels."""
+    """Computes `slices` of result.json for the splits that have labels.
+
+    Args:
+        task: The task.
+        splits: Pairs by split.
+        outputs: Outputs of the model by split, float [N, outputs].
+        config: Number of resamples.
+    """
     from pairjax.evaluation.slices import slice_scores
 
     return {
@@ -71,20 +81,30 @@ def slice_splits(
 
 
 def evaluate_splits(model: PairClassifier, data: PairData, *, config: EvalConfig) -> dict[str, Any]:
-    """`metrics` and `classes` of a saved model on every labelled split; by option also `baselines` and `slices`.
+    """Scores a saved model on every labelled split.
 
-    Baselines are fitted on the data's train split, and scored on the others.
+    Baselines are fitted on the train split of the data and scored on the others.
+
+    Args:
+        model: The model.
+        data: The task's pairs.
+        config: Number of resamples, batch size, and whether baselines and slices are computed.
+
+    Returns:
+        `metrics` and `classes`, and `baselines` and `slices` if the config asks for them; each by split, as in
+        result.json.
 
     Raises:
-        UserError: Baselines without a labelled train split, or without another to score; said before the model runs.
+        UserError: Baselines lack a labelled train split, or another labelled split to score; raised before the model
+            runs.
     """
     if config.baselines:
         others = [split for split, pairs in data.splits.items() if split != "train" and pairs.label is not None]
         if "train" not in data.splits or not others:
             raise UserError(
-                "--evaluation.baselines are fitted on train and scored on another labelled split",
+                "--evaluation.baselines needs a labelled train split and another labelled split to score",
                 got=", ".join(data.splits),
-                fix="name a folder with train and dev or test by --data.path",
+                fix="give a folder with train and dev or test with --data.path",
             )
 
     def outputs_of(pairs: Pairs) -> np.ndarray:
@@ -100,23 +120,31 @@ def evaluate_splits(model: PairClassifier, data: PairData, *, config: EvalConfig
         config=config,
         calibration=model.artifact.calibration,
     )
-    found: dict[str, Any] = {"metrics": metrics, "classes": classes}
+    result: dict[str, Any] = {"metrics": metrics, "classes": classes}
     if config.baselines:
         from pairjax.evaluation.baselines import lexical_baselines
 
-        found["baselines"] = {split: lexical_baselines(data, split=split) for split in others}
+        result["baselines"] = {split: lexical_baselines(data, split=split) for split in others}
     if config.slices:
-        found["slices"] = slice_splits(model.task, labelled, outputs, config=config)
-    return found
+        result["slices"] = slice_splits(model.task, labelled, outputs, config=config)
+    return result
 
 
 def prediction_lines(task: TaskSpec, pairs: Pairs, outputs: np.ndarray, *, calibration: Calibration) -> str:
-    """The text of predictions.SPLIT.jsonl: each pair with its answer, for classes the logits before the temperature,
-    and, where known, its true label."""
-    answers = predictions_from(outputs, task, temperature=calibration.temperature, threshold=calibration.threshold)
+    """Returns the text of predictions.SPLIT.jsonl.
+
+    A line holds a pair, its prediction, for classes the logits before the temperature, and its true label if known.
+
+    Args:
+        task: The task.
+        pairs: The pairs, N of them.
+        outputs: float [N, outputs]; logits, or scores in the units of the data.
+        calibration: Temperature and threshold, fitted on dev.
+    """
+    temperature, threshold = calibration.temperature, calibration.threshold
     lines = []
-    for i, answer in enumerate(answers):
-        row: dict[str, Any] = {"sentence1": pairs.first[i], "sentence2": pairs.second[i], **answer.to_json()}
+    for i, prediction in enumerate(predictions_from(outputs, task, temperature=temperature, threshold=threshold)):
+        row: dict[str, Any] = {"sentence1": pairs.first[i], "sentence2": pairs.second[i], **prediction.to_json()}
         if task.kind == "classification":
             row["logits"] = [round(float(value), 5) for value in outputs[i]]
         if pairs.label is not None:

@@ -1,8 +1,8 @@
-"""A model as one folder: encoder, tokeniser, head, label names, calibration. It needs nothing else to load.
+"""Save and load a trained model as one folder that needs nothing else: encoder, tokeniser, head, labels, calibration.
 
 pairjax.json          task, model config, calibration, SHA-256 of every other file
-head.safetensors      all above the encoder, by parameter path
-encoder/              a Hugging Face folder (transformers opens it) with the tokeniser
+head.safetensors      all parameters above the encoder, by path
+encoder/              a Hugging Face folder with the tokeniser; transformers can open it
 README.md             the model card
 """
 
@@ -28,19 +28,26 @@ from pairjax.storage.hashes import hash_file, hash_json
 from pairjax.weights import load_encoder, read_encoder_spec, save_encoder
 
 FORMAT = 2
-"""2 added the seal; what 1 wrote loads still."""
+"""Version of the format. Version 2 added the seal; folders of version 1 still load."""
 MANIFEST = "pairjax.json"
 NEEDED = ("head.safetensors", "encoder/config.json", "encoder/model.safetensors")
-"""Files that make up a model; the manifest must give the digest of each."""
+"""Files that every model folder holds; the manifest must list the digest of each."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a model folder holds.
+    """The contents of a model folder.
 
     Attributes:
-        folder: Where it was read; the tokeniser lies in `folder/encoder`.
-        own_combiner: Whether a user's own combiner was trained, which loading must be given again.
+        folder: The folder that was read; the tokeniser is in `folder/encoder`.
+        task: The task.
+        model: The model's configuration.
+        max_length: Longest row in tokens, special tokens included: of a pair (cross-encoder) or a text (bi-encoder).
+        truncation: How longer rows are cut.
+        calibration: Temperature and threshold, fitted on dev.
+        spec: The encoder's architecture.
+        params: All parameters, float32.
+        own_combiner: Whether the model was trained with the user's own combiner, which loading needs again.
     """
 
     folder: Path
@@ -55,10 +62,12 @@ class Artifact:
 
 
 def _model_to_json(model: ModelConfig) -> dict[str, Any]:
+    """Converts a model's configuration to plain data; of the user's own combiner only its presence is kept."""
     return dataclasses.asdict(dataclasses.replace(model, combiner=None)) | {"combiner": model.combiner is not None}
 
 
 def _model_from_json(values: Mapping[str, Any]) -> tuple[ModelConfig, bool]:
+    """Converts plain data to a model's configuration and whether it has the user's own combiner."""
     fields = dict(values)
     own = bool(fields.pop("combiner"))
     combine = dict(fields.pop("combine"))
@@ -74,7 +83,7 @@ def _model_from_json(values: Mapping[str, Any]) -> tuple[ModelConfig, bool]:
 
 
 def _conforms(value: Any, hint: Any) -> bool:
-    """Whether a value read from JSON is of an annotation of the dataclasses here; NaN and infinities are no floats."""
+    """Returns whether a value read from JSON has the annotated type; NaN and infinities do not count as floats."""
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         hints = get_type_hints(hint)
         return isinstance(value, hint) and all(_conforms(getattr(value, name), hints[name]) for name in hints)
@@ -91,17 +100,17 @@ def _conforms(value: Any, hint: Any) -> bool:
 
 
 def _check_fields(path: Path, **parts: tuple[Any, Any]) -> None:
-    """Raises UserError where a part of the manifest, given as (value, annotation), is none of that kind."""
+    """Raises UserError if a part of the manifest, given as (value, annotation), does not have that type."""
     for name, (value, hint) in parts.items():
         if not _conforms(value, hint):
-            raise UserError(f"{path}: damaged", got=f"{name} {value!r:.200}", fix="copy the model folder anew")
+            raise UserError(f"{path}: damaged", got=f"{name} {value!r:.200}", fix="copy the model folder again")
 
 
 def _check_task(path: Path, task: TaskSpec) -> None:
-    """Raises UserError where the task's parts do not go together."""
-    few = task.kind == "classification" and len(set(task.labels)) < max(2, len(task.labels))
-    if few or (task.positive is not None and task.positive not in task.labels) or task.scale <= 0:
-        raise UserError(f"{path}: damaged", got=f"the task {task!r:.200}", fix="copy the model folder anew")
+    """Raises UserError if the fields of the task contradict each other."""
+    ambiguous = task.kind == "classification" and len(set(task.labels)) < max(2, len(task.labels))
+    if ambiguous or (task.positive is not None and task.positive not in task.labels) or task.scale <= 0:
+        raise UserError(f"{path}: damaged", got=f"the task {task!r:.200}", fix="copy the model folder again")
 
 
 def save_artifact(
@@ -117,11 +126,18 @@ def save_artifact(
     encoder_source: Path,
     card: str,
 ) -> None:
-    """Write the model folder, whole or not at all.
+    """Writes a model folder, whole or not at all.
 
     Args:
-        folder: Replaced if it is there.
-        encoder_source: The Hugging Face folder the encoder came from, for its config and tokeniser.
+        folder: The folder; one that exists is replaced.
+        task: The task.
+        model: The model's configuration.
+        max_length: Longest row in tokens, special tokens included.
+        truncation: How longer rows are cut.
+        calibration: Temperature and threshold, fitted on dev.
+        spec: The encoder's architecture.
+        params: All parameters.
+        encoder_source: The Hugging Face folder that the encoder came from, for its config and tokeniser.
         card: Text of README.md.
     """
     with whole_folder(folder) as partial:
@@ -147,24 +163,25 @@ def save_artifact(
 
 
 def find_artifact(path: str | Path) -> Path:
-    """The model folder that is meant: itself, or `model/` of a run folder.
+    """Returns the model folder at a path: the folder itself, or `model/` of a run folder.
 
     Raises:
-        UserError: Neither holds a pairjax.json.
+        UserError: Neither folder holds a pairjax.json.
     """
     given = Path(path)
     for folder in (given, given / "model"):
         if (folder / MANIFEST).is_file():
             return folder
     raise UserError(
-        f"{given}: no pairjax model here" if given.exists() else f"{given}: no such folder",
+        f"{given}: no pairjax model in this folder" if given.exists() else f"{given}: no such folder",
         expected=f"a folder with {MANIFEST}, such as runs/NAME/model",
     )
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads the manifest and checks its format and its seal."""
     path = folder / MANIFEST
-    manifest = read_json(path, kind="a model's manifest", required=("format",), fix="copy the model folder anew")
+    manifest = read_json(path, kind="a model's manifest", required=("format",), fix="copy the model folder again")
     version = manifest["format"]
     if not isinstance(version, int) or version < 1:
         raise UserError(f"{path}: not a model's manifest", got=f"format {version!r}", expected="a positive integer")
@@ -174,37 +191,41 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         )
     seal = manifest.pop("seal", None)
     if (version > 1 or seal is not None) and seal != hash_json(manifest):
-        raise UserError(f"{path}: differs from what was saved (its seal)", fix="copy the model folder anew")
+        raise UserError(f"{path}: differs from what was saved (its seal)", fix="copy the model folder again")
     return manifest
 
 
 def _verify(folder: Path, files: Mapping[str, str]) -> None:
+    """Raises UserError if a file is missing, outside the folder, or not the one that was saved."""
     missing = [name for name in NEEDED if name not in files]
     if missing:
         raise UserError(
-            f"{folder / MANIFEST}: gives no digest of {', '.join(missing)}", fix="copy the model folder anew"
+            f"{folder / MANIFEST}: lists no digest of {', '.join(missing)}", fix="copy the model folder again"
         )
     for name, digest in files.items():
         if "\0" in name:
-            raise UserError(f"{folder / MANIFEST}: names a file that cannot be", got=repr(name))
+            raise UserError(f"{folder / MANIFEST}: names an impossible file", got=repr(name))
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{folder / MANIFEST}: names a file outside its folder", got=name)
         if not path.is_file():
-            raise UserError(f"{path}: missing from the model", fix="copy the model folder anew")
+            raise UserError(f"{path}: missing from the model", fix="copy the model folder again")
         try:
-            found = hash_file(path)
+            actual = hash_file(path)
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        if found != digest:
-            raise UserError(f"{path}: differs from what was saved (SHA-256)", fix="copy the model folder anew")
+        if actual != digest:
+            raise UserError(f"{path}: differs from what was saved (SHA-256)", fix="copy the model folder again")
 
 
 def load_artifact(path: str | Path) -> Artifact:
-    """Read a model folder; every file is checked against its digest.
+    """Reads a model folder and checks every file against its digest.
+
+    Args:
+        path: A model folder, or a run folder, whose `model/` is read.
 
     Raises:
-        UserError: No model there, a newer format, a missing or changed file, a manifest that lacks something.
+        UserError: There is no model, its format is newer, a file is missing or changed, or the manifest is incomplete.
     """
     folder = find_artifact(path)
     manifest = _read_manifest(folder)
@@ -214,7 +235,7 @@ def load_artifact(path: str | Path) -> Artifact:
         calibration = Calibration(**manifest["calibration"])
         max_length, truncation, files = manifest["max_length"], manifest["truncation"], dict(manifest["files"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{folder / MANIFEST}: damaged", got=repr(error), fix="copy the model folder anew") from None
+        raise UserError(f"{folder / MANIFEST}: damaged", got=repr(error), fix="copy the model folder again") from None
     _check_fields(
         folder / MANIFEST,
         task=(task, TaskSpec),
@@ -226,12 +247,12 @@ def load_artifact(path: str | Path) -> Artifact:
     _check_task(folder / MANIFEST, task)
     if max_length < 8 or calibration.temperature <= 0:
         got = f"max_length {max_length}, temperature {calibration.temperature}"
-        raise UserError(f"{folder / MANIFEST}: damaged", got=got, fix="copy the model folder anew")
+        raise UserError(f"{folder / MANIFEST}: damaged", got=got, fix="copy the model folder again")
     _verify(folder, files)
     spec = read_encoder_spec(folder / "encoder")
     if max_length > spec.max_positions:
         got = f"max_length {max_length} for an encoder of {spec.max_positions} positions"
-        raise UserError(f"{folder / MANIFEST}: damaged", got=got, fix="copy the model folder anew")
+        raise UserError(f"{folder / MANIFEST}: damaged", got=got, fix="copy the model folder again")
     encoder = load_encoder(folder / "encoder", spec)
     above = unflatten(safetensors.numpy.load_file(folder / "head.safetensors"))
     return Artifact(

@@ -1,4 +1,6 @@
-"""Vectors of texts for a bi-encoder's prediction: each text encoded once, the last ones kept."""
+"""Vectors of texts for a bi-encoder's predictions: each distinct text is encoded once, and recent ones are cached."""
+
+import threading
 
 import jax
 import numpy as np
@@ -14,71 +16,88 @@ from pairjax.inference.logits import one_behind
 from pairjax.models.build import PairModelFns
 from pairjax.step.sharding import put_batch, row_shards
 
-KEPT_BYTES = 64 * 2**20
-"""Of vectors kept from one call to the next."""
+CACHE_BYTES = 64 * 2**20
+"""Memory of the vectors that are cached from one call to the next, in bytes."""
 
 
 class SideVectors:
-    """A bi-encoder that reads each side alone, and its memory of the texts it read last.
+    """A bi-encoder that encodes each text alone, with a cache of recent vectors; several threads may share it.
 
     Args:
-        fns: The model; it pools the sides and has no interaction.
-        params: Its parameters, on the mesh.
-        layout: Row lengths.
-        mesh: Where rows go.
+        fns: The model; it pools each side and has no interaction.
+        params: The model's parameters, placed on the mesh.
+        layout: Lengths of rows.
+        mesh: The device mesh.
     """
 
     def __init__(self, fns: PairModelFns, params: Params, layout: Layout, mesh: Mesh) -> None:
         self._params, self._layout, self._mesh = params, layout, mesh
         self._size = fns.spec.hidden_size
         self._vectors, self._head = jax.jit(fns.vectors), jax.jit(fns.head_pooled)
-        self._kept: dict[bytes, np.ndarray] = {}
-        self._most = KEPT_BYTES // (4 * self._size)
+        self._cache: dict[bytes, np.ndarray] = {}
+        self._capacity = CACHE_BYTES // (4 * self._size)
+        self._lock = threading.Lock()
 
     def forget(self) -> None:
-        """Drop the vectors kept: the next call encodes all of its texts."""
-        self._kept.clear()
+        """Empties the cache: the next call encodes all of its texts."""
+        with self._lock:
+            self._cache.clear()
 
     def pairs(self, encoded: EncodedPairs, *, batch_size: int) -> Float[np.ndarray, "pairs 2 dim"]:
-        """u and v of each pair, float32."""
+        """Returns the vectors u and v of each pair, float32 [N, 2, D].
+
+        Args:
+            encoded: The pairs, N of them.
+            batch_size: Largest number of rows in a compiled batch.
+        """
         sides = distinct_sides(encoded)
-        fresh = [key for key in sides.keys if key not in self._kept]
-        made = dict(zip(fresh, self._encode(build_text_rows(fresh, encoded), batch_size), strict=True))
+        with self._lock:
+            vectors = {key: self._cache[key] for key in sides.keys if key in self._cache}
+        # The encoder runs outside the lock: two threads may encode the same text, with the same result.
+        missing = [key for key in sides.keys if key not in vectors]
+        encoded_now = dict(zip(missing, self._encode(build_text_rows(missing, encoded), batch_size), strict=True))
+        vectors |= encoded_now
+        with self._lock:
+            self._cache |= encoded_now
+            # A dict keeps the order of insertion, so the oldest vectors are dropped.
+            for key in list(self._cache)[: max(0, len(self._cache) - self._capacity)]:
+                del self._cache[key]
         table = np.zeros((len(sides.keys), self._size), np.float32)
-        for place, key in enumerate(sides.keys):
-            table[place] = made[key] if key in made else self._kept[key]
-        for key, vector in made.items():
-            self._kept[key] = vector
-        # A dict keeps the order of insertion: the oldest go.
-        for key in list(self._kept)[: max(0, len(self._kept) - self._most)]:
-            del self._kept[key]
+        for row, key in enumerate(sides.keys):
+            table[row] = vectors[key]
         return table[sides.pairs]
 
     def logits(self, encoded: EncodedPairs, *, batch_size: int) -> Float[np.ndarray, "pairs outputs"]:
-        """The model's outputs, in the order of the pairs."""
+        """Returns the model's outputs in the order of the pairs, float32 [N, outputs].
+
+        Args:
+            encoded: The pairs, N of them.
+            batch_size: Largest number of rows in a compiled batch.
+        """
         vectors = self.pairs(encoded, batch_size=batch_size)
-        rows = _rows(len(vectors), 8 * batch_size)
-        found = []
+        rows = _batch_rows(len(vectors), 8 * batch_size)
+        outputs = []
         for begin in range(0, len(vectors), rows):
             part = vectors[begin : begin + rows, None]
             padded = np.zeros((rows, *part.shape[1:]), np.float32)
             padded[: len(part)] = part
-            found.append(np.asarray(self._head(self._params, padded))[: len(part), 0])
-        return np.concatenate(found)
+            outputs.append(np.asarray(self._head(self._params, padded))[: len(part), 0])
+        return np.concatenate(outputs)
 
     def _encode(self, encoded: EncodedPairs, batch_size: int) -> Float[np.ndarray, "texts dim"]:
+        """Encodes single texts, in their order."""
         vectors = np.zeros((len(encoded), self._size), np.float32)
         layout = self._layout.extend(encoded.lengths)
-        rows = _rows(len(encoded), batch_size)
+        rows = _batch_rows(len(encoded), batch_size)
         plan = plan_in_order(encoded.lengths, layout, rows, multiple=row_shards(self._mesh))
         batches = eval_batches(encoded, None, plan)
-        runs = ((batch, self._vectors(self._params, put_batch(batch, self._mesh))) for batch in batches)
-        for batch, sides in one_behind(runs):
+        running = ((batch, self._vectors(self._params, put_batch(batch, self._mesh))) for batch in batches)
+        for batch, sides in one_behind(running):
             real = batch.example_id >= 0
             vectors[batch.example_id[real]] = np.asarray(sides)[:, :, 0][real]
         return vectors
 
 
-def _rows(count: int, most: int) -> int:
-    """Rows of a compiled batch: the least of most / 16, most / 4 and `most` that holds few items, else `most`."""
+def _batch_rows(count: int, most: int) -> int:
+    """Returns the smallest of most / 16, most / 4 and `most` rows that holds `count` items; `most` if none does."""
     return next(rows for rows in (max(1, most // 16), max(1, most // 4), most) if count <= rows or rows == most)

@@ -1,4 +1,4 @@
-"""Multi-head attention with a mask; parameters per projection, as path tables and checkpoints name them."""
+"""Multi-head attention with a mask. Each projection has its own parameters, as in path tables and weight files."""
 
 import math
 from typing import Any, TypeAlias
@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from pairjax.models.dropout import dropout
 
 MASKED = -1e30
-"""Score of a key that may not be read: exp gives 0 exactly, and a row that masks all stays finite (uniform)."""
+"""Score of a masked key: its exponential is exactly 0, and a row with all keys masked stays finite (uniform)."""
 
 KERNEL_INIT = nn.initializers.normal(0.02)
 
@@ -21,10 +21,10 @@ KERNEL_INIT = nn.initializers.normal(0.02)
 def affine(
     x: Float[Array, "*leading inputs"], kernel: Float[Array, "inputs *size"], bias: Float[Array, "*size"]
 ) -> Float[Array, "..."]:
-    """`x @ kernel + bias`, with a gradient that XLA's CPU backend computes a quarter faster than JAX's own.
+    """Computes `x @ kernel + bias`, with a gradient that XLA's CPU backend computes a quarter faster than JAX's own.
 
-    The result's cotangent is computed by itself, or else what produces it is fused into a transposed operand, a strided
-    write; and of the two operands of the kernel's gradient the narrower one is transposed.
+    On a CPU, a barrier keeps XLA from fusing the computation of the cotangent into a transposed operand, which would
+    write with a stride. The kernel's gradient transposes the narrower of its two operands.
     """
     return jnp.tensordot(x, kernel, 1) + bias
 
@@ -43,19 +43,19 @@ def _affine_backward(saved: tuple[Array, Array], cotangent: Array) -> tuple[Arra
         gradient = jax.lax.dot_general(x, cotangent, ((leading, leading), ((), ())))
     else:
         gradient = jnp.moveaxis(jax.lax.dot_general(cotangent, x, ((leading, leading), ((), ()))), -1, 0)
-    back = jax.lax.dot_general(cotangent, kernel, ((outputs, tuple(range(1, kernel.ndim))), ((), ())))
-    return back, gradient, jnp.sum(cotangent, axis=leading)
+    x_gradient = jax.lax.dot_general(cotangent, kernel, ((outputs, tuple(range(1, kernel.ndim))), ((), ())))
+    return x_gradient, gradient, jnp.sum(cotangent, axis=leading)
 
 
 affine.defvjp(_affine_forward, _affine_backward)
 
 
 class Projection(nn.Module):
-    """The parameters of an affine map, handed out rather than applied, so that several can be applied as one.
+    """The parameters of an affine map; they are returned and not applied, so several can be applied as one product.
 
     Attributes:
         size: Width of the output.
-        dtype: That they are cast to; they are stored in float32.
+        dtype: The dtype that they are cast to; they are stored in float32.
     """
 
     size: int
@@ -63,20 +63,20 @@ class Projection(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: int) -> tuple[Float[Array, "inputs size"], Float[Array, " size"]]:
-        """Kernel and bias for inputs of that width."""
+        """Returns kernel and bias for inputs of the given width."""
         kernel = self.param("kernel", KERNEL_INIT, (inputs, self.size), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.size,), jnp.float32)
         return jnp.asarray(kernel, self.dtype), jnp.asarray(bias, self.dtype)
 
 
 class Attention(nn.Module):
-    """`softmax(Q K^T / sqrt(d) + mask) V`, heads side by side, then the output projection (Vaswani et al., 2017).
+    """Multi-head attention, `softmax(Q K^T / sqrt(d) + mask) V` and an output projection (Vaswani et al. 2017).
 
-    The softmax is in float32 whatever the dtype.
+    The softmax is computed in float32 for every dtype.
 
     Attributes:
-        heads: Must divide the width.
-        dtype: Of the products.
+        heads: Number of heads; must divide the width.
+        dtype: Dtype of the products.
     """
 
     heads: int
@@ -91,13 +91,13 @@ class Attention(nn.Module):
         *,
         rate: ArrayLike | None = None,
     ) -> Float[Array, "rows queries dim"]:
-        """Each query's mixture of the keys' values.
+        """Computes the attention of queries over keys.
 
         Args:
-            queries: Who reads.
-            keys: Who is read; the same array as `queries` for self-attention.
-            mask: True where query q may read key s; a query that may read none gets a finite value of no meaning.
-            rate: Dropout of the attention probabilities; None means none, otherwise the rng stream `dropout` is read.
+            queries: The tokens that attend.
+            keys: The tokens that are attended to; the same array as `queries` for self-attention.
+            mask: True if query q may attend to key s; a query with no such key gets a finite, meaningless value.
+            rate: Dropout rate of the attention probabilities; if given, the rng stream `dropout` is used.
         """
         dim = queries.shape[-1]
         weights = {name: Projection(dim, dtype=self.dtype, name=name)(dim) for name in ("query", "key", "value", "out")}
@@ -107,9 +107,9 @@ class Attention(nn.Module):
         probabilities = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
         if rate is not None:
             probabilities = dropout(probabilities, rate, self.make_rng("dropout"))
-        mixed = jnp.einsum("rhqs,rshd->rqhd", probabilities, v)
+        values = jnp.einsum("rhqs,rshd->rqhd", probabilities, v)
         kernel, bias = weights["out"]
-        return affine(mixed.reshape(queries.shape), kernel, bias)
+        return affine(values.reshape(queries.shape), kernel, bias)
 
     def _split(self, x: Float[Array, "rows length dim"]) -> Float[Array, "rows length heads size"]:
         return x.reshape(*x.shape[:-1], self.heads, -1)
@@ -120,7 +120,7 @@ def _project(
     keys: Float[Array, "rows keys dim"],
     weights: dict[str, tuple[Array, Array]],
 ) -> tuple[Array, Array, Array]:
-    """Queries, keys and values; for self-attention as one product, but on a TPU."""
+    """Computes queries, keys and values; for self-attention as one product, except on a TPU."""
     if queries is keys:
         q, k, v = _project_self(queries, weights["query"], weights["key"], weights["value"])
     else:
@@ -129,11 +129,11 @@ def _project(
 
 
 Weights: TypeAlias = tuple[Array, Array]
-"""Kernel and bias."""
+"""Kernel and bias of a projection."""
 
 
 def _as_one(x: Array, *weights: Weights) -> tuple[Array, ...]:
-    # On an axis of their own: laid end to end, a split of each over devices is not one of the whole.
+    # Stacked on a new axis: after concatenation, a sharding of each kernel would not be a sharding of the result.
     kernel = jnp.stack([kernel for kernel, _ in weights], axis=1)
     projected = affine(x, kernel, jnp.stack([bias for _, bias in weights]))
     return tuple(projected[..., place, :] for place in range(len(weights)))
@@ -143,23 +143,23 @@ def _as_one_backward(cotangents: tuple[Array, ...], *saved: Any) -> tuple[Any, .
     return jax.vjp(_as_one, *saved)[1](cotangents)
 
 
-def _apart(x: Array, *weights: Weights) -> tuple[Array, ...]:
-    return tuple(affine(x, *one) for one in weights)
+def _separately(x: Array, *weights: Weights) -> tuple[Array, ...]:
+    return tuple(affine(x, *pair) for pair in weights)
 
 
-def _apart_backward(cotangents: tuple[Array, ...], x: Array, *weights: Weights) -> tuple[Any, ...]:
-    parts = [_affine_backward((x, kernel), one) for (kernel, _), one in zip(weights, cotangents, strict=True)]
-    return sum(back for back, _, _ in parts), *((kernel, bias) for _, kernel, bias in parts)
+def _separately_backward(cotangents: tuple[Array, ...], x: Array, *weights: Weights) -> tuple[Any, ...]:
+    parts = [_affine_backward((x, kernel), part) for (kernel, _), part in zip(weights, cotangents, strict=True)]
+    return sum(x_gradient for x_gradient, _, _ in parts), *((kernel, bias) for _, kernel, bias in parts)
 
 
 @jax.custom_vjp
 def _project_self(x: Array, *weights: Weights) -> tuple[Array, ...]:
-    """Each `x @ kernel + bias`.
+    """Computes `x @ kernel + bias` for each pair of weights.
 
-    As one product they are faster on a CPU. XLA:TPU writes each of three products as the heads read it, and the parts
-    of one only by copies, in the backward pass in float32.
+    One product is faster on a CPU. On a TPU, XLA writes three products in the layout that the heads read, but needs
+    copies to split one product, and in the backward pass these are in float32.
     """
-    return jax.lax.platform_dependent(x, *weights, tpu=_apart, default=_as_one)
+    return jax.lax.platform_dependent(x, *weights, tpu=_separately, default=_as_one)
 
 
 def _project_forward(x: Array, *weights: Weights) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
@@ -167,7 +167,7 @@ def _project_forward(x: Array, *weights: Weights) -> tuple[tuple[Array, ...], tu
 
 
 def _project_backward(saved: tuple[Any, ...], cotangents: tuple[Array, ...]) -> tuple[Any, ...]:
-    return jax.lax.platform_dependent(cotangents, *saved, tpu=_apart_backward, default=_as_one_backward)
+    return jax.lax.platform_dependent(cotangents, *saved, tpu=_separately_backward, default=_as_one_backward)
 
 
 _project_self.defvjp(_project_forward, _project_backward)

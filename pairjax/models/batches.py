@@ -1,4 +1,4 @@
-"""The smallest batch there is, for shapes."""
+"""A minimal batch, to derive the shapes of parameters."""
 
 import numpy as np
 
@@ -6,10 +6,10 @@ from pairjax.base.types import Batch
 
 
 def tiny_batch(*, masked: int = 0) -> Batch:
-    """One row with one pair of two tokens a side: enough for shapes, since no parameter depends on R, L or K.
+    """Builds one row with one pair of two tokens per side; no parameter's shape depends on R, L or K.
 
     Args:
-        masked: Masked positions of the row, for pretraining; 0 for none.
+        masked: Number of masked positions, for pretraining.
     """
     zeros = np.zeros((1, 4), np.int32)
     batch = Batch(
@@ -24,7 +24,7 @@ def tiny_batch(*, masked: int = 0) -> Batch:
     )
     if not masked:
         return batch
-    places = np.zeros((1, masked), np.int32)
+    positions = np.zeros((1, masked), np.int32)
     return batch._replace(
-        masked_positions=places, masked_targets=places, masked_weights=np.ones((1, masked), np.float32)
+        masked_positions=positions, masked_targets=positions, masked_weights=np.ones((1, masked), np.float32)
     )

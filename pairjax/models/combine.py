@@ -1,4 +1,4 @@
-"""Pooled vectors to the pair's vector: which of u, v, u-v, |u-v|, u*v, then plain, gated, or read by attention."""
+"""Combines pooled vectors into the pair's vector: features of u and v, then concatenated, gated or with attention."""
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,9 +12,22 @@ from pairjax.models.layers import KERNEL_INIT, TransformerLayer
 def pair_features(
     u: Float[Array, "rows slots dim"], v: Float[Array, "rows slots dim"], features: tuple[Feature, ...]
 ) -> list[Float[Array, "rows slots dim"]]:
-    """The features in the order given, each as large as u."""
+    """Computes features of two vectors.
 
-    def one(feature: Feature) -> Float[Array, "rows slots dim"]:
+    Args:
+        u: Vectors of the first texts.
+        v: Vectors of the second texts.
+        features: The features, each of the same shape as `u`.
+
+    Returns:
+        The features in the given order.
+
+    >>> u, v = jnp.array([[[1.0, 2.0]]]), jnp.array([[[3.0, 1.0]]])
+    >>> [feature.tolist() for feature in pair_features(u, v, ("u", "|u-v|", "u*v"))]
+    [[[[1.0, 2.0]]], [[[2.0, 1.0]]], [[[3.0, 2.0]]]]
+    """
+
+    def compute(feature: Feature) -> Float[Array, "rows slots dim"]:
         match feature:
             case "u":
                 return u
@@ -27,34 +40,34 @@ def pair_features(
             case "u*v":
                 return u * v
 
-    return [one(feature) for feature in features]
+    return [compute(feature) for feature in features]
 
 
 class Gate(nn.Module):
-    """Learnt elementwise weights on the pair's vector: `a * x`, with `a = sigmoid(W x + b)`.
+    """Learned elementwise weights of the pair's vector: `a * x` with `a = sigmoid(W x + b)`.
 
-    The chapter gives the product and not where a comes from. One constant weight an element would be absorbed by the
-    dense layer that follows, so a is a function of the pair; like the chapter's, it lies in [0, 1] and sums to
-    anything: a gate, not a softmax. With W = 0 and b = logit(a) it is the chapter's example to the letter.
+    The chapter gives the product but does not say how a is computed. A constant weight per element would be absorbed by
+    the dense layer that follows, so here a is a function of the pair. As in the chapter, a is in [0, 1] and need not
+    sum to 1: it is a gate, not a softmax. W = 0 and b = logit(a) give the chapter's example exactly.
     """
 
     @nn.compact
     def __call__(self, x: Float[Array, "rows slots size"]) -> Float[Array, "rows slots size"]:
-        """The pair's vector, weighted."""
+        """Weights the pair's vector."""
         return nn.sigmoid(nn.Dense(x.shape[-1], kernel_init=KERNEL_INIT, name="gate")(x)) * x
 
 
 class VectorAttention(nn.Module):
-    """The parts of the pair as a short sequence, read by self-attention and then flattened.
+    """Self-attention over the parts of the pair as a short sequence, then flattened.
 
-    Each part gets a learnt vector for its place, or u could not be told from v.
+    Each part gets a learned position vector; without it, u and v would be interchangeable.
 
     Attributes:
-        layers: Layers, each `layer_{i}`.
-        heads: Attention heads; must divide the parts' size.
+        layers: Number of layers, named `layer_{i}`.
+        heads: Number of attention heads; must divide the parts' size.
         intermediate: Width of the feed-forward sublayers.
-        activation: Theirs.
-        eps: Of the layer normalisations.
+        activation: Activation of the feed-forward sublayers.
+        eps: Epsilon of the layer normalisations.
     """
 
     layers: int
@@ -67,11 +80,11 @@ class VectorAttention(nn.Module):
     def __call__(
         self, parts: list[Float[Array, "rows slots dim"]], *, rate: ArrayLike | None = None
     ) -> Float[Array, "rows slots size"]:
-        """Parts P of size D to a vector of size P * D; `rate` None means no dropout."""
+        """Maps P parts of size D to a vector of size P * D; with `rate` None there is no dropout."""
         rows, slots, size = parts[0].shape
         x = jnp.stack(parts, axis=2).reshape(rows * slots, len(parts), size)
-        place = nn.Embed(len(parts), size, embedding_init=KERNEL_INIT, name="position")
-        x = x + place.embedding
+        position = nn.Embed(len(parts), size, embedding_init=KERNEL_INIT, name="position")
+        x = x + position.embedding
         mask = jnp.ones((rows * slots, len(parts), len(parts)), bool)
         for index in range(self.layers):
             layer = TransformerLayer(

@@ -1,4 +1,4 @@
-"""BERT and its kin as one Linen module: rows of token slots in, hidden states out."""
+"""The encoders of BERT's kind as one Flax module, from token rows to hidden states."""
 
 from typing import Literal
 
@@ -14,9 +14,9 @@ from pairjax.models.layers import LayerNorm, TransformerLayer
 
 
 def attention_mask(batch: Batch, *, kind: Literal["cross", "bi"]) -> Bool[Array, "rows length length"]:
-    """Who may read whom: [r, q, s] is whether token q reads token s.
+    """Returns the attention mask: [r, q, s] is True if token q attends to token s in row r.
 
-    Both are of one pair, and in a bi-encoder of one side too. Padding reads padding, which nobody else reads.
+    Tokens attend within their pair, and in a bi-encoder within their side. Padding attends to padding only.
     """
     pair = jnp.asarray(batch.pair_ids)
     group = pair if kind == "cross" else 2 * pair + jnp.asarray(batch.side_ids)
@@ -24,11 +24,11 @@ def attention_mask(batch: Batch, *, kind: Literal["cross", "bi"]) -> Bool[Array,
 
 
 class Embeddings(nn.Module):
-    """Word, position and (where the family has them) segment embeddings, summed, normalised and dropped.
+    """The sum of word, position and (if the family has them) segment embeddings, with LayerNorm and dropout.
 
     Attributes:
         spec: The encoder's architecture.
-        dtype: Of the result.
+        dtype: Dtype of the result.
     """
 
     spec: EncoderSpec
@@ -36,9 +36,9 @@ class Embeddings(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, *, rates: DropoutRates | None = None) -> Float[Array, "rows length dim"]:
-        """Embeddings of every slot; `rates` None means no dropout."""
+        """Computes the embedding of every token slot; with `rates` None there is no dropout."""
         spec = self.spec
-        # Parameters stay float32 until they are summed: the tables are gathered from, not multiplied.
+        # Parameters stay float32 until after the sum: a lookup gains nothing from a smaller dtype.
         positions = jnp.asarray(batch.position_ids) + spec.position_offset
         x = self._table("word", spec.vocab_size)(jnp.asarray(batch.input_ids))
         x += self._table("position", spec.max_positions + spec.position_offset)(positions)
@@ -56,9 +56,9 @@ class Encoder(nn.Module):
 
     Attributes:
         spec: The architecture.
-        kind: Whether the sides of a pair read each other (`cross`) or each is encoded alone (`bi`).
-        dtype: Of activations; parameters, softmax and normalisation are float32.
-        remat: Whether the backward pass computes each layer again instead of keeping its activations.
+        kind: Whether the two texts of a pair are encoded jointly (`cross`) or separately (`bi`).
+        dtype: Dtype of the activations; parameters, softmax and normalisation are float32.
+        remat: Whether the backward pass recomputes each layer instead of storing its activations.
     """
 
     spec: EncoderSpec
@@ -68,11 +68,11 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, *, rates: DropoutRates | None = None) -> Float[Array, "rows length dim"]:
-        """Hidden states of the last layer, finite on padding too.
+        """Computes the hidden states of the last layer; they are finite on padding too.
 
         Args:
-            batch: Rows; labels and weights are not read.
-            rates: Dropout rates; None means none, otherwise the rng stream `dropout` is read.
+            batch: Token rows; labels and weights are not used.
+            rates: Dropout rates; if given, the rng stream `dropout` is used.
         """
         spec = self.spec
         x = Embeddings(spec, dtype=self.dtype, name="embeddings")(batch, rates=rates)
@@ -100,5 +100,5 @@ class Encoder(nn.Module):
 
 
 def encoder_heads(spec: EncoderSpec) -> tuple[tuple[str, int], ...]:
-    """Path patterns to the number of attention heads that the encoder's parameters are made of."""
+    """Returns the path pattern of the encoder's attention parameters with its number of heads."""
     return ((r"encoder/.*/attention/(query|key|value|out)/.*", spec.num_heads),)

@@ -20,13 +20,15 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class Head(nn.Module):
-    """`logits = h W_P + b`, or the same after hidden layers; dropout before each dense layer, as BERT's classifier.
+    """A linear classifier `logits = h W_P + b`, optionally after hidden layers.
+
+    Dropout precedes each dense layer, as in BERT's classifier.
 
     Attributes:
-        outputs: Classes, or 1 for a score.
-        hidden: Widths of the hidden layers, each `hidden_{i}`.
-        activation: Theirs.
-        relu_logits: ReLU on the logits before the softmax, as one of the chapter's worked examples has it.
+        outputs: Number of classes, or 1 for a score.
+        hidden: Widths of the hidden layers, named `hidden_{i}`.
+        activation: Activation of the hidden layers.
+        relu_logits: Whether a ReLU is applied to the logits, as in one of the chapter's worked examples.
     """
 
     outputs: int
@@ -38,7 +40,7 @@ class Head(nn.Module):
     def __call__(
         self, x: Float[Array, "rows slots size"], *, rate: ArrayLike | None = None
     ) -> Float[Array, "rows slots outputs"]:
-        """Logits of each pair slot; `rate` None means no dropout."""
+        """Computes the logits of each pair slot; with `rate` None there is no dropout."""
 
         def drop(x: Float[Array, "rows slots width"]) -> Float[Array, "rows slots width"]:
             return x if rate is None else dropout(x, rate, self.make_rng("dropout"))

@@ -1,4 +1,4 @@
-"""Attention over the tokens of a pair, after the encoder and before pooling (the chapter's "attention over tokens")."""
+"""Attention over the tokens of a pair between encoder and pooling (the chapter's "attention over tokens")."""
 
 from typing import Literal
 
@@ -14,10 +14,10 @@ Interact = Literal["self", "joint", "cross"]
 
 
 def interaction_mask(batch: Batch, *, kind: Interact) -> Bool[Array, "rows length length"]:
-    """Who may read whom: [r, q, s] is whether token q reads token s.
+    """Returns the attention mask: [r, q, s] is True if token q attends to token s in row r.
 
-    `self`: pair and side agree. `joint`: the pair agrees. `cross`: the pair agrees and the sides differ, so that each
-    side reads the other; its residual keeps what it was. Padding reads padding, which nobody else reads.
+    `self`: tokens attend within their side. `joint`: tokens attend to both sides of their pair. `cross`: tokens attend
+    to the other side of their pair, and the residual connection carries their own. Padding attends to padding only.
     """
     pair, side = jnp.asarray(batch.pair_ids), jnp.asarray(batch.side_ids)
     same_pair = pair[:, :, None] == pair[:, None, :]
@@ -28,22 +28,22 @@ def interaction_mask(batch: Batch, *, kind: Interact) -> Bool[Array, "rows lengt
         case "self":
             return same_pair & same_side
         case "cross":
-            # A row of the mask without any True would leave a softmax over nothing: padding keeps its own.
+            # Padding attends to padding, since a softmax over no key at all would be undefined.
             padding = (pair == 0)[:, :, None]
             return same_pair & (padding | ~same_side)
 
 
 class Interaction(nn.Module):
-    """A stack of transformer layers whose mask says what an interaction is.
+    """A stack of transformer layers; the mask determines the kind of interaction.
 
     Attributes:
-        kind: Within each side, over both laid end to end, or each side reading the other.
-        layers: Layers, each `layer_{i}`.
-        heads: Attention heads; must divide the width of the tokens.
+        kind: Attention within each side, over both sides, or from each side to the other.
+        layers: Number of layers, named `layer_{i}`.
+        heads: Number of attention heads; must divide the width of the tokens.
         intermediate: Width of the feed-forward sublayers.
-        activation: Theirs.
-        eps: Of the layer normalisations.
-        dtype: Of the activations.
+        activation: Activation of the feed-forward sublayers.
+        eps: Epsilon of the layer normalisations.
+        dtype: Dtype of the activations.
     """
 
     kind: Interact
@@ -58,7 +58,7 @@ class Interaction(nn.Module):
     def __call__(
         self, hidden: Float[Array, "rows length dim"], batch: Batch, *, rate: ArrayLike | None = None
     ) -> Float[Array, "rows length dim"]:
-        """Tokens after the interaction; `rate` None means no dropout."""
+        """Computes the tokens after the interaction; with `rate` None there is no dropout."""
         mask = interaction_mask(batch, kind=self.kind)
         hidden = hidden.astype(self.dtype)
         for index in range(self.layers):

@@ -1,4 +1,4 @@
-"""The layers that encoders, interactions and the attention combiner share."""
+"""Layers shared by the encoders, the interactions and the attention combiner."""
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,11 @@ __all__ = ["KERNEL_INIT", "LayerNorm", "TransformerLayer", "activate", "dropout"
 
 
 def activate(x: Float[Array, "*shape"], name: str) -> Float[Array, "*shape"]:
-    """`gelu` (exact, by erf), `gelu_new` (its tanh approximation) or `relu`."""
+    """Applies `gelu` (exact, with erf), `gelu_new` (its tanh approximation) or `relu`."""
     match name:
         case "gelu":
-            # JAX's own is by erfc, finer in the far tail than the checkpoints' torch, and twice as dear on a CPU.
+            # JAX's gelu uses erfc: more accurate in the far tail than torch, in which the weights were trained, but
+            # twice as slow on a CPU.
             return 0.5 * x * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))
         case "gelu_new":
             return jax.nn.gelu(x, approximate=True)
@@ -28,11 +29,13 @@ def activate(x: Float[Array, "*shape"], name: str) -> Float[Array, "*shape"]:
 
 
 class LayerNorm(nn.Module):
-    """`(x - mean) / sqrt(var + eps) * scale + bias` over the last axis, in float32.
+    """Layer normalisation over the last axis, `(x - mean) / sqrt(var + eps) * scale + bias`, in float32.
+
+    Ba et al. 2016.
 
     Attributes:
-        eps: Added to the variance.
-        dtype: Of the result.
+        eps: Constant added to the variance.
+        dtype: Dtype of the result.
     """
 
     eps: float
@@ -40,7 +43,7 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*leading dim"]) -> Float[Array, "*leading dim"]:
-        """x normalised."""
+        """Normalises x."""
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
         wide = x.astype(jnp.float32)
@@ -50,14 +53,14 @@ class LayerNorm(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention and a feed-forward sublayer, each followed by residual and LayerNorm, as BERT's (post-LN).
+    """Attention and a feed-forward sublayer, each with a residual connection and LayerNorm after it (post-LN, BERT).
 
     Attributes:
-        heads: Must divide the width.
+        heads: Number of attention heads; must divide the width.
         intermediate: Width of the feed-forward sublayer.
         activation: `gelu`, `gelu_new` or `relu`.
-        eps: Of the LayerNorms.
-        dtype: Of the activations.
+        eps: Epsilon of the layer normalisations.
+        dtype: Dtype of the activations.
     """
 
     heads: int
@@ -76,14 +79,14 @@ class TransformerLayer(nn.Module):
         hidden_rate: ArrayLike | None = None,
         attention_rate: ArrayLike | None = None,
     ) -> Float[Array, "rows queries dim"]:
-        """Tokens after the layer.
+        """Computes the tokens after the layer.
 
         Args:
-            x: Tokens.
-            mask: True where token q of x may read token s of the context.
-            context: What is read; x itself by default.
-            hidden_rate: Dropout of each sublayer's output; None means none.
-            attention_rate: Dropout of the attention probabilities; None means none.
+            x: The tokens.
+            mask: True if token q of x may attend to token s of the context.
+            context: The tokens that are attended to; x itself by default.
+            hidden_rate: Dropout rate of each sublayer's output; None means no dropout.
+            attention_rate: Dropout rate of the attention probabilities; None means no dropout.
         """
 
         def drop(x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The pair model: encode | interact -> pool -> combine -> classify, each stage chosen alone."""
+"""The pair model: encode, interact, pool, combine, classify; each stage has its own options."""
 
 from typing import Any
 
@@ -19,16 +19,16 @@ from pairjax.models.pool import pool
 
 
 class PairModel(nn.Module):
-    """Logits for each pair slot of a batch of rows.
+    """A classifier of pairs; it computes logits for each pair slot of a batch.
 
-    The seam is between `encode` and `classify`: hidden states from a cache enter at the latter, pooled vectors at
-    `classify_pooled`. The encoder and the interaction run in the configured dtype, all that follows pooling in float32.
+    Cached hidden states enter at `classify`, and cached pooled vectors at `classify_pooled`. Encoder and interaction
+    are computed in the configured dtype, pooling and everything after it in float32.
 
     Attributes:
-        config: With every default resolved (`pairjax.models.build.resolve`).
+        config: The configuration with every default resolved (`pairjax.models.build.resolve`).
         spec: The encoder's architecture.
-        outputs: Classes, or 1 for a score.
-        freeze_encoder: The encoder runs without dropout even in training, so that cached and in-the-loop are one.
+        outputs: Number of classes, or 1 for a score.
+        freeze_encoder: Whether the encoder runs without dropout in training too, so its output can be cached.
     """
 
     config: ModelConfig
@@ -37,6 +37,7 @@ class PairModel(nn.Module):
     freeze_encoder: bool = False
 
     def setup(self) -> None:
+        """Creates the stages."""
         config, spec = self.config, self.spec
         dtype = jnp.dtype(config.dtype)
         shape: dict[str, Any] = {
@@ -64,67 +65,67 @@ class PairModel(nn.Module):
         )
 
     def __call__(self, batch: Batch, *, rates: DropoutRates | None = None) -> Float[Array, "rows slots outputs"]:
-        """Logits; `rates` None means no dropout, otherwise the rng stream `dropout` is read."""
+        """Computes the logits of a batch; if `rates` are given, the rng stream `dropout` is used."""
         return self.classify(self.encode(batch, rates=rates), batch, rates=rates)
 
     def encode(self, batch: Batch, *, rates: DropoutRates | None = None) -> Float[Array, "rows length dim"]:
-        """Hidden states of every token slot."""
+        """Computes the hidden state of every token slot."""
         return self.encoder(batch, rates=None if self.freeze_encoder else rates)
 
     def classify(
         self, hidden: Float[Array, "rows length dim"], batch: Batch, *, rates: DropoutRates | None = None
     ) -> Float[Array, "rows slots outputs"]:
-        """Logits from hidden states: all stages above the encoder."""
+        """Computes logits from hidden states, with all stages above the encoder."""
         return self.classify_pooled(self.pooled(hidden, batch, rates=rates), rates=rates)
 
     def classify_pooled(
         self, pooled: Float32[Array, "rows slots parts dim"], *, rates: DropoutRates | None = None
     ) -> Float[Array, "rows slots outputs"]:
-        """Logits from pooled vectors: combination and classifier. Vectors from a cache enter here."""
+        """Computes logits from pooled vectors, with combination and classifier."""
         combined = self.combined(pooled, rate=None if rates is None else rates.interaction)
         return self.head(combined, rate=None if rates is None else rates.head)
 
     def vectors(self, batch: Batch, *, rates: DropoutRates | None = None) -> Float32[Array, "rows slots parts dim"]:
-        """u and v of each pair slot, or h alone where the pair is pooled as one."""
+        """Computes u and v of each pair slot, or h if the pair is pooled as one."""
         return self.pooled(self.encode(batch, rates=rates), batch, rates=rates)
 
     def pooled(
         self, hidden: Float[Array, "rows length dim"], batch: Batch, *, rates: DropoutRates | None = None
     ) -> Float32[Array, "rows slots parts dim"]:
-        """Interaction and pooling: the pair's vectors, zeros in an empty slot."""
+        """Computes interaction and pooling; an empty slot gets zeros."""
         config = self.config
         if config.pooling is None:
             raise ValueError(
-                "PairModel reads a configuration with its defaults resolved (pairjax.models.build.resolve)"
+                "PairModel needs a configuration with its defaults resolved (pairjax.models.build.resolve)"
             )
         if config.interact.kind != "none":
             hidden = self.interact(hidden, batch, rate=None if rates is None else rates.interaction)
         pooled = pool(hidden, batch, pooling=config.pooling, over=config.over)
         if config.pooling == "pooler":
-            # tanh(b) is no zero, so an empty slot is emptied again.
-            present = jnp.asarray(batch.weight)[:, :, None, None] > 0
-            pooled = jnp.where(present, jnp.tanh(self.pooler(pooled)), 0.0)
+            # tanh(b) is not zero, so empty slots are set to zero again.
+            filled = jnp.asarray(batch.weight)[:, :, None, None] > 0
+            pooled = jnp.where(filled, jnp.tanh(self.pooler(pooled)), 0.0)
         return pooled
 
     def combined(
         self, pooled: Float32[Array, "rows slots parts dim"], *, rate: ArrayLike | None = None
     ) -> Float[Array, "rows slots size"]:
-        """The pair's vectors made one.
+        """Combines the pair's vectors into one.
 
         Raises:
-            UserError: A user's combiner gave no array [R, K, size].
+            UserError: A custom combiner does not return an array [R, K, size].
         """
         config = self.config
         if config.combiner is not None:
-            made = self.combine(pooled[:, :, 0], pooled[:, :, 1])
-            if getattr(made, "ndim", None) != 3 or made.shape[:2] != pooled.shape[:2]:
+            vector = self.combine(pooled[:, :, 0], pooled[:, :, 1])
+            if getattr(vector, "ndim", None) != 3 or vector.shape[:2] != pooled.shape[:2]:
                 raise UserError(
                     f"the combiner {type(self.combine).__name__} returned another shape",
-                    got=getattr(made, "shape", type(made).__name__),
+                    got=getattr(vector, "shape", type(vector).__name__),
                     expected=f"({pooled.shape[0]}, {pooled.shape[1]}, size), for u and v of shape "
                     f"{pooled[:, :, 0].shape}",
                 )
-            return made.astype(jnp.float32)
+            return vector.astype(jnp.float32)
         parts = [pooled[:, :, 0]]
         if config.over == "sides":
             parts = pair_features(pooled[:, :, 0], pooled[:, :, 1], config.features)

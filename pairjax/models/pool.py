@@ -1,4 +1,4 @@
-"""Tokens to vectors: masked reductions over slots, found by comparison, so that packed rows need no index."""
+"""Pools tokens into vectors by masked reductions; masks come from comparisons, so packed rows need no indices."""
 
 from typing import Literal
 
@@ -12,10 +12,10 @@ Over = Literal["pair", "sides"]
 
 
 def parts_mask(batch: Batch, *, over: Over) -> Bool[Array, "rows slots parts length"]:
-    """Which token slots belong to pair slot k: all of the pair's (one part), or A's and B's (two).
+    """Returns which token slots belong to each part of pair slot k: the pair (one part), or its two sides.
 
-    The number of pair slots K is that of `batch.weight` [R, K]; slot k holds the tokens with pair id k + 1. Special
-    tokens count as tokens of the side that they close.
+    There are as many pair slots K as in `batch.weight` [R, K]. Slot k holds the tokens with pair id k + 1. Special
+    tokens belong to the side that they close.
     """
     slots = jnp.arange(1, batch.weight.shape[1] + 1, dtype=jnp.int32)
     inside = (jnp.asarray(batch.pair_ids)[:, None, :] == slots[None, :, None])[:, :, None, :]
@@ -28,11 +28,25 @@ def parts_mask(batch: Batch, *, over: Over) -> Bool[Array, "rows slots parts len
 def pool(
     hidden: Float[Array, "rows length dim"], batch: Batch, *, pooling: Pooling, over: Over
 ) -> Float32[Array, "rows slots parts dim"]:
-    """One vector for each pair (`over` pair) or for each of its sides, in float32.
+    """Pools hidden states into one vector per pair or per side.
 
-    `cls` and `pooler` read h_CLS, the token at position 0 (the pooler's own dense layer comes after, in the pair
-    model); over a pair that is A's leading token. `mean` and `max` read all tokens, special ones included, as
-    sentence-transformers does. A part without tokens gives zeros.
+    Args:
+        hidden: Hidden states of the tokens.
+        batch: The batch that they belong to.
+        pooling: `cls` and `pooler` take the token at position 0, which is the first side's if the pair is pooled as
+            one; the pair model applies the pooler's dense layer. `mean` and `max` use all tokens, special ones
+            included, as sentence-transformers does.
+        over: Whether a part is the whole `pair` or one of its `sides`.
+
+    Returns:
+        The vectors in float32; zeros for a part without tokens.
+
+    >>> from pairjax.models.batches import tiny_batch
+    >>> hidden = jnp.array([[[1.0], [2.0], [5.0], [6.0]]])  # two tokens of each side
+    >>> pool(hidden, tiny_batch(), pooling="mean", over="sides").tolist()
+    [[[[1.5], [5.5]]]]
+    >>> pool(hidden, tiny_batch(), pooling="cls", over="pair").tolist()
+    [[[[1.0]]]]
     """
     mask = parts_mask(batch, over=over)
     match pooling:

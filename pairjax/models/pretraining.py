@@ -1,7 +1,7 @@
-"""BERT's pretraining model: masked tokens by a head tied to the embeddings, segments by a head on the pooler.
+"""BERT's pretraining model: a masked-token head tied to the word embeddings, and a segment head on the pooler.
 
-Equal to transformers' `BertForPreTraining`, but that the masked tokens' logits are computed where a token is to be
-predicted and nowhere else: at 15 % masked that is a sixth of the vocabulary's products.
+It equals transformers' `BertForPreTraining`, but computes masked-token logits only at the positions to predict. With
+15 % of the tokens masked, this saves five sixths of the products with the vocabulary.
 """
 
 from collections.abc import Callable
@@ -18,16 +18,16 @@ from pairjax.models.batches import tiny_batch
 from pairjax.models.encoder import Encoder
 from pairjax.models.layers import LayerNorm, activate
 
-ORDERS = 2
-"""Classes of the segment head: 0 is next (in order), 1 is not (swapped), as in Hugging Face's files."""
+SEGMENT_CLASSES = 2
+"""Classes of the segment head, as in Hugging Face's files: 0 is next (in order), 1 is not (swapped)."""
 
 
 class MaskedTokenHead(nn.Module):
-    """`LayerNorm(act(h W + b)) E^T + c`, E being the word embeddings (Devlin et al. 2019).
+    """The masked-token head, `LayerNorm(act(h W + b)) E^T + c` with the word embeddings E (Devlin et al. 2019).
 
     Attributes:
         spec: The encoder's architecture.
-        dtype: Of the products.
+        dtype: Dtype of the products.
     """
 
     spec: EncoderSpec
@@ -37,7 +37,7 @@ class MaskedTokenHead(nn.Module):
     def __call__(
         self, hidden: Float[Array, "rows masked dim"], table: Float[Array, "words dim"]
     ) -> Float[Array, "rows masked words"]:
-        """Logits over the vocabulary."""
+        """Computes logits over the vocabulary."""
         spec = self.spec
         kernel, bias = Projection(spec.hidden_size, dtype=self.dtype, name="transform")(hidden.shape[-1])
         x = activate(affine(hidden, kernel, bias), spec.activation)
@@ -48,19 +48,20 @@ class MaskedTokenHead(nn.Module):
 
 
 class PretrainingHeads(nn.Module):
-    """Both heads.
+    """The masked-token head and the segment head.
 
     Attributes:
         spec: The encoder's architecture.
-        dtype: Of the masked tokens' products.
+        dtype: Dtype of the masked-token head's products.
     """
 
     spec: EncoderSpec
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
+        """Creates the heads."""
         self.mlm = MaskedTokenHead(self.spec, dtype=self.dtype)
-        self.order = nn.Dense(ORDERS, kernel_init=KERNEL_INIT)
+        self.order = nn.Dense(SEGMENT_CLASSES, kernel_init=KERNEL_INIT)
 
     def __call__(
         self,
@@ -68,17 +69,17 @@ class PretrainingHeads(nn.Module):
         pooled: Float[Array, "rows dim"],
         table: Float[Array, "words dim"],
     ) -> PretrainingLogits:
-        """Logits of both."""
+        """Computes the logits of both heads."""
         return PretrainingLogits(self.mlm(masked, table), self.order(pooled)[:, None, :])
 
 
 class PretrainingModel(nn.Module):
-    """Encoder, pooler and both heads; parameters `encoder`, `pooler`, `head/mlm`, `head/order`.
+    """Encoder, pooler and both heads; the parameters are `encoder`, `pooler`, `head/mlm` and `head/order`.
 
     Attributes:
-        spec: The architecture.
-        dtype: Of activations.
-        remat: Whether the backward pass computes each layer again.
+        spec: The encoder's architecture.
+        dtype: Dtype of the activations.
+        remat: Whether the backward pass recomputes each layer instead of storing its activations.
     """
 
     spec: EncoderSpec
@@ -86,12 +87,13 @@ class PretrainingModel(nn.Module):
     remat: bool = False
 
     def setup(self) -> None:
+        """Creates encoder, pooler and heads."""
         self.encoder = Encoder(spec=self.spec, kind="cross", dtype=self.dtype, remat=self.remat)
         self.pooler = nn.Dense(self.spec.hidden_size, kernel_init=KERNEL_INIT)
         self.head = PretrainingHeads(self.spec, dtype=self.dtype)
 
     def __call__(self, batch: Batch, *, rates: DropoutRates | None = None) -> PretrainingLogits:
-        """Logits at the masked positions and of the segments; `rates` None means no dropout."""
+        """Computes logits at the masked positions and of the segments; with `rates` None there is no dropout."""
         hidden = self.encoder(batch, rates=rates)
         table = jnp.asarray(self.encoder.variables["params"]["embeddings"]["word"]["embedding"])
         pooled = jnp.tanh(self.pooler(hidden[:, 0].astype(jnp.float32)))
@@ -101,16 +103,18 @@ class PretrainingModel(nn.Module):
 def at_positions(
     hidden: Float[Array, "rows length dim"], positions: Int[Array, "rows masked"]
 ) -> Float[Array, "rows masked dim"]:
-    """The hidden states of some slots of each row."""
+    """Selects the hidden states at some positions of each row."""
     return jnp.take_along_axis(hidden, positions[..., None], axis=1)
 
 
 class PretrainingFns(NamedTuple):
-    """The model as pure functions; `key` and `rates` None mean no dropout, and go together.
+    """The pretraining model as pure functions.
+
+    `key` and `rates` are given together, for dropout, or both left out.
 
     Attributes:
-        spec: The architecture.
-        init: `init(key) -> params`, all fresh.
+        spec: The encoder's architecture.
+        init: `init(key) -> params`; draws all parameters.
         apply: `apply(params, batch, *, key=None, rates=None) -> PretrainingLogits`.
     """
 
@@ -122,13 +126,13 @@ class PretrainingFns(NamedTuple):
 def build_pretraining_model(
     spec: EncoderSpec, *, masked: int, dtype: str = "float32", remat: bool = False
 ) -> PretrainingFns:
-    """The model of an architecture.
+    """Builds the pretraining model of an encoder.
 
     Args:
-        spec: Of a BERT encoder.
-        masked: Masked positions of a row, M.
-        dtype: Of activations.
-        remat: Whether the backward pass computes each layer again.
+        spec: The architecture, that of a BERT encoder.
+        masked: Number M of masked positions per row.
+        dtype: Dtype of the activations.
+        remat: Whether the backward pass recomputes each layer instead of storing its activations.
     """
     module = PretrainingModel(spec, dtype=jnp.dtype(dtype), remat=remat)
 
@@ -141,7 +145,7 @@ def build_pretraining_model(
         if (key is None) != (rates is None):
             raise ValueError("key and rates go together: both for dropout, neither without")
         rngs = None if key is None else {"dropout": key}
-        made: Any = module.apply({"params": params}, batch, rates=rates, rngs=rngs)
-        return made
+        logits: Any = module.apply({"params": params}, batch, rates=rates, rngs=rngs)
+        return logits
 
     return PretrainingFns(spec, init, apply)

@@ -1,1 +1,1 @@
-"""What a run needs of each device, before anything is rented: memory, arithmetic, traffic, time, the fastest mesh."""
+"""Forecasts what a run needs on each device: memory, arithmetic, traffic, time and the fastest mesh."""

@@ -1,7 +1,7 @@
-"""What a run would need on devices that nobody has rented yet: `pairjax plan`.
+"""Forecasts what a run needs on devices, before they are rented: `pairjax plan`.
 
-An estimate (`cost`) stands in for every mesh and batch; where a compiler for the devices is at hand, the step is
-compiled ahead of time for the mesh of the config (`compiled`), and its own figures stand beside the estimate.
+`cost` estimates the step for every mesh and batch. If a compiler for the devices is available, `compiled` also compiles
+the step ahead of time for the mesh of the config, and the forecast shows the compiler's figures beside the estimate.
 """
 
 import time
@@ -27,26 +27,26 @@ from pairjax.plan.devices import Device, Target, factorisations, named_mesh
 from pairjax.plan.step import Planned, plan_step
 
 USABLE = 0.95
-"""Share of the memory that a plan fills: the runtime and the program itself take the rest."""
+"""Share of the memory that a plan may fill; the runtime and the program itself need the rest."""
 LARGEST = 1 << 20
-"""Examples a step beyond which no batch is tried."""
+"""Largest batch that is tried, in examples a step."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """A plan, ready to be shown.
+    """The forecast of a run.
 
     Attributes:
-        target: Where the run is to go.
-        mesh: Of the config.
+        target: The devices.
+        mesh: The mesh of the config.
         batch_size: Examples a step.
-        planned: The step.
-        estimate: For the config's mesh.
-        compiled: What the compiler says; None where there is none.
-        largest: Most examples a step that fit the config's mesh; 0 where not one does.
-        advised: The mesh that is fastest among those that fit; None where none does.
-        advised_estimate: For that mesh.
-        notes: A line each.
+        planned: The training step.
+        estimate: The estimate for the config's mesh.
+        compiled: The compiler's figures; None if there is no compiler.
+        largest: The largest batch that fits on the config's mesh, in examples a step; 0 if none fits.
+        advised: The fastest mesh on which the step fits; None if it fits on none.
+        advised_estimate: The estimate for that mesh.
+        notes: Notes, one line each.
     """
 
     target: Target
@@ -62,12 +62,12 @@ class Forecast:
 
 
 def fits(estimate: Estimate, device: Device) -> bool:
-    """Whether a step's memory is there; a device of unknown memory holds everything."""
+    """Returns whether a step fits into a device's memory; everything fits if the memory is unknown."""
     return not device.memory or estimate.memory <= USABLE * device.memory
 
 
 def largest_batch(estimator: Estimator, mesh: Mapping[str, int], device: Device) -> int:
-    """Most examples a step that fit, by halving; a multiple of the devices that share the rows."""
+    """Returns the most examples a step that fit, by bisection; a multiple of the devices that share the rows."""
     unit = mesh["data"] * mesh["fsdp"] * estimator.planned.optim.accumulate
     if not device.memory or not fits(estimator(mesh, unit), device):
         return 0
@@ -81,27 +81,28 @@ def largest_batch(estimator: Estimator, mesh: Mapping[str, int], device: Device)
 
 
 def advise(estimator: Estimator, target: Target, batch_size: int) -> tuple[Mapping[str, int] | None, Estimate | None]:
-    """The mesh whose step is fastest by estimate among those that fit; of equals the one that splits least.
+    """Returns the mesh with the fastest step by estimate among those that fit, and its estimate.
 
-    Rows that a mesh rounds up to are paid for, as in training.
+    Of meshes that are equally fast it takes the one that splits the model least. Empty rows, which a mesh adds to share
+    the batch evenly, cost time as in training.
     """
-    found: list[tuple[float, tuple[int, int], dict[str, int], Estimate]] = []
+    candidates: list[tuple[float, tuple[int, int], dict[str, int], Estimate]] = []
     for mesh in factorisations(target.count):
-        made = estimator(mesh, batch_size)
-        if fits(made, target.device):
-            # Within a hundredth of a millisecond two meshes are alike.
-            found.append((round(made.seconds, 5), (mesh["tensor"], mesh["fsdp"]), mesh, made))
-    if not found:
+        estimate = estimator(mesh, batch_size)
+        if fits(estimate, target.device):
+            # Meshes within a hundredth of a millisecond count as equally fast.
+            candidates.append((round(estimate.seconds, 5), (mesh["tensor"], mesh["fsdp"]), mesh, estimate))
+    if not candidates:
         return None, None
-    _, _, mesh, made = min(found, key=lambda one: one[:2])
-    return mesh, made
+    _, _, mesh, estimate = min(candidates, key=lambda candidate: candidate[:2])
+    return mesh, estimate
 
 
 def compile_for(planned: Planned, target: Target, mesh: Mapping[str, int], batch_size: int) -> Figures:
-    """The step compiled for the target by the compiler that is here.
+    """Compiles the step for the target and returns the compiler's figures.
 
     Raises:
-        UserError: libtpu does not know the slice, or the step does not fit its memory.
+        UserError: libtpu does not know the slice, or the step does not fit into its memory.
     """
     devices = topology_devices(target.topology) if target.kind == "tpu" else cpu_devices(target.count)
     rows = planned.rows_for(batch_size, mesh["data"] * mesh["fsdp"])
@@ -111,17 +112,17 @@ def compile_for(planned: Planned, target: Target, mesh: Mapping[str, int], batch
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(
-            f"the step does not fit {target.name}",
+            f"the step does not fit into the memory of {target.name}",
             got=str(error).splitlines()[0][:200],
             fix="lower --train.batch-size, raise --optim.accumulate, use --model.remat or another mesh",
         ) from None
 
 
 def measured_cpu(count: int) -> Device:
-    """One of `count` simulated devices of this machine: its measured rates, shared out.
+    """Measures this machine's rates and returns one of `count` simulated devices that share them.
 
-    Matrix rate: float32 products of 1024 x 1024. Bandwidth: an addition of 64 MiB. Vector rate: error functions, the
-    dearest common elementwise operation, five operations each.
+    The matrix rate is that of float32 products of 1024 x 1024, the bandwidth that of an addition to 64 MiB. The vector
+    rate is that of the error function, the most expensive common elementwise operation, counted as five operations.
     """
     x = jnp.full((1024, 1024), 0.5, jnp.float32)
     y = jnp.full((1 << 24,), 0.5, jnp.float32)
@@ -134,28 +135,28 @@ def measured_cpu(count: int) -> Device:
 
 
 def _seconds(call: Any, argument: Any) -> float:
-    """Of a call, the median of seven after two that warm up."""
-    taken = []
+    """Returns the median duration of seven calls, after two that warm up."""
+    durations = []
     for _ in range(9):
         began = time.perf_counter()
         jax.block_until_ready(call(argument))
-        taken.append(time.perf_counter() - began)
-    return sorted(taken[2:])[3]
+        durations.append(time.perf_counter() - began)
+    return sorted(durations[2:])[3]
 
 
 def make_plan(
     config: Config | PretrainConfig, target: Target, *, length: int | None = None, compiler: bool
 ) -> Forecast:
-    """Forecast a run.
+    """Forecasts a run.
 
     Args:
-        config: The experiment.
-        target: Where it is to go.
-        length: Slots of a row, instead of reading the data.
-        compiler: Whether to compile the step with the compiler that is in this process.
+        config: The experiment's config.
+        target: The devices.
+        length: Token slots of a row; None reads the data to find out.
+        compiler: Whether to compile the step with the compiler of this process.
 
     Raises:
-        UserError: Bad input, a mesh that does not fit the devices, or a step that does not fit their memory.
+        UserError: The input is bad, the mesh does not fit the devices, or the step does not fit into their memory.
     """
     mesh = named_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor, devices=target.count)
     planned = plan_step(config, length=length)
@@ -166,9 +167,9 @@ def make_plan(
     advised, advised_estimate = advise(estimator, target, batch)
     figures = compile_for(planned, target, mesh, batch) if compiler else None
     notes = list(planned.notes)
-    wasted = planned.rows_for(batch, mesh["data"] * mesh["fsdp"]).rows - planned.rows.rows
-    if wasted > 0:
-        notes.append(f"{wasted} of the rows of a step are empty: the batch does not fill the devices that share it")
+    empty = planned.rows_for(batch, mesh["data"] * mesh["fsdp"]).rows - planned.rows.rows
+    if empty > 0:
+        notes.append(f"{empty} rows of a step are empty: the batch does not fill the devices that share it")
     return Forecast(
         target=target,
         mesh=mesh,

@@ -1,4 +1,4 @@
-"""A step compiled ahead of time, and what its program says: memory, operations, collectives, copies."""
+"""Compiles a step ahead of time and reads the program's memory, operations, collectives and copies."""
 
 import math
 import re
@@ -16,7 +16,7 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4}
 BYTES |= {"f64": 8, "s64": 8, "u64": 8}
 SMALL = 1024
-"""Bytes below which a copy is a scalar or two that changes its memory space."""
+"""Copies of at most this many bytes are not counted: they move a few scalars between memory spaces."""
 
 INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?[\w.-]+ = (?P<shape>\(.*?\)|\S+) (?P<op>[\w-]+)\(")
 ARRAY = re.compile(r"\b(pred|bf16|[fsu]\d+)\[([\d,]*)\]")
@@ -24,12 +24,12 @@ ARRAY = re.compile(r"\b(pred|bf16|[fsu]\d+)\[([\d,]*)\]")
 
 @dataclass(frozen=True)
 class Traffic:
-    """A kind of instruction of a program.
+    """All instructions of one kind in a program.
 
     Attributes:
-        count: How often it stands there; inside a loop once.
-        bytes: Of the arrays that it gives on one device (of what it takes, for reduce-scatter).
-        wire: Bytes that a device sends by a ring, the best that any algorithm does.
+        count: Number of instructions; one inside a loop counts once.
+        bytes: Size of their results on one device; for reduce-scatter, of their operands.
+        wire: Bytes that a device sends with a ring algorithm, which is optimal.
     """
 
     count: int = 0
@@ -37,22 +37,22 @@ class Traffic:
     wire: float = 0.0
 
     def plus(self, size: float, wire: float = 0.0) -> "Traffic":
-        """This, and one more."""
+        """Returns the traffic with one more instruction."""
         return Traffic(self.count + 1, self.bytes + size, self.wire + wire)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a compiled program says of itself, for one device.
+    """The figures of a compiled program, for one device.
 
     Attributes:
         arguments: Bytes of parameters, moments and batch.
-        temporaries: Bytes besides, at the worst moment: activations, gradients.
+        temporaries: Peak bytes of everything else: activations, gradients.
         code: Bytes of the program.
         flops: Floating-point operations a step; a loop's body counts once.
-        collectives: By kind; only those that occur.
+        collectives: Collectives by kind; only kinds that occur.
         moves: Copies and transposes of more than a kilobyte.
-        gathered: Sizes in bytes of what all-gathers give, one each.
+        gathered: Size in bytes of each all-gather's result.
     """
 
     arguments: float
@@ -65,12 +65,12 @@ class Figures:
 
     @property
     def memory(self) -> float:
-        """Bytes that the arguments and temporaries need at once."""
+        """Bytes of arguments and temporaries together."""
         return self.arguments + self.temporaries
 
 
 def array_bytes(shape: str) -> list[float]:
-    """Sizes of the arrays of an HLO shape, a tuple's one by one."""
+    """Returns the sizes in bytes of the arrays in an HLO shape, one for each element of a tuple."""
     return [
         float(math.prod(int(dim) for dim in dims.split(",") if dim)) * BYTES.get(kind, 4)
         for kind, dims in ARRAY.findall(shape)
@@ -78,29 +78,32 @@ def array_bytes(shape: str) -> list[float]:
 
 
 def group_size(line: str) -> int:
-    """Devices that a collective joins, by its `replica_groups` in any of HLO's three spellings; 1 where it has none."""
-    if found := re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", line):
-        sizes = dict(re.findall(r"'?([\w.]+)'?=(\d+)", found[1]))
-        return math.prod(int(sizes[axis]) for axis in re.findall(r"'([\w.]+)'", found[2]) if axis in sizes)
-    if found := re.search(r"replica_groups=\[\d+,(\d+)\]", line):
-        return int(found[1])
-    if found := re.search(r"replica_groups=\{\{([\d,]*)\}", line):
-        return len(found[1].split(","))
+    """Returns the number of devices in a collective's `replica_groups`, in any of HLO's three forms; 1 without any."""
+    if match := re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", line):
+        sizes = dict(re.findall(r"'?([\w.]+)'?=(\d+)", match[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'([\w.]+)'", match[2]) if axis in sizes)
+    if match := re.search(r"replica_groups=\[\d+,(\d+)\]", line):
+        return int(match[1])
+    if match := re.search(r"replica_groups=\{\{([\d,]*)\}", line):
+        return len(match[1].split(","))
     return 1
 
 
 def instructions(text: str) -> Iterator[tuple[str, str, str]]:
-    """Each instruction of an HLO module: operation, shape, and the whole line."""
+    """Yields the operation, the shape and the line of each instruction of an HLO module."""
     for line in text.splitlines():
-        if found := INSTRUCTION.match(line):
-            yield found["op"], found["shape"], line
+        if match := INSTRUCTION.match(line):
+            yield match["op"], match["shape"], line
 
 
 def traffic(text: str) -> tuple[dict[str, Traffic], dict[str, Traffic], tuple[float, ...]]:
-    """Collectives by kind, copies and transposes, and the sizes of what all-gathers give.
+    """Returns collectives by kind, copies and transposes by kind, and the sizes of all-gathers' results.
 
-    An asynchronous collective counts at its start, whose shape may repeat its operands; a copy between memories
-    (`copy-start`) counts as no copy, since it prefetches, nor does a transpose that keeps the order.
+    An asynchronous collective counts at its start, whose shape may repeat its operands. A copy between memory spaces
+    (`copy-start`) does not count, because it prefetches; nor does a transpose that keeps the order of the dimensions.
+
+    Args:
+        text: The HLO module.
     """
     collectives: dict[str, Traffic] = {}
     moves: dict[str, Traffic] = {}
@@ -126,19 +129,27 @@ def traffic(text: str) -> tuple[dict[str, Traffic], dict[str, Traffic], tuple[fl
 
 
 def _keeps_order(line: str) -> bool:
-    found = re.search(r" transpose\(.*dimensions=\{([\d,]*)\}", line)
-    return found is not None and found[1].split(",") == sorted(found[1].split(","), key=int)
+    """Returns whether a transpose keeps the order of the dimensions."""
+    match = re.search(r" transpose\(.*dimensions=\{([\d,]*)\}", line)
+    return match is not None and match[1].split(",") == sorted(match[1].split(","), key=int)
 
 
 def compile_step(planned: Planned, rows: Rows, mesh_shape: Mapping[str, int], devices: Any) -> Any:
-    """The compiled update of an experiment on these devices, real, simulated or of a topology."""
+    """Compiles the update of an experiment.
+
+    Args:
+        planned: The experiment's step.
+        rows: The rows of a step.
+        mesh_shape: Size of each axis of the mesh.
+        devices: The devices: real, simulated, or of a topology.
+    """
     mesh = build_mesh(devices, **mesh_shape)
     step = on_mesh(planned, rows, mesh)
     return step.update.compiled.lower(step.state, step.frozen, step.batch, planned.hypers).compile()
 
 
 def figures_of(compiled: Any) -> Figures:
-    """What a compiled program says of itself."""
+    """Reads the figures of a compiled program."""
     memory = compiled.memory_analysis()
     collectives, moves, gathered = traffic(compiled.as_text())
     return Figures(
@@ -153,14 +164,14 @@ def figures_of(compiled: Any) -> Figures:
 
 
 def topology_devices(topology: str) -> Any:
-    """The devices of a TPU slice that is not there, by libtpu's ahead-of-time compiler.
+    """Returns the devices of a TPU slice for libtpu's ahead-of-time compiler; the slice need not exist.
 
     Raises:
         UserError: This libtpu does not know the slice.
     """
     from jax.experimental import topologies
 
-    # A chip of v4 has two cores, which are one device unless it is asked otherwise; libtpu must be told so.
+    # The two cores of a v4 chip are one device by default, but libtpu needs the option.
     fused = {"chip_config_name": "megacore"} if topology.startswith("v4:") else {}
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=topology, **fused).devices
@@ -169,12 +180,12 @@ def topology_devices(topology: str) -> Any:
 
 
 def cpu_devices(count: int) -> Any:
-    """So many of this machine's CPU devices, simulated where XLA_FLAGS asked for them.
+    """Returns `count` of this machine's CPU devices, which XLA_FLAGS may simulate.
 
     Raises:
-        UserError: There are fewer.
+        UserError: The process has fewer CPU devices.
     """
-    found = jax.devices("cpu")
-    if len(found) < count:
-        raise UserError("this process simulates fewer CPU devices", got=len(found), expected=count)
-    return found[:count]
+    devices = jax.devices("cpu")
+    if len(devices) < count:
+        raise UserError("this process has too few CPU devices", got=len(devices), expected=count)
+    return devices[:count]

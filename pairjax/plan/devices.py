@@ -1,4 +1,4 @@
-"""Devices that a run may be rented on, and the slices they come in: peaks from their makers' data sheets."""
+"""The devices that a run can be planned for, and the slices they come in; peak rates are from their data sheets."""
 
 import math
 import re
@@ -13,16 +13,16 @@ TERA = 1e12
 
 @dataclass(frozen=True)
 class Device:
-    """What one device can do at best.
+    """The peak rates of one device.
 
     Attributes:
-        name: As it is asked for.
-        rates: Matrix products, floating-point operations a second, by the dtype of the activations.
-        memory: Bytes.
-        bandwidth: Of its memory, bytes a second.
-        wires: Bytes a second that it sends to the devices of its slice, over all its links together.
-        scratch: Bytes of on-chip memory in which the compiler lays temporaries, and does not count them.
-        vector: Elementwise operations a second where they are known to matter; 0 where memory bounds them.
+        name: Its name in options.
+        rates: Floating-point operations a second of matrix products, by the dtype of the activations.
+        memory: Size of its memory, bytes; 0 if unknown.
+        bandwidth: Bytes a second that its memory reads and writes.
+        wires: Bytes a second that it sends to other devices of its slice, over all its links together.
+        scratch: Bytes of on-chip memory where the compiler puts temporaries, which it does not count.
+        vector: Elementwise operations a second; 0 if memory bounds them.
     """
 
     name: str
@@ -37,18 +37,27 @@ class Device:
 def _device(
     name: str, tera: tuple[float, float], memory: float, bandwidth: float, wires: float, scratch: float = 0.0
 ) -> Device:
-    """`tera` is (bfloat16, float32), in 1e12 operations a second; the rest in GB and GB/s, `scratch` in MiB."""
+    """Builds a device from the units of data sheets.
+
+    Args:
+        name: Its name in options.
+        tera: Rates of matrix products in bfloat16 and in float32, in 1e12 operations a second.
+        memory: Size of its memory in GB.
+        bandwidth: Bandwidth of its memory in GB/s.
+        wires: Bandwidth of its links together in GB/s.
+        scratch: On-chip memory in MiB.
+    """
     rates = {"bfloat16": tera[0] * TERA, "float32": tera[1] * TERA}
     return Device(name, rates, memory * GB, bandwidth * GB, wires * GB, scratch=scratch * 2**20)
 
 
-# TPU: Google Cloud's pages "TPU v4", "TPU v5e", "TPU v5p" and "TPU v6e", tables of chip specifications. Interconnect is
-# of one direction, all links together: 2400, 1600 and 4800 Gbit/s a chip for v4, v5e and v5p, half of v6e's "800 GBps
-# bidirectional". XLA multiplies float32 in one bfloat16 pass by default, so both dtypes have one rate. Memory is read
-# as GiB, which is what the compiler allows. On-chip memory: vmem_capacity_bytes of all cores in JAX's own table
+# TPU: Google Cloud's pages "TPU v4", "TPU v5e", "TPU v5p" and "TPU v6e", tables of chip specifications. Interconnect
+# bandwidth counts one direction of all links: 2400, 1600 and 4800 Gbit/s a chip for v4, v5e and v5p, half of v6e's "800
+# GBps bidirectional". XLA multiplies float32 in one bfloat16 pass by default, so both dtypes have one rate. Memory
+# is in GiB, which is what the compiler allows. On-chip memory: vmem_capacity_bytes of all cores in JAX's own table
 # (jax._src.pallas.mosaic.tpu_info).
 # GPU: NVIDIA's data sheets "H100 Tensor Core GPU" (SXM5) and "A100 80GB" (SXM4), dense rates; JAX's float32 products
-# use TF32 by default. NVLink's 900 and 600 GB/s are of both directions together.
+# use TF32 by default. NVLink's 900 and 600 GB/s count both directions.
 GIB = 2**30 / GB
 DEVICES: Mapping[str, Device] = {
     device.name: device
@@ -62,7 +71,7 @@ DEVICES: Mapping[str, Device] = {
     )
 }
 FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
-"""Slices of v5e and v6e; Google Cloud's pages on both."""
+"""Slices of v5e and v6e, from Google Cloud's pages."""
 CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16", "8x16x16")
 """The usual slices of v4 and v5p; multiples of 4x4x4 beyond them exist too."""
 TOPOLOGIES: Mapping[str, tuple[str, ...]] = {"v4": CUBES, "v5e": FLAT, "v5p": CUBES, "v6e": FLAT}
@@ -71,13 +80,13 @@ GPUS = ("h100", "a100")
 
 @dataclass(frozen=True)
 class Target:
-    """Where the run is to go.
+    """The devices that a run is planned for.
 
     Attributes:
-        kind: Which compiler would compile for it.
-        device: One of them.
-        count: How many.
-        topology: A TPU slice as libtpu names it ("v5e:4x4"); empty otherwise.
+        kind: `tpu`, `gpu` or `cpu`; decides the compiler.
+        device: The peak rates of each device.
+        count: Number of devices.
+        topology: Name of a TPU slice in libtpu ("v5e:4x4"); empty otherwise.
     """
 
     kind: str
@@ -87,14 +96,15 @@ class Target:
 
     @property
     def name(self) -> str:
+        """Name and number of the devices."""
         return self.topology or f"{self.device.name}:{self.count}"
 
 
 def tpu_target(text: str) -> Target:
-    """`v5e:4x4` and its like.
+    """Returns the target of a TPU slice such as `v5e:4x4`.
 
     Raises:
-        UserError: An unknown TPU or slice; lists the known ones.
+        UserError: The TPU or the slice is unknown; the message lists the known ones.
     """
     name, _, shape = text.lower().partition(":")
     if name not in TOPOLOGIES:
@@ -113,10 +123,10 @@ def _examples() -> str:
 
 
 def gpu_target(text: str) -> Target:
-    """`h100:8` and its like; all of them joined by NVLink.
+    """Returns the target of GPUs such as `h100:8`, all of them connected by NVLink.
 
     Raises:
-        UserError: An unknown GPU, or no number.
+        UserError: The GPU is unknown, or the count is not a number.
     """
     name, _, count = text.lower().partition(":")
     if name not in GPUS or not re.fullmatch(r"[1-9]\d{0,4}", count or "1"):
@@ -125,10 +135,10 @@ def gpu_target(text: str) -> Target:
 
 
 def cpu_target(count: int) -> Target:
-    """So many simulated devices of this machine; their rates are measured later.
+    """Returns the target of `count` simulated devices of this machine; their rates are measured later.
 
     Raises:
-        UserError: Fewer than one.
+        UserError: `count` is not between 1 and 1024.
     """
     if not 1 <= count <= 1024:
         raise UserError("--cpu: no such number of devices", got=count, expected="1 to 1024")
@@ -136,20 +146,26 @@ def cpu_target(count: int) -> Target:
 
 
 def factorisations(count: int) -> list[dict[str, int]]:
-    """Every mesh of so many devices, by axis."""
-    found = []
+    """Returns every mesh of `count` devices, as sizes by axis."""
+    meshes = []
     for data in range(1, count + 1):
         for fsdp in range(1, count // data + 1):
             if count % (data * fsdp) == 0:
-                found.append({"data": data, "fsdp": fsdp, "tensor": count // (data * fsdp)})
-    return found
+                meshes.append({"data": data, "fsdp": fsdp, "tensor": count // (data * fsdp)})
+    return meshes
 
 
 def named_mesh(data: int, fsdp: int, tensor: int, *, devices: int) -> dict[str, int]:
-    """The mesh of a config over so many devices, -1 filled in.
+    """Returns the mesh of a config, with a size of -1 replaced by the devices that remain.
+
+    Args:
+        data: Size of the data axis, or -1.
+        fsdp: Size of the fsdp axis, or -1.
+        tensor: Size of the tensor axis, or -1.
+        devices: Number of devices.
 
     Raises:
-        UserError: The sizes do not multiply to the devices.
+        UserError: The product of the sizes is not the number of devices.
     """
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
     rest = math.prod(size for size in sizes.values() if size != -1)

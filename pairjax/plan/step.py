@@ -1,6 +1,6 @@
-"""The training step of an experiment as shapes: what `pairjax plan` reads and compiles. No weights, no arrays.
+"""Builds the training step of an experiment on shapes, without weights or arrays, for `pairjax plan`.
 
-The step is the one that training runs (`pairjax.run.session.build_update`), on the shapes of its arguments.
+The step is the one that training runs (`pairjax.step.programs.build_update`).
 """
 
 from collections.abc import Mapping
@@ -21,22 +21,21 @@ from pairjax.data.layout import choose_layout, plan_epoch
 from pairjax.data.sources import load_pairs
 from pairjax.data.tasks import label_counts
 from pairjax.data.tokenizer import check_fit, load_tokenizer
-from pairjax.finetune.prepare import hypers_of
 from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.models.encoder import encoder_heads
 from pairjax.models.pretraining import build_pretraining_model
 from pairjax.pretrain import prepare as pretraining
 from pairjax.step.adapt import add_lora, with_lora
-from pairjax.step.losses import make_loss, make_pretraining_loss
+from pairjax.step.losses import Loss, make_loss, make_pretraining_loss
 from pairjax.step.optim import trainable_paths
-from pairjax.step.programs import Update, build_update
+from pairjax.step.programs import Update, build_update, hypers_of
 from pairjax.step.sharding import batch_sharding, place_params, shardings
 from pairjax.step.state import init_state
-from pairjax.step.step import Apply, Loss, two_passes
+from pairjax.step.step import Apply, two_passes
 from pairjax.weights import read_encoder_spec, resolve_encoder
 
 STEPS = 1000
-"""Of the schedule, whose length changes nothing that a plan counts."""
+"""Length of the schedule, which no figure of a plan depends on."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,10 @@ class Rows:
     """The rows that a step reads.
 
     Attributes:
-        rows: R, of all devices together.
-        length: L, token slots of each.
-        pairs: K, pair slots of each.
-        masked: M, masked positions of each; 0 in fine-tuning.
+        rows: Number of rows R, on all devices together.
+        length: Token slots L of each row.
+        pairs: Pair slots K of each row.
+        masked: Masked positions M of each row; 0 in fine-tuning.
     """
 
     rows: int
@@ -58,24 +57,24 @@ class Rows:
 
 @dataclass(frozen=True)
 class Planned:
-    """An experiment's step, before it meets a mesh.
+    """An experiment's step, independent of the mesh.
 
     Attributes:
         spec: The encoder's architecture.
         params: Shapes of all parameters.
-        chosen: Which paths train.
-        heads: Path patterns to the attention heads of those parameters.
+        chosen: By path, whether the parameter trains.
+        heads: Path patterns, with the number of attention heads of the parameters that match.
         apply: The model.
         loss: Its loss.
         optim: Optimiser and accumulation.
-        hypers: Numbers that the step takes as an argument.
-        dtype: Of activations.
-        remat: Whether the backward pass computes each layer again.
+        hypers: The numbers that the step takes as an argument.
+        dtype: Dtype of the activations.
+        remat: Whether the backward pass recomputes each layer.
         batch_size: Examples a step.
         rows: The longest rows of the experiment.
-        lengths: Steps of an epoch by row length; one entry where the data were not read.
+        lengths: Steps of an epoch by row length; one entry if the data was not read.
         float_labels: Whether labels are scores.
-        notes: What was taken for granted, a line each.
+        notes: Assumptions, one line each.
     """
 
     spec: EncoderSpec
@@ -95,21 +94,26 @@ class Planned:
     notes: tuple[str, ...]
 
     def rows_for(self, batch_size: int, shards: int) -> Rows:
-        """The rows of a step of so many examples: as many a row as planned, rounded up as the pipeline does."""
+        """Returns the rows of a step, rounded up as the pipeline does.
+
+        Args:
+            batch_size: Examples a step; as many share a row as in the experiment.
+            shards: Number of devices that share the rows.
+        """
         wanted = -(-batch_size * self.rows.rows // self.batch_size)
         multiple = shards * self.optim.accumulate
         return replace(self.rows, rows=-(-wanted // multiple) * multiple)
 
 
 def plan_pairs(config: Config, *, length: int | None = None) -> Planned:
-    """A fine-tuning step as shapes.
+    """Builds a fine-tuning step on shapes.
 
     Args:
-        config: The experiment.
-        length: Slots of a row; then no data are read. By default the rows are those that the training split needs.
+        config: The experiment's config.
+        length: Token slots of a row; None reads the train split to find out.
 
     Raises:
-        UserError: Anything about the input that training would refuse too, but for the weights, which are not read.
+        UserError: Training would refuse the input too. The weights are not read.
     """
     folder = resolve_encoder(config.model.encoder, download=config.model.download)
     spec = read_encoder_spec(folder)
@@ -121,17 +125,17 @@ def plan_pairs(config: Config, *, length: int | None = None) -> Planned:
             raise UserError("--length is longer than the encoder reads", got=length, expected=spec.max_positions)
         task, counts = TaskSpec("classification", ("0", "1")), np.ones(2, np.int64)
         rows, lengths = Rows(config.train.batch_size, length), {length: 1}
-        notes = ("no data read: rows as long as --length, one pair each, two classes",)
+        notes = ("no data read: rows have --length slots and one pair each; two classes",)
     frozen = config.optim.freeze in ("encoder", "all_but_head")
     fns = build_pair_model(config.model, spec, task.outputs, freeze_encoder=frozen)
     lora = config.optim.lora
     params = jax.eval_shape(lambda key: add_lora(lora, fns.init(key), key), jax.random.key(0))
     apply = with_lora(fns.apply, lora)
-    kept = fns.config.pooling == "pooler" and fns.config.pooler != "fresh"
+    pooler_kept = fns.config.pooling == "pooler" and fns.config.pooler != "fresh"
     return Planned(
         spec=spec,
         params=params,
-        chosen=trainable_paths(config.optim, params, pooler_kept=kept),
+        chosen=trainable_paths(config.optim, params, pooler_kept=pooler_kept),
         heads=heads_by_path(fns.config, spec),
         apply=two_passes(apply) if config.loss.r_drop else apply,
         loss=make_loss(config.loss, task, counts),
@@ -148,7 +152,7 @@ def plan_pairs(config: Config, *, length: int | None = None) -> Planned:
 
 
 def _read_rows(config: Config, spec: EncoderSpec, folder: Path) -> tuple[TaskSpec, Any, Rows, dict[int, int]]:
-    """Task, pairs of each class, the longest rows, and the steps of the first epoch by row length."""
+    """Returns the task, the pairs of each class, the longest rows, and the first epoch's steps by row length."""
     data = load_pairs(config.data)
     train = data.splits["train"]
     tokenizer = load_tokenizer(folder, family=spec.family)
@@ -164,32 +168,32 @@ def _read_rows(config: Config, spec: EncoderSpec, folder: Path) -> tuple[TaskSpe
     plan = plan_epoch(
         seed=config.train.seed, epoch=0, lengths=encoded.lengths, layout=layout, batch_size=config.train.batch_size
     )
-    found, steps = np.unique(plan.length, return_counts=True)
-    rows = Rows(plan.index.shape[1], int(found.max()), plan.index.shape[2])
+    lengths, steps = np.unique(plan.length, return_counts=True)
+    rows = Rows(plan.index.shape[1], int(lengths.max()), plan.index.shape[2])
     counts = label_counts(data.task, train)
-    return data.task, counts, rows, dict(zip(found.tolist(), steps.tolist(), strict=True))
+    return data.task, counts, rows, dict(zip(lengths.tolist(), steps.tolist(), strict=True))
 
 
 def plan_pretraining(config: PretrainConfig, *, length: int | None = None) -> Planned:
-    """A pretraining step as shapes; no text is read.
+    """Builds a pretraining step on shapes; reads no text.
 
     Args:
-        config: The experiment.
-        length: Slots of a row; by default `config.data.max_length`, which rows are filled up to.
+        config: The experiment's config.
+        length: Token slots of a row; None takes `config.data.max_length`.
 
     Raises:
-        UserError: An encoder or tokeniser that is not there or does not fit.
+        UserError: The encoder or the tokeniser is missing or does not fit.
     """
     notes: tuple[str, ...] = ()
     if length is not None:
         config = replace(config, data=replace(config.data, max_length=length))
     if config.model.encoder is not None:
         folder = resolve_encoder(config.model.encoder, download=config.model.download)
-        spec = pretraining.continued(folder, config)[1]
+        spec = pretraining.read_pretrained(folder, config)[1]
     else:
         words = config.data.vocabulary
         if config.data.tokenizer is None:
-            notes = (f"a vocabulary of {words:,}: the tokeniser is trained by the run, and may find fewer words",)
+            notes = (f"a vocabulary of {words:,}: the run trains the tokeniser, which may find fewer words",)
         else:
             words = pretraining.corpus_tokenizer(config.data, ())[0].vocabulary_size
         spec = pretraining.new_spec(config, vocabulary=words, pad=0)
@@ -206,7 +210,7 @@ def plan_pretraining(config: PretrainConfig, *, length: int | None = None) -> Pl
         apply=fns.apply,
         loss=make_pretraining_loss(segments=segments)[0],
         optim=config.optim,
-        hypers=pretraining.hypers_of(config),
+        hypers=hypers_of(config),
         dtype=config.model.dtype,
         remat=config.model.remat,
         batch_size=config.train.batch_size,
@@ -218,45 +222,50 @@ def plan_pretraining(config: PretrainConfig, *, length: int | None = None) -> Pl
 
 
 def plan_step(config: Config | PretrainConfig, *, length: int | None = None) -> Planned:
-    """The step of an experiment of either kind; see `plan_pairs` and `plan_pretraining`."""
+    """Builds the step of an experiment of either kind; see `plan_pairs` and `plan_pretraining`."""
     if isinstance(config, PretrainConfig):
         return plan_pretraining(config, length=length)
     return plan_pairs(config, length=length)
 
 
 def batch_shapes(rows: Rows, *, float_labels: bool = False) -> Batch:
-    """A batch of such rows as shapes."""
+    """Returns a batch of such rows as shapes.
 
-    def of(size: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
+    Args:
+        rows: The rows.
+        float_labels: Whether labels are scores.
+    """
+
+    def shape(size: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((rows.rows, size), dtype)
 
-    slots, pair = of(rows.length), of(rows.pairs)
-    masked = of(rows.masked) if rows.masked else None
+    slots, pair = shape(rows.length), shape(rows.pairs)
+    masked = shape(rows.masked) if rows.masked else None
     return Batch(
         input_ids=slots,
         token_type_ids=slots,
         position_ids=slots,
         pair_ids=slots,
         side_ids=slots,
-        label=of(rows.pairs, jnp.float32) if float_labels else pair,
-        weight=of(rows.pairs, jnp.float32),
+        label=shape(rows.pairs, jnp.float32) if float_labels else pair,
+        weight=shape(rows.pairs, jnp.float32),
         example_id=pair,
         masked_positions=masked,
         masked_targets=masked,
-        masked_weights=of(rows.masked, jnp.float32) if rows.masked else None,
+        masked_weights=shape(rows.masked, jnp.float32) if rows.masked else None,
     )
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What the compiled update takes, as shapes with their places.
+    """The arguments of the compiled update, as shapes with shardings.
 
     Attributes:
         update: The update.
-        state: Parameters that train, moments, step and key.
-        frozen: Parameters that do not.
-        batch: Of the rows.
-        notes: What the mesh does not divide.
+        state: Trainable parameters, moments, step and key.
+        frozen: Parameters that do not train.
+        batch: The batch.
+        notes: Dimensions that the mesh does not divide, one line each.
     """
 
     update: Update
@@ -267,7 +276,13 @@ class Arguments:
 
 
 def on_mesh(planned: Planned, rows: Rows, mesh: Any) -> Arguments:
-    """The step laid out over a mesh, of devices or an abstract one."""
+    """Lays out a step over a mesh.
+
+    Args:
+        planned: The step.
+        rows: The rows of a step.
+        mesh: The mesh, of devices or abstract.
+    """
     placement = place_params(planned.params, mesh, heads=planned.heads)
     update = build_update(
         planned.params,
@@ -287,8 +302,8 @@ def on_mesh(planned: Planned, rows: Rows, mesh: Any) -> Arguments:
     )
     state = jax.tree.map(_placed, shapes, update.sharding)
     frozen = jax.tree.map(_placed, update.frozen, shardings(update.frozen_specs, mesh))
-    where = batch_sharding(mesh)
-    batch = jax.tree.map(lambda x: _placed(x, where), batch_shapes(rows, float_labels=planned.float_labels))
+    by_row = batch_sharding(mesh)
+    batch = jax.tree.map(lambda x: _placed(x, by_row), batch_shapes(rows, float_labels=planned.float_labels))
     return Arguments(update, state, frozen, batch, placement.notes)
 
 

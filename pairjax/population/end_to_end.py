@@ -1,13 +1,12 @@
-"""Whole small models as populations: encoder and all above it train, many runs in one program.
+"""Trains small models end to end as populations: encoder, interaction, combiner and head, many runs in one program.
 
-Every pair is a row of one length, the longest pair's, so that a member reads its batch by index. A member is the
-ordinary run with the padded layout, but for rounding.
+Every pair is a row. All rows have the length of the longest pair, and a member gathers its batches by index. A member
+equals the ordinary run with the padded layout, up to rounding.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,34 +16,35 @@ from jaxtyping import Array, Int32
 from pairjax.base.config import LossConfig, ModelConfig, OptimConfig, Truncation
 from pairjax.base.errors import UserError
 from pairjax.base.params import split
-from pairjax.base.types import Batch, EncoderSpec, PairData, Params, TaskSpec
+from pairjax.base.types import Batch, DropoutRates, EncoderSpec, PairData, Params, TaskSpec
 from pairjax.data.encode import encode_split
 from pairjax.data.pipeline import PADDING_POSITION, make_batch
 from pairjax.data.tokenizer import check_fit, load_tokenizer
 from pairjax.models.build import build_pair_model, initial_params
 from pairjax.population.engine import MemberProgram
-from pairjax.population.members import assemble, number_pairs, row_bytes
+from pairjax.population.members import TOKEN_ARRAYS, Source, assemble, layer_bytes, number_pairs
 from pairjax.step.optim import trainable_paths
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, weights_hash
 
 EVAL_ROWS = 64
 """Rows evaluated at once."""
 LENGTHS_MULTIPLE = 8
+"""The length of a row is rounded up to a multiple of this."""
 
 
 @dataclass(frozen=True)
-class WholeTask:
+class EndToEndTask:
     """A task whose pairs are rows of tokens.
 
     Attributes:
-        task: Classes, or scores with their center and scale.
-        spec: Of the encoder.
-        encoder: Its parameters; None where each member draws its own.
-        pooler: Likewise, where it has one.
-        model: What reads the rows, every default resolved.
-        rows: By split, int32 [N]: the numbers of its pairs among all, train first.
-        batch: All pairs, a row each, NumPy.
-        pad_id: The token of empty slots.
+        task: The task; for regression with center and scale of the train split.
+        spec: The encoder's architecture.
+        encoder: The pretrained encoder; None if each member draws its own.
+        pooler: The pretrained pooler, if there is one; None if each member draws its own.
+        model: The model's config, every default resolved.
+        rows: By split, train first, int32 [N]; the numbers of its examples.
+        batch: All examples, one row each, NumPy arrays.
+        pad_id: The token id of empty slots.
         key: SHA-256 of encoder, rows and labels.
     """
 
@@ -59,20 +59,21 @@ class WholeTask:
     key: str
 
 
-def whole_task(
+def end_to_end_task(
     data: PairData, model: ModelConfig, *, fresh: bool = False, max_length: int, truncation: Truncation
-) -> WholeTask:
-    """Read an encoder and lay out a task's pairs for it.
+) -> EndToEndTask:
+    """Reads an encoder and lays out a task's pairs for it.
 
     Args:
         data: The pairs.
-        model: Names the encoder.
-        fresh: Whether the encoder's weights are left, its architecture and tokeniser kept: members begin from scratch.
-        max_length: Tokens of a joint row, or of a side.
-        truncation: Of what is longer.
+        model: The model, which names the encoder.
+        fresh: Whether to ignore the encoder's weights, so that members train from scratch with its architecture and
+            tokeniser.
+        max_length: Tokens of a joint row, or of one side, at most.
+        truncation: How longer ones are cut.
 
     Raises:
-        UserError: Encoder, tokeniser and options that do not fit.
+        UserError: Encoder, tokeniser and options do not fit together.
     """
     folder = resolve_encoder(model.encoder, download=model.download)
     spec = read_encoder_spec(folder)
@@ -86,15 +87,15 @@ def whole_task(
         parts.append((encoded, numbered.target[rows]))
     longest = max(int(encoded.lengths.max()) for encoded, _ in parts)
     length = -(-longest // LENGTHS_MULTIPLE) * LENGTHS_MULTIPLE
-    laid = [
+    batches = [
         make_batch(encoded, target, np.arange(len(encoded), dtype=np.int32)[:, None], length)
         for encoded, target in parts
     ]
-    batch = Batch(*(None if leaves[0] is None else np.concatenate(leaves) for leaves in zip(*laid, strict=True)))
+    batch = Batch(*(None if leaves[0] is None else np.concatenate(leaves) for leaves in zip(*batches, strict=True)))
     digest = hashlib.sha256(batch.input_ids.tobytes() + batch.position_ids.tobytes() + numbered.describe())
     digest.update(f"{'fresh' if fresh else weights_hash(folder)} {spec}".encode())
     loaded = None if fresh else load_encoder(folder, spec)
-    return WholeTask(
+    return EndToEndTask(
         task=numbered.task,
         spec=spec,
         encoder=None if loaded is None else loaded.params,
@@ -107,8 +108,52 @@ def whole_task(
     )
 
 
-def whole_program(
-    source: WholeTask,
+class EndToEndSource(Source):
+    """The pair model from token ids to logits; `optim.freeze` decides which of its parts train."""
+
+    eval_rows = EVAL_ROWS
+
+    def __init__(self, task: EndToEndTask, optim: OptimConfig, target: np.ndarray | None) -> None:
+        model, spec = task.model, task.spec
+        self.task, self.train, self.key = task.task, task.rows["train"], f"{task.key} {asdict(model)}"
+        self.fns = build_pair_model(model, spec, task.task.outputs)
+        self._encoder, self._pooler = task.encoder, task.pooler
+        self._blanks = (task.pad_id, 0, PADDING_POSITION, 0, 0)
+        self.arrays = tuple(getattr(task.batch, name) for name in TOKEN_ARRAYS)
+        self.target = task.batch.label[:, 0] if target is None else target
+        shapes = jax.eval_shape(self._init_all, jax.random.key(0))
+        pooler_kept = task.pooler is not None and model.pooler != "fresh"
+        self._chosen = trainable_paths(optim, shapes, pooler_kept=pooler_kept)
+        if task.encoder is None and not all(self._chosen.values()):
+            raise UserError(
+                "an encoder from scratch must train completely", got=f"--optim.freeze {optim.freeze}", expected="none"
+            )
+        self.frozen = split(self._init_all(jax.random.key(0)), self._chosen)[1]
+        layers = spec.num_layers + (model.interact.layers if model.interact.kind != "none" else 0)
+        length = task.batch.input_ids.shape[1]
+        self.row_bytes = layer_bytes(spec, heads=spec.num_heads, layers=layers, length=length)
+
+    def _init_all(self, key: Array) -> Params:
+        """Returns all parameters, frozen ones included."""
+        if self._encoder is None:
+            return self.fns.init(key)
+        return initial_params(self.fns, key, encoder=self._encoder, pooler=self._pooler)[0]
+
+    def init(self, key: Array) -> Params:
+        return split(self._init_all(key), self._chosen)[0]
+
+    def inputs(self, arrays: Sequence[Array], row: Array, real: Array) -> Mapping[str, Array]:
+        return {
+            name: jnp.where(real[:, None], array[row], blank)
+            for name, array, blank in zip(TOKEN_ARRAYS, arrays, self._blanks, strict=True)
+        }
+
+    def apply(self, params: Params, batch: Batch, *, key: Array | None, rates: DropoutRates | None) -> Array:
+        return self.fns.apply(params, batch, key=key, rates=rates)
+
+
+def end_to_end_program(
+    source: EndToEndTask,
     *,
     optim: OptimConfig,
     loss: LossConfig | None = None,
@@ -116,77 +161,19 @@ def whole_program(
     dropout: bool,
     target: np.ndarray | None = None,
 ) -> MemberProgram:
-    """The pair model from tokens to logits; `optim.freeze` says what of it trains.
+    """Builds the program of the pair model from token ids to logits.
 
     Args:
         source: The task, and the model that reads it.
-        optim: Freezing, moments, clipping and schedule; rates and decay are the population's.
-        loss: Cross-entropy or squared error, with class weights.
-        steps: Of a run, for the schedule.
-        dropout: Whether any member has a dropout rate above 0; without, no bits are drawn.
-        target: Stands in for the task's targets (labels made noisy, say), for all rows.
+        optim: Freezing, moments, clipping and schedule; the population sets learning rate and decay.
+        loss: Cross-entropy or squared error, with class weights; None takes the defaults.
+        steps: Number of updates of each run, for the schedule.
+        dropout: Whether any member has a dropout rate above 0; otherwise no random bits are drawn.
+        target: [all]; replaces the task's targets (noisy labels, for instance).
 
     Raises:
-        UserError: What only fine-tuning does; a kept pooler where there is none; parts frozen that no file gave.
+        UserError: An option that only fine-tuning supports, a kept pooler that does not exist, or frozen parts of a
+            model that trains from scratch.
     """
-    fns = build_pair_model(source.model, source.spec, source.task.outputs)
-    kept_pooler = source.pooler is not None and source.model.pooler != "fresh"
-
-    def start(key: Array) -> Params:
-        if source.encoder is None:
-            return fns.init(key)
-        return initial_params(fns, key, encoder=source.encoder, pooler=source.pooler)[0]
-
-    whole = jax.eval_shape(start, jax.random.key(0))
-    chosen = trainable_paths(optim, whole, pooler_kept=kept_pooler)
-    if source.encoder is None and not all(chosen.values()):
-        raise UserError("an encoder from scratch trains wholly", got=f"--optim.freeze {optim.freeze}", expected="none")
-    frozen = split(start(jax.random.key(0)), chosen)[1]
-    interact = fns.config.interact
-    layers = fns.spec.num_layers + (interact.layers if interact.kind != "none" else 0)
-    labels = source.batch.label[:, 0] if target is None else target
-    tokens = source.batch
-    empty = {
-        "input_ids": source.pad_id,
-        "token_type_ids": 0,
-        "position_ids": PADDING_POSITION,
-        "pair_ids": 0,
-        "side_ids": 0,
-    }
-
-    def gather(data: Any, index: Array) -> Batch:
-        *columns, label = data
-        real, row = index >= 0, jnp.maximum(index, 0)
-        return Batch(
-            label=jnp.where(real, label[row], 0)[:, None],
-            weight=real.astype(jnp.float32)[:, None],
-            example_id=index[:, None],
-            **{
-                name: jnp.where(real[:, None], column[row], blank)
-                for (name, blank), column in zip(empty.items(), columns, strict=True)
-            },
-        )
-
-    def apply(params: Params, batch: Batch, *, key: Any = None, rates: Any = None) -> Array:
-        if not dropout:
-            key = rates = None
-        return fns.apply(params, batch, key=key, rates=rates)
-
-    return assemble(
-        source.task,
-        fns,
-        init=lambda key: split(start(key), chosen)[0],
-        frozen=frozen,
-        train=source.rows["train"],
-        key=f"{source.key} {asdict(source.model)}",
-        apply=apply,
-        gather=gather,
-        data=(*(getattr(tokens, name) for name in empty), labels),
-        optim=optim,
-        loss=loss,
-        steps=steps,
-        dropout=dropout,
-        target=labels,
-        eval_rows=EVAL_ROWS,
-        row_bytes=row_bytes(fns.spec, tokens.input_ids.shape[1], layers=layers, heads=fns.spec.num_heads),
-    )
+    model = EndToEndSource(source, optim, target)
+    return assemble(model, optim=optim, loss=loss, steps=steps, dropout=dropout)

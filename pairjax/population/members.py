@@ -1,39 +1,43 @@
-"""The members of a population: which pairs each trains on, and the program that trains them together."""
+"""Builds the members of a population: the examples that each trains on, and the program that they all run."""
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int32
 
 from pairjax.base.config import LossConfig, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.optim_config import AverageConfig, LoraConfig
-from pairjax.base.types import Batch, EncoderSpec, Hypers, PairData, Params, TaskSpec
+from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Hypers, PairData, Params, TaskSpec
 from pairjax.data.layout import Layout, plan_epoch, steps_per_epoch
 from pairjax.data.tasks import fit_score_scale, targets_of
 from pairjax.evaluation.metrics import quick_scores
 from pairjax.models.build import PairModelFns
-from pairjax.population.engine import MemberProgram, Members
+from pairjax.population.engine import EVAL_ROWS, MemberProgram, Members
 from pairjax.step.losses import make_loss
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers
-from pairjax.step.step import Apply
 
 ROWS_MULTIPLE = 16384
+"""Arrays of a program are padded to a multiple of this many rows, so tasks of similar size share compiled programs."""
+TOKEN_ARRAYS = ("input_ids", "token_type_ids", "position_ids", "pair_ids", "side_ids")
+"""Fields of a batch that are None if the model does not read them."""
 
 
 @dataclass(frozen=True)
 class Numbered:
-    """The pairs of all splits, one after another.
+    """The examples of all splits, numbered one after another.
 
     Attributes:
-        task: Regression with center and scale of train.
-        rows: By split, train first, int32 [N]: the numbers of its pairs.
-        target: int32 or float32 [all], what is learnt; 0 where unlabelled.
+        task: The task; for regression with center and scale of the train split.
+        rows: By split, train first, int32 [N]; the numbers of its examples.
+        target: int32 or float32 [all]; what the model learns, 0 if unlabelled.
     """
 
     task: TaskSpec
@@ -41,13 +45,13 @@ class Numbered:
     target: np.ndarray
 
     def describe(self) -> bytes:
-        """For a hash."""
+        """Returns targets, splits and task as bytes to hash."""
         sizes = [len(rows) for rows in self.rows.values()]
         return self.target.tobytes() + json.dumps([list(self.rows), sizes, asdict(self.task)]).encode()
 
 
 def number_pairs(data: PairData) -> Numbered:
-    """Number the pairs of all splits, train's first."""
+    """Numbers the examples of all splits; the train split comes first."""
     task = fit_score_scale(data.task, data.splits["train"])
     names = ["train", *(name for name in data.splits if name != "train")]
     rows, start = {}, 0
@@ -63,13 +67,16 @@ def number_pairs(data: PairData) -> Numbered:
 def plan_orders(
     rows: Int[np.ndarray, " pairs"], *, seed: int, batch_size: int, steps: int
 ) -> Int32[np.ndarray, "steps rows"]:
-    """A run's order over some rows, epoch after epoch: that of the ordinary trainer with the padded layout.
+    """Plans the order of one run over some examples, epoch after epoch, as the trainer does with the padded layout.
 
     Args:
-        rows: Which rows of the data train.
-        seed: Of the order.
-        batch_size: Pairs a step.
-        steps: Of the whole run.
+        rows: The numbers of the examples that train.
+        seed: Seeds the order.
+        batch_size: Pairs in a step.
+        steps: Number of updates of the run.
+
+    Returns:
+        The examples of each step by number, -1 for an empty slot.
     """
     per_epoch = steps_per_epoch(len(rows), batch_size)
     lengths, layout = np.ones(len(rows), np.int32), Layout("padded", (8,))
@@ -84,7 +91,15 @@ def plan_orders(
 def make_runs(
     subsets: Sequence[Int[np.ndarray, " _"]], *, seeds: Sequence[int], hypers: Hypers, batch_size: int, steps: int
 ) -> Members:
-    """A group for each seed and its subset of rows (folds and samples are subsets)."""
+    """Builds members with one group for each subset of examples and its seed.
+
+    Args:
+        subsets: For each group, the numbers of the examples that train (a fold's complement, a sample).
+        seeds: For each group, the seed of parameters, dropout and order.
+        hypers: The variants, as `Members` takes them.
+        batch_size: Pairs in a step.
+        steps: Number of updates of each run.
+    """
     orders = [
         plan_orders(rows, seed=seed, batch_size=batch_size, steps=steps)
         for rows, seed in zip(subsets, seeds, strict=True)
@@ -92,90 +107,148 @@ def make_runs(
     return Members(np.asarray(seeds, np.int64), np.stack(orders), hypers)
 
 
+class Source(ABC):
+    """The data and the model that a population trains on; `assemble` makes a program of it.
+
+    Attributes:
+        task: The task; for regression with center and scale of the train split.
+        fns: The pair model.
+        arrays: The inputs that `inputs` reads, each with one leading axis of its own.
+        target: int32 or float32 [all]; what the members learn.
+        train: int32 [N]; the numbers of the train examples, over which class weights are counted.
+        key: Identifies the data, and the parts of the model besides combiner and head.
+        frozen: Parameters that do not train.
+        eval_rows: Rows evaluated at once.
+        row_bytes: Bytes that a row needs in one member during training.
+    """
+
+    task: TaskSpec
+    fns: PairModelFns
+    arrays: tuple[np.ndarray, ...]
+    target: np.ndarray
+    train: Int32[np.ndarray, " pairs"]
+    key: str
+    frozen: Params
+    eval_rows: int = EVAL_ROWS
+    row_bytes: int = 256
+
+    @abstractmethod
+    def init(self, key: Array) -> Params:
+        """Draws the trainable parameters."""
+
+    @abstractmethod
+    def inputs(self, arrays: Sequence[Array], row: Array, real: Array) -> Mapping[str, Array]:
+        """Gathers what the model reads: fields of `Batch` by name.
+
+        Args:
+            arrays: `self.arrays`, on the device.
+            row: int32 [B]; numbers of the examples, 0 in an empty slot.
+            real: bool [B]; False in an empty slot.
+        """
+
+    @abstractmethod
+    def apply(self, params: Params, batch: Batch, *, key: Array | None, rates: DropoutRates | None) -> Array:
+        """Computes the logits [B, 1, C] of a gathered batch, without dropout if `key` and `rates` are None."""
+
+    def gather(self, data: Sequence[Array], index: Int32[Array, " rows"]) -> Batch:
+        """Gathers a batch with one pair a row; a slot with index -1 is empty and has weight 0."""
+        *arrays, target = data
+        real, row = index >= 0, jnp.maximum(index, 0)
+        fields: dict[str, Any] = dict.fromkeys(TOKEN_ARRAYS)
+        return Batch(
+            **(fields | dict(self.inputs(arrays, row, real))),
+            label=jnp.where(real, target[row], 0)[:, None],
+            weight=real.astype(jnp.float32)[:, None],
+            example_id=index[:, None],
+        )
+
+
 def assemble(
-    task: TaskSpec,
-    fns: PairModelFns,
-    *,
-    init: Callable[[Array], Params],
-    frozen: Params | None = None,
-    train: Int32[np.ndarray, " pairs"],
-    key: str,
-    apply: Apply,
-    gather: Callable[[Any, Array], Batch],
-    data: Sequence[np.ndarray],
-    optim: OptimConfig,
-    loss: LossConfig | None,
-    steps: int,
-    dropout: bool,
-    target: np.ndarray,
-    **sizes: int,
+    source: Source, *, optim: OptimConfig, loss: LossConfig | None, steps: int, dropout: bool
 ) -> MemberProgram:
-    """A program of a model or its part that trains, with its loss and optimiser.
+    """Builds the program that trains a source's model, with loss and optimiser.
 
     Args:
-        task: What is learnt.
-        fns: The model.
-        init: What trains, fresh.
-        frozen: What does not, of the parameters that `apply` reads.
-        train: The pairs that class weights are counted over.
-        key: Of the data, and of what of the model is none of combiner and head.
-        apply: From a gathered batch to logits.
-        gather: As `MemberProgram.gather`.
-        data: Its arrays.
-        optim: Moments, clipping and schedule.
-        loss: Cross-entropy or squared error, with class weights.
-        steps: Of a run.
-        dropout: Whether any bits are drawn.
-        target: What is learnt, for all rows.
-        **sizes: `eval_rows` and `row_bytes` of the program.
+        source: The data and the model.
+        optim: Moments, clipping and schedule; the population sets learning rate and decay.
+        loss: Cross-entropy or squared error, with class weights; None takes the defaults.
+        steps: Number of updates of each run, for the schedule.
+        dropout: Whether any member has a dropout rate above 0; otherwise no random bits are drawn.
 
     Raises:
-        UserError: What only fine-tuning does.
+        UserError: An option that only fine-tuning supports.
     """
     plain = replace(optim, reinit_layers=0, gradual=0.0, decay_to="zero", lora=LoraConfig(), average=AverageConfig())
     if plain != optim or (loss is not None and loss.r_drop):
         raise UserError(
-            "populations train without --loss.r-drop and --optim.gradual, .decay-to, .reinit-layers, .lora and "
+            "populations do not support --loss.r-drop or --optim.gradual, .decay-to, .reinit-layers, .lora and "
             ".average",
             fix="leave them out, or fine-tune with pairjax train",
         )
-    config, shapes = fns.config, jax.eval_shape(init, jax.random.key(0))
-    counts = np.bincount(target[train], minlength=task.outputs) if task.kind != "regression" else None
-    optimizer = build_optimizer(
-        optim, total_steps=steps, decay=decay_mask(shapes), multiplier=rate_multipliers(optim, shapes)
-    )
-    described: list[Any] = [asdict(config.combine), asdict(config.head), repr(config.combiner), asdict(optim)]
-    described += [asdict(loss or LossConfig()), steps, dropout, hashlib.sha256(target.tobytes()).hexdigest()]
+    task, target, config = source.task, source.target, source.fns.config
+    shapes = jax.eval_shape(source.init, jax.random.key(0))
+    counts = np.bincount(target[source.train], minlength=task.outputs) if task.kind != "regression" else None
+
+    def apply(params: Params, batch: Batch, *, key: Any = None, rates: Any = None) -> Array:
+        return source.apply(params, batch, key=key if dropout else None, rates=rates if dropout else None)
+
+    settings: list[Any] = [asdict(config.combine), asdict(config.head), repr(config.combiner), asdict(optim)]
+    settings += [asdict(loss or LossConfig()), steps, dropout, hashlib.sha256(target.tobytes()).hexdigest()]
     return MemberProgram(
-        init=init,
+        init=source.init,
         apply=apply,
         loss=make_loss(loss or LossConfig(), task, counts),
-        optimizer=optimizer,
-        gather=gather,
-        data=tuple(_padded(array) for array in data),
-        frozen=frozen or {},
-        identity=f"{key} {json.dumps(described, sort_keys=True)}",
-        **sizes,
+        optimizer=build_optimizer(
+            optim, total_steps=steps, decay=decay_mask(shapes), multiplier=rate_multipliers(optim, shapes)
+        ),
+        gather=source.gather,
+        data=tuple(_padded(array) for array in (*source.arrays, target)),
+        frozen=source.frozen,
+        identity=f"{source.key} {json.dumps(settings, sort_keys=True)}",
+        eval_rows=source.eval_rows,
+        row_bytes=source.row_bytes,
     )
+
+
+def layer_bytes(spec: EncoderSpec, *, heads: int, layers: int, length: int) -> int:
+    """Estimates the bytes of a row's activations in transformer layers, forward and backward pass together.
+
+    Args:
+        spec: Gives the widths.
+        heads: Attention heads of each layer.
+        layers: Number of layers.
+        length: Token slots of the row.
+    """
+    layer = 12 * spec.hidden_size + 4 * spec.intermediate_size + 4 * heads * length
+    return 4 * length * (4 * spec.hidden_size + layers * layer)
 
 
 def _padded(array: np.ndarray) -> np.ndarray:
-    """More rows, of zeros, up to a multiple of `ROWS_MULTIPLE`, so that tasks of about one size share programs."""
-    more = -len(array) % ROWS_MULTIPLE
-    return np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)])
+    """Appends rows of zeros up to a multiple of `ROWS_MULTIPLE`."""
+    missing = -len(array) % ROWS_MULTIPLE
+    return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
 
 
 def scores_of(
     task: TaskSpec, outputs: Float[np.ndarray, "groups variants pairs outputs"], label: np.ndarray, metric: str
 ) -> Float[np.ndarray, "groups variants"]:
-    """One metric of every member, NaN for one whose outputs are not finite; regression's outputs standardised or not.
+    """Computes one metric of every member.
 
     Accuracy, Spearman and Pearson are computed for all members at once.
+
+    Args:
+        task: The task.
+        outputs: Logits, or scores before they are scaled back.
+        label: [pairs]; labels in the data's own units.
+        metric: Name of the metric.
+
+    Returns:
+        The scores; NaN for a member whose outputs are not finite.
     """
     finite = np.isfinite(outputs).all(axis=(2, 3))
     safe = np.where(finite[:, :, None, None], outputs, 0.0)
     if metric == "accuracy":
-        found = (safe.argmax(axis=-1) == label).mean(axis=-1)
+        scores = (safe.argmax(axis=-1) == label).mean(axis=-1)
     elif metric in ("spearman", "pearson"):
         x, y = safe[..., 0].astype(np.float64), label.astype(np.float64)
         if metric == "spearman":
@@ -184,23 +257,10 @@ def scores_of(
             x, y = rankdata(x, axis=-1), rankdata(y)
         x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean()
         with np.errstate(invalid="ignore", divide="ignore"):
-            found = (x * y).sum(axis=-1) / np.sqrt((x * x).sum(axis=-1) * (y * y).sum())
+            scores = (x * y).sum(axis=-1) / np.sqrt((x * x).sum(axis=-1) * (y * y).sum())
     else:
         scale, center = (task.scale, task.center) if task.kind == "regression" else (1.0, 0.0)
-        found = np.array(
+        scores = np.array(
             [[quick_scores(task, member * scale + center, label)[metric] for member in group] for group in safe]
         )
-    return np.where(finite, found, np.nan)
-
-
-def row_bytes(spec: EncoderSpec, length: int, *, layers: int, heads: int) -> int:
-    """Estimates the memory of one row's activations in one member, forward and backward, in bytes.
-
-    Args:
-        spec: Sizes of the encoder.
-        length: Length of a row, in tokens.
-        layers: Number of transformer layers that train.
-        heads: Attention heads of each layer.
-    """
-    layer = 12 * spec.hidden_size + 4 * spec.intermediate_size + 4 * heads * length
-    return 4 * length * (4 * spec.hidden_size + layers * layer)
+    return np.where(finite, scores, np.nan)

@@ -1,10 +1,9 @@
-"""Heads on cached features as populations: seeds, rates, decay, dropout, subsets and folds in one program."""
+"""Trains heads on pooled vectors as populations: seeds, rates, decay, dropout, subsets and folds in one program."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,30 +11,29 @@ from jaxtyping import Array, Float, Int, Int32
 
 from pairjax.base.config import LossConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
-from pairjax.base.types import Batch, EncoderSpec, PairData, Pairs, Params, TaskSpec
+from pairjax.base.types import Batch, DropoutRates, EncoderSpec, PairData, Pairs, Params, TaskSpec
 from pairjax.data.folds import text_clusters
-from pairjax.evaluation.metrics import LOWER_IS_BETTER
 from pairjax.models.build import build_pair_model
 from pairjax.models.pool import Pooling
-from pairjax.population.engine import MemberProgram, Score
+from pairjax.population.engine import MemberProgram
 from pairjax.population.features import Features
-from pairjax.population.members import assemble, number_pairs, scores_of
+from pairjax.population.members import Source, assemble, number_pairs
 from pairjax.weights import read_encoder_spec, resolve_encoder
 
 
 @dataclass(frozen=True)
 class HeadTask:
-    """A task whose texts are vectors.
+    """A task whose texts are pooled vectors.
 
     Attributes:
-        task: Classes, or scores with their center and scale.
-        spec: Of the encoder.
-        vectors: float32 [texts, D].
-        splits: The pairs.
-        rows: By split, int32 [N]: the numbers of its pairs among all, train first.
-        sides: int32 [all, 2], rows of `vectors`.
-        target: int32 or float32 [all], what a head learns; 0 where unlabelled.
-        pooling: Of the vectors.
+        task: The task; for regression with center and scale of the train split.
+        spec: The encoder's architecture.
+        vectors: float32 [texts, D]; one pooled vector for each text.
+        splits: The pairs of each split.
+        rows: By split, train first, int32 [N]; the numbers of its examples.
+        sides: int32 [all, 2]; the rows of `vectors` that an example's two texts have.
+        target: int32 or float32 [all]; what the head learns, 0 if unlabelled.
+        pooling: How the vectors were pooled.
         key: SHA-256 of features and labels.
     """
 
@@ -50,10 +48,10 @@ class HeadTask:
     key: str
 
     def label(self, split: str) -> np.ndarray:
-        """Labels of a split in the data's own units.
+        """Returns the labels of a split, in the data's own units.
 
         Raises:
-            UserError: It has none.
+            UserError: The split has no labels.
         """
         label = self.splits[split].label
         if label is None:
@@ -62,12 +60,12 @@ class HeadTask:
 
     @cached_property
     def test_clusters(self) -> Int[np.ndarray, " test"]:
-        """Of each test pair (`text_clusters`)."""
+        """The cluster of each test pair (`text_clusters`)."""
         return text_clusters(self.splits["test"])
 
 
 def head_task(data: PairData, features: Features) -> HeadTask:
-    """A task read through a feature cache."""
+    """Builds a task from pairs and the feature cache of their texts."""
     numbered = number_pairs(data)
     sides = np.concatenate([features.sides(data.splits[name]) for name in numbered.rows])
     digest = hashlib.sha256(features.key.encode() + sides.tobytes() + numbered.describe())
@@ -84,6 +82,27 @@ def head_task(data: PairData, features: Features) -> HeadTask:
     )
 
 
+class PooledSource(Source):
+    """Combiner and head on pooled vectors."""
+
+    def __init__(self, task: HeadTask, model: ModelConfig, target: np.ndarray | None) -> None:
+        config = replace(model, kind="bi", pooling="mean", pooler=None)
+        self.task, self.key, self.train, self.frozen = task.task, task.key, task.rows["train"], {}
+        self.fns = build_pair_model(config, task.spec, task.task.outputs, freeze_encoder=True)
+        self.arrays = (task.vectors, task.sides)
+        self.target = task.target if target is None else target
+
+    def init(self, key: Array) -> Params:
+        return self.fns.init_above(key)
+
+    def inputs(self, arrays: Sequence[Array], row: Array, real: Array) -> Mapping[str, Array]:
+        vectors, sides = arrays
+        return {"cached": jnp.where(real[:, None, None], vectors[sides[row]], 0.0)[:, None]}
+
+    def apply(self, params: Params, batch: Batch, *, key: Array | None, rates: DropoutRates | None) -> Array:
+        return self.fns.head_pooled(params, batch.cached, key=key, rates=rates)
+
+
 def head_program(
     source: HeadTask,
     model: ModelConfig,
@@ -94,61 +113,23 @@ def head_program(
     dropout: bool,
     target: np.ndarray | None = None,
 ) -> MemberProgram:
-    """A head on the vectors of a task.
+    """Builds the program of a combiner and a head on the pooled vectors of a task.
 
     Args:
         source: The task.
-        model: Its `combine` and `head` are read; interactions need tokens, which these caches lack.
-        optim: Moments, clipping and schedule; rates and decay are the population's.
-        loss: Cross-entropy or squared error, with class weights.
-        steps: Of a run, for the schedule.
-        dropout: Whether any member has a dropout rate above 0; without, no bits are drawn.
-        target: Stands in for the task's targets (labels made noisy, say), for all rows.
+        model: Its `combine` and `head` are used.
+        optim: Moments, clipping and schedule; the population sets learning rate and decay.
+        loss: Cross-entropy or squared error, with class weights; None takes the defaults.
+        steps: Number of updates of each run, for the schedule.
+        dropout: Whether any member has a dropout rate above 0; otherwise no random bits are drawn.
+        target: [all]; replaces the task's targets (noisy labels, for instance).
 
     Raises:
-        UserError: Options that do not go with pooled vectors.
+        UserError: The model has an interaction, which needs tokens; or an option is not supported.
     """
     if model.interact.kind != "none":
         raise UserError(
             "heads on pooled vectors have no interaction", got=f"--model.interact.kind {model.interact.kind}"
         )
-    target = source.target if target is None else target
-    config = replace(model, kind="bi", pooling="mean", pooler=None)
-    fns = build_pair_model(config, source.spec, source.task.outputs, freeze_encoder=True)
-
-    def gather(data: Any, index: Array) -> Batch:
-        vectors, sides, labels = data
-        real, row = index >= 0, jnp.maximum(index, 0)
-        cached = jnp.where(real[:, None, None], vectors[sides[row]], 0.0)[:, None]
-        label = jnp.where(real, labels[row], 0)[:, None]
-        return Batch(
-            None, None, None, None, None, label, real.astype(jnp.float32)[:, None], index[:, None], cached=cached
-        )
-
-    def apply(params: Params, batch: Batch, *, key: Any = None, rates: Any = None) -> Array:
-        if not dropout:
-            key = rates = None
-        return fns.head_pooled(params, batch.cached, key=key, rates=rates)
-
-    return assemble(
-        source.task,
-        fns,
-        init=fns.init_above,
-        train=source.rows["train"],
-        key=source.key,
-        apply=apply,
-        gather=gather,
-        data=(source.vectors, source.sides, target),
-        optim=optim,
-        loss=loss,
-        steps=steps,
-        dropout=dropout,
-        target=target,
-    )
-
-
-def dev_score(source: HeadTask, metric: str) -> Score:
-    """The metric on dev as a function of outputs, turned so that more is better."""
-    label = source.label("dev")
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    return lambda outputs: sign * scores_of(source.task, outputs, label, metric)
+    pooled = PooledSource(source, model, target)
+    return assemble(pooled, optim=optim, loss=loss, steps=steps, dropout=dropout)

@@ -1,4 +1,4 @@
-"""A projection of token vectors onto their principal components."""
+"""Projects token vectors onto their principal components."""
 
 import hashlib
 import math
@@ -12,17 +12,17 @@ from pairjax.base.errors import UserError
 
 @dataclass(frozen=True)
 class Projection:
-    """A fixed linear map of token vectors to fewer numbers, `scale * (x - center) @ axes`; it knows no label.
+    """A fixed linear map of token vectors to fewer numbers, `scale * (x - center) @ axes`; fitted without labels.
 
-    A mean over tokens commutes with it, so pooled vectors may be mapped after they were pooled.
+    The map commutes with a mean over tokens, so pooled vectors can be mapped after pooling.
 
     Attributes:
-        center: float32 [D], the mean of the tokens.
-        axes: float32 [D, width], their leading principal components.
-        scale: So that the mapped tokens have variance 1 on average over the axes.
-        kept: Share of the tokens' variance.
-        fitted: SHA-256 of the tokens that they are of, and of their number. The components' own last bits differ with
-            the threads of the linear algebra, and what is kept under a key must not.
+        center: float32 [D]; the mean of the tokens.
+        axes: float32 [D, width]; their leading principal components.
+        scale: Makes the variance of the mapped tokens 1 on average over the axes.
+        kept: Share of the tokens' variance that the axes explain.
+        fitted: SHA-256 of the tokens and of the width. Keys use it instead of the axes, whose last bits depend on the
+            threads of the linear algebra.
     """
 
     center: Float[np.ndarray, " dim"]
@@ -32,23 +32,28 @@ class Projection:
     fitted: str
 
     def __call__(self, vectors: Float[np.ndarray, "*rows dim"]) -> Float[np.ndarray, "*rows width"]:
+        """Maps vectors to float32 [..., width]."""
         return (self.scale * (vectors.astype(np.float32) - self.center) @ self.axes).astype(np.float32)
 
 
 def fit_projection(tokens: Float[np.ndarray, "tokens dim"], width: int) -> Projection:
-    """Principal components of some tokens.
+    """Fits a projection onto the leading principal components of some tokens.
+
+    Args:
+        tokens: [tokens, D]; the token vectors.
+        width: Number of components.
 
     Raises:
-        UserError: More components than the tokens have numbers.
+        UserError: `width` is not between 1 and D.
     """
     if not 1 <= width <= tokens.shape[1]:
-        raise UserError("no such width of projected tokens", got=width, expected=f"1 to {tokens.shape[1]}")
-    wide = np.asarray(tokens, np.float64)
-    center = wide.mean(axis=0)
-    values, vectors = np.linalg.eigh(np.cov(wide - center, rowvar=False, bias=True))
+        raise UserError("the width of projected tokens is out of range", got=width, expected=f"1 to {tokens.shape[1]}")
+    doubles = np.asarray(tokens, np.float64)
+    center = doubles.mean(axis=0)
+    values, vectors = np.linalg.eigh(np.cov(doubles - center, rowvar=False, bias=True))
     order = np.argsort(values)[::-1][:width]
     axes, variance = vectors[:, order], values[order]
-    # An eigenvector's sign is arbitrary, and differs between libraries: its largest entry is made positive.
+    # The sign of an eigenvector is arbitrary and differs between libraries: make its largest entry positive.
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(width)])
     scale = 1.0 / math.sqrt(max(float(variance.mean()), 1e-12))
     kept = float(variance.sum() / max(values.sum(), 1e-12))

@@ -1,8 +1,9 @@
-"""What telling true next segments needs no pretraining for: the figures that a pretrained model must beat.
+"""Baselines for the segments' label that need no pretraining; a pretrained model must beat them.
 
-Each is fitted on train examples and answers the very held-out examples that the model answers, with the segments cut
-as the model reads them. `second_alone` and `lengths` look for a leak in the sampler: of next segments neither should
-beat chance. Of swapped ones `second_alone` may, since the second can be a document's opening, as it never is in order.
+Each is fitted on train examples and predicts the same held-out examples as the model, with the segments truncated as
+the model reads them. `second_alone` and `lengths` look for a leak in the sampler: with next segments neither should
+beat chance. With swapped segments `second_alone` may, because the second segment can be the start of a document, which
+it never is in order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,17 +26,18 @@ from pairjax.pretrain.held_out import accuracy_interval
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder
 
 BATCH = 64
+"""Pairs per batch of the frozen encoder."""
 
 
-class Drawn(NamedTuple):
-    """Examples as text.
+class SegmentTexts(NamedTuple):
+    """Pairs of segments as text.
 
     Attributes:
-        first: A, as the model reads it.
-        second: B.
-        lengths: Tokens of A and of B, [N, 2].
-        label: 0 or 1.
-        document: A's.
+        first: Segment A of each example, as the model reads it.
+        second: Segment B of each example.
+        lengths: float64 [N, 2]; number of tokens of A and of B.
+        label: int [N]; 0 or 1.
+        document: int [N]; the document of A.
     """
 
     first: list[str]
@@ -45,26 +47,26 @@ class Drawn(NamedTuple):
     document: np.ndarray
 
 
-def drawn_texts(maker: RowMaker, examples: int) -> Drawn:
-    """Examples 0 to `examples - 1`, decoded."""
-    found = [maker.sampler.draw(index) for index in range(examples)]
+def segment_texts(maker: RowMaker, examples: int) -> SegmentTexts:
+    """Returns examples 0 to `examples - 1` of a split, decoded."""
+    segments = [maker.sampler.draw(index) for index in range(examples)]
     decode = maker.tokenizer.backend.decode
-    return Drawn(
-        [decode(one.first.tolist()) for one in found],
-        [decode(one.second.tolist()) for one in found],
-        np.array([(len(one.first), len(one.second)) for one in found], np.float64),
-        np.array([one.label for one in found]),
+    return SegmentTexts(
+        [decode(pair.first.tolist()) for pair in segments],
+        [decode(pair.second.tolist()) for pair in segments],
+        np.array([(len(pair.first), len(pair.second)) for pair in segments], np.float64),
+        np.array([pair.label for pair in segments]),
         np.array([maker.sampler.document_of(index) for index in range(examples)]),
     )
 
 
 class BaselineScores(NamedTuple):
-    """What the baselines reach.
+    """The scores of the baselines.
 
     Attributes:
-        accuracy: By split and baseline, with intervals by resampling documents.
-        margin: The model's accuracy less the baseline's, likewise; both from the same resamples.
-        notes: What was left out, a line each.
+        accuracy: Accuracy by split and baseline, with intervals from resampled documents.
+        margin: The model's accuracy minus the baseline's, with intervals from the same resamples.
+        notes: Lines about baselines that were left out.
     """
 
     accuracy: dict[str, dict[str, Interval]]
@@ -73,67 +75,73 @@ class BaselineScores(NamedTuple):
 
 
 def baseline_scores(
-    train: Drawn, held_out: Mapping[str, Drawn], right: Mapping[str, np.ndarray], *, bootstrap: int
+    train: SegmentTexts, held_out: Mapping[str, SegmentTexts], correct: Mapping[str, np.ndarray], *, bootstrap: int
 ) -> BaselineScores:
-    """Fit the baselines and score them beside the model.
+    """Fits the baselines and scores them against the model.
 
     Args:
-        train: What the baselines are fitted on.
-        held_out: What they answer.
-        right: bool [N] by split; whether the model answered each of these examples rightly.
-        bootstrap: Resamples.
+        train: The examples to fit the baselines on.
+        held_out: The examples to score, by split.
+        correct: bool [N] by split; whether the model's prediction of each of these examples is correct.
+        bootstrap: Number of resamples.
     """
     from sklearn.linear_model import LogisticRegression
 
-    notes: list[str] = []
-    features = _features(train, held_out, notes)
+    features, notes = _features(train, held_out)
     scores: dict[str, dict[str, Interval]] = {split: {} for split in held_out}
     margins: dict[str, dict[str, Interval]] = {split: {} for split in held_out}
-    for split, drawn in held_out.items():
-        answers = {"majority": np.full(len(drawn.label), np.bincount(train.label).argmax())}
-        for name, (fitted, inputs) in features.items():
-            model = LogisticRegression(max_iter=1000).fit(fitted, train.label)
-            answers[name] = model.predict(inputs[split])
-        for name, answer in answers.items():
-            found = answer == drawn.label
-            scores[split][name] = accuracy_interval(drawn.document, found, bootstrap=bootstrap)
-            more = right[split].astype(np.float64) - found
-            margins[split][name] = accuracy_interval(drawn.document, more, bootstrap=bootstrap)
-    return BaselineScores(scores, margins, tuple(notes))
+    for split, texts in held_out.items():
+        predictions = {"majority": np.full(len(texts.label), np.bincount(train.label).argmax())}
+        for name, inputs in features.items():
+            model = LogisticRegression(max_iter=1000).fit(inputs[TRAIN], train.label)
+            predictions[name] = model.predict(inputs[split])
+        for name, prediction in predictions.items():
+            hits = prediction == texts.label
+            scores[split][name] = accuracy_interval(texts.document, hits, bootstrap=bootstrap)
+            margin = correct[split].astype(np.float64) - hits
+            margins[split][name] = accuracy_interval(texts.document, margin, bootstrap=bootstrap)
+    return BaselineScores(scores, margins, notes)
 
 
-def _features(train: Drawn, held_out: Mapping[str, Drawn], notes: list[str]) -> dict[str, tuple[Any, dict[str, Any]]]:
-    """Each baseline's inputs, arrays or sparse matrices, for train and for each split."""
+TRAIN = ""
+"""Key of the training examples among the splits of `_features`; no split has this name."""
+
+
+def _features(
+    train: SegmentTexts, held_out: Mapping[str, SegmentTexts]
+) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """Returns each baseline's inputs by split, arrays or sparse matrices, and notes on baselines that are left out."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import StandardScaler
 
-    drawn = {"": train, **held_out}
-    made: dict[str, dict[str, Any]] = {}
+    texts = {TRAIN: train, **held_out}
+    features: dict[str, dict[str, Any]] = {}
+    notes: tuple[str, ...] = ()
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     words.fit(train.second)
-    made["second_alone"] = {split: words.transform(one.second) for split, one in drawn.items()}
-    scaler = StandardScaler().fit(_shape(train))
-    made["lengths"] = {split: scaler.transform(_shape(one)) for split, one in drawn.items()}
+    features["second_alone"] = {split: words.transform(pairs.second) for split, pairs in texts.items()}
+    scaler = StandardScaler().fit(_length_features(train))
+    features["lengths"] = {split: scaler.transform(_length_features(pairs)) for split, pairs in texts.items()}
     overlap = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b").fit([*train.first, *train.second])
-    made["tfidf_overlap"] = {
-        split: np.asarray(overlap.transform(one.first).multiply(overlap.transform(one.second)).sum(axis=1))
-        for split, one in drawn.items()
+    features["tfidf_overlap"] = {
+        split: np.asarray(overlap.transform(pairs.first).multiply(overlap.transform(pairs.second)).sum(axis=1))
+        for split, pairs in texts.items()
     }
     try:
-        made["frozen_minilm"] = _cosines(drawn)
+        features["frozen_minilm"] = _cosines(texts)
     except UserError as error:
-        notes.append(f"the frozen encoder's cosine is left out: {error}")
-    return {name: (rows[""], {split: rows[split] for split in held_out}) for name, rows in made.items()}
+        notes = (f"the frozen encoder's cosine is left out: {error}",)
+    return features, notes
 
 
-def _shape(drawn: Drawn) -> np.ndarray:
-    """Lengths, their sum and their difference."""
-    a, b = drawn.lengths.T
+def _length_features(texts: SegmentTexts) -> np.ndarray:
+    """Returns float64 [N, 4]: both lengths, their sum and their absolute difference."""
+    a, b = texts.lengths.T
     return np.column_stack([a, b, a + b, np.abs(a - b)])
 
 
-def _cosines(drawn: Mapping[str, Drawn]) -> dict[str, np.ndarray]:
-    """Cosine of a sentence encoder's two vectors, [N, 1].
+def _cosines(texts: Mapping[str, SegmentTexts]) -> dict[str, np.ndarray]:
+    """Returns float64 [N, 1] by split: the cosine of a frozen sentence encoder's vectors of both segments.
 
     Raises:
         UserError: The encoder's package is not installed.
@@ -151,12 +159,12 @@ def _cosines(drawn: Mapping[str, Drawn]) -> dict[str, np.ndarray]:
     def cosine(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
         encoded = encode_pairs(first, second, tokenizer, kind="bi", max_length=128)
         layout = choose_layout(DataConfig(buckets=2), encoded.lengths)
-        found = np.zeros((len(encoded), 1))
+        cosines = np.zeros((len(encoded), 1))
         for batch in eval_batches(encoded, None, plan_in_order(encoded.lengths, layout, BATCH)):
             u, v = np.moveaxis(np.asarray(vectors(params, batch), np.float64)[:, 0], 1, 0)
             real = batch.example_id[:, 0] >= 0
             size = np.linalg.norm(u, axis=1) * np.linalg.norm(v, axis=1)
-            found[batch.example_id[real, 0], 0] = ((u * v).sum(axis=1) / np.maximum(size, 1e-9))[real]
-        return found
+            cosines[batch.example_id[real, 0], 0] = ((u * v).sum(axis=1) / np.maximum(size, 1e-9))[real]
+        return cosines
 
-    return {split: cosine(one.first, one.second) for split, one in drawn.items()}
+    return {split: cosine(pairs.first, pairs.second) for split, pairs in texts.items()}

@@ -1,9 +1,10 @@
-"""The end of a pretraining run: score the held-out text, write the model and the result, and show them."""
+"""The end of a pretraining run: score the held-out text, write the model and the result, show the tables."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Literal
 
+from jax.sharding import Mesh
 from rich.console import Console
 from rich.text import Text
 
@@ -11,26 +12,25 @@ from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.terminal import format_score, plain_table, print_next
 from pairjax.base.types import Params
 from pairjax.data.nsp import LABELS
-from pairjax.pretrain.baselines import baseline_scores, drawn_texts
-from pairjax.pretrain.held_out import HeldOut, figures_with_intervals, sizes
+from pairjax.pretrain.baselines import baseline_scores, segment_texts
+from pairjax.pretrain.held_out import HeldOut, scores_with_intervals, sizes
 from pairjax.pretrain.prepare import PreparedPretraining
 from pairjax.run.distributed import is_main
 from pairjax.run.folder import RunFolder
-from pairjax.run.loop import Fit, Job
-from pairjax.step.programs import Programs
+from pairjax.run.loop import Fit
 from pairjax.step.sharding import gather
 from pairjax.storage.files import write_json
 from pairjax.weights import save_pretraining
 
-NAMES = {
+TITLES = {
     "mlm_perplexity": "perplexity of masked tokens",
-    "mlm_loss": "their loss (nats)",
-    "mlm_accuracy": "their accuracy",
+    "mlm_loss": "loss of masked tokens (nats)",
+    "mlm_accuracy": "accuracy of masked tokens",
     "segment_accuracy": "segments: accuracy",
     "segment_loss": "segments: loss (nats)",
-    "segment_accuracy_unmasked": "segments: accuracy, nothing masked",
+    "segment_accuracy_unmasked": "segments: accuracy, no token masked",
 }
-BASELINE_NAMES = {
+BASELINE_TITLES = {
     "majority": "majority class",
     "second_alone": "second segment alone",
     "lengths": "lengths alone",
@@ -39,46 +39,77 @@ BASELINE_NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class PretrainEnd:
-    """What the end needs.
-
-    Attributes:
-        prepared: Corpora and model.
-        programs: The compiled update.
-        job: Of the loop.
-        score: `score(params, split, examples, whole=) -> HeldOut`; all processes call it alike.
-        notes: What the mesh does not divide, a line each.
-    """
-
-    prepared: PreparedPretraining
-    programs: Programs
-    job: Job
-    score: Callable[..., HeldOut]
-    notes: tuple[str, ...]
+Score = Callable[..., HeldOut]
+"""`score(params, split, examples, with_unmasked=) -> HeldOut`; all processes must call it alike."""
 
 
 def finish_pretraining(
     config: PretrainConfig,
-    end: PretrainEnd,
-    done: Fit,
+    prepared: PreparedPretraining,
+    score: Score,
+    mesh: Mesh,
+    metric: str,
+    fit: Fit,
     params: Params,
     *,
     run: RunFolder,
     origin: Mapping[str, Any],
     console: Console,
 ) -> dict[str, Any]:
-    """Score, write and show; returns what result.json holds. Of several processes all compute and the first writes."""
-    prepared, progress = end.prepared, done.progress
-    segments = config.data.objective != "none"
+    """Scores, writes and shows a finished run; returns the content of result.json.
+
+    All processes must call it: each scores its share of the rows. Only the first writes and prints.
+
+    Args:
+        config: The config.
+        prepared: The corpora and the model.
+        score: Scores held-out examples of a split.
+        mesh: The device mesh.
+        metric: Name of the score that selected the best model.
+        fit: The end of the loop.
+        params: The parameters that become the model, sharded.
+        run: The run's folder.
+        origin: The run's provenance.
+        console: The terminal for tables.
+    """
+    # 1. All processes: scoring and the gathering of sharded parameters are collective.
     splits = [split for split in ("dev", "test") if split in prepared.makers]
-    found = {split: end.score(params, split, config.evaluation.examples, whole=True) for split in splits}
-    result: dict[str, Any] = {
+    scores = {split: score(params, split, config.evaluation.examples, with_unmasked=True) for split in splits}
+    result = describe_run(config, prepared, scores, fit, metric=metric, origin=origin)
+    params = gather(params, mesh)
+    # 2. The first process alone.
+    if is_main():
+        write_run(config, prepared, scores, result, params, run=run)
+        show_run(console, result, run, pooler="fresh" if prepared.untrained else "keep")
+    return result
+
+
+def describe_run(
+    config: PretrainConfig,
+    prepared: PreparedPretraining,
+    scores: Mapping[str, HeldOut],
+    fit: Fit,
+    *,
+    metric: str,
+    origin: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Returns the content of result.json, except for the baselines, which `write_run` adds.
+
+    Args:
+        config: The config.
+        prepared: The corpora and the model.
+        scores: The model's scores of each held-out example, by split.
+        fit: The end of the loop.
+        metric: Name of the score that selected the best model.
+        origin: The run's provenance.
+    """
+    progress, segments = fit.progress, config.data.objective != "none"
+    return {
         "metrics": {
-            split: figures_with_intervals(one, segments=segments, bootstrap=config.evaluation.bootstrap)
-            for split, one in found.items()
+            split: scores_with_intervals(held_out, segments=segments, bootstrap=config.evaluation.bootstrap)
+            for split, held_out in scores.items()
         },
-        "scored": {split: dict(sizes(one)) for split, one in found.items()},
+        "scored": {split: dict(sizes(held_out)) for split, held_out in scores.items()},
         "labels": list(LABELS[config.data.objective]),
         "corpus": {split: asdict(corpus.facts) for split, corpus in prepared.corpora.items()},
         "train": {
@@ -86,9 +117,9 @@ def finish_pretraining(
             "compile_seconds": progress.compile_seconds,
             "tokens_per_second": progress.examples_per_second,
             "tokens": progress.examples,
-            "steps": int(done.state.step),
-            "ended": done.ended,
-            "metric": end.job.metric,
+            "steps": int(fit.state.step),
+            "ended": fit.ended,
+            "metric": metric,
             "best_step": progress.best_step,
         },
         "notes": list(prepared.notes),
@@ -100,17 +131,38 @@ def finish_pretraining(
             }
         },
     }
-    params = gather(params, end.programs.mesh)
-    if not is_main():
-        return result
-    if segments and config.evaluation.baselines:
-        train = drawn_texts(prepared.makers["train"], config.evaluation.baseline_train)
-        texts = {split: drawn_texts(prepared.makers[split], len(one.label)) for split, one in found.items()}
-        right = {split: one.whole_right for split, one in found.items()}
-        baselines = baseline_scores(train, texts, right, bootstrap=config.evaluation.bootstrap)
-        for part, scores in (("baselines", baselines.accuracy), ("over_baselines", baselines.margin)):
+
+
+def write_run(
+    config: PretrainConfig,
+    prepared: PreparedPretraining,
+    scores: Mapping[str, HeldOut],
+    result: dict[str, Any],
+    params: Params,
+    *,
+    run: RunFolder,
+) -> None:
+    """Writes the model and result.json; adds the baselines' scores to the result if asked for.
+
+    Args:
+        config: The config.
+        prepared: The corpora and the model.
+        scores: The model's scores of each held-out example, by split.
+        result: The content of result.json; changed in place.
+        params: The model's parameters, whole.
+        run: The run's folder.
+    """
+    if config.data.objective != "none" and config.evaluation.baselines:
+        train = segment_texts(prepared.makers["train"], config.evaluation.baseline_train)
+        texts = {
+            split: segment_texts(prepared.makers[split], len(held_out.label)) for split, held_out in scores.items()
+        }
+        correct = {split: held_out.unmasked_correct for split, held_out in scores.items()}
+        baselines = baseline_scores(train, texts, correct, bootstrap=config.evaluation.bootstrap)
+        for part, intervals in (("baselines", baselines.accuracy), ("over_baselines", baselines.margin)):
             result[part] = {
-                split: {name: interval.to_json() for name, interval in rows.items()} for split, rows in scores.items()
+                split: {name: interval.to_json() for name, interval in rows.items()}
+                for split, rows in intervals.items()
             }
         result["notes"] += baselines.notes
     save_pretraining(
@@ -123,12 +175,17 @@ def finish_pretraining(
     )
     # Last: a run folder with a result is a finished run.
     write_json(run.result_file, result)
-    show(console, result, run, pooler="fresh" if prepared.untrained else "keep")
-    return result
 
 
-def show(console: Console, result: Mapping[str, Any], run: RunFolder, *, pooler: str) -> None:
-    """The figures as tables, and what to try next."""
+def show_run(console: Console, result: Mapping[str, Any], run: RunFolder, *, pooler: Literal["fresh", "keep"]) -> None:
+    """Prints the tables of scores and the next commands.
+
+    Args:
+        console: The terminal.
+        result: The content of result.json.
+        run: The run's folder.
+        pooler: The value of `--model.pooler` for fine-tuning.
+    """
     train, metrics = result["train"], result["metrics"]
     console.print(
         f"{train['steps']} steps in {train['seconds']:.0f} s ({train['compile_seconds']:.0f} s of them compiling), "
@@ -139,17 +196,19 @@ def show(console: Console, result: Mapping[str, Any], run: RunFolder, *, pooler:
         f"{split}: {size['examples']:,} of {size['documents']:,} documents" for split, size in result["scored"].items()
     ]
     table = plain_table("Held-out text (95 % intervals, documents resampled)", ["", *columns])
-    for name, shown in NAMES.items():
+    for name, label in TITLES.items():
         if name in next(iter(metrics.values())):
-            table.add_row(Text(shown), *(format_score(rows[name]) for rows in metrics.values()))
+            table.add_row(Text(label), *(format_score(rows[name]) for rows in metrics.values()))
     console.print()
     console.print(table, highlight=False)
     if "baselines" in result:
         first, second = result["labels"]
-        table = plain_table(f"Segments, {first} or {second}: the model beside what needs none", ["", *metrics])
+        table = plain_table(
+            f"Segments, {first} or {second}: the model and baselines without pretraining", ["", *metrics]
+        )
         for name in next(iter(result["baselines"].values())):
             table.add_row(
-                Text(BASELINE_NAMES[name]), *(format_score(rows[name]) for rows in result["baselines"].values())
+                Text(BASELINE_TITLES[name]), *(format_score(rows[name]) for rows in result["baselines"].values())
             )
         table.add_section()
         for name, title in (
@@ -157,9 +216,9 @@ def show(console: Console, result: Mapping[str, Any], run: RunFolder, *, pooler:
             ("segment_accuracy", Text("with masked tokens")),
         ):
             table.add_row(title, *(format_score(rows[name]) for rows in metrics.values()))
-        best = {split: max(rows, key=lambda one: rows[one]["value"]) for split, rows in result["baselines"].items()}
+        best = {split: max(rows, key=lambda name: rows[name]["value"]) for split, rows in result["baselines"].items()}
         margins = (format_score(rows[best[split]]) for split, rows in result["over_baselines"].items())
-        table.add_row(Text("this model less the best without"), *margins)
+        table.add_row(Text("this model minus the best baseline"), *margins)
         console.print()
         console.print(table, highlight=False)
     for note in result["notes"]:
@@ -174,6 +233,6 @@ def show(console: Console, result: Mapping[str, Any], run: RunFolder, *, pooler:
                 "fine-tune it on pairs",
                 f"pairjax train --data.path DIR --model.encoder {folder} --model.pooler {pooler}",
             ),
-            ("go on with it on other text", f"pairjax pretrain --model.encoder {folder} --data.corpus 'DIR/*.txt'"),
+            ("continue it on other text", f"pairjax pretrain --model.encoder {folder} --data.corpus 'DIR/*.txt'"),
         ],
     )

@@ -1,100 +1,97 @@
-"""The job of a pretraining run: programs, batches and evaluation."""
+"""The `Job` of a pretraining run: its update, its batches and its evaluation."""
 
-from collections.abc import Iterator
+from functools import partial
 
-from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import PretrainConfig
-from pairjax.base.types import Batch, Params
+from pairjax.base.types import Params
 from pairjax.data.masking import RowMaker, train_rows
 from pairjax.models.encoder import encoder_heads
-from pairjax.pretrain.finish import PretrainEnd
-from pairjax.pretrain.held_out import HeldOut, make_held_out, quick_figures
-from pairjax.pretrain.prepare import (
-    PreparedPretraining,
-    hypers_of,
-    trainable,
-)
-from pairjax.run.loop import Job
+from pairjax.pretrain.finish import finish_pretraining
+from pairjax.pretrain.held_out import HeldOut, make_held_out, quick_scores
+from pairjax.pretrain.prepare import PreparedPretraining, trainable
+from pairjax.run.loop import Job, choose_metric
 from pairjax.step.losses import make_pretraining_loss
-from pairjax.step.programs import Programs, build_programs
+from pairjax.step.programs import build_update, hypers_of
 from pairjax.step.sharding import build_mesh, place_params, row_shards, row_share
 from pairjax.step.state import TrainState
 
+METRICS = ("loss", "mlm_loss", "mlm_perplexity", "mlm_accuracy")
 SEGMENT_METRICS = ("segment_accuracy", "segment_loss")
 
 
-METRICS = ("loss", "mlm_loss", "mlm_perplexity", "mlm_accuracy")
-
-
-def choose_metric(config: PretrainConfig) -> str:
-    """The dev metric that chooses the best model.
+def pretraining_metric(config: PretrainConfig) -> str:
+    """Returns the dev metric that selects the best model.
 
     Raises:
-        UserError: It is none of pretraining's.
+        UserError: `--train.metric` is not a metric of pretraining.
     """
     known = METRICS if config.data.objective == "none" else METRICS + SEGMENT_METRICS
-    metric = config.train.metric or "loss"
-    if metric not in known:
-        raise UserError(f"--train.metric {metric} is no metric of pretraining", expected=f"one of {', '.join(known)}")
-    return metric
+    return choose_metric(config.train.metric, known, default="loss", of="pretraining")
 
 
 def held_out_size(maker: RowMaker, wanted: int) -> int:
-    """Examples that are scored: as asked for, or one for each sentence that one can start at; even."""
+    """Returns the number of scored examples: `wanted`, or at most one for each sentence that can start one; even."""
     size = min(wanted, maker.sampler.anchors)
     return max(2, size - size % 2)
 
 
-def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> tuple[Programs, Job, PretrainEnd]:
-    """The update, the loop's job, and what the end of the run needs; compiles nothing yet."""
+def build_pretraining_job(config: PretrainConfig, prepared: PreparedPretraining) -> Job:
+    """Builds the job of a prepared run: lays out its state and its functions; compiles nothing yet.
+
+    Args:
+        config: The config.
+        prepared: The corpora and the model.
+
+    Raises:
+        UserError: The devices, the metric or the options do not fit the model.
+    """
     segments = config.data.objective != "none"
-    metric = choose_metric(config)
+    metric = pretraining_metric(config)
     mesh = build_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp, tensor=config.mesh.tensor)
     placement = place_params(prepared.params, mesh, heads=encoder_heads(prepared.spec))
     maker, size = prepared.makers["train"], config.train.batch_size
     per_epoch = max(1, -(-len(maker.sampler) // size))
     steps = config.train.max_steps or config.train.epochs * per_epoch
     loss, terms = make_pretraining_loss(segments=segments)
-    programs = build_programs(
+    update = build_update(
         prepared.params,
         trainable(config, prepared.params, pooler_kept=prepared.pooler_kept),
         apply=prepared.fns.apply,
         loss=loss,
         optim=config.optim,
-        hypers=hypers_of(config),
         total_steps=steps,
-        seed=config.train.seed,
         mesh=mesh,
         specs=placement.specs,
     )
+    start = update.start(hypers_of(config), seed=config.train.seed)
     process_index, process_count = row_share(mesh)
     held_out = make_held_out(prepared.fns, mesh=mesh)
 
-    def batches(start: int) -> Iterator[tuple[int, Batch]]:
-        return train_rows(
+    def score(params: Params, split: str, wanted: int, *, with_unmasked: bool) -> HeldOut:
+        rows = prepared.makers[split]
+        examples = held_out_size(rows, wanted)
+        return held_out(
+            params, rows, examples, batch_size=config.evaluation.batch_size, with_unmasked=with_unmasked and segments
+        )
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        scores = score(start.params(state), "dev", config.evaluation.during, with_unmasked=False)
+        return quick_scores(scores, segments=segments)
+
+    return Job(
+        **start._asdict(),
+        mesh=mesh,
+        batches=lambda start_step: train_rows(
             maker,
             batch_size=size,
-            start_step=start,
+            start_step=start_step,
             stop_step=steps,
             process_index=process_index,
             process_count=process_count,
             multiple=row_shards(mesh) * config.optim.accumulate,
-        )
-
-    def score(params: Params, split: str, wanted: int, *, whole: bool) -> HeldOut:
-        rows = prepared.makers[split]
-        size = held_out_size(rows, wanted)
-        return held_out(params, rows, size, batch_size=config.evaluation.batch_size, whole=whole and segments)
-
-    def evaluate(state: TrainState) -> dict[str, float]:
-        return quick_figures(
-            score(programs.params(state), "dev", config.evaluation.during, whole=False), segments=segments
-        )
-
-    job = Job(
-        batches=batches,
-        step=programs.step,
+        ),
         evaluate=evaluate,
+        finish=partial(finish_pretraining, config, prepared, score, mesh, metric),
         total_steps=steps,
         steps_per_epoch=per_epoch,
         eval_every=config.train.eval_every or per_epoch,
@@ -102,7 +99,9 @@ def build_pretraining(config: PretrainConfig, prepared: PreparedPretraining) -> 
         metric=metric,
         mode="max" if metric.endswith("accuracy") else "min",
         patience=config.train.patience,
+        sources=prepared.digests(),
+        initial=prepared.params,
+        notes=(*prepared.notes, *placement.notes),
         terms=terms,
         counts="tokens",
     )
-    return programs, job, PretrainEnd(prepared, programs, job, score, placement.notes)

@@ -1,4 +1,4 @@
-"""From a pretraining config to what a run needs: corpora, tokeniser, model. All checks of input happen here."""
+"""From a pretraining config to corpora, tokeniser and model. All input is checked here, before anything is written."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ import jax
 
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig
-from pairjax.base.types import DropoutRates, EncoderSpec, Hypers, Params
+from pairjax.base.types import EncoderSpec, Params
 from pairjax.data.corpus import Corpus, DevCut, build_index, cache_folder, tokenizer_digest
 from pairjax.data.corpus_sources import Source, rule_source, text_sources, tfds_sources
 from pairjax.data.masking import RowMaker, build_masking
@@ -29,31 +29,32 @@ from pairjax.weights import (
 )
 
 SIZES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (4, 512, 8), "base": (12, 768, 12)}
-"""Layers, width, heads; the feed-forward sublayer is four times as wide."""
+"""Number of layers, width and number of attention heads; the feed-forward sublayer is four times as wide."""
 POSITIONS = 512
+"""Number of position embeddings of a new encoder, unless rows are longer."""
 MANY_UNKNOWN = 0.05
-"""Share of a text's tokens; a tokeniser of its language knows nearly all."""
+"""Share of unknown tokens above which a note says so; a tokeniser of the right language has nearly none."""
 HELD_OUT_SEED = 1
-"""Dev and test are drawn alike in every run, so that runs of other seeds are scored on the same examples."""
+"""Seeds the examples of dev and test, so runs of all seeds are scored on the same examples."""
 
 
 @dataclass(frozen=True)
 class PreparedPretraining:
-    """Everything that is decided before the first step.
+    """Everything that is fixed before the first step.
 
     Attributes:
-        sources: Of each split, for provenance.
-        corpora: train, dev and, where asked for, test.
-        makers: Rows of each split.
-        tokenizer: Of the model.
-        spec: The architecture.
-        fns: The model.
+        sources: The text sources of each split, for provenance.
+        corpora: The indexed corpora: train, dev and, if there is one, test.
+        makers: Makes the rows of each split.
+        tokenizer: The model's tokeniser.
+        spec: The encoder's architecture.
+        fns: The model's functions.
         params: The initial parameters.
-        pooler_kept: Whether the pooler came from a checkpoint.
-        untrained: Whether pooler and segment head stay as they were drawn.
-        settings: Of the saved model's config.json.
+        pooler_kept: Whether the pooler is pretrained.
+        untrained: Whether pooler and segment head keep their random initial weights.
+        settings: The content of the saved model's config.json.
         save_tokeniser: Writes the tokeniser's files into a folder.
-        notes: What a person should know of the input, a line each.
+        notes: Lines about the input that the user should read.
     """
 
     sources: Mapping[str, tuple[Source, ...]]
@@ -70,28 +71,26 @@ class PreparedPretraining:
     notes: tuple[str, ...]
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of each source of text, and of the tokeniser."""
-        found = {f"{split} {one.name}": one.digest for split, sources in self.sources.items() for one in sources}
-        return found | {"tokeniser": tokenizer_digest(self.tokenizer)}
+        """Returns the SHA-256 of each text source and of the tokeniser, by name."""
+        digests = {
+            f"{split} {source.name}": source.digest for split, sources in self.sources.items() for source in sources
+        }
+        return digests | {"tokeniser": tokenizer_digest(self.tokenizer)}
 
 
 def plain_pretrain_config(config: PretrainConfig) -> dict[str, Any]:
-    """The config as plain data, for JSON."""
+    """Returns the config as plain data, for JSON."""
     return asdict(config)
 
 
-def hypers_of(config: PretrainConfig) -> Hypers:
-    """The numbers of the config that the compiled step takes as an argument."""
-    dropout = config.model.dropout
-    rates = DropoutRates(hidden=dropout.hidden, attention=dropout.attention, interaction=0.0, head=0.0)
-    return Hypers(config.optim.learning_rate, config.optim.weight_decay, 0.0, rates)
-
-
 def corpus_sources(data: CorpusConfig) -> dict[str, tuple[Source, ...]]:
-    """The text of each split that the config names; dev is left out where it is to be cut off.
+    """Returns the text sources of each split; dev is missing if it will be cut off from train.
+
+    Args:
+        data: The data options.
 
     Raises:
-        UserError: A glob matches nothing, a file cannot be read, or the TFDS set is not there or holds no such text.
+        UserError: A glob matches nothing, a file cannot be read, or the TFDS set or its text column does not exist.
     """
     if data.tfds is not None:
         return tfds_sources(
@@ -108,7 +107,7 @@ def corpus_sources(data: CorpusConfig) -> dict[str, tuple[Source, ...]]:
             split: (rule_source(data.language, documents=size, seed=(data.seed, number)),)
             for number, (split, size) in enumerate(sizes.items())
         }
-    given = {"train": data.corpus, "dev": data.dev, "test": data.test}
+    patterns = {"train": data.corpus, "dev": data.dev, "test": data.test}
     return {
         split: text_sources(
             pattern,
@@ -116,7 +115,7 @@ def corpus_sources(data: CorpusConfig) -> dict[str, tuple[Source, ...]]:
             language=data.language,
             option=f"--data.{'corpus' if split == 'train' else split}",
         )
-        for split, pattern in given.items()
+        for split, pattern in patterns.items()
         if pattern is not None
     }
 
@@ -124,7 +123,13 @@ def corpus_sources(data: CorpusConfig) -> dict[str, tuple[Source, ...]]:
 def build_corpora(
     data: CorpusConfig, sources: Mapping[str, tuple[Source, ...]], tokenizer: PairTokenizer
 ) -> dict[str, Corpus]:
-    """Each split's index, built where the cache lacks it."""
+    """Returns the index of each split; builds those that are not in the cache.
+
+    Args:
+        data: The data options.
+        sources: The text sources by split.
+        tokenizer: The tokeniser.
+    """
     cache = cache_folder(data.cache)
     cut = None if "dev" in sources else DevCut(data.dev_fraction, data.seed)
     corpora = build_index(sources["train"], tokenizer, cache=cache, cut=cut)
@@ -135,7 +140,12 @@ def build_corpora(
 
 
 def corpus_tokenizer(data: CorpusConfig, train: tuple[Source, ...]) -> tuple[PairTokenizer, Path]:
-    """The tokeniser of a new model and its folder: one that is given, else trained on the corpus."""
+    """Returns the tokeniser of a new model and its folder; trains it on the corpus unless the options name one.
+
+    Args:
+        data: The data options.
+        train: The text sources to train it on.
+    """
     if data.tokenizer is None:
         return load_or_train_tokenizer(
             train,
@@ -151,7 +161,13 @@ def corpus_tokenizer(data: CorpusConfig, train: tuple[Source, ...]) -> tuple[Pai
 
 
 def new_spec(config: PretrainConfig, *, vocabulary: int, pad: int) -> EncoderSpec:
-    """The architecture of a new model whose tokeniser has so many words and that padding token."""
+    """Returns the architecture of a new model.
+
+    Args:
+        config: The config; its `model.size` is used.
+        vocabulary: Size of the tokeniser's vocabulary.
+        pad: Id of the padding token.
+    """
     layers, width, heads = SIZES[config.model.size]
     return EncoderSpec(
         family="bert",
@@ -171,22 +187,26 @@ def new_spec(config: PretrainConfig, *, vocabulary: int, pad: int) -> EncoderSpe
     )
 
 
-def continued(folder: Path, config: PretrainConfig) -> tuple[PairTokenizer, EncoderSpec]:
-    """Tokeniser and architecture of an encoder to go on with.
+def read_pretrained(folder: Path, config: PretrainConfig) -> tuple[PairTokenizer, EncoderSpec]:
+    """Reads the tokeniser and the architecture of an encoder to continue.
+
+    Args:
+        folder: The encoder's folder.
+        config: The config; the encoder must fit its data options.
 
     Raises:
-        UserError: It is no BERT, or does not fit its tokeniser, the row length or the objective.
+        UserError: The encoder is not a BERT, or does not fit its tokeniser, the row length or the objective.
     """
     spec = read_encoder_spec(folder)
     if spec.family != "bert" or spec.embedding_size != spec.hidden_size:
         raise UserError(
-            f"--model.encoder {folder}: its heads would not fit",
+            f"--model.encoder {folder}: the pretraining heads do not fit it",
             got=f"a {spec.family} encoder",
-            expected="a BERT encoder, as BertForPreTraining has",
+            expected="a BERT encoder, as in BertForPreTraining",
         )
     if config.data.objective != "none" and spec.type_vocab_size < 2:
         raise UserError(
-            f"--model.encoder {folder}: it cannot tell two segments apart",
+            f"--model.encoder {folder}: it has no embeddings for two segments",
             got=f"type_vocab_size {spec.type_vocab_size}",
             fix="use --data.objective none",
         )
@@ -196,25 +216,34 @@ def continued(folder: Path, config: PretrainConfig) -> tuple[PairTokenizer, Enco
 
 
 def trainable(config: PretrainConfig, params: Params, *, pooler_kept: bool) -> dict[str, bool]:
-    """Which paths train: those of `optim.freeze`; what only the segments' labels would teach, with those alone."""
+    """Returns whether each path trains: by `optim.freeze`, and without segments neither pooler nor segment head.
+
+    Args:
+        config: The config.
+        params: The whole tree.
+        pooler_kept: Whether the pooler is pretrained.
+    """
     chosen = trainable_paths(config.optim, params, pooler_kept=pooler_kept)
     if config.data.objective == "none":
-        # Without a gradient, decay alone would shrink a kept pooler.
+        # Without a gradient, weight decay alone would shrink a pretrained pooler.
         chosen |= {path: False for path in chosen if path.startswith(("pooler/", "head/order/"))}
     return chosen
 
 
 def prepare_pretraining(config: PretrainConfig) -> PreparedPretraining:
-    """Read, check, index and build.
+    """Reads and checks the input, indexes the corpora and builds the model.
+
+    Args:
+        config: The config.
 
     Raises:
-        UserError: Anything about the input that a run could trip over later.
+        UserError: The input has an error that would stop the run later.
     """
     data = config.data
     folder = None
     if config.model.encoder is not None:
         folder = resolve_encoder(config.model.encoder, download=config.model.download)
-        tokenizer, spec = continued(folder, config)
+        tokenizer, spec = read_pretrained(folder, config)
         sources = corpus_sources(data)
     else:
         sources = corpus_sources(data)
@@ -234,21 +263,21 @@ def prepare_pretraining(config: PretrainConfig) -> PreparedPretraining:
         pooler_kept = loaded.pooler is not None
         if loaded.pooler is not None:
             params["pooler"] = loaded.pooler
-        names = {"pooler": pooler_kept, "masked-token head": "mlm" in heads, "segment head": "order" in heads}
-        origin = ", ".join(f"{name} {'from the checkpoint' if kept else 'fresh'}" for name, kept in names.items())
+        pretrained = {"pooler": pooler_kept, "masked-token head": "mlm" in heads, "segment head": "order" in heads}
+        origin = ", ".join(f"{name} {'pretrained' if given else 'new'}" for name, given in pretrained.items())
         notes += [*tokenizer.vocabulary_notes(spec.vocab_size), *loaded.notes]
         notes.append(f"continued from {config.model.encoder}: {origin}")
         settings = read_json(folder / "config.json")
     untrained = data.objective == "none" and (not pooler_kept or bool(settings.get(UNTRAINED)))
     if untrained:
-        notes.append("pooler and segment head are saved as they were drawn: masked tokens alone train neither")
-    kept = folder
+        notes.append("pooler and segment head are saved with random weights: masked tokens train neither of them")
+    pretrained_folder = folder
 
-    def save_tokeniser(to: Path) -> None:
-        if kept is None:
-            tokenizer.save(to)
+    def save_tokeniser(target: Path) -> None:
+        if pretrained_folder is None:
+            tokenizer.save(target)
         else:
-            copy_tokeniser(kept, to)
+            copy_tokeniser(pretrained_folder, target)
 
     return PreparedPretraining(
         sources=sources,
@@ -267,10 +296,15 @@ def prepare_pretraining(config: PretrainConfig) -> PreparedPretraining:
 
 
 def build_makers(data: CorpusConfig, corpora: Mapping[str, Corpus], tokenizer: PairTokenizer) -> dict[str, RowMaker]:
-    """Rows of each split; dev and test by a seed of their own.
+    """Returns the row maker of each split; dev and test have a fixed seed (`HELD_OUT_SEED`).
+
+    Args:
+        data: The data options.
+        corpora: The indexed corpora.
+        tokenizer: The tokeniser.
 
     Raises:
-        UserError: A split that the objective cannot be drawn from.
+        UserError: A split has too little text for the objective.
     """
     masking = build_masking(tokenizer, rate=data.mask_rate, most=data.most_masked, whole_words=data.whole_words)
     makers = {}
@@ -279,10 +313,10 @@ def build_makers(data: CorpusConfig, corpora: Mapping[str, Corpus], tokenizer: P
         needed = 2 if data.objective == "nsp" else 1
         if cut and corpus.facts.documents < needed:
             raise UserError(
-                f"--data.dev-fraction {data.dev_fraction:g} cuts too little off as dev",
-                got=f"{corpus.facts.documents} of {sum(one.facts.documents for one in corpora.values())} documents",
+                f"--data.dev-fraction {data.dev_fraction:g} leaves too little text for dev",
+                got=f"{corpus.facts.documents} of {sum(part.facts.documents for part in corpora.values())} documents",
                 expected=f"at least {needed}",
-                fix="raise it, add documents (blank lines stand between them), or name other text with --data.dev",
+                fix="raise it, add documents (separated by blank lines), or name other text with --data.dev",
             )
         sampler = build_sampler(
             corpus,
@@ -290,32 +324,32 @@ def build_makers(data: CorpusConfig, corpora: Mapping[str, Corpus], tokenizer: P
             budget=data.budget,
             short=data.short,
             seed=data.seed if split == "train" else HELD_OUT_SEED,
-            what=_named(data, split, cut=cut),
+            what=_describe_split(data, split, cut=cut),
         )
         makers[split] = RowMaker(sampler, masking, tokenizer, data.max_length)
     return makers
 
 
 def shared_notes(sources: Mapping[str, tuple[Source, ...]]) -> tuple[str, ...]:
-    """A line a held-out split on what stands in train too, by content."""
+    """Returns a line for each held-out split that shares sources with train, by content."""
     train = {source.digest for source in sources["train"]}
     lines = []
     for split in sources.keys() - {"train"}:
         shared = [source.name for source in sources[split] if source.digest in train]
         if shared:
-            shown = ", ".join(shared[:3]) + (", ..." if len(shared) > 3 else "")
+            names = ", ".join(shared[:3]) + (", ..." if len(shared) > 3 else "")
             verb = "is" if len(shared) == 1 else "are"
-            lines.append(f"{split}: {len(shared)} of {len(sources[split])} sources {verb} train text too: {shown}")
+            lines.append(f"{split}: {len(shared)} of {len(sources[split])} sources {verb} also in train: {names}")
     return tuple(sorted(lines))
 
 
 def sampler_notes(makers: Mapping[str, RowMaker]) -> tuple[str, ...]:
-    """Lines on how each split is drawn."""
+    """Returns lines about the examples of each split."""
     return tuple(f"{split}: {note}" for split, maker in makers.items() for note in maker.sampler.notes())
 
 
-def _named(data: CorpusConfig, split: str, *, cut: bool) -> str:
-    """Which text a split is, for messages."""
+def _describe_split(data: CorpusConfig, split: str, *, cut: bool) -> str:
+    """Names the text of a split, for messages."""
     if cut:
         return "dev (cut off by --data.dev-fraction)"
     if data.tfds is not None:
@@ -326,7 +360,7 @@ def _named(data: CorpusConfig, split: str, *, cut: bool) -> str:
 
 
 def corpus_notes(data: CorpusConfig, corpora: Mapping[str, Corpus]) -> tuple[str, ...]:
-    """A line a split with its size, and lines on what is odd about it."""
+    """Returns a line with the size of each split, and lines about unusual sentences and documents."""
     lines = []
     for split, corpus in corpora.items():
         facts = corpus.facts
@@ -334,14 +368,13 @@ def corpus_notes(data: CorpusConfig, corpora: Mapping[str, Corpus]) -> tuple[str
             f"{split}: {facts.documents:,} documents, {facts.sentences:,} sentences, {facts.tokens:,} tokens, "
             f"{facts.unknown / max(facts.tokens, 1):.2%} of them unknown"
         )
-        cut = corpus.longer_than(data.budget)
-        odd = {
-            f"sentences of more than {data.budget} tokens, which segments cut": cut,
-            "sentences without a single token, left out": facts.bare,
-            "documents of one sentence, which have no next one": facts.single if data.objective != "none" else 0,
+        counts = {
+            f"sentences of more than {data.budget} tokens, which segments truncate": corpus.longer_than(data.budget),
+            "sentences without tokens, left out": facts.bare,
+            "documents of one sentence, which has no next one": facts.single if data.objective != "none" else 0,
         }
-        lines += [f"{split}: {count:,} {what}" for what, count in odd.items() if count]
+        lines += [f"{split}: {count:,} {description}" for description, count in counts.items() if count]
         if facts.unknown > MANY_UNKNOWN * facts.tokens:
             share = facts.unknown / facts.tokens
-            lines.append(f"{split}: {share:.0%} of the tokens are unknown; the tokeniser may be of another language")
+            lines.append(f"{split}: {share:.0%} of the tokens are unknown; the tokeniser may be for another language")
     return tuple(lines)

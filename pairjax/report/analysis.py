@@ -1,7 +1,7 @@
-"""Numbers of a report that no run folder holds: reliability, slices, classes with intervals, comparisons of runs."""
+"""Computes what a run folder does not hold: reliability, slices, intervals of classes, and tests between runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,42 +14,42 @@ from pairjax.evaluation.significance import holm, mcnemar, paired_permutation
 from pairjax.evaluation.slices import Slice, slices
 from pairjax.report.folder import Predictions, RunRecord, probability_of
 
-MOST_COMPARISONS = 15
-"""Up to so many pairs of runs are all compared; beyond, each with the first."""
+MAX_COMPARISONS = 15
+"""Up to this number of comparisons, all runs are compared with each other; beyond it, each with the first."""
 
 
 class Bin(NamedTuple):
-    """Pairs of like confidence.
+    """Pairs of similar confidence.
 
     Attributes:
-        confidence: Their mean probability of the predicted class.
-        right: Share of them predicted right, with its interval.
-        pairs: How many.
+        confidence: Mean probability of the predicted class.
+        accuracy: Share of correct predictions, with a 95 % interval.
+        pairs: Number of pairs.
     """
 
     confidence: float
-    right: Interval
+    accuracy: Interval
     pairs: int
 
 
 def reliability(
     probability: Float64[np.ndarray, "pairs classes"], label: Int[np.ndarray, " pairs"]
 ) -> list[Bin | None]:
-    """Confidence and correctness in the bins of the calibration error (`metrics.ece`); None for an empty one."""
+    """Computes confidence and accuracy in the bins of the calibration error (`metrics.ece`); None for an empty bin."""
     confidence = probability.max(axis=1)
-    right = probability.argmax(axis=1) == label
-    place = np.clip(np.ceil(confidence * metrics.ECE_BINS).astype(np.int64) - 1, 0, metrics.ECE_BINS - 1)
-    found: list[Bin | None] = []
+    correct = probability.argmax(axis=1) == label
+    bin_of = np.clip(np.ceil(confidence * metrics.ECE_BINS).astype(np.int64) - 1, 0, metrics.ECE_BINS - 1)
+    bins: list[Bin | None] = []
     for number in range(metrics.ECE_BINS):
-        chosen = place == number
-        total = int(chosen.sum())
-        share = wilson_interval(int(right[chosen].sum()), total) if total else None
-        found.append(None if share is None else Bin(float(confidence[chosen].mean()), share, total))
-    return found
+        members = bin_of == number
+        pairs = int(members.sum())
+        accuracy = wilson_interval(int(correct[members].sum()), pairs) if pairs else None
+        bins.append(None if accuracy is None else Bin(float(confidence[members].mean()), accuracy, pairs))
+    return bins
 
 
 def slices_of(task: TaskSpec, predictions: Predictions) -> list[Slice]:
-    """Returns the leading metric by word overlap, length and negation; none if the predictions carry no labels."""
+    """Computes the leading metric by word overlap, length and negation; empty if the predictions have no labels."""
     if predictions.label is None:
         return []
     pairs = Pairs(predictions.first, predictions.second, None)
@@ -57,15 +57,15 @@ def slices_of(task: TaskSpec, predictions: Predictions) -> list[Slice]:
 
 
 def class_scores(task: TaskSpec, predictions: Predictions) -> dict[str, dict[str, Interval]]:
-    """Precision, recall and F1 of each class with 95 % bootstrap intervals over the pairs."""
+    """Computes precision, recall and F1 of each class, with 95 % bootstrap intervals over the pairs."""
     label = predictions.label
     assert label is not None
     predicted = predictions.outputs.argmax(axis=1)
 
     def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
-        tallied = metrics.tally(label, predicted, counts, classes=task.outputs)
-        found = {"precision": metrics.precision(tallied), "recall": metrics.recall(tallied), "f1": metrics.f1(tallied)}
-        return {f"{index}/{name}": values[:, index] for name, values in found.items() for index in range(task.outputs)}
+        tally = metrics.tally(label, predicted, counts, classes=task.outputs)
+        scores = {"precision": metrics.precision(tally), "recall": metrics.recall(tally), "f1": metrics.f1(tally)}
+        return {f"{index}/{name}": values[:, index] for name, values in scores.items() for index in range(task.outputs)}
 
     flat = bootstrap_intervals(statistic, len(predictions), resamples=RESAMPLES, seed=0)
     return {
@@ -75,7 +75,7 @@ def class_scores(task: TaskSpec, predictions: Predictions) -> dict[str, dict[str
 
 
 def hardest(task: TaskSpec, predictions: Predictions, *, count: int) -> list[int]:
-    """The worst mistakes first: wrong pairs by how little the true class got, or scores by how far they are off."""
+    """Returns the worst errors, worst first: by the true class's probability, or by the error of the score."""
     label = predictions.label
     if label is None:
         return []
@@ -92,95 +92,100 @@ def hardest(task: TaskSpec, predictions: Predictions, *, count: int) -> list[int
 
 @dataclass(frozen=True)
 class Test:
-    """One difference of two runs on the same pairs.
+    """A paired test of two runs on the same pairs.
 
     Attributes:
-        one: Number of the first run.
-        other: Of the second.
-        metric: What differs: `accuracy`, `spearman`, `nll` or `mae`.
-        difference: The first's less the second's, with a paired 95 % bootstrap interval.
-        test: `mcnemar` (exact) or `permutation` (of the pairs' values).
-        only_one: Pairs that only the first has right; McNemar's alone.
-        only_other: Pairs that only the second has right.
-        p: Two-sided.
-        p_holm: Corrected for all tests of the table.
+        first: Index of the first run.
+        second: Index of the second run.
+        metric: The metric that is compared: `accuracy`, `nll` or `mae`.
+        difference: The first run's value minus the second's, with a paired 95 % bootstrap interval.
+        test: `mcnemar` (exact) or `permutation` (of the values of each pair).
+        only_first: Pairs that only the first run predicts correctly; 0 for a permutation test.
+        only_second: Pairs that only the second run predicts correctly; 0 for a permutation test.
+        p: Two-sided p value.
+        p_holm: p value corrected for all tests of the table (Holm 1979).
     """
 
-    one: int
-    other: int
+    first: int
+    second: int
     metric: str
     difference: Interval
     test: str
-    only_one: int
-    only_other: int
+    only_first: int
+    only_second: int
     p: float
     p_holm: float = float("nan")
 
 
 def sharing_a_split(runs: Sequence[RunRecord]) -> list[tuple[str, list[int]]]:
-    """(split, numbers of the runs) of every group of two or more that answered the same pairs with the same labels."""
+    """Returns (split, indices of the runs) of each group of two or more runs with the same pairs and labels."""
     groups: dict[tuple, list[int]] = {}
-    for number, run in enumerate(runs):
+    for index, run in enumerate(runs):
         split, task = run.main_split, run.task
         if split is None or task is None or split not in run.predictions:
             continue
-        found = run.predictions[split]
-        if found.label is None or len(found) == 0:
+        predictions = run.predictions[split]
+        if predictions.label is None or len(predictions) == 0:
             continue
-        key = (split, task.kind, task.labels, found.first, found.second, found.label.tobytes())
-        groups.setdefault(key, []).append(number)
+        texts, label = (predictions.first, predictions.second), predictions.label.tobytes()
+        groups.setdefault((split, task.kind, task.labels, texts, label), []).append(index)
     return [(key[0], members) for key, members in groups.items() if len(members) > 1]
 
 
 def compare(runs: Sequence[RunRecord], members: Sequence[int], *, split: str) -> list[Test]:
-    """Paired tests between runs that answered the same pairs, corrected together (Holm).
+    """Runs paired tests between runs on the same pairs, corrected together (Holm 1979).
 
-    Up to fifteen comparisons every two runs are compared; beyond, each with the first.
+    All runs are compared with each other if that gives at most `MAX_COMPARISONS`; otherwise each with the first.
 
     Args:
-        runs: All runs.
-        members: Numbers of those to compare.
-        split: What they share.
+        runs: All runs of the report.
+        members: Indices of the runs to compare.
+        split: The split that they share.
     """
-    every = [(a, b) for place, a in enumerate(members) for b in members[place + 1 :]]
-    chosen = every if len(every) <= MOST_COMPARISONS else [(members[0], b) for b in members[1:]]
-    tests = [test for a, b in chosen for test in _tests(runs, a, b, split=split)]
+    couples = [(a, b) for place, a in enumerate(members) for b in members[place + 1 :]]
+    if len(couples) > MAX_COMPARISONS:
+        couples = [(members[0], b) for b in members[1:]]
+    tests = [test for a, b in couples for test in _tests(runs, a, b, split=split)]
     corrected = holm([test.p for test in tests])
-    return [Test(**{**vars(test), "p_holm": p}) for test, p in zip(tests, corrected, strict=True)]
+    return [replace(test, p_holm=p) for test, p in zip(tests, corrected, strict=True)]
 
 
 def _tests(runs: Sequence[RunRecord], a: int, b: int, *, split: str) -> list[Test]:
-    one, other = runs[a].predictions[split], runs[b].predictions[split]
-    task, label = runs[a].task, one.label
+    left, right = runs[a].predictions[split], runs[b].predictions[split]
+    task, label = runs[a].task, left.label
     assert task is not None
     assert label is not None
-    differ = bootstrap_difference(
-        _statistic(runs[a], one, label), _statistic(runs[b], other, label), len(label), resamples=RESAMPLES, seed=0
+    difference = bootstrap_difference(
+        _statistic(runs[a], left, label), _statistic(runs[b], right, label), len(label), resamples=RESAMPLES, seed=0
     )
     if task.kind == "regression":
-        errors = [np.abs(found.outputs[:, 0] - label) for found in (one, other)]
+        errors = [np.abs(predictions.outputs[:, 0] - label) for predictions in (left, right)]
         p = paired_permutation(*errors)
-        return [Test(a, b, "mae", differ["mae"], "permutation", 0, 0, p)]
-    right: list[Bool[np.ndarray, " pairs"]] = [found.outputs.argmax(axis=1) == label for found in (one, other)]
-    balance = mcnemar(*right)
-    losses = [_losses(run, found, label) for run, found in ((runs[a], one), (runs[b], other))]
+        return [Test(a, b, "mae", difference["mae"], "permutation", 0, 0, p)]
+    correct: list[Bool[np.ndarray, " pairs"]] = [
+        predictions.outputs.argmax(axis=1) == label for predictions in (left, right)
+    ]
+    exact = mcnemar(*correct)
+    losses = [_losses(runs[a], left, label), _losses(runs[b], right, label)]
     return [
-        Test(a, b, "accuracy", differ["accuracy"], "mcnemar", balance.only_one, balance.only_other, balance.p),
-        Test(a, b, "nll", differ["nll"], "permutation", 0, 0, paired_permutation(*losses)),
+        Test(a, b, "accuracy", difference["accuracy"], "mcnemar", exact.only_one, exact.only_other, exact.p),
+        Test(a, b, "nll", difference["nll"], "permutation", 0, 0, paired_permutation(*losses)),
     ]
 
 
-def _losses(run: RunRecord, found: Predictions, label: Num[np.ndarray, " pairs"]) -> Float64[np.ndarray, " pairs"]:
-    """Negative log-likelihood of each pair, after the run's temperature."""
-    return metrics.nll_each(found.outputs, label.astype(np.int64), temperature=run.temperature)
+def _losses(
+    run: RunRecord, predictions: Predictions, label: Num[np.ndarray, " pairs"]
+) -> Float64[np.ndarray, " pairs"]:
+    """Computes the negative log-likelihood of each pair at the run's temperature."""
+    return metrics.nll_each(predictions.outputs, label.astype(np.int64), temperature=run.temperature)
 
 
-def _statistic(run: RunRecord, found: Predictions, label: Num[np.ndarray, " pairs"]) -> metrics.Statistic:
+def _statistic(run: RunRecord, predictions: Predictions, label: Num[np.ndarray, " pairs"]) -> metrics.Statistic:
     task = run.task
     assert task is not None
     if task.kind == "regression":
-        error = np.abs(found.outputs[:, 0] - label)
+        error = np.abs(predictions.outputs[:, 0] - label)
         return lambda counts: {"mae": metrics.mean(error, counts)}
-    right = (found.outputs.argmax(axis=1) == label).astype(np.float64)
-    losses = _losses(run, found, label)
-    return lambda counts: {"accuracy": metrics.mean(right, counts), "nll": metrics.mean(losses, counts)}
+    correct = (predictions.outputs.argmax(axis=1) == label).astype(np.float64)
+    losses = _losses(run, predictions, label)
+    return lambda counts: {"accuracy": metrics.mean(correct, counts), "nll": metrics.mean(losses, counts)}

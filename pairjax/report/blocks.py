@@ -1,6 +1,6 @@
-"""What a report is made of, before it is HTML: sections of texts, tables and figures, all plain data.
+"""The parts of a report as plain data: sections of texts, tables and figures. A template turns them into HTML.
 
-Whatever comes out of a run folder stays text here; the template escapes it.
+Anything read from a run folder is text here, and the template escapes it.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,13 @@ from pairjax.report.language import Language
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A line of prose.
+    """A paragraph of text.
 
     Attributes:
-        text: What it says.
-        kind: How it looks: `lead` opens a section, `warning` must be seen, `note` is small.
-        foreign: Whether it was written by the program in English, whatever the report's language.
+        text: The text.
+        kind: The style: `lead` opens a section, `warning` stands out, `note` is small.
+        foreign: Whether the text is English whatever the report's language.
+        block: Name of the block in the template.
     """
 
     text: str
@@ -32,9 +33,9 @@ class Cell:
 
     Attributes:
         text: First line.
-        below: Second line, smaller: an interval, a count.
-        share: In [0, 1], how strongly the cell is coloured; None for no colour.
-        strong: Whether it is in bold.
+        below: Second line in small type, for example an interval or a count.
+        share: Strength of the cell's colour in [0, 1]; None for no colour.
+        strong: Whether the first line is bold.
     """
 
     text: str
@@ -45,9 +46,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header; the first `left` columns are text, the others numbers.
+    """A table with a header.
 
-    A row of a single cell is a heading within the table.
+    Attributes:
+        title: Caption above the table.
+        head: Names of the columns.
+        rows: Lines of cells; a line with a single cell is a heading within the table.
+        left: Number of leading columns that hold text; the others hold numbers.
+        note: Text below the table.
+        block: Name of the block in the template.
     """
 
     title: str
@@ -63,9 +70,10 @@ class Drawing:
     """A figure.
 
     Attributes:
-        svg: Trusted: drawn here, its texts escaped.
-        title: Above it.
-        note: How it is to be read.
+        svg: SVG element drawn by this package, with escaped texts; the template does not escape it again.
+        title: Caption above the figure.
+        note: Text below the figure that says how to read it.
+        block: Name of the block in the template.
     """
 
     svg: str
@@ -76,12 +84,12 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Example:
-    """A pair of texts with its answers.
+    """A pair of texts with its label and prediction.
 
     Attributes:
-        first: A.
-        second: B.
-        facts: (name, value) lines.
+        first: The first text.
+        second: The second text.
+        facts: (name, value) of each line below the texts.
     """
 
     first: str
@@ -91,7 +99,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Examples:
-    """Pairs with their texts."""
+    """A list of pairs with their texts.
+
+    Attributes:
+        title: Heading of the list.
+        note: Text below the heading.
+        items: The pairs.
+        block: Name of the block in the template.
+    """
 
     title: str
     note: str
@@ -101,12 +116,13 @@ class Examples:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and values, one a line.
+    """Names and values, one per line.
 
     Attributes:
-        title: Above them.
-        rows: (name, value).
-        folded: (name, long text) that opens on demand.
+        title: Heading of the list.
+        rows: (name, value) of each line.
+        folded: (name, long text) of each part that opens on demand.
+        block: Name of the block in the template.
     """
 
     title: str
@@ -120,13 +136,13 @@ Block = Paragraph | Table | Drawing | Examples | Facts
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
+    """A section of the page.
 
     Attributes:
-        id: For links.
-        title: Its heading.
-        blocks: In order; figures that follow each other stand side by side where there is room.
-        subtitle: Below the heading.
+        id: Target of links to the section.
+        title: Heading of the section.
+        blocks: The contents in order; consecutive figures are placed side by side if there is room.
+        subtitle: Text below the heading.
     """
 
     id: str
@@ -137,7 +153,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report."""
+    """A report.
+
+    Attributes:
+        language: Language of its words and numbers.
+        title: Heading of the page.
+        sections: The sections in order.
+    """
 
     language: Language
     title: str
@@ -145,5 +167,5 @@ class Page:
 
 
 def cells(*texts: str) -> list[Cell]:
-    """A row of plain cells."""
+    """Makes a table line of plain cells."""
     return [Cell(text) for text in texts]

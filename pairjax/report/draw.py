@@ -1,7 +1,7 @@
-"""Figures by Matplotlib as SVG whose colours are CSS variables, so that one drawing serves light and dark pages.
+"""Draws figures with Matplotlib as SVG with CSS variables for colours, so one drawing fits light and dark pages.
 
-Texts stay text. A figure is as wide as a telephone shows it (3.9 inches, 8 point), so that none is shrunk there.
-Series differ by marker as well as by colour (Okabe and Ito's, readable with any colour vision).
+Texts stay text. A figure is as wide as the screen of a telephone (3.9 inches, 8 point), so it is never shrunk there.
+Series differ by marker as well as by colour (the palette of Okabe and Ito, readable with any colour vision).
 """
 
 import hashlib
@@ -28,14 +28,16 @@ from pairjax.report.language import Language, Score
 INK, SOFT, LINE, PAPER = "#1f2328", "#59636e", "#d1d9e0", "#fffffe"
 SERIES = ("#0072b2", "#d55e00", "#007a59", "#b0568f", "#8a6a00", "#444c57")
 DARK_SERIES = ("#58b0f0", "#ff8f4d", "#2fc79b", "#e79cc4", "#e3b341", "#b3bcc6")
+GREY = 5
+"""Series of baselines and of other values shown for comparison."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 VARIABLES = {INK: "ink", SOFT: "soft", LINE: "line", PAPER: "paper"} | {
     colour: f"c{number}" for number, colour in enumerate(SERIES, 1)
 }
 WIDTH = 3.9
-"""Inches."""
+"""Width of a figure in inches."""
 BINS = 40
-"""Points of a smoothed curve."""
+"""Number of points of a smoothed curve."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "pairjax",
@@ -67,42 +69,42 @@ STYLE: dict[Any, Any] = {
 
 
 def style() -> AbstractContextManager[None]:
-    """Within it figures are made and written."""
+    """Returns the context in which figures are drawn and written."""
     return matplotlib.rc_context(STYLE)
 
 
 def to_svg(figure: Figure) -> str:
-    """A figure as an SVG element without prolog, metadata or fixed size; its colours still plain."""
+    """Writes a figure as an SVG element without prolog, metadata or fixed size; its colours are still literal."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'<style type="text/css">.*?</style>', "", text, count=1, flags=re.DOTALL)
-    # The page's own font: Matplotlib's names one that few machines have.
+    # The page's font is used: few machines have Matplotlib's.
     text = re.sub(r"font: ([\d.]+)px [^;\"<]*", r"font-size: \1px", text)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r' xmlns:xlink="[^"]*"', "", text, count=1).replace("xlink:href", "href")
     text = re.sub(r">\s+<", "><", text)
-    # Several drawings stand in one page, where an id must be its only one.
+    # Several drawings share a page, where ids must be unique.
     mark = "f" + hashlib.sha256(text.encode()).hexdigest()[:8]
     text = re.sub(r'\bid="([^"<]+)"', rf'id="{mark}-\1"', text)
     return re.sub(r'(url\(|href=")#', rf"\1#{mark}-", text)
 
 
 def themed(svg: str, *, alt: str) -> str:
-    """The element with CSS variables for colours, and what it shows in words for those who cannot see it."""
+    """Replaces colours by CSS variables, and adds a description for readers who cannot see the figure."""
     for colour, name in VARIABLES.items():
         svg = svg.replace(colour, f"var(--{name})")
     return svg.replace("<svg ", f'<svg class="figure" role="img" aria-label="{escape(alt)}" ', 1)
 
 
 def local_ticks(axes: Axes, language: Language) -> None:
-    """Numbers on both axes as the language writes them."""
-    form = FuncFormatter(lambda value, _: language.short(value))
+    """Writes the numbers on both axes as the language does."""
+    formatter = FuncFormatter(lambda value, _: language.short(value))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(form)
+        axis.set_major_formatter(formatter)
 
 
 # -------------------------------------------------------------------------------------------------------------- forest
@@ -110,12 +112,12 @@ def local_ticks(axes: Axes, language: Language) -> None:
 
 @dataclass(frozen=True)
 class Bar:
-    """A value with its interval, one line of a forest.
+    """A value with its interval, one line of a forest plot.
 
     Attributes:
-        label: Above it.
-        score: `value`, `low`, `high`.
-        series: Colour and marker, from 0.
+        label: Text above the line.
+        score: `value`, `low` and `high`.
+        series: Index of the colour and the marker.
     """
 
     label: str
@@ -133,16 +135,16 @@ def forest(
     digits: int = 3,
     signed: bool = False,
 ) -> str:
-    """Values with intervals below each other, each labelled where it stands.
+    """Draws a forest plot: values with intervals, one below the other, each with its label.
 
     Args:
-        bars: From the top.
-        language: Of the numbers.
+        bars: The values, from the top.
+        language: Language of the numbers.
         axis: Name of the axis.
-        alt: What the figure shows, in words.
-        references: (label, value) of vertical lines.
-        digits: Of the numbers beside the labels.
-        signed: Whether values are differences.
+        alt: Description of the figure.
+        references: (label, value) of each vertical line.
+        digits: Decimal places of the numbers next to the labels.
+        signed: Whether values are differences, written with their signs.
     """
     with style():
         figure = Figure(figsize=(WIDTH, 0.38 * len(bars) + (0.75 if references else 0.55)))
@@ -166,8 +168,8 @@ def _draw_bar(axes: Axes, bar: Bar, y: float, *, language: Language, digits: int
     value, low, high = (bar.score.get(name) for name in ("value", "low", "high"))
     colour, across = SERIES[bar.series % len(SERIES)], axes.get_yaxis_transform()
     axes.plot((0, 1), (y, y), transform=across, color=LINE, linewidth=0.5, zorder=0)
-    written = language.signed(value, digits) if signed else language.number(value, digits)
-    numbers = f"{written} {language.interval(bar.score, digits=digits, signed=signed)}".strip()
+    number = language.signed(value, digits) if signed else language.number(value, digits)
+    numbers = f"{number} {language.interval(bar.score, digits=digits, signed=signed)}".strip()
     axes.text(0, y + 0.2, shorten(bar.label, 58 - len(numbers)), transform=across, va="bottom", ha="left")
     axes.text(1, y + 0.2, numbers, transform=across, va="bottom", ha="right", color=SOFT)
     if value is None:
@@ -185,11 +187,11 @@ class Line:
     """A curve.
 
     Attributes:
-        label: At its end.
-        x: Where.
-        y: What.
-        series: Colour and marker, from 0.
-        points: Whether each value is marked: evaluations are few, steps are many.
+        label: Text at the end of the curve.
+        x: Horizontal positions, usually steps.
+        y: Values.
+        series: Index of the colour and the marker.
+        points: Whether each value has a marker; evaluations do, single steps are too many.
     """
 
     label: str
@@ -200,13 +202,13 @@ class Line:
 
 
 def binned(x: Sequence[float], y: Sequence[float], *, bins: int = BINS) -> tuple[list[float], list[float]]:
-    """Means of neighbours, so that a curve of many steps is smooth and small; not finite values are left out."""
-    across, values = np.asarray(x, float), np.asarray(y, float)
-    keep = np.isfinite(values)
-    across, values = across[keep], values[keep]
-    parts = np.array_split(np.arange(len(across)), min(bins, max(1, len(across))))
+    """Averages neighbours, so a curve of many steps is smooth and small; values that are not finite are left out."""
+    positions, values = np.asarray(x, float), np.asarray(y, float)
+    finite = np.isfinite(values)
+    positions, values = positions[finite], values[finite]
+    parts = np.array_split(np.arange(len(values)), min(bins, max(1, len(values))))
     return (
-        [float(across[part].mean()) for part in parts if len(part)],
+        [float(positions[part].mean()) for part in parts if len(part)],
         [float(values[part].mean()) for part in parts if len(part)],
     )
 
@@ -222,17 +224,17 @@ def curves(
     best: tuple[str, float] | None = None,
     log: bool = False,
 ) -> str:
-    """Curves over the steps, each labelled at its end.
+    """Draws curves over the steps, each labelled at its end.
 
     Args:
         lines: The curves.
-        language: Of the numbers.
-        x_axis: Name of the axis.
-        y_axis: Name of the axis.
-        alt: What the figure shows, in words.
-        levels: (label, value) of horizontal lines.
-        best: (label, step) of a vertical line: the step that was kept.
-        log: Whether the upright axis is logarithmic.
+        language: Language of the numbers.
+        x_axis: Name of the horizontal axis.
+        y_axis: Name of the vertical axis.
+        alt: Description of the figure.
+        levels: (label, value) of each horizontal line.
+        best: (label, step) of a vertical line at the step whose parameters are kept.
+        log: Whether the vertical axis is logarithmic.
     """
     with style():
         figure = Figure(figsize=(WIDTH, 2.5))
@@ -243,10 +245,8 @@ def curves(
         if best is not None:
             axes.axvline(best[1], color=SOFT, linewidth=0.8, linestyle=(0, (3, 2)), zorder=0)
             top = axes.get_xaxis_transform()
-            beyond = best[1] > sum(axes.get_xlim()) / 2
-            axes.text(
-                best[1], 1.0, f" {best[0]} ", transform=top, fontsize=7, color=SOFT, ha="right" if beyond else "left"
-            )
+            side = "right" if best[1] > sum(axes.get_xlim()) / 2 else "left"
+            axes.text(best[1], 1.0, f" {best[0]} ", transform=top, fontsize=7, color=SOFT, ha=side)
         return themed(to_svg(figure), alt=alt)
 
 
@@ -258,7 +258,7 @@ def draw_curves(
     levels: Sequence[tuple[str, float]] = (),
     log: bool = False,
 ) -> None:
-    """Curves and levels on given axes."""
+    """Draws curves and levels on the given axes."""
     ends: list[tuple[str, float, str]] = []
     for line in lines:
         colour = SERIES[line.series % len(SERIES)]
@@ -277,33 +277,32 @@ def draw_curves(
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=(1, 2, 5, 10)))
     if log:
         low, high = axes.get_ylim()
-        few = math.log10(high / low) < 1.2
-        axes.yaxis.set_minor_formatter(axes.yaxis.get_major_formatter() if few else NullFormatter())
+        few_decades = math.log10(high / low) < 1.2
+        axes.yaxis.set_minor_formatter(axes.yaxis.get_major_formatter() if few_decades else NullFormatter())
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 2.5, 5, 10)))
     _label_ends(axes, ends)
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
-    """Labels right of the axes at the height of their curves, moved apart where they would touch."""
-    axes.get_ylim()  # settles the limits
+    """Writes labels to the right of the axes, at the heights of their curves or just far enough apart to be read."""
+    axes.get_ylim()  # computes the limits
     inverse = axes.transAxes.inverted()
     heights = [float(inverse.transform(axes.transData.transform((0, value)))[1]) for _, value, _ in ends]
     gap = 8.5 / (72 * axes.get_window_extent().height / axes.figure.dpi)
-    for place, height in zip(_apart(heights, gap), ends, strict=True):
-        label, _, colour = height
-        axes.text(1.02, place, shorten(label, 26), transform=axes.transAxes, color=colour, va="center", fontsize=7.5)
+    for height, (label, _, colour) in zip(_spread(heights, gap), ends, strict=True):
+        axes.text(1.02, height, shorten(label, 26), transform=axes.transAxes, color=colour, va="center", fontsize=7.5)
 
 
-def _apart(heights: Sequence[float], gap: float) -> list[float]:
-    """The heights with at least `gap` between any two, moved as little as a sweep from the lowest needs."""
+def _spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Moves heights upwards, from the lowest on, until any two are at least `gap` apart."""
     order = sorted(range(len(heights)), key=lambda index: heights[index])
     placed = list(heights)
     for before, index in pairwise(order):
         placed[index] = max(placed[index], placed[before] + gap)
     over = placed[order[-1]] - 1.0 if order else 0.0
     if over > 0:
-        # The top one stays within the axes; those that it then touches follow downwards.
+        # The highest label must stay within the axes: move it down, and with it those that it touches.
         placed[order[-1]] -= over
         for index, after in zip(order[-2::-1], order[:0:-1], strict=True):
             placed[index] = min(placed[index], placed[after] - gap)
@@ -316,47 +315,47 @@ def _apart(heights: Sequence[float], gap: float) -> list[float]:
 def reliability_diagram(
     before: Sequence[Bin | None], after: Sequence[Bin | None], *, language: Language, classes: int, alt: str
 ) -> str:
-    """Correctness against confidence before and after the temperature, and where the pairs lie below it.
+    """Draws accuracy against confidence at both temperatures, and below it the distribution of the pairs.
 
     Args:
         before: Bins at temperature 1.
-        after: At the fitted one.
-        language: Of words and numbers.
-        classes: Confidence starts at 1 / classes.
-        alt: What the figure shows, in words.
+        after: Bins at the fitted temperature.
+        language: Language of words and numbers.
+        classes: Number of classes; confidence is at least 1 / classes.
+        alt: Description of the figure.
     """
     with style():
         figure = Figure(figsize=(WIDTH, 4.0))
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         start = max(0.0, 1.0 / classes - 0.04)
-        perfect = language.say("reliability.perfect")
+        perfect = language.phrase("reliability.perfect")
         top.plot((start, 1), (start, 1), color=SOFT, linewidth=0.8, dashes=(3, 2), zorder=0, label=perfect)
         edges = np.linspace(0.0, 1.0, len(before) + 1)
         for series, (bins, label) in enumerate(((before, "before"), (after, "after"))):
             colour = SERIES[1 - series]
-            points = [one for one in bins if one is not None]
-            x, y = [one.confidence for one in points], [one.right.value for one in points]
-            spread = np.abs([(one.right.value - one.right.low, one.right.high - one.right.value) for one in points]).T
+            points = [point for point in bins if point is not None]
+            x, y = [point.confidence for point in points], [point.accuracy.value for point in points]
+            limits = np.reshape([(point.accuracy.low, point.accuracy.high) for point in points], (-1, 2))
             top.errorbar(
                 x,
                 y,
-                yerr=spread,
+                yerr=np.abs(limits - np.asarray(y)[:, None]).T,
                 color=colour,
                 marker=MARKERS[1 - series],
                 markerfacecolor=colour if series else "none",
                 elinewidth=0.9,
                 linewidth=1.0,
-                label=language.say(f"reliability.{label}"),
+                label=language.phrase(f"reliability.{label}"),
             )
-            total = sum(one.pairs for one in points)
-            shares = [0.0 if one is None else one.pairs / total for one in bins]
+            total = sum(point.pairs for point in points)
+            shares = [0.0 if point is None else point.pairs / total for point in bins]
             bottom.stairs(shares, edges, color=colour, linewidth=1.2, fill=bool(series), alpha=0.45 if series else 1.0)
         top.legend(loc="lower right", frameon=False, fontsize=7.5, handlelength=1.6)
         top.set_ylim(-0.03, 1.06)
         top.set_xlim(start, 1.015)
-        top.set_title(language.say("reliability.right"))
-        bottom.set_title(language.say("reliability.share"))
-        bottom.set_xlabel(language.say("reliability.confidence"))
+        top.set_title(language.phrase("reliability.right"))
+        bottom.set_title(language.phrase("reliability.share"))
+        bottom.set_xlabel(language.phrase("reliability.confidence"))
         bottom.yaxis.set_major_locator(MaxNLocator(2))
         for axes in (top, bottom):
             axes.grid(axis="y")

@@ -1,4 +1,4 @@
-"""What run folders and claims' folders hold, read and checked; nothing is written and no model is loaded."""
+"""Reads and checks the folders of runs and claims; writes nothing and loads no model."""
 
 import json
 from collections.abc import Mapping
@@ -15,19 +15,21 @@ from pairjax.evaluation.metrics import probabilities
 from pairjax.storage.files import read_json
 from pairjax.storage.results import with_current_names
 
+COMBINERS_FILE = "combiners.json"
+"""The table of combiners with intervals, beside the folders of the claims that it belongs to."""
 FLOOR = 5e-7
-"""Probabilities are written with six digits: less than half a unit of the last is read as this."""
+"""Smallest probability that is read: they are written with six digits, so a smaller one may be written as 0."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """One split's pairs with their answers.
+    """The pairs of a split with the model's predictions.
 
     Attributes:
-        first: A's texts.
-        second: B's texts.
-        label: int64 class indices or float64 scores [N]; None where the split has none.
-        outputs: Logits [N, C] up to a constant a row, before the temperature; or scores [N, 1].
+        first: First text of each pair.
+        second: Second text of each pair.
+        label: int64 [N] class indices or float64 [N] scores; None if the split has no labels.
+        outputs: float64 [N, C] logits before the temperature, up to a constant per pair; or [N, 1] scores.
     """
 
     first: tuple[str, ...]
@@ -41,18 +43,18 @@ class Predictions:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run's folder, finished or not.
+    """The folder of a run, finished or not.
 
     Attributes:
         path: The folder.
-        name: For headings and figures: the folder's name.
+        name: The folder's name, for headings and figures.
         kind: Fine-tuning on pairs, or pretraining.
         config: The resolved config.
-        origin: Provenance of the start.
-        resumes: How often it was taken up again.
-        result: result.json; None where the run did not finish.
-        curve: The lines of metrics.jsonl.
-        predictions: By split.
+        origin: Provenance at the start of the run.
+        resumes: Number of times that the run was resumed.
+        result: Contents of result.json; None if the run did not finish.
+        curve: Lines of metrics.jsonl.
+        predictions: Predictions by split.
     """
 
     path: Path
@@ -67,7 +69,7 @@ class RunRecord:
 
     @property
     def task(self) -> TaskSpec | None:
-        """What is predicted; None where the run does not say."""
+        """The task; None for pretraining and for a run without a result."""
         if self.kind == "pretraining" or self.result is None:
             return None
         task = self.result["task"]
@@ -75,30 +77,31 @@ class RunRecord:
 
     @property
     def main_split(self) -> str | None:
-        """The split that the report is about: test where it is scored, else the last."""
+        """The split that the report is about: test if it was scored, else the last one."""
         if self.result is None or not self.result["metrics"]:
             return None
         return "test" if "test" in self.result["metrics"] else list(self.result["metrics"])[-1]
 
     @property
     def metric(self) -> str:
-        """The metric that leads: the one that baselines are scored by."""
+        """The leading metric, by which the baselines are scored too."""
         task = self.task
         return "accuracy" if task is None or task.kind == "classification" else "spearman"
 
     @property
     def temperature(self) -> float:
+        """The temperature fitted on dev; 1 if the run has no result."""
         return 1.0 if self.result is None else float(self.result["calibration"]["temperature"])
 
 
 @dataclass(frozen=True)
 class ClaimFolder:
-    """A claim's verdict.
+    """The folder of a claim.
 
     Attributes:
         path: The folder.
-        row: verdict.json.
-        combiners: The table of combiners with intervals (combiners.json beside the folder); None where there is none.
+        row: Contents of verdict.json.
+        combiners: Table of combiners with intervals, from combiners.json next to the folder; None if there is none.
     """
 
     path: Path
@@ -107,10 +110,10 @@ class ClaimFolder:
 
 
 def read_folder(path: Path) -> RunRecord | ClaimFolder:
-    """A run's folder or a claim's.
+    """Reads the folder of a run or of a claim.
 
     Raises:
-        UserError: It does not exist, is neither, or holds a file that cannot be read.
+        UserError: The folder does not exist, is neither of the two, or holds a file that cannot be read.
     """
     if not path.exists():
         raise UserError(f"{path}: no such folder", expected="the folder of a run (--run.dir) or of a claim")
@@ -128,10 +131,10 @@ def read_folder(path: Path) -> RunRecord | ClaimFolder:
 def _read_claim(path: Path) -> ClaimFolder:
     required = ("id", "statement", "verdict", "hypotheses", "seeds", "encoder", "pooling", "commit", "command", "notes")
     row = read_json(path / "verdict.json", kind="a verdict", required=(*required, "tables", "no_verdict_because"))
-    beside = path.resolve().parent / "combiners.json"
+    board = path.resolve().parent / COMBINERS_FILE
     combiners = None
-    if beside.is_file():
-        combiners = read_json(beside, kind="a table of combiners", required=("against", "tasks", "rows"))
+    if board.is_file():
+        combiners = read_json(board, kind="a table of combiners", required=("against", "tasks", "rows"))
     return ClaimFolder(path, row, combiners)
 
 
@@ -142,7 +145,7 @@ def _read_run(path: Path) -> RunRecord:
     config = saved["config"]
     parts = [name for name in ("data", "model", "train", "optim") if not isinstance(config.get(name), dict)]
     if parts:
-        raise UserError(f"{path / 'config.json'} is not a run's", got=f"nothing named {', '.join(parts)}")
+        raise UserError(f"{path / 'config.json'} is not the config of a run", got=f"no {', '.join(parts)} in it")
     kind: Literal["pairs", "pretraining"] = "pretraining" if "objective" in config["data"] else "pairs"
     result = None
     if (path / "result.json").is_file():
@@ -173,30 +176,31 @@ def _read_run(path: Path) -> RunRecord:
 
 
 def read_curve(path: Path) -> tuple[dict[str, Any], ...]:
-    """The lines of metrics.jsonl; a last one that was cut short is left out, and a missing file has none."""
+    """Reads the lines of metrics.jsonl; an incomplete last line is left out, and a missing file has no lines."""
     if not path.is_file():
         return ()
-    found = []
+    entries = []
     for line in path.read_text("utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
         except ValueError:
             continue
         if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-            found.append(with_current_names(entry))
-    return tuple(found)
+            entries.append(with_current_names(entry))
+    return tuple(entries)
 
 
 def read_predictions(path: Path, labels: tuple[str, ...], *, temperature: float) -> Predictions:
-    """predictions.SPLIT.jsonl.
+    """Reads a file predictions.SPLIT.jsonl.
 
     Args:
         path: The file.
-        labels: The classes in the model's order; none for regression.
-        temperature: Fitted on dev: rows of older runs, which carry no logits, had their logits divided by it.
+        labels: The classes in the model's order; empty for regression.
+        temperature: Temperature fitted on dev. Runs of old versions wrote no logits but the probabilities at this
+            temperature, from which logits are computed.
 
     Raises:
-        UserError: A row is not what a run writes.
+        UserError: A line is not a prediction of this run.
     """
     first, second, label, outputs = [], [], [], []
     index = {name: number for number, name in enumerate(labels)}
@@ -214,11 +218,11 @@ def read_predictions(path: Path, labels: tuple[str, ...], *, temperature: float)
                     f"{path}, line {number}: not a prediction of this run", got=f"{type(error).__name__}: {error}"
                 ) from error
     width = len(labels) or 1
-    whole = len(label) == len(first) > 0
+    labelled = len(label) == len(first) > 0
     return Predictions(
         tuple(first),
         tuple(second),
-        np.array(label, np.int64 if labels else np.float64) if whole else None,
+        np.array(label, np.int64 if labels else np.float64) if labelled else None,
         np.array(outputs, np.float64).reshape(len(first), width),
     )
 
@@ -232,5 +236,5 @@ def _outputs(row: Mapping[str, Any], labels: tuple[str, ...], temperature: float
 
 
 def probability_of(predictions: Predictions, *, temperature: float) -> Float64[np.ndarray, "pairs classes"]:
-    """Probabilities of the classes at a temperature."""
+    """Computes the probabilities of the classes at a temperature."""
     return probabilities(predictions.outputs, temperature=temperature)

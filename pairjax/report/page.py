@@ -1,4 +1,4 @@
-"""A report put together: which sections, in which order, as one HTML file that needs nothing beside it."""
+"""Puts a report together: selects and orders its sections, and writes one HTML file that needs no other file."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,21 +20,24 @@ from pairjax.report.pretraining import pretraining_curves, pretraining_section
 from pairjax.storage.files import write_text
 
 
-def named_apart(found: Sequence[RunRecord | ClaimFolder]) -> list[RunRecord | ClaimFolder]:
-    """Runs whose folders have the same name are named by their whole paths."""
-    names = [one.name for one in found if isinstance(one, RunRecord)]
+def with_unique_names(records: Sequence[RunRecord | ClaimFolder]) -> list[RunRecord | ClaimFolder]:
+    """Names runs by their full paths if their folders have the same name."""
+    names = [record.name for record in records if isinstance(record, RunRecord)]
     return [
-        replace(one, name=str(one.path)) if isinstance(one, RunRecord) and names.count(one.name) > 1 else one
-        for one in found
+        replace(record, name=str(record.path))
+        if isinstance(record, RunRecord) and names.count(record.name) > 1
+        else record
+        for record in records
     ]
 
 
-def build_page(found: Sequence[RunRecord | ClaimFolder], *, language: Language) -> Page:
-    """All sections: verdicts first, then what several runs say together, then each folder."""
-    found = named_apart(found)
-    claims = [one for one in found if isinstance(one, ClaimFolder)]
-    pairs = [one for one in found if isinstance(one, RunRecord) and one.kind == "pairs"]
-    pretrained = [one for one in found if isinstance(one, RunRecord) and one.kind == "pretraining"]
+def build_page(records: Sequence[RunRecord | ClaimFolder], *, language: Language) -> Page:
+    """Builds all sections: verdicts, comparisons of runs, then one section per folder."""
+    records = with_unique_names(records)
+    claims = [record for record in records if isinstance(record, ClaimFolder)]
+    runs = [record for record in records if isinstance(record, RunRecord)]
+    pairs = [run for run in runs if run.kind == "pairs"]
+    pretrained = [run for run in runs if run.kind == "pretraining"]
     sections: list[Section] = []
     if claims:
         sections.append(verdict_section(claims, id="verdicts", language=language))
@@ -44,23 +47,22 @@ def build_page(found: Sequence[RunRecord | ClaimFolder], *, language: Language) 
         sections += [compared] if compared is not None else []
     if len(pretrained) > 1:
         drawings = pretraining_curves(pretrained, language=language)
-        sections.append(Section("pretraining", language.say("pretraining.title"), drawings))
-    for number, one in enumerate(found, 1):
-        name = f"part-{number}"
-        if isinstance(one, ClaimFolder):
-            sections.append(claim_section(one, id=name, language=language))
-        elif one.kind == "pairs":
-            sections.append(pair_section(one, id=name, language=language))
+        sections.append(Section("pretraining", language.phrase("pretraining.title"), drawings))
+    for number, record in enumerate(records, 1):
+        id = f"part-{number}"
+        if isinstance(record, ClaimFolder):
+            sections.append(claim_section(record, id=id, language=language))
+        elif record.kind == "pairs":
+            sections.append(pair_section(record, id=id, language=language))
         else:
-            sections.append(pretraining_section(one, id=name, language=language))
-    names = [one.row["id"] if isinstance(one, ClaimFolder) else one.name for one in found]
-    return Page(
-        language, language.say("page.title", names=", ".join(names[:3]) + (", …" if names[3:] else "")), sections
-    )
+            sections.append(pretraining_section(record, id=id, language=language))
+    names = [record.row["id"] if isinstance(record, ClaimFolder) else record.name for record in records]
+    title = language.phrase("page.title", names=", ".join(names[:3]) + (", …" if names[3:] else ""))
+    return Page(language, title, sections)
 
 
 def render(page: Page) -> str:
-    """The HTML; every text is escaped, and a policy forbids scripts and anything from elsewhere."""
+    """Renders a page as HTML; all texts are escaped, and a policy forbids scripts and external content."""
     environment = Environment(
         loader=PackageLoader("pairjax.report", "templates"),
         autoescape=True,
@@ -82,6 +84,6 @@ def render(page: Page) -> str:
     )
 
 
-def write_report(found: Sequence[RunRecord | ClaimFolder], output: Path, *, language: Language) -> None:
-    """Writes the page, whole or not at all."""
-    write_text(output, render(build_page(found, language=language)))
+def write_report(records: Sequence[RunRecord | ClaimFolder], output: Path, *, language: Language) -> None:
+    """Writes the report of some folders; the file appears complete or not at all."""
+    write_text(output, render(build_page(records, language=language)))

@@ -1,16 +1,18 @@
-"""The section of a pretraining run, and the one of several: held-out text, curves, baselines."""
+"""Builds the section of a pretraining run: summary, baselines, curves, metrics and text."""
 
 from collections.abc import Mapping, Sequence
 
 from pairjax.report.blocks import Block, Cell, Drawing, Paragraph, Section, Table, cells
-from pairjax.report.draw import Bar, Line, binned, curves, forest
+from pairjax.report.draw import GREY, Bar, Line, binned, curves, forest
 from pairjax.report.figures import baseline_levels, curve_lines, evaluations
 from pairjax.report.folder import RunRecord
 from pairjax.report.language import Language, Score
-from pairjax.report.pairs import loss_note, score_cell
+from pairjax.report.pair_figures import loss_note
+from pairjax.report.pair_tables import score_cell
+from pairjax.report.pairs import unfinished_paragraph
 from pairjax.report.provenance import provenance_block
 
-FIGURES = (
+METRICS = (
     "mlm_perplexity",
     "mlm_loss",
     "mlm_accuracy",
@@ -21,10 +23,10 @@ FIGURES = (
 
 
 def pretraining_section(run: RunRecord, *, id: str, language: Language) -> Section:
-    """Everything about one pretraining run, finished or not."""
+    """Builds the section of one pretraining run, finished or not."""
     blocks: list[Block] = []
     if run.result is None:
-        blocks.append(_unfinished(run, language=language))
+        blocks.append(unfinished_paragraph(run, language=language))
     else:
         blocks.append(Paragraph(first_sentence(run, language=language), "lead"))
         split = run.main_split
@@ -38,35 +40,30 @@ def pretraining_section(run: RunRecord, *, id: str, language: Language) -> Secti
     return Section(id, run.name, blocks, subtitle=str(run.path))
 
 
-def _unfinished(run: RunRecord, *, language: Language) -> Paragraph:
-    most = run.config["train"].get("max_steps")
-    last = run.curve[-1]["step"] if run.curve else 0
-    key = "unfinished.none" if not run.curve else "unfinished.of" if most else "unfinished.at"
-    return Paragraph(language.say(key, step=language.count(last), total=language.count(most or 0)), "warning")
-
-
 def described(run: RunRecord, *, language: Language) -> str:
-    """`An encoder from scratch (mini), masked tokens with next sentences`."""
-    say, model = language.say, run.config["model"]
+    """Describes the run: `A new encoder (size mini) learned masked tokens and next segments`."""
+    phrase, model = language.phrase, run.config["model"]
     start = (
-        say("pretraining.continued", encoder=model["encoder"])
+        phrase("pretraining.continued", encoder=model["encoder"])
         if model.get("encoder")
-        else say("pretraining.fresh", size=model["size"])
+        else phrase("pretraining.fresh", size=model["size"])
     )
-    return say("pretraining.described", start=start, objective=say(f"objective.{run.config['data']['objective']}"))
+    return phrase(
+        "pretraining.described", start=start, objective=phrase(f"objective.{run.config['data']['objective']}")
+    )
 
 
-def whole_segments(metrics: Mapping[str, Score]) -> Score:
-    """Accuracy on segments with nothing masked, which is what baselines read; of older runs, with masked tokens."""
+def segment_accuracy(metrics: Mapping[str, Score]) -> Score:
+    """Returns the accuracy on unmasked segments, as the baselines read them; for old runs, on masked ones."""
     return metrics.get("segment_accuracy_unmasked", metrics["segment_accuracy"])
 
 
 def first_sentence(run: RunRecord, *, language: Language) -> str:
-    """What was trained on how much text, and the held-out figures with intervals."""
-    say, result, split = language.say, run.result, run.main_split
+    """Says what was trained on how much text, and the scores on held-out text with intervals."""
+    phrase, result, split = language.phrase, run.result, run.main_split
     assert result is not None
     corpus = (result.get("corpus") or {}).get("train") or {}
-    trained = say(
+    trained = phrase(
         "pretraining.trained",
         what=described(run, language=language),
         documents=language.count(corpus.get("documents", 0)),
@@ -75,25 +72,25 @@ def first_sentence(run: RunRecord, *, language: Language) -> str:
     )
     if split is None:
         return trained + "."
-    metrics, where = result["metrics"][split], language.name("split", split)
-    told = say(
+    metrics = result["metrics"][split]
+    scored = phrase(
         "pretraining.perplexity",
         trained=trained,
-        split=where,
+        split=language.name("split", split),
         score=language.score(metrics["mlm_perplexity"], digits=2),
     )
     if "segment_accuracy" not in metrics:
-        return told + "."
-    told = say("pretraining.order", told=told, score=language.score(whole_segments(metrics)))
+        return scored + "."
+    scored = phrase("pretraining.order", scored=scored, score=language.score(segment_accuracy(metrics)))
     levels = sorted(baseline_levels(run, split, language=language), key=lambda level: -level[1])
     if not levels:
-        return told + "."
-    return say("pretraining.against", told=told, name=levels[0][0], score=language.number(levels[0][1]))
+        return scored + "."
+    return phrase("pretraining.against", scored=scored, name=levels[0][0], score=language.number(levels[0][1]))
 
 
 def pretraining_curves(runs: Sequence[RunRecord], *, language: Language) -> list[Block]:
-    """Held-out perplexity and order accuracy over the steps, one line a run."""
-    say, blocks = language.say, list[Block]()
+    """Draws perplexity and segment accuracy on held-out text over the steps, one line per run."""
+    phrase, blocks = language.phrase, list[Block]()
     names = ", ".join(run.name for run in runs)
     for name, log in (("mlm_perplexity", True), ("segment_accuracy", False)):
         lines = curve_lines(runs, f"dev/{name}")
@@ -104,22 +101,22 @@ def pretraining_curves(runs: Sequence[RunRecord], *, language: Language) -> list
         levels = [] if log else [level for run in runs for level in baseline_levels(run, "dev", language=language)]
         best = sorted(levels, key=lambda level: level[1])[-1:]
         metric = language.name("metric", name)
-        title = say("pretraining.metric_title", metric=metric)
+        title = phrase("pretraining.metric_title", metric=metric)
         svg = curves(
             lines,
             language=language,
-            x_axis=say("curves.steps"),
+            x_axis=phrase("curves.steps"),
             y_axis=metric,
             alt=f"{title}: {names}",
             levels=best,
             log=log,
         )
-        blocks.append(Drawing(svg, title, say("pretraining.log_note" if log else "pretraining.segment_note")))
+        blocks.append(Drawing(svg, title, phrase("pretraining.log_note" if log else "pretraining.segment_note")))
     return blocks
 
 
 def _train_loss(run: RunRecord, *, language: Language) -> list[Block]:
-    say = language.say
+    phrase = language.phrase
     lines = []
     for series, name in enumerate(("mlm_loss", "segment_loss")):
         steps, values = evaluations(run, name)
@@ -127,27 +124,27 @@ def _train_loss(run: RunRecord, *, language: Language) -> list[Block]:
             lines.append(Line(language.name("train_loss", name), *binned(steps, values), series=series, points=False))
     if not lines:
         return []
-    title = say("pretraining.train_title")
-    svg = curves(lines, language=language, x_axis=say("curves.steps"), y_axis=say("curves.loss"), alt=title)
+    title = phrase("pretraining.train_title")
+    svg = curves(lines, language=language, x_axis=phrase("curves.steps"), y_axis=phrase("curves.loss"), alt=title)
     return [Drawing(svg, title, loss_note(len(evaluations(run, "mlm_loss")[0]), language=language))]
 
 
 def _baselines(run: RunRecord, split: str, *, language: Language) -> list[Block]:
     result = run.result or {}
     baselines = (result.get("baselines") or {}).get(split, {})
-    bars = [Bar(language.say("baselines.model"), whole_segments(result["metrics"][split]), 0)]
+    bars = [Bar(language.phrase("baselines.model"), segment_accuracy(result["metrics"][split]), 0)]
     order = sorted(baselines, key=lambda name: -(baselines[name]["value"] or 0.0))
-    bars += [Bar(language.name("segment_baseline", name), baselines[name], 5) for name in order]
+    bars += [Bar(language.name("segment_baseline", name), baselines[name], GREY) for name in order]
     metric = language.name("metric", "segment_accuracy")
-    title = language.say("baselines.title", metric=metric, split=language.name("split", split))
+    title = language.phrase("baselines.title", metric=metric, split=language.name("split", split))
     svg = forest(bars, language=language, axis=metric, alt=title)
-    return [Drawing(svg, title, language.say("pretraining.baseline_note"))]
+    return [Drawing(svg, title, language.phrase("pretraining.baseline_note"))]
 
 
 def _metrics(run: RunRecord, *, language: Language) -> Table:
     assert run.result is not None
     metrics = run.result["metrics"]
-    present = [name for name in FIGURES if any(name in split for split in metrics.values())]
+    present = [name for name in METRICS if any(name in split for split in metrics.values())]
     rows = [
         [
             Cell(language.name("metric", name)),
@@ -155,15 +152,15 @@ def _metrics(run: RunRecord, *, language: Language) -> Table:
         ]
         for name in present
     ]
-    head = [language.say("metrics.metric"), *(language.name("split", split) for split in metrics)]
-    return Table(language.say("metrics.title"), head, rows, note=language.say("pretraining.metrics_note"))
+    head = [language.phrase("metrics.metric"), *(language.name("split", split) for split in metrics)]
+    return Table(language.phrase("metrics.title"), head, rows, note=language.phrase("pretraining.metrics_note"))
 
 
 def _corpus(run: RunRecord, *, language: Language) -> Table:
-    say, corpus = language.say, (run.result or {}).get("corpus") or {}
+    phrase, corpus = language.phrase, (run.result or {}).get("corpus") or {}
     columns = ("documents", "sentences", "tokens")
     rows = [
         cells(language.name("split", split), *(language.count(facts.get(name, 0)) for name in columns))
         for split, facts in corpus.items()
     ]
-    return Table(say("pretraining.corpus"), ["", *(say(f"pretraining.{name}") for name in columns)], rows)
+    return Table(phrase("pretraining.corpus"), ["", *(phrase(f"pretraining.{name}") for name in columns)], rows)

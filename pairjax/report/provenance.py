@@ -1,4 +1,4 @@
-"""Where a result comes from, as a report shows it."""
+"""Builds the part of a report that says where a result comes from."""
 
 import json
 import shlex
@@ -12,72 +12,72 @@ from pairjax.report.language import Language
 
 
 def command_line(words: Sequence[str]) -> str:
-    """The command as it was typed, whatever the program's own path was."""
+    """Writes the command as typed, whatever the path of the program was."""
     name = PurePath(words[0]).name if words else ""
-    return shlex.join(["pairjax" if name in ("main.py", "pairjax") else name, *words[1:]])
+    return shlex.join(["pairjax" if name in ("__main__.py", "main.py", "pairjax") else name, *words[1:]])
 
 
 def provenance_rows(origin: Mapping[str, Any], *, language: Language) -> list[tuple[str, str]]:
-    """Command, start, device, commit and versions."""
-    say = language.say
+    """Lists command, start, device, commit and versions."""
+    phrase = language.phrase
     rows = [
-        (say("provenance.command"), command_line(origin.get("command") or [])),
-        (say("provenance.started"), str(origin.get("started", ""))),
+        (phrase("provenance.command"), command_line(origin.get("command") or [])),
+        (phrase("provenance.started"), str(origin.get("started", ""))),
         (
-            say("provenance.device"),
+            phrase("provenance.device"),
             f"{origin.get('device_count', '?')} × {origin.get('device_kind', '?')}, {origin.get('platform', '')}",
         ),
     ]
     git = origin.get("git")
     if git:
-        dirty = say("provenance.dirty") if git.get("dirty") else ""
-        rows.append((say("provenance.commit"), f"{git['commit']}{dirty}"))
+        dirty = phrase("provenance.dirty") if git.get("dirty") else ""
+        rows.append((phrase("provenance.commit"), f"{git['commit']}{dirty}"))
     versions = {"python": origin.get("python"), **(origin.get("versions") or {})}
     rows.append(
-        (say("provenance.versions"), ", ".join(f"{name} {number}" for name, number in versions.items() if number))
+        (phrase("provenance.versions"), ", ".join(f"{name} {number}" for name, number in versions.items() if number))
     )
     return rows
 
 
 def data_rows(data: Any, *, language: Language) -> list[tuple[str, str]]:
-    """The data's name, licence, rows and digests; of pretraining the sources of each split."""
-    say = language.say
+    """Lists the data's name, licence and hashes; for pretraining, the sources of each split."""
+    phrase = language.phrase
     if not isinstance(data, Mapping):
         return []
     if all(isinstance(value, list) for value in data.values()):
         return [
             (
-                f"{say('provenance.data')}: {language.name('split', split)}",
-                f"{one['name']} (SHA-256 {one['sha256'][:16]}…)",
+                f"{phrase('provenance.data')}: {language.name('split', split)}",
+                f"{source['name']} (SHA-256 {source['sha256'][:16]}…)",
             )
             for split, sources in data.items()
-            for one in sources
-            if isinstance(one, Mapping)
+            for source in sources
+            if isinstance(source, Mapping)
         ]
-    rows = [(say("provenance.data"), str(data.get("name", "?")))]
+    rows = [(phrase("provenance.data"), str(data.get("name", "?")))]
     if data.get("licence"):
-        rows.append((say("provenance.licence"), str(data["licence"])))
+        rows.append((phrase("provenance.licence"), str(data["licence"])))
     rows += [(f"SHA-256: {name}", str(digest)) for name, digest in (data.get("files") or {}).items()]
     return rows
 
 
 def provenance_block(run: RunRecord, *, language: Language) -> Facts:
-    """A run's origin; its whole config and its notes on the data open on demand."""
-    say, result = language.say, run.result or {}
+    """Builds a run's provenance; its full config and its notes on the data open on demand."""
+    phrase, result = language.phrase, run.result or {}
     origin = {**run.origin, **(result.get("provenance") or {})}
     rows = provenance_rows(run.origin, language=language)
     rows += data_rows(origin.get("data"), language=language)
-    rows.append((say("provenance.seed"), str(run.config["train"].get("seed", "?"))))
+    rows.append((phrase("provenance.seed"), str(run.config["train"].get("seed", "?"))))
     if run.resumes:
-        rows.append((say("provenance.resumes"), language.count(run.resumes)))
+        rows.append((phrase("provenance.resumes"), language.count(run.resumes)))
     train = result.get("train")
     if train:
         rate = train.get("pairs_per_second", train.get("tokens_per_second"))
-        unit = say("provenance.pairs" if "pairs_per_second" in train else "provenance.tokens")
+        unit = phrase("provenance.pairs" if "pairs_per_second" in train else "provenance.tokens")
         rows.append(
             (
-                say("provenance.time"),
-                say(
+                phrase("provenance.time"),
+                phrase(
                     "provenance.time_value",
                     seconds=language.count(train["seconds"]),
                     compiling=language.count(train["compile_seconds"]),
@@ -86,7 +86,7 @@ def provenance_block(run: RunRecord, *, language: Language) -> Facts:
                 ),
             )
         )
-    folded = [(say("provenance.config"), json.dumps(run.config, indent=2, ensure_ascii=False))]
+    folded = [(phrase("provenance.config"), json.dumps(run.config, indent=2, ensure_ascii=False))]
     if result.get("notes"):
-        folded.insert(0, (say("provenance.notes"), "\n".join(str(note) for note in result["notes"])))
-    return Facts(say("provenance.title"), rows, folded)
+        folded.insert(0, (phrase("provenance.notes"), "\n".join(str(note) for note in result["notes"])))
+    return Facts(phrase("provenance.title"), rows, folded)

@@ -1,4 +1,4 @@
-"""SHA-256 of a task's pairs and of a checkpoint's files: what `digests/STEP.json` says, how it is written and compared.
+"""The digest of a checkpoint, `digests/STEP.json`: SHA-256 of its files, and how it is written and read.
 
 {"format": 1, "step": 30, "metric": 0.91, "identity": "...", "files": {"state/d/0a...": [bytes, SHA-256], ...},
  "seal": SHA-256 of all that}
@@ -17,7 +17,14 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Digest:
-    """What `digests/STEP.json` says: the files of a step as {path: (bytes, SHA-256)}."""
+    """The content of `digests/STEP.json`.
+
+    Attributes:
+        step: The checkpoint's step.
+        metric: The dev metric of the step, if it was evaluated.
+        identity: The identity of the run.
+        files: Size in bytes and SHA-256 of each file, by its path in the step's folder.
+    """
 
     step: int
     metric: int | float | None
@@ -26,7 +33,7 @@ class Digest:
 
 
 def digest_text(digest: Digest) -> str:
-    """The sealed text of a digest's file."""
+    """Returns the text of a digest's file, with its seal."""
     body = {
         "format": FORMAT,
         "step": digest.step,
@@ -38,7 +45,11 @@ def digest_text(digest: Digest) -> str:
 
 
 def read_digest(path: AnyPath) -> Digest | str | None:
-    """The digest, or what is wrong with its file, or None where there is none."""
+    """Reads a digest.
+
+    Returns:
+        The digest; or what is wrong with its file; or None if there is no file.
+    """
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         seal = body.pop("seal")

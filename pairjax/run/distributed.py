@@ -1,4 +1,4 @@
-"""Processes of one run, and the one owner of SIGTERM and Ctrl-C. Nothing else imports `jax.distributed`."""
+"""The processes of one run, and the handlers of SIGTERM and Ctrl-C. Only this module imports `jax.distributed`."""
 
 import json
 import os
@@ -20,81 +20,85 @@ from pairjax.run import liveness
 
 COORDINATOR, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 TIMEOUT = "PAIRJAX_CONNECT_TIMEOUT"
-"""Seconds that processes wait for each other at the start; default 120."""
+"""Environment variable: seconds that processes wait for each other at the start; 120 by default."""
 
 
 def initialize(environment: Mapping[str, str] | None = None, *, timeout: int | None = None) -> bool:
-    """Joins the run's other processes where the environment asks for it; otherwise does nothing.
+    """Joins the run's other processes if the environment names them; otherwise does nothing.
 
-    It is asked for by JAX's own names: JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
-    Must come before anything that uses a device. Where the others do not come in time this process ends with a line
-    and code 75: JAX's client waits where no exception reaches, and would abort.
+    The variables are JAX's: JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and JAX_PROCESS_ID. Call this before
+    anything uses a device. If the other processes do not connect in time, this process ends with one line and exit code
+    75: JAX's client blocks where no exception can reach it, and would abort.
 
     Args:
-        environment: Default: this process's.
-        timeout: Seconds to wait for the others; default: PAIRJAX_CONNECT_TIMEOUT, or 120.
+        environment: The environment variables; by default those of this process.
+        timeout: Seconds to wait for the others; by default PAIRJAX_CONNECT_TIMEOUT, or 120.
 
     Returns:
-        Whether the process is now one of several.
+        Whether this process is one of several.
 
     Raises:
-        UserError: The three do not make sense together, or nothing listens at the coordinator's address in time.
+        UserError: The variables contradict each other, or nothing listens at the coordinator's address in time.
     """
-    given = os.environ if environment is None else environment
-    if COORDINATOR not in given:
+    environment = os.environ if environment is None else environment
+    if COORDINATOR not in environment:
         return False
     try:
-        count, index = int(given.get(COUNT, "")), int(given.get(INDEX, ""))
+        count, index = int(environment.get(COUNT, "")), int(environment.get(INDEX, ""))
     except ValueError:
-        got = f"{COUNT}={given.get(COUNT)} {INDEX}={given.get(INDEX)}"
-        raise UserError(f"{COORDINATOR} is set", got=got, expected="a whole number in each") from None
+        got = f"{COUNT}={environment.get(COUNT)} {INDEX}={environment.get(INDEX)}"
+        raise UserError(
+            f"{COORDINATOR} is set but {COUNT} or {INDEX} is no number", got=got, expected="a whole number in each"
+        ) from None
     if not 0 <= index < count:
         raise UserError(f"{INDEX} is out of range", got=index, expected=f"0 to {count - 1}, by {COUNT}")
-    timeout = _timeout(given) if timeout is None else timeout
-    address = given[COORDINATOR]
+    timeout = _timeout(environment) if timeout is None else timeout
+    address = environment[COORDINATOR]
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal() and 0 < int(port) < 65536):
-        raise UserError(f"{COORDINATOR} is no address", got=address, expected="host:port")
-    failed = UserError(
+        raise UserError(f"{COORDINATOR} is not an address", got=address, expected="host:port")
+    unreachable = UserError(
         f"process {index} of {count} did not reach the others at {address} within {timeout} s",
         fix=f"check that all {count} processes run and that {COORDINATOR} is the same on each",
     )
     began = time.monotonic()
     if index and not _reachable(host, int(port), timeout):
-        raise failed
-    left = max(1.0, timeout - (time.monotonic() - began))
-    clock = threading.Timer(left, _give_up, (f"pairjax: error: {failed}\n",))
-    clock.daemon = True
-    clock.start()
+        raise unreachable
+    remaining = max(1.0, timeout - (time.monotonic() - began))
+    timer = threading.Timer(remaining, _give_up, (f"pairjax: error: {unreachable}\n",))
+    timer.daemon = True
+    timer.start()
     try:
-        jax.distributed.initialize(address, count, index, initialization_timeout=int(left) + 30)
+        jax.distributed.initialize(address, count, index, initialization_timeout=int(remaining) + 30)
     except (RuntimeError, ValueError) as error:
-        raise failed from error
+        raise unreachable from error
     finally:
-        clock.cancel()
+        timer.cancel()
     if count > 1:
         try:
             liveness.start(index, host=host.strip("[]"), share=_share)
         except (jax.errors.JaxRuntimeError, OSError):
-            # The first thing that all do together: one of them is gone again.
-            _give_up(f"pairjax: error: another of the {count} processes ended while they met at {address}\n")
+            # This is the first collective operation: one of the processes has ended already.
+            _give_up(f"pairjax: error: another of the {count} processes ended while they connected at {address}\n")
     return True
 
 
 def _give_up(line: str) -> None:
+    """Prints a line and ends this process at once."""
     os.write(2, line.encode())
     os._exit(liveness.LOST)
 
 
-def _timeout(given: Mapping[str, str]) -> int:
-    text = given.get(TIMEOUT, "120")
+def _timeout(environment: Mapping[str, str]) -> int:
+    """Reads the seconds that processes wait for each other."""
+    text = environment.get(TIMEOUT, "120")
     if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"{TIMEOUT} is no time", got=text, expected="whole seconds, at least 1")
+        raise UserError(f"{TIMEOUT} is not a number of seconds", got=text, expected="whole seconds, at least 1")
     return int(text)
 
 
 def _reachable(host: str, port: int, timeout: float) -> bool:
-    """Whether somebody listens there in time: JAX's own client ends the process where it cannot connect."""
+    """Checks that the address accepts connections in time; JAX's own client ends the process if it cannot connect."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         try:
@@ -107,35 +111,40 @@ def _reachable(host: str, port: int, timeout: float) -> bool:
 
 
 def _share(number: int) -> int:
+    """Returns the first process's number on every process."""
     return int(multihost_utils.broadcast_one_to_all(np.int64(number)))
 
 
 def process_index() -> int:
-    """This process's place among the run's."""
+    """Returns the index of this process, from 0."""
     return jax.process_index()
 
 
 def process_count() -> int:
-    """How many processes share the run."""
+    """Returns the number of processes of the run."""
     return jax.process_count()
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and prints."""
+    """Returns whether this is the first process, which writes files and prints."""
     return jax.process_index() == 0
 
 
 def _from_first(text: str) -> str:
-    """The first process's text, on every process."""
+    """Returns the first process's text on every process."""
     data = np.frombuffer(text.encode(), np.uint8)
     size = _share(len(data))
-    mine = data if is_main() else np.zeros(size, np.uint8)
-    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(mine))).decode()
+    local = data if is_main() else np.zeros(size, np.uint8)
+    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(local))).decode()
 
 
 @contextmanager
 def all_or_none() -> Iterator[None]:
-    """A block that every process gets through, or none: where one raises `UserError` all do, and say whose it is."""
+    """Makes a block fail on all processes if it fails on one.
+
+    If one process raises `UserError` in the block, all raise at its end; the others name the process that failed.
+    Every process must reach the end of the block, so it may hold no collective operation that an error skips.
+    """
     error: UserError | None = None
     try:
         yield
@@ -145,11 +154,11 @@ def all_or_none() -> Iterator[None]:
         if error is not None:
             raise error
         return
-    note = np.zeros(2048, np.uint8)
-    told = np.frombuffer(("" if error is None else str(error)).encode()[: len(note)], np.uint8)
-    note[: len(told)] = told
-    notes = np.asarray(multihost_utils.process_allgather(note)).reshape(process_count(), -1)
-    texts = [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in notes]
+    buffer = np.zeros(2048, np.uint8)
+    message = np.frombuffer(("" if error is None else str(error)).encode()[: len(buffer)], np.uint8)
+    buffer[: len(message)] = message
+    buffers = np.asarray(multihost_utils.process_allgather(buffer)).reshape(process_count(), -1)
+    texts = [bytes(text).rstrip(b"\0").decode(errors="ignore") for text in buffers]
     if any(texts):
         liveness.all_know()
     if error is not None:
@@ -160,41 +169,43 @@ def all_or_none() -> Iterator[None]:
 
 
 def check_agreement(values: Mapping[str, Any], *, what: str) -> None:
-    """Whether all processes were given the same values; all of them raise where one was not.
+    """Checks that all processes have the same values; all of them raise if one differs.
 
     Args:
         values: Plain data by name.
-        what: What they are, for the message ("the config").
+        what: A description of the values for the message, such as "the config".
 
     Raises:
-        UserError: They differ: names the process, and each field with both values.
+        UserError: They differ; names the process, and each field with both values.
     """
     if process_count() == 1:
         return
-    mine = {name: json.loads(json.dumps(value, default=str)) for name, value in values.items()}
-    first = json.loads(_from_first(json.dumps(mine, sort_keys=True)))
+    local = {name: json.loads(json.dumps(value, default=str)) for name, value in values.items()}
+    first = json.loads(_from_first(json.dumps(local, sort_keys=True)))
     with all_or_none():
-        differ = [name for name in sorted(mine.keys() | first.keys()) if mine.get(name) != first.get(name)]
+        differ = [name for name in sorted(local.keys() | first.keys()) if local.get(name) != first.get(name)]
         if differ:
-            shown = ", ".join(f"{name} is {mine.get(name)!r} here and {first.get(name)!r} there" for name in differ[:5])
-            more = f" and {len(differ) - 5} more" if len(differ) > 5 else ""
+            fields = ", ".join(
+                f"{name} is {local.get(name)!r} here and {first.get(name)!r} there" for name in differ[:5]
+            )
+            remainder = f" and {len(differ) - 5} more" if len(differ) > 5 else ""
             raise UserError(
-                f"process {process_index()} and process 0 differ in {what}: {shown}{more}",
+                f"process {process_index()} and process 0 differ in {what}: {fields}{remainder}",
                 fix="start every process with the same command, files and versions",
             )
 
 
 class StopSignal:
-    """Turns SIGTERM and Ctrl-C into a flag that the training loop polls, so that it can save before it ends.
+    """Turns SIGTERM and Ctrl-C into a flag that the training loop polls, so the loop can save before it ends.
 
-    A second Ctrl-C raises KeyboardInterrupt at once. The handlers that stood before are back after the `with`. In one
-    of several processes SIGTERM belongs to JAX's pre-emption service, which a handler of Python's would put out of
-    work; Ctrl-C is passed on to it, and all processes see the stop at the same step.
+    A second Ctrl-C raises KeyboardInterrupt at once. The previous handlers are restored at the end of the `with` block.
+    With several processes SIGTERM belongs to JAX's pre-emption service, which a Python handler would disable. There
+    Ctrl-C is passed on to that service, and all processes stop at the same step.
 
-    Outside the main thread, where Python allows no handlers, nothing is caught.
+    Python allows signal handlers in the main thread only; in other threads no signal is caught.
 
     Attributes:
-        name: "SIGTERM" or "SIGINT" once this process was told, else None.
+        name: "SIGTERM" or "SIGINT" once this process received it, else None.
     """
 
     def __init__(self) -> None:
@@ -215,21 +226,22 @@ class StopSignal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            # None: a handler that was not Python's, which cannot be put back.
+            # None is a handler that was not installed from Python; it cannot be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before.clear()
 
     def requested(self, step: int) -> bool:
-        """Whether to save and end now; call it once each step, on every process.
+        """Returns whether to save and stop now. Call it once per step, on every process.
 
         Args:
-            step: Steps done, the same on all processes.
+            step: Updates done, the same on all processes.
         """
         if self._several:
             self._stopped = self._stopped or bool(multihost_utils.reached_preemption_sync_point(step))
         return self._stopped
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        """Handles a signal: raises the flag, or KeyboardInterrupt at the second Ctrl-C."""
         if number == signal.SIGINT and self.name is not None:
             raise KeyboardInterrupt
         self.name = signal.Signals(number).name

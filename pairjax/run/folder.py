@@ -1,8 +1,8 @@
-"""A run's folder: who may write it, and what it says about its origin.
+"""A run's folder: the checks before it is written, its lock, and the record of its config and provenance.
 
-A folder that holds anything is touched only when `--run.overwrite` or `--run.resume` says so, and nothing is created
-before every check has passed. `check_run` makes the same checks early and writes nothing, so that a long load of data
-is not spent on a run that cannot start.
+A folder that is not empty is changed only with `--run.overwrite` or `--run.resume`, and nothing is created before every
+check has passed. `check_run` makes the same checks early and writes nothing, so a run that cannot start does not first
+spend minutes on loading data.
 """
 
 import errno
@@ -23,26 +23,25 @@ from pairjax.storage.bucket import AnyPath, Mirror, is_address, open_bucket, rem
 from pairjax.storage.files import read_json, storage_error, to_json, write_json
 from pairjax.storage.hashes import hash_json
 from pairjax.storage.provenance import installed_version
-from pairjax.storage.provenance import provenance as provenance
 
 MAY_CHANGE = ("run", "evaluation", "mesh", "data.download", "data.cache", "model.download")
-"""Fields that a resumed run may give otherwise: none of them has a part in the training itself. All else may not;
-`train.epochs`, for one, sets the learning-rate schedule."""
+"""Fields that may change when a run is resumed, because they do not affect training. No other field may change:
+`train.epochs`, for example, sets the learning-rate schedule."""
 
 _WRITTEN = ("metrics.jsonl", "checkpoints", "model", "result.json", "report.html", "tensorboard", "config.json")
 _LOCK = ".lock"
 
 
 class RunFolder:
-    """An opened run folder, locked for this process until `close` (it is a context manager).
+    """An opened run folder, locked by this process until `close`; a context manager.
 
     Attributes:
-        path: The folder; of a run in a bucket the local one, where this process writes.
-        place: What the run is called by: the same, or its address.
-        resumed: Whether the run goes on from what is there.
-        identity: SHA-256 of the part of the config that may not change; checkpoints carry it, so that one copied
-            from another run is noticed.
-        notes: Lines worth showing.
+        path: The folder on disk. For a run in a bucket it is the local folder that this process writes to.
+        place: The folder as the user names it: the path, or the address in the bucket.
+        resumed: Whether the run continues from the checkpoints in the folder.
+        identity: SHA-256 of the part of the config that may not change. Checkpoints carry it, so a checkpoint that was
+            copied from another run is noticed.
+        notes: Lines that the user should read.
     """
 
     def __init__(
@@ -65,55 +64,69 @@ class RunFolder:
 
     @property
     def config_file(self) -> Path:
+        """The config and provenance of the run."""
         return self.path / "config.json"
 
     @property
     def metrics_file(self) -> Path:
+        """The log of losses and scores."""
         return self.path / "metrics.jsonl"
 
     @property
     def checkpoints(self) -> AnyPath:
+        """The folder of checkpoints."""
         return self.place / "checkpoints"
 
     @property
     def model(self) -> Path:
+        """The folder of the trained model."""
         return self.path / "model"
 
     @property
     def tensorboard(self) -> Path:
+        """The folder of TensorBoard event files."""
         return self.path / "tensorboard"
 
     @property
     def result_file(self) -> Path:
+        """The scores; written last."""
         return self.path / "result.json"
 
     def predictions_file(self, split: str) -> Path:
+        """Returns the file of a split's predictions."""
         return self.path / f"predictions.{split}.jsonl"
 
     @property
     def finished(self) -> bool:
-        """Whether the run has come to its end: its result is there."""
+        """Whether the run is finished: result.json exists."""
         return self.result_file.exists()
 
     @property
     def name(self) -> str:
+        """The last part of the folder's path."""
         return self.place.resolve().name
 
     def in_commands(self) -> tuple[str, list[tuple[str, str]]]:
-        """What the run's folder is called in commands to try next, and one that first copies it from a bucket here."""
+        """Returns the folder's name in shell commands, and the command that first copies it from a bucket.
+
+        Returns:
+            The quoted name, and a list of (purpose, command), empty if the folder is on disk.
+        """
         if isinstance(self.place, Path):
             return shlex.quote(str(self.place)), []
-        copied = f"gcloud storage cp --recursive {shlex.quote(str(self.place))} ."
-        return shlex.quote(self.name), [("copy the run here", copied)]
+        command = f"gcloud storage cp --recursive {shlex.quote(str(self.place))} ."
+        return shlex.quote(self.name), [("copy the run here", command)]
 
     def publish(self) -> None:
-        """Copies what was written to the bucket; on a disk it is there already."""
+        """Copies new files to the bucket; does nothing if the folder is on disk."""
         if self._mirror is not None:
             self._mirror.push()
 
     def close(self) -> None:
-        """Frees the lock, or copies what is left to the bucket. The lock's file stays: removing it would let two
-        processes hold one name."""
+        """Releases the lock, or copies the remaining files to the bucket.
+
+        The lock's file stays: if it were removed, two processes could lock files of the same name.
+        """
         if self._mirror is not None:
             self._mirror.close()
             self._mirror = None
@@ -131,10 +144,14 @@ class RunFolder:
 
 
 def run_path(config: RunConfig, default_name: str) -> AnyPath:
-    """The run's folder: `--run.dir`, or runs/NAME.
+    """Returns the run's folder: `--run.dir`, or runs/NAME.
+
+    Args:
+        config: The run's options.
+        default_name: NAME.
 
     Raises:
-        UserError: It is in a bucket that cannot be reached.
+        UserError: The folder is in a bucket that cannot be reached.
     """
     if config.dir is not None and is_address(config.dir):
         return open_bucket(config.dir)
@@ -142,19 +159,19 @@ def run_path(config: RunConfig, default_name: str) -> AnyPath:
 
 
 def check_run(config: RunConfig, resolved: Mapping[str, Any], *, default_name: str) -> AnyPath:
-    """All the checks of `open_run` but the lock; writes nothing.
+    """Checks everything that `open_run` checks, except for the lock; writes nothing.
 
     Args:
-        config: Which folder, and whether to overwrite or resume it.
-        resolved: The whole config as plain data, defaults filled in.
-        default_name: The run's name where `--run.dir` gives no folder.
+        config: The folder, and whether to overwrite or resume it.
+        resolved: The whole config as plain data, with defaults filled in.
+        default_name: The run's name if `--run.dir` gives no folder.
 
     Returns:
         The folder, which may not exist yet.
 
     Raises:
-        UserError: It exists and neither --run.overwrite nor --run.resume was given; it is not a run's; there is
-            nothing to resume; or the config to resume with differs, and in which fields.
+        UserError: The folder exists and neither --run.overwrite nor --run.resume was given; it is not a run's folder;
+            there is nothing to resume; or the config to resume with differs (names the fields).
     """
     path = run_path(config, default_name)
     _check_folder(path, config, resolved)
@@ -162,17 +179,18 @@ def check_run(config: RunConfig, resolved: Mapping[str, Any], *, default_name: s
 
 
 def _check_folder(path: AnyPath, config: RunConfig, resolved: Mapping[str, Any]) -> None:
+    """Checks a folder as `check_run` says."""
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: the run folder is a file", fix="choose another --run.dir")
     if config.resume and not path.exists():
-        raise UserError(f"{path}: there is no run to resume", fix="check --run.dir, or leave --run.resume out")
+        raise UserError(f"{path}: there is no run to resume", fix="check --run.dir, or leave out --run.resume")
     if not _occupied(path):
         _check_writable(path)
         return
     if not (config.overwrite or config.resume):
         raise UserError(
             f"{path}: the run folder exists and is not empty",
-            fix="go on with it by --run.resume, delete it by --run.overwrite, or choose another --run.dir",
+            fix="continue it with --run.resume, delete it with --run.overwrite, or choose another --run.dir",
         )
     saved = _read_config(path)
     if config.resume:
@@ -189,16 +207,16 @@ def open_run(
 ) -> RunFolder:
     """Checks, locks and creates the run's folder, and writes its config.json.
 
-    Call it after all other input has been checked. Processes other than the first get the paths and write nothing.
+    Call it after all other input was checked. Processes other than the first get the paths and write nothing.
 
     Args:
-        config: Which folder, and whether to overwrite or resume it.
-        resolved: The whole config as plain data, defaults filled in.
-        default_name: The run's name where `--run.dir` gives no folder.
-        origin: What `provenance` returned; goes into config.json.
+        config: The folder, and whether to overwrite or resume it.
+        resolved: The whole config as plain data, with defaults filled in.
+        default_name: The run's name if `--run.dir` gives no folder.
+        origin: The run's provenance (`provenance`), for config.json.
 
     Raises:
-        UserError: As `check_run`; or another process is using the folder; or it cannot be written.
+        UserError: As for `check_run`; or another process uses the folder; or it cannot be written.
     """
     path = run_path(config, default_name)
     fixed = {name: value for name, value in _leaves(_round_trip(resolved)) if not _may_change(name)}
@@ -208,7 +226,7 @@ def open_run(
     _check_folder(path, config, resolved)
     lock, mirror, notes = _claim(path)
     try:
-        # Another process may have begun a run here since the first look.
+        # Another process may have started a run here since the first check.
         _check_folder(path, config, resolved)
         resumed = config.resume and _occupied(path)
         resumes: list[Any] = []
@@ -241,39 +259,40 @@ def open_run(
 
 
 def _claim(path: AnyPath) -> tuple[IO[str] | None, Mirror | None, list[str]]:
-    """The folder's lock, or the local folder of one in a bucket; and notes."""
+    """Returns the folder's lock, or the mirror of a folder in a bucket; and notes."""
     if not isinstance(path, Path):
-        return None, Mirror(path), [f"{path}: a bucket has no locks, so nothing keeps a second run out"]
+        return None, Mirror(path), [f"{path}: a bucket has no locks, so nothing prevents a second run"]
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock, notes = take_lock(path)
     except OSError as error:
-        raise storage_error(f"{path}: the run folder cannot be made", error) or error from error
+        raise storage_error(f"{path}: the run folder cannot be created", error) or error from error
     return lock, None, notes
 
 
 def _occupied(path: AnyPath) -> bool:
+    """Returns whether the folder holds anything but a lock."""
     return path.is_dir() and any(child.name != _LOCK for child in path.iterdir())
 
 
 def _check_writable(path: AnyPath) -> None:
-    """Raises UserError where the folder, or the one that would hold it, cannot be written; buckets are not asked."""
+    """Raises UserError if the folder, or its nearest existing parent, cannot be written; does not check buckets."""
     if not isinstance(path, Path):
         return
     nearest = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
     if not nearest.is_dir():
         raise UserError(
-            f"{path}: the run folder cannot be made", got=f"{nearest}, a file", fix="choose another --run.dir"
+            f"{path}: the run folder cannot be created", got=f"{nearest}, a file", fix="choose another --run.dir"
         )
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"{path}: the run folder cannot be written", got=f"no permission in {nearest}")
 
 
 def _read_config(path: AnyPath) -> dict[str, Any]:
-    """The config.json of a pairjax run.
+    """Reads the config.json of a run.
 
     Raises:
-        UserError: There is none, or it is not ours: then nothing in the folder is ours to touch.
+        UserError: There is none, or pairjax did not write it; then the folder must not be touched.
     """
     file = path / "config.json"
     if not file.exists():
@@ -285,17 +304,18 @@ def _read_config(path: AnyPath) -> dict[str, Any]:
     parts = {"pairjax": str, "config": dict, "provenance": dict, "resumes": list}
     if any(not isinstance(saved.get(name), kind) for name, kind in parts.items()):
         raise UserError(
-            f"{path} is not a pairjax run", got="a config.json of something else", fix="choose another --run.dir"
+            f"{path} is not a pairjax run", got="a config.json of another program", fix="choose another --run.dir"
         )
     return saved
 
 
 def _round_trip(resolved: Mapping[str, Any]) -> Any:
+    """Returns the config as JSON gives it back (tuples become lists)."""
     return json.loads(to_json(resolved))
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted path, value) of everything but the dicts themselves."""
+    """Yields (dotted path, value) of every value that is not a dict."""
     for key, value in node.items():
         if isinstance(value, dict) and value:
             yield from _leaves(value, f"{prefix}{key}.")
@@ -304,42 +324,44 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _may_change(name: str) -> bool:
+    """Returns whether a resumed run may change the field."""
     return any(name == field or name.startswith(f"{field}.") for field in MAY_CHANGE)
 
 
 def _check_same(path: AnyPath, saved: Mapping[str, Any], resolved: Any) -> None:
-    """Raises UserError naming each field that a resumed run may not change, and does."""
+    """Raises UserError with each field that differs and must not change when a run is resumed."""
     old, new = dict(_leaves(saved["config"])), dict(_leaves(resolved))
     absent = object()
     changed = [
-        f"{name} was {_shown(old, name)} and is now {_shown(new, name)}"
+        f"{name} was {_value(old, name)} and is now {_value(new, name)}"
         for name in sorted(old.keys() | new.keys())
         if not _may_change(name) and old.get(name, absent) != new.get(name, absent)
     ]
     if changed:
         raise UserError(
             f"{path}: the run cannot be resumed with another config: " + ", ".join(changed),
-            fix="resume with the options that it was started with, or choose another --run.dir",
+            fix="resume with the options of the first start, or choose another --run.dir",
         )
 
 
-def _shown(fields: Mapping[str, Any], name: str) -> str:
-    return json.dumps(fields[name], ensure_ascii=False) if name in fields else "not there"
+def _value(fields: Mapping[str, Any], name: str) -> str:
+    """Formats a field's value for a message."""
+    return json.dumps(fields[name], ensure_ascii=False) if name in fields else "not set"
 
 
 def take_lock(path: Path, *, what: str = "run folder", option: str = "--run.dir") -> tuple[IO[str], list[str]]:
-    """Holds a folder's lock, which the kernel frees when the process ends, however it ends.
+    """Takes a folder's lock; the kernel releases it when the process ends, however it ends.
 
     Args:
         path: The folder.
-        what: What it is, for messages.
-        option: Which names it.
+        what: A description of the folder, for messages.
+        option: The option that names the folder, for messages.
 
     Returns:
-        The open file that holds it, and a note where the file system has no locks.
+        The open file that holds the lock, and a note if the file system has no locks.
 
     Raises:
-        UserError: Another process has it.
+        UserError: Another process holds the lock.
     """
     file = open(path / _LOCK, "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the run
     notes = []
@@ -356,7 +378,7 @@ def take_lock(path: Path, *, what: str = "run folder", option: str = "--run.dir"
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
             file.close()
             raise
-        notes.append(f"{path}: this file system has no locks, so nothing keeps a second run out")
+        notes.append(f"{path}: this file system has no locks, so nothing prevents a second run")
     file.seek(0)
     file.truncate()
     file.write(f"process {os.getpid()} on {platform.node()}\n")
@@ -365,7 +387,7 @@ def take_lock(path: Path, *, what: str = "run folder", option: str = "--run.dir"
 
 
 def _clear(path: AnyPath) -> None:
-    """Deletes what a run writes and leaves anything else; config.json goes last, as it marks the folder as ours."""
+    """Deletes the files of a run and no others; config.json last, since it marks the folder as a run's."""
     for child in sorted(path.glob("predictions.*.jsonl")):
         child.unlink()
     for name in _WRITTEN:

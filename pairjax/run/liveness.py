@@ -1,9 +1,10 @@
-"""Who of a run's processes still lives: one dead host ends all the others, soon and with a line that says which.
+"""Detects lost processes: if one process of a run dies, all others end soon, with a line that names it.
 
-A collective waits for ever, or fails in the middle of a program, when a process is gone. So each process holds a
-connection to the first one. The kernel closes it when the process ends, however it ends; where a whole host falls
-silent TCP's keep-alive closes it (`SILENCE` seconds). Who ends in order says goodbye first; the first process tells the
-rest of any other end, and all leave with exit code `LOST`, for a launcher to start them again with --run.resume.
+Without a lost process a collective operation would wait for ever, or fail in the middle of a program. Therefore each
+process keeps a TCP connection to the first one. The kernel closes it when the process ends, however it ends; if a whole
+host stops answering, TCP keep-alive closes it after `SILENCE` seconds. A process that ends normally says goodbye first.
+After any other end the first process informs the rest, and all exit with code `LOST`, so a launcher can start them
+again with --run.resume.
 """
 
 import json
@@ -19,10 +20,11 @@ from typing import Any
 LOST = 75
 """Exit code after another process was lost (EX_TEMPFAIL: the same command may succeed)."""
 SILENCE = 45
-"""Seconds until a host that no longer answers counts as lost."""
+"""Seconds after which a host that does not answer counts as lost."""
 
 
 def _keep_alive(link: socket.socket) -> None:
+    """Turns on TCP keep-alive, so a silent host is noticed within `SILENCE` seconds."""
     link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for name, value in (("TCP_KEEPIDLE", SILENCE // 3), ("TCP_KEEPINTVL", SILENCE // 9), ("TCP_KEEPCNT", 6)):
@@ -31,11 +33,12 @@ def _keep_alive(link: socket.socket) -> None:
 
 
 def _send(link: socket.socket, message: dict[str, Any]) -> None:
+    """Sends a message as one line of JSON."""
     link.sendall(json.dumps(message).encode() + b"\n")
 
 
 def _messages(link: socket.socket) -> Iterator[dict[str, Any]]:
-    """Until the other end closes or breaks."""
+    """Yields messages until the other end closes or breaks."""
     try:
         with link.makefile("rb") as lines:
             for line in lines:
@@ -45,17 +48,17 @@ def _messages(link: socket.socket) -> Iterator[dict[str, Any]]:
 
 
 def _leave(text: str) -> None:
-    """Ends this process at once: its main thread may be inside a collective that never returns."""
+    """Ends this process at once; its main thread may be inside a collective operation that never returns."""
     os.write(2, f"pairjax: error: {text}; start all processes again with --run.resume\n".encode())
     os._exit(LOST)
 
 
 class Liveness:
-    """This process's part of it; made once, by `start`, and closed when the command ends.
+    """This process's connections to the others; created by `start` and closed when the command ends.
 
     Args:
-        index: This process's number.
-        end: What to do when another was lost, given the line to print; a test gives its own.
+        index: The index of this process.
+        end: Called with the line to print when another process was lost; tests replace it.
     """
 
     def __init__(self, index: int, *, end: Callable[[str], None] = _leave) -> None:
@@ -68,13 +71,18 @@ class Liveness:
         self._closing = False
 
     def listen(self) -> int:
-        """On the first process: opens the port that the others connect to."""
+        """Opens the port that the others connect to, and returns it; for the first process."""
         self._server = socket.create_server(("", 0))
         threading.Thread(target=self._accept, daemon=True, name="liveness").start()
         return int(self._server.getsockname()[1])
 
     def connect(self, host: str, port: int, *, timeout: float = 60) -> None:
-        """On the others: holds a line to the first process.
+        """Connects to the first process; for the other processes.
+
+        Args:
+            host: The first process's host.
+            port: Its port.
+            timeout: Seconds to wait for the connection.
 
         Raises:
             OSError: It cannot be reached.
@@ -88,16 +96,20 @@ class Liveness:
         threading.Thread(target=self._follow, args=(0, link), daemon=True, name="liveness").start()
 
     def close(self, reason: str | None = None) -> None:
-        """Says goodbye. With a reason (this process ends by an error of its own) the others end too, and show it."""
+        """Says goodbye to the others.
+
+        Args:
+            reason: The error that ends this process, if any; the others then end too, and show it.
+        """
         with self._lock:
             if self._closing:
                 return
             self._closing = True
             links = list(self._links.values())
-        said = {"bye": True} if reason is None else {"lost": f"process {self._index} ended: {reason}"}
+        message = {"bye": True} if reason is None else {"lost": f"process {self._index} ended: {reason}"}
         for link in links:
             try:
-                _send(link, said)
+                _send(link, message)
                 link.shutdown(socket.SHUT_WR)
             except OSError:
                 continue
@@ -105,6 +117,7 @@ class Liveness:
             time.sleep(0.2)
 
     def _accept(self) -> None:
+        """Accepts connections until the server closes; runs on its own thread."""
         assert self._server is not None
         while True:
             try:
@@ -115,6 +128,7 @@ class Liveness:
             threading.Thread(target=self._greet, args=(link,), daemon=True, name="liveness").start()
 
     def _greet(self, link: socket.socket) -> None:
+        """Reads the first message of a connection, which names its process, and then follows it."""
         stream = _messages(link)
         hello = next(stream, {})
         if not isinstance(hello.get("hello"), int):
@@ -126,7 +140,7 @@ class Liveness:
         self._follow(index, link, stream)
 
     def _follow(self, index: int, link: socket.socket, stream: Iterator[dict[str, Any]] | None = None) -> None:
-        """Reads until the other end is gone, and ends this process where it went without goodbye."""
+        """Reads until the other end is gone; ends this process if there was no goodbye."""
         for message in stream or _messages(link):
             if "bye" in message:
                 self._gone.add(index)
@@ -137,6 +151,7 @@ class Liveness:
             self._lost(f"process {index} (host {self._names[index]}) is gone")
 
     def _lost(self, text: str) -> None:
+        """Informs the others that a process was lost, and ends this one."""
         with self._lock:
             if self._closing:
                 return
@@ -154,12 +169,12 @@ _running: Liveness | None = None
 
 
 def start(index: int, *, host: str, share: Callable[[int], int]) -> None:
-    """Begins to watch; all processes call it together.
+    """Connects the processes of a run; all processes must call it.
 
     Args:
-        index: This process's number.
-        host: Of the first process, as the others reach it.
-        share: Gives every process the first one's number: the port.
+        index: The index of this process.
+        host: The first process's host, as the others reach it.
+        share: Returns the first process's number (its port) on every process.
     """
     global _running
     _running = Liveness(index)
@@ -169,20 +184,24 @@ def start(index: int, *, host: str, share: Callable[[int], int]) -> None:
 
 
 def all_know() -> None:
-    """Every process is about to end by the same error: nobody is lost, and each says it itself."""
+    """Closes the connections: every process is about to end by the same error, and each reports it itself."""
     if _running is not None:
         _running.close()
 
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Around a command: an error here is told to the other processes, and one that another's end caused is its."""
+    """Wraps a command: an error in it is sent to the other processes.
+
+    An error that the loss of another process caused is reported as that loss.
+    """
     try:
         yield
     except BaseException as error:
         if _running is not None:
             if type(error).__name__ == "JaxRuntimeError":
-                # A collective that another process left: its loss is noticed within this time, and ends us.
+                # A collective operation failed because another process is gone. Its loss is noticed within this time
+                # and ends this process.
                 time.sleep(SILENCE)
             _running.close(" ".join(str(error).split())[:1000] or type(error).__name__)
         raise

@@ -1,60 +1,30 @@
-"""The one training loop: fine-tuning and pretraining are two jobs for it. Read it top to bottom.
+"""The one training loop; fine-tuning and pretraining are two jobs for it. Read it from top to bottom.
 
-It knows steps, evaluations, checkpoints and signals; it knows neither pairs nor models. After a step that ends an
-interval the state is evaluated and saved, and only then is the next batch drawn, so that what a checkpoint holds is
-all that a continued run needs.
+The loop knows steps, evaluations, checkpoints and signals; it knows neither pairs nor models. At the end of an interval
+it evaluates and saves the state before it draws the next batch, so a checkpoint holds everything that a resumed run
+needs.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
+from rich.console import Console
 
-from pairjax.base.errors import DivergedError
-from pairjax.base.types import Batch
+from pairjax.base.errors import DivergedError, UserError
+from pairjax.base.types import Batch, Params
 from pairjax.run.checkpoint import Checkpointer
 from pairjax.run.distributed import StopSignal
+from pairjax.run.folder import RunFolder
 from pairjax.run.tracking import Tracker
 from pairjax.run.watchdog import Watchdog
 from pairjax.step.programs import Step
 from pairjax.step.state import TrainState
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is trained.
-
-    Attributes:
-        batches: Global steps and their batches from a given step on; ends after `total_steps`.
-        step: The compiled update.
-        evaluate: Scores of a state on dev, by name.
-        total_steps: Updates in all.
-        steps_per_epoch: For the log alone.
-        eval_every: Updates between evaluations; the last update is always evaluated.
-        save_every: Updates between checkpoints besides those at evaluations; 0 for none.
-        metric: Which score is the best model's and early stopping's.
-        mode: Whether more of it is better.
-        patience: Evaluations without a better score before stopping; 0 never stops.
-        terms: Names of the loss's terms, where it has several to log beside their sum.
-        counts: What of a batch the throughput counts; the step gives both.
-    """
-
-    batches: Callable[[int], Iterator[tuple[int, Batch]]]
-    step: Step
-    evaluate: Callable[[TrainState], dict[str, float]]
-    total_steps: int
-    steps_per_epoch: int
-    eval_every: int
-    save_every: int
-    metric: str
-    mode: Literal["max", "min"]
-    patience: int
-    terms: tuple[str, ...] = ()
-    counts: Literal["pairs", "tokens"] = "pairs"
 
 
 @dataclass
@@ -63,12 +33,12 @@ class Progress:
 
     Attributes:
         best: Best score so far; None before the first evaluation.
-        best_step: Where it was reached.
-        stale: Evaluations since.
-        examples: Examples seen (pairs; tokens in pretraining).
-        seconds: Spent in steps, without evaluation and saving, over all resumed parts.
-        compile_seconds: The share of `seconds` in first calls of a new shape.
-        warm_examples: Examples of the other steps.
+        best_step: Step of the best score.
+        stale: Evaluations since the best score.
+        examples: Examples seen (pairs, or tokens in pretraining).
+        seconds: Seconds spent in steps, without evaluation and saving, over all resumed parts.
+        compile_seconds: Seconds of these spent in the first call of each batch shape.
+        warm_examples: Examples of all other calls.
     """
 
     best: float | None = None
@@ -81,37 +51,219 @@ class Progress:
 
     @property
     def examples_per_second(self) -> float:
-        """Over the steps whose program was compiled already."""
+        """Examples per second over the steps that did not compile."""
         return self.warm_examples / max(self.seconds - self.compile_seconds, 1e-9)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How the loop ended: all steps done, stopped early, or stopped by a signal."""
+    """The end of the loop.
+
+    Attributes:
+        state: The last state.
+        progress: Its part on the host.
+        ended: Whether all steps were done, patience ran out, or a signal stopped the run.
+    """
 
     state: TrainState
     progress: Progress
     ended: Literal["done", "early", "signal"]
 
 
-def _finite_loss(step: int, metrics: Mapping[str, jax.Array], batch: Batch, saved: int | None) -> list[float]:
-    """The step's mean loss, on the host, term by term.
+@runtime_checkable
+class Finish(Protocol):
+    """Ends a run: scores its model, writes the run's files and shows them."""
+
+    def __call__(
+        self, fit: Fit, params: Params, *, run: RunFolder, origin: Mapping[str, Any], console: Console
+    ) -> dict[str, Any]:
+        """Returns the content of result.json. All processes call it; only the first writes and prints.
+
+        Args:
+            fit: The end of the loop.
+            params: The parameters that become the model, sharded.
+            run: The run's folder.
+            origin: The run's provenance.
+            console: The terminal for tables.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a run needs and the loop does not make.
+
+    Attributes:
+        state: The initial state.
+        step: The compiled update.
+        params: Returns the model's whole parameter tree of a state.
+        mesh: The device mesh.
+        batches: `batches(start)` yields global steps and their batches from step `start` to `total_steps`.
+        evaluate: Returns the scores of a state on dev, by name.
+        finish: Scores, writes and shows the finished run.
+        total_steps: Number of updates.
+        steps_per_epoch: Updates of an epoch; used by the log only.
+        eval_every: Updates between evaluations; the last update is always evaluated.
+        save_every: Updates between checkpoints, besides those at evaluations; 0 for none.
+        metric: Name of the score that selects the best model and stops early.
+        mode: Whether a larger or a smaller score is better.
+        patience: Evaluations without a better score before the run stops; 0 never stops.
+        sources: The data's sources and digests, by name; all processes must agree on them.
+        initial: The initial parameters, unsharded; all processes must agree on them.
+        notes: Lines about the input that the user should read.
+        terms: Names of the loss's terms, if it has several that are logged besides their sum.
+        counts: The unit of throughput; the step's metrics have a count of this name.
+    """
+
+    state: TrainState
+    step: Step
+    params: Callable[[TrainState], Params]
+    mesh: Mesh
+    batches: Callable[[int], Iterator[tuple[int, Batch]]]
+    evaluate: Callable[[TrainState], dict[str, float]]
+    finish: Finish
+    total_steps: int
+    steps_per_epoch: int
+    eval_every: int
+    save_every: int
+    metric: str
+    mode: Literal["max", "min"]
+    patience: int
+    sources: Mapping[str, Any]
+    initial: Params
+    notes: tuple[str, ...] = ()
+    terms: tuple[str, ...] = ()
+    counts: Literal["pairs", "tokens"] = "pairs"
+
+
+def choose_metric(name: str | None, known: Sequence[str], *, default: str, of: str) -> str:
+    """Returns the dev metric that selects the best model.
+
+    Args:
+        name: The value of `--train.metric`, if given.
+        known: The metrics of this kind of run.
+        default: The metric if none is given.
+        of: What the metrics describe, for the message.
 
     Raises:
-        UserError: It is NaN or infinite.
+        UserError: The name is not a known metric.
+    """
+    metric = name or default
+    if metric not in known:
+        raise UserError(f"--train.metric {metric} is no metric of {of}", expected=f"one of {', '.join(known)}")
+    return metric
+
+
+def mean_losses(step: int, metrics: Mapping[str, jax.Array], batch: Batch, saved: int | None) -> list[float]:
+    """Returns the mean loss of each term on the host.
+
+    Args:
+        step: The step, from 0, for the message.
+        metrics: The step's metrics.
+        batch: The step's batch, for the message.
+        saved: The last step that was saved, if any.
+
+    Raises:
+        UserError: The loss or its gradient is NaN or infinite.
     """
     sums, weights = (np.atleast_1d(np.asarray(metrics[name], np.float64)) for name in ("loss_sum", "weight_sum"))
-    each = (sums / np.maximum(weights, 1e-9)).tolist()
-    loss = sum(each)
+    terms = (sums / np.maximum(weights, 1e-9)).tolist()
+    loss = sum(terms)
     if math.isfinite(loss) and math.isfinite(float(metrics["grad_norm"])):
-        return each
-    ids = sorted(int(i) for i in np.asarray(batch.example_id).ravel() if i >= 0)
+        return terms
+    index = sorted(int(i) for i in np.asarray(batch.example_id).ravel() if i >= 0)
     raise DivergedError(
         f"the loss or its gradient is not finite at step {step}",
-        got=f"loss {loss}, gradient norm {float(metrics['grad_norm'])}, on train rows {ids}",
+        got=f"loss {loss}, gradient norm {float(metrics['grad_norm'])}, on train rows {index}",
         fix="lower --optim.learning-rate, raise --optim.warmup or use --model.dtype float32"
         + (f"; the checkpoint of step {saved} is good" if saved else ""),
     )
+
+
+class Pending(NamedTuple):
+    """An update whose metrics are still on the device.
+
+    Attributes:
+        step: The update's index, from 0.
+        metrics: Its metrics.
+        batch: Its batch.
+        compiled: Whether it compiled a program for a new batch shape.
+    """
+
+    step: int
+    metrics: Mapping[str, jax.Array]
+    batch: Batch
+    compiled: bool
+
+
+class LateMetrics:
+    """Brings each step's metrics to the host one step late, so the device never waits for the host.
+
+    Args:
+        job: The job; its terms and its unit are logged.
+        progress: Counts the examples.
+        tracker: Logs the metrics.
+        watch: Watches the wait for the device.
+    """
+
+    def __init__(self, job: Job, progress: Progress, tracker: Tracker, watch: Watchdog) -> None:
+        self._job, self._progress, self._tracker, self._watch = job, progress, tracker, watch
+        self._pending: Pending | None = None
+
+    def put(self, pending: Pending) -> None:
+        """Holds the metrics of the newest update; those before must have been flushed."""
+        self._pending = pending
+
+    def flush(self, *, saved: int | None) -> None:
+        """Checks and logs the pending update, if there is one.
+
+        Args:
+            saved: The last step that was saved, if any, for the message.
+
+        Raises:
+            UserError: The loss or its gradient is not finite.
+        """
+        if self._pending is None:
+            return
+        (step, metrics, batch, compiled), self._pending = self._pending, None
+        job, progress = self._job, self._progress
+        with self._watch.phase("step", step=step + 1):
+            terms = mean_losses(step, metrics, batch, saved)
+        # The count of all processes together; the batch of this process is its share of the rows.
+        count = int(metrics[job.counts])
+        progress.examples += count
+        progress.warm_examples += 0 if compiled else count
+        self._tracker.step(step + 1, loss=sum(terms), count=count)
+        values = {"loss": sum(terms), "grad_norm": float(metrics["grad_norm"])}
+        if job.terms:
+            values |= {f"{name}_loss": value for name, value in zip(job.terms, terms, strict=True)}
+        self._tracker.log(step + 1, {"epoch": (step + 1) / job.steps_per_epoch, **values})
+
+
+def evaluate(job: Job, state: TrainState, progress: Progress, step: int, *, tracker: Tracker, watch: Watchdog) -> float:
+    """Scores a state on dev, notes whether it is the best so far, and logs the scores.
+
+    Args:
+        job: The job.
+        state: The state to score.
+        progress: Updated with the best score.
+        step: Updates done.
+        tracker: Logs the scores.
+        watch: Watches the evaluation.
+
+    Returns:
+        The score that selects the best model.
+    """
+    with watch.phase("evaluation", step=step):
+        scores = job.evaluate(state)
+    score = scores[job.metric]
+    sign = 1.0 if job.mode == "max" else -1.0
+    if math.isfinite(score) and (progress.best is None or sign * score > sign * progress.best):
+        progress.best, progress.best_step, progress.stale = score, step, 0
+    else:
+        progress.stale += 1
+    tracker.log(step, {"epoch": step / job.steps_per_epoch, **{f"dev/{k}": v for k, v in scores.items()}})
+    return score
 
 
 def fit(
@@ -124,87 +276,69 @@ def fit(
     stop: StopSignal,
     watch: Watchdog,
 ) -> Fit:
-    """Train from `state.step` on, to the end, an early stop or a signal.
+    """Trains from `state.step` on, until the last step, an early stop or a signal.
 
     Args:
-        job: What to do.
-        state: From where; donated.
-        progress: The host's part of it.
-        checkpoints: Where to save.
-        tracker: What tells of it.
-        stop: Whether to end early.
-        watch: Is told what the loop waits for.
+        job: What to train.
+        state: The state to start from; donated.
+        progress: The part of it on the host.
+        checkpoints: Saves states.
+        tracker: Logs losses and scores.
+        stop: Asks to end early.
+        watch: Reports phases that take too long.
 
     Raises:
-        UserError: The loss is not finite; nothing is saved of such a state.
+        UserError: The loss is not finite; such a state is never saved.
     """
     done = int(state.step)
     saved: int | None = done or None
     if job.patience and progress.stale >= job.patience:
         return Fit(state, progress, "early")
-    sign = 1.0 if job.mode == "max" else -1.0
     shapes: set[tuple[int, ...]] = set()
+    late = LateMetrics(job, progress, tracker, watch)
 
-    def save(metric: float | None) -> None:
-        nonlocal saved
-        with watch.phase("save", step=done):
-            checkpoints.save(done, state, host=asdict(progress), metric=metric)
-        saved = done
-
-    pending: tuple[int, Mapping[str, jax.Array], Batch, bool] | None = None
-
-    def settle() -> None:
-        """Bring the last step's loss to the host; one step late, so that the device does not wait for it."""
-        nonlocal pending
-        if pending is None:
-            return
-        at, metrics, batch, new_shape = pending
-        pending = None
-        with watch.phase("step", step=at + 1):
-            each = _finite_loss(at, metrics, batch, saved)
-        # Of all processes together; this one's batch is its share of the rows.
-        count = int(metrics[job.counts])
-        progress.examples += count
-        progress.warm_examples += 0 if new_shape else count
-        tracker.step(at + 1, loss=sum(each), count=count)
-        values = {"loss": sum(each), "grad_norm": float(metrics["grad_norm"])}
-        if job.terms:
-            values |= {f"{name}_loss": value for name, value in zip(job.terms, each, strict=True)}
-        tracker.log(at + 1, {"epoch": (at + 1) / job.steps_per_epoch, **values})
-
+    # The order of these operations makes a resumed run equal to one that never stopped. Do not change it; it is one
+    # function to be read in order.
     clock = time.monotonic()
     for index, batch in watch.over(job.batches(done)):
-        new_shape = batch.input_ids.shape not in shapes
+        # 1. Before a compilation, read the metrics of the step before: the device has nothing else to do.
+        compiles = batch.input_ids.shape not in shapes
         shapes.add(batch.input_ids.shape)
-        if new_shape:
-            settle()
+        if compiles:
+            late.flush(saved=saved)
+
+        # 2. Start the update. It returns at once, unless it compiles.
         began = time.monotonic()
-        with watch.phase("compile" if new_shape else "step", step=index + 1):
+        with watch.phase("compile" if compiles else "step", step=index + 1):
             state, metrics = job.step(state, batch)
-            if new_shape:
+            if compiles:
                 jax.block_until_ready(metrics)
                 progress.compile_seconds += time.monotonic() - began
-        settle()
-        pending = (index, metrics, batch, new_shape)
+
+        # 3. While the device works on it, read the metrics of the step before.
+        late.flush(saved=saved)
+        late.put(Pending(index, metrics, batch, compiles))
         done = index + 1
 
+        # 4. Within an interval, go on with the next batch.
         stopping = stop.requested(done)
         evaluating = done % job.eval_every == 0 or done == job.total_steps
         if not (evaluating or stopping or (job.save_every and done % job.save_every == 0)):
             continue
-        settle()
+
+        # 5. Check this step's own loss before the state is evaluated or saved: a state that diverged is never kept.
+        late.flush(saved=saved)
         progress.seconds += time.monotonic() - clock
-        score: float | None = None
-        if evaluating:
-            with watch.phase("evaluation", step=done):
-                scores = job.evaluate(state)
-            score = scores[job.metric]
-            if math.isfinite(score) and (progress.best is None or sign * score > sign * progress.best):
-                progress.best, progress.best_step, progress.stale = score, done, 0
-            else:
-                progress.stale += 1
-            tracker.log(done, {"epoch": done / job.steps_per_epoch, **{f"dev/{k}": v for k, v in scores.items()}})
-        save(score)
+
+        # 6. Evaluate before saving: the checkpoint holds the best score and the patience that is left.
+        score = evaluate(job, state, progress, done, tracker=tracker, watch=watch) if evaluating else None
+
+        # 7. Save before the next batch is drawn.
+        with watch.phase("save", step=done):
+            checkpoints.save(done, state, host=asdict(progress), metric=score)
+        saved = done
+
+        # 8. Only now stop: whatever ends the run, its last state is on disk.
         if job.patience and progress.stale >= job.patience:
             return Fit(state, progress, "early")
         if stopping and done < job.total_steps:
@@ -214,5 +348,5 @@ def fit(
 
 
 def progress_from(host: Mapping[str, Any]) -> Progress:
-    """The host's part of a checkpoint."""
+    """Returns the progress that a checkpoint holds."""
     return Progress(**{key: host[key] for key in asdict(Progress())})

@@ -1,35 +1,36 @@
-"""A run from its programs to its folder: what fine-tuning and pretraining share above the loop."""
+"""A run from its config to its folder: what fine-tuning and pretraining share around the loop."""
 
 import sys
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from rich.console import Console
 
-from pairjax.base.config import RunConfig, TrainConfig
+from pairjax.base.config import Config, RunConfig, TrainConfig
 from pairjax.base.params import flatten
+from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.types import Params
 from pairjax.run.checkpoint import Checkpointer
 from pairjax.run.distributed import StopSignal, all_or_none, check_agreement, is_main, process_count, process_index
-from pairjax.run.folder import RunFolder, open_run
+from pairjax.run.folder import RunFolder, check_run, open_run
 from pairjax.run.loop import Fit, Job, Progress, fit, progress_from
-from pairjax.run.tracking import Tracker
+from pairjax.run.tracking import Tracker, check_tracking
 from pairjax.run.watchdog import Watchdog
-from pairjax.step.programs import Programs
+from pairjax.step.compilation import use_compilation_cache
 from pairjax.storage.bucket import AnyPath
 from pairjax.storage.provenance import provenance
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run leaves.
+    """The outcome of a run.
 
     Attributes:
-        dir: The run's folder, perhaps in a bucket; the model lies in `dir/model`.
-        result: What result.json holds; None where a signal stopped the run.
+        dir: The run's folder, on disk or in a bucket; the model is in `dir/model`.
+        result: The content of result.json; None if a signal stopped the run.
         exit_code: 0, or 143 after a signal.
     """
 
@@ -38,21 +39,105 @@ class TrainResult:
     exit_code: int
 
 
-def _teller(tracker: Tracker) -> Callable[[str], None]:
-    """Where the watchdog's lines go: of several processes each tells of its own standstill."""
-    if is_main():
-        return tracker.say
-    index = process_index()
-    return lambda line: print(f"process {index}: {line}", file=sys.stderr, flush=True)
+@runtime_checkable
+class Task(Protocol):
+    """A kind of training: fine-tuning on pairs, or pretraining on text."""
+
+    @property
+    def config(self) -> Config | PretrainConfig:
+        """The whole config."""
+        ...
+
+    def plain(self) -> dict[str, Any]:
+        """Returns the config as plain data, for JSON."""
+        ...
+
+    def check(self) -> None:
+        """Checks what can be checked before any data is read.
+
+        Raises:
+            UserError: An option is wrong.
+        """
+        ...
+
+    def job(self) -> Job:
+        """Reads the data and builds the model, the update and everything else that the loop needs.
+
+        Raises:
+            UserError: The input is wrong.
+        """
+        ...
+
+
+def run_task(task: Task, *, name: str, console: Console | None = None) -> TrainResult:
+    """Runs a task: checks it, reads its data, trains, and writes the run's folder.
+
+    Args:
+        task: The kind of training and its config.
+        name: The run's name if `config.run.dir` gives no folder.
+        console: The terminal for tables and progress; by default standard error.
+
+    Raises:
+        UserError: Bad input, before anything is written; or a loss that is not finite.
+    """
+    console = console or Console(stderr=True, quiet=not is_main())
+    config, plain = task.config, task.plain()
+    # 1. Cheap checks first: a run that cannot start must not spend minutes on reading data.
+    with all_or_none():
+        if is_main():
+            check_run(config.run, plain, default_name=name)
+        check_tracking(config.run)
+        task.check()
+    use_compilation_cache(config.run.compilation_cache)
+    # 2. Read and check all input; nothing is written yet.
+    with all_or_none():
+        job = task.job()
+    check_alike(plain, data=job.sources, params=job.initial)
+    # 3. Open the folder: the first file is written here.
+    device = job.mesh.devices.flat[0]
+    origin = provenance(device_kind=device.device_kind, device_count=job.mesh.devices.size)
+    with all_or_none():
+        opened = open_run(config.run, plain, default_name=name, origin=origin)
+    with opened as run:
+        # 4. Train.
+        with Tracker(
+            run,
+            config.run,
+            total_steps=job.total_steps,
+            steps_per_epoch=job.steps_per_epoch,
+            metric=f"dev/{job.metric}",
+            unit=job.counts,
+            settings=plain,
+            console=console,
+        ) as tracker:
+            for note in (*run.notes, *job.notes):
+                tracker.say(note)
+            end, params = run_loop(job, run, tracker, config=config.run, train=config.train)
+        if end.ended == "signal":
+            console.print(f"stopped at step {int(end.state.step)}; continue with --run.resume (run folder {run.place})")
+            return TrainResult(run.place, None, 143)
+        # 5. Score, write and show.
+        return TrainResult(run.place, job.finish(end, params, run=run, origin=origin, console=console), 0)
 
 
 def run_loop(
-    programs: Programs, job: Job, run: RunFolder, tracker: Tracker, *, config: RunConfig, train: TrainConfig
+    job: Job, run: RunFolder, tracker: Tracker, *, config: RunConfig, train: TrainConfig
 ) -> tuple[Fit, Params]:
-    """Train, and give the parameters that become the model: the best on dev, or the last."""
+    """Trains, from the last checkpoint if the run is resumed.
+
+    Args:
+        job: The job.
+        run: The run's folder.
+        tracker: Logs the run.
+        config: How many checkpoints to keep.
+        train: Whether the best or the last parameters become the model.
+
+    Returns:
+        The end of the loop, and the parameters that become the model (none if a signal stopped the run).
+    """
     with (
         StopSignal() as stop,
-        Watchdog(_teller(tracker)) as watch,
+        Watchdog(_make_log(tracker)) as watch,
         Checkpointer(
             run.checkpoints,
             keep=config.keep_checkpoints,
@@ -61,7 +146,7 @@ def run_loop(
             before=run.publish,
         ) as checkpoints,
     ):
-        state, progress = programs.state, Progress()
+        state, progress = job.state, Progress()
         if not run.resumed or checkpoints.latest_step() is None:
             tracker.cut_back(0)
         else:
@@ -71,87 +156,40 @@ def run_loop(
                 tracker.say(note)
             tracker.say(f"resumed at step {restored.step} of {job.total_steps}")
             tracker.cut_back(restored.step)
-        done = fit(job, state, progress, checkpoints=checkpoints, tracker=tracker, stop=stop, watch=watch)
-        with watch.phase("save", step=int(done.state.step)):
+        end = fit(job, state, progress, checkpoints=checkpoints, tracker=tracker, stop=stop, watch=watch)
+        with watch.phase("save", step=int(end.state.step)):
             checkpoints.wait()
         tracker.say(watch.summary())
-        if done.ended == "signal":
-            return done, {}
-        best = done.progress.best_step
-        if train.keep == "best" and best and best != int(done.state.step):
-            return done, programs.params(checkpoints.restore(done.state, step=best).state)
-        return done, programs.params(done.state)
+        if end.ended == "signal":
+            return end, {}
+        best = end.progress.best_step
+        if train.keep == "best" and best and best != int(end.state.step):
+            return end, job.params(checkpoints.restore(end.state, step=best).state)
+        return end, job.params(end.state)
 
 
-Finish = Callable[[Fit, Params, RunFolder, Mapping[str, Any]], dict[str, Any]]
-"""`finish(done, params, run, origin) -> what result.json holds`, after the last step."""
-
-
-def run_session(
-    programs: Programs,
-    job: Job,
-    *,
-    config: RunConfig,
-    train: TrainConfig,
-    plain: Mapping[str, Any],
-    name: str,
-    unit: str,
-    notes: tuple[str, ...],
-    console: Console,
-    finish: Finish,
-) -> TrainResult:
-    """Open the run's folder, train in it, and finish.
-
-    Args:
-        programs: The update and its state.
-        job: What is trained.
-        config: Of the run's folder.
-        train: Which parameters become the model.
-        plain: The whole config as plain data.
-        name: The run's name where the config gives no folder.
-        unit: What the throughput counts.
-        notes: Lines on the input, shown first.
-        console: Where all is shown.
-        finish: Scores and writes what the run leaves.
-    """
-    device = programs.mesh.devices.flat[0]
-    origin = provenance(device_kind=device.device_kind, device_count=programs.mesh.devices.size)
-    with all_or_none():
-        opened = open_run(config, plain, default_name=name, origin=origin)
-    with opened as run:
-        with Tracker(
-            run,
-            config,
-            total_steps=job.total_steps,
-            steps_per_epoch=job.steps_per_epoch,
-            metric=f"dev/{job.metric}",
-            unit=unit,
-            settings=plain,
-            console=console,
-        ) as tracker:
-            for note in (*run.notes, *notes):
-                tracker.say(note)
-            done, params = run_loop(programs, job, run, tracker, config=config, train=train)
-        if done.ended == "signal":
-            console.print(f"stopped at step {int(done.state.step)}; go on with --run.resume (run folder {run.place})")
-            return TrainResult(run.place, None, 143)
-        return TrainResult(run.place, finish(done, params, run, origin), 0)
+def _make_log(tracker: Tracker) -> Callable[[str], None]:
+    """Returns the function that prints the watchdog's lines; each process reports its own phases."""
+    if is_main():
+        return tracker.say
+    index = process_index()
+    return lambda line: print(f"process {index}: {line}", file=sys.stderr, flush=True)
 
 
 LOCAL = frozenset({"run.progress", "run.compilation_cache", "data.cache"})
-"""Options that each process of a run may have its own way."""
+"""Options that may differ between the processes of a run."""
 
 
 def check_alike(plain: Mapping[str, Any], *, data: Mapping[str, Any], params: Params) -> None:
-    """Whether all processes of a run train the same, by options, data and a checksum of each parameter.
+    """Checks that all processes of a run have the same options, data and initial parameters (by checksum).
 
     Args:
         plain: The config as plain data.
-        data: What the data are, by name.
+        data: The data's sources and digests, by name.
         params: The initial parameters.
 
     Raises:
-        UserError: They do not, on every process; says in what.
+        UserError: They differ; raised on every process, and names the differences.
     """
     if process_count() == 1:
         return
@@ -160,9 +198,9 @@ def check_alike(plain: Mapping[str, Any], *, data: Mapping[str, Any], params: Pa
         for section, fields in plain.items()
         for name, value in (fields.items() if isinstance(fields, Mapping) else ((section, fields),))
     }
-    agree = {name: value for name, value in options.items() if name not in LOCAL}
-    agree |= {f"data set {name}": value for name, value in data.items()}
-    agree |= {
+    values = {name: value for name, value in options.items() if name not in LOCAL}
+    values |= {f"data set {name}": value for name, value in data.items()}
+    values |= {
         f"parameter {path}": zlib.crc32(np.ascontiguousarray(leaf).data) for path, leaf in flatten(params).items()
     }
-    check_agreement(agree, what="what they train")
+    check_agreement(values, what="what they train")

@@ -1,7 +1,7 @@
-"""What a run tells while it trains: metrics.jsonl, a progress bar or plain lines, TensorBoard and W&B by option.
+"""Logs a run while it trains: metrics.jsonl, a progress bar or plain lines, and optionally TensorBoard and W&B.
 
-`metrics.jsonl` holds one JSON object a line, `{"step": ..., name: value, ...}`, flushed as it is written. A resumed run
-cuts it back to the step that was restored, so that it ends as if the run had never stopped.
+`metrics.jsonl` has one JSON object per line, `{"step": ..., name: value, ...}`, flushed as it is written. A resumed run
+cuts it back to the restored step, so it ends as if the run had never stopped.
 """
 
 import importlib
@@ -24,38 +24,42 @@ from pairjax.run.folder import RunFolder
 from pairjax.storage.files import storage_error, to_json, write_text
 
 REFRESH = 0.25
-"""Seconds between two drawings of the bar; what is shown is computed no more often."""
+"""Seconds between two updates of the progress bar."""
 PLAIN_EVERY = 30.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines if there is no terminal."""
 WINDOW = 50
-"""Steps over which the rate is taken."""
+"""Number of steps over which throughput is measured."""
 SMOOTHING = 20
-"""Steps over which the shown loss is averaged, with exponential weights."""
-TOLD = ("dev/nll", "dev/mse", "dev/mlm_perplexity", "dev/mlm_accuracy", "dev/segment_accuracy")
-"""Shown after an evaluation beside the metric that chooses the best; metrics.jsonl has them all."""
+"""Number of steps over which the displayed loss is averaged, with exponential weights."""
+SHOWN_SCORES = ("dev/nll", "dev/mse", "dev/mlm_perplexity", "dev/mlm_accuracy", "dev/segment_accuracy")
+"""Scores to print after an evaluation, besides the metric that selects the best; metrics.jsonl has all scores."""
 
 
 def check_tracking(config: RunConfig) -> None:
-    """Raises UserError where an option asks for a package that is not installed; imports nothing."""
+    """Checks that the packages that the options need are installed; imports nothing.
+
+    Raises:
+        UserError: A package is missing.
+    """
     if config.wandb is not None and importlib.util.find_spec("wandb") is None:
         raise UserError("--run.wandb needs the package wandb", fix="pip install 'pairjax[wandb]'")
 
 
 class Tracker:
-    """Writes and shows the numbers of one run. A context manager; processes other than the first stay silent.
+    """Writes and displays the metrics of one run; a context manager. Processes other than the first do nothing.
 
     Args:
         run: The run's folder.
-        config: Which of bar, TensorBoard and W&B.
-        total_steps: Updates in all.
-        steps_per_epoch: For the epoch that is shown.
-        metric: Which value of an evaluation the bar shows ("dev/accuracy"); None shows none.
-        unit: What the rate counts.
-        settings: The resolved config, for W&B.
-        console: Default: standard error, so that what a command prints to standard output stays clean.
+        config: Whether to use the progress bar, TensorBoard and W&B.
+        total_steps: Number of updates of the run.
+        steps_per_epoch: Updates of an epoch, to display the epoch.
+        metric: The score that the progress bar displays, such as "dev/accuracy"; None for none.
+        unit: The unit of throughput.
+        settings: The whole config, for W&B.
+        console: The terminal; by default standard error, so the standard output of a command stays clean.
 
     Raises:
-        UserError: W&B is asked for and not installed, or metrics.jsonl cannot be written.
+        UserError: W&B is requested and not installed, or metrics.jsonl cannot be written.
     """
 
     def __init__(
@@ -98,26 +102,29 @@ class Tracker:
             self._task = self._bar.add_task("", total=total_steps, epoch="-", numbers="")
 
     def cut_back(self, step: int) -> None:
-        """Drops all lines of metrics.jsonl after `step`, and one that a kill left half-written.
+        """Drops the lines of metrics.jsonl after `step`, and a line that a kill left incomplete.
 
-        Call it before anything is logged: with the step that was restored, or 0 for a run from the beginning.
+        Call it before anything is logged.
+
+        Args:
+            step: The restored step, or 0 if the run starts from the beginning.
         """
         self._from = step
         path = self._run.metrics_file
         if not self._main or not path.exists():
             return
         lines = path.read_bytes().splitlines(keepends=True)
-        kept = [line for line in lines if _line_step(line) <= step]
-        if len(kept) < len(lines):
-            write_text(path, b"".join(kept).decode())
+        valid = [line for line in lines if _line_step(line) <= step]
+        if len(valid) < len(lines):
+            write_text(path, b"".join(valid).decode())
 
     def step(self, step: int, *, loss: float, count: int) -> None:
-        """Notes that an update is done.
+        """Records an update.
 
         Args:
             step: Updates done.
-            loss: Mean loss of the batch; an average over about the last twenty is shown.
-            count: Pairs in the batch, or whatever the unit is.
+            loss: Mean loss of the batch; a moving average of it is displayed.
+            count: Number of pairs (or of another unit) in the batch.
         """
         if not self._main:
             return
@@ -137,7 +144,11 @@ class Tracker:
             self.say(f"step {step}/{self._total}  epoch {self._epoch(step)}  {'  '.join(self._numbers(step))}")
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Adds a line to metrics.jsonl and sends it on; values named `dev/...` are also shown.
+        """Adds a line to metrics.jsonl, TensorBoard and W&B; also prints values named `dev/...`.
+
+        Args:
+            step: Updates done.
+            values: Values by name.
 
         Raises:
             UserError: The line cannot be written (the disk is full).
@@ -160,20 +171,20 @@ class Tracker:
             self._wandb.log(numbers, step=step)
         scores = {name: value for name, value in numbers.items() if name.startswith("dev/")}
         if scores:
-            # The time of an evaluation is no part of the training's rate.
+            # The throughput of training does not include the time of an evaluation.
             self._measure()
             self._recent.clear()
             self._dev = scores.get(self._metric or "", self._dev)
-            told = "  ".join(f"{name} {scores[name]:.4g}" for name in (self._metric, *TOLD) if name in scores)
-            self.say(f"step {step}/{self._total}  epoch {self._epoch(step)}  {told}")
+            text = "  ".join(f"{name} {scores[name]:.4g}" for name in (self._metric, *SHOWN_SCORES) if name in scores)
+            self.say(f"step {step}/{self._total}  epoch {self._epoch(step)}  {text}")
 
     def say(self, line: str) -> None:
-        """Prints a line, above the bar where there is one."""
+        """Prints a line, above the progress bar if there is one."""
         if self._main:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Takes the bar away and closes the files."""
+        """Removes the progress bar and closes the files."""
         if self._bar is not None:
             self._bar.stop()
         if self._file is not None:
@@ -195,13 +206,13 @@ class Tracker:
         self.close()
 
     def _open(self) -> None:
-        """Opens what the options ask for, at the first line, when the step to go on from is known."""
+        """Opens the outputs that the options name. Called at the first line, when the first step is known."""
         self._file = open(self._run.metrics_file, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the run
         if self._config.tensorboard:
             from tensorboardX import SummaryWriter
 
-            # TensorBoard hides what an earlier part of the run wrote from this step on.
-            # Its files are named by the second; the suffix keeps a quick restart from writing over the first part.
+            # TensorBoard hides what an earlier part of the run wrote from this step on. Its file names have a
+            # resolution of one second; the suffix prevents a quick restart from overwriting the first part.
             self._board = SummaryWriter(
                 str(self._run.tensorboard), purge_step=self._from + 1, filename_suffix=f".from{self._from}"
             )
@@ -215,25 +226,28 @@ class Tracker:
             )
 
     def _measure(self) -> None:
+        """Measures throughput over the last steps."""
         if len(self._recent) < 2:
             return
         (began, first, _), (ended, last, _) = self._recent[0], self._recent[-1]
         seconds = max(ended - began, 1e-9)
-        # The first entry marks the window's start: what it counts was done before.
+        # The first entry marks the start of the window: its own count was done before.
         self._rate = (sum(count for _, _, count in self._recent) - self._recent[0][2]) / seconds
         self._steps_rate = (last - first) / seconds
 
     def _epoch(self, step: int) -> str:
+        """Formats the epoch, such as `1.5/3`."""
         epochs = math.ceil(self._total / self._per_epoch)
         return f"{min(step / self._per_epoch, epochs):.1f}/{epochs}"
 
     def _numbers(self, step: int) -> list[str]:
+        """Formats loss, throughput, remaining time and dev score."""
         parts = [f"loss {self._loss:.4f}"]
         if not math.isnan(self._rate):
-            left = (self._total - step) / max(self._steps_rate, 1e-9)
+            remaining = (self._total - step) / max(self._steps_rate, 1e-9)
             parts += [
                 f"{self._rate:{',.0f' if self._rate >= 1000 else '.1f'}} {self._unit}/s",
-                f"{_duration(left)} left",
+                f"{_duration(remaining)} left",
             ]
         if not math.isnan(self._dev):
             parts.append(f"{self._metric} {self._dev:.4f}")
@@ -241,7 +255,7 @@ class Tracker:
 
 
 def _line_step(line: bytes) -> float:
-    """The step of a line; infinite for one that is not whole."""
+    """Returns the step of a line; infinity if the line is incomplete."""
     try:
         entry = json.loads(line)
         return float(entry["step"]) if line.endswith(b"\n") else math.inf
@@ -250,7 +264,7 @@ def _line_step(line: bytes) -> float:
 
 
 def _duration(seconds: float) -> str:
-    """`0:42`, `12:05`, `3:10:00`."""
-    minutes, rest = divmod(round(seconds), 60)
+    """Formats seconds as `0:42`, `12:05` or `3:10:00`."""
+    minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

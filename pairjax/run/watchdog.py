@@ -1,8 +1,8 @@
-"""Tells in the log when a run stands still, and on what: a batch, a step, an evaluation, a save.
+"""Logs when a run makes no progress, and in which phase: waiting for a batch, a step, an evaluation, a save.
 
-The loop says what it is about to do; a thread looks on. What takes longer than it may is told with a line, told again
-each time that it has taken twice as long, and so is its end. Nothing is stopped: a slow disk or a long compilation may
-be right, and a run that hangs is for its user, or for a launcher, to end.
+The loop announces each phase, and a thread measures it. A phase that exceeds its limit is logged, logged again each
+time the elapsed time doubles, and logged once more when it ends. Nothing is stopped: a slow disk or a long compilation
+may be normal, and the user or a launcher decides whether to end a run that hangs.
 """
 
 import threading
@@ -16,7 +16,7 @@ Phase = Literal["data", "step", "compile", "evaluation", "save"]
 Item = TypeVar("Item")
 
 BOUNDS: Mapping[Phase, float] = {"data": 30.0, "step": 300.0, "compile": 900.0, "evaluation": 1800.0, "save": 120.0}
-"""Seconds from which each is told."""
+"""Seconds after which each phase is logged."""
 LINES: Mapping[Phase, str] = {
     "data": "no batch for {seconds:.0f} s: the data pipeline starves the device",
     "step": "not finished after {seconds:.0f} s: a device hangs, or waits for another process",
@@ -34,63 +34,63 @@ NAMES: Mapping[Phase, str] = {
 
 
 class Watchdog:
-    """Looks on at one training loop; use it as a context manager.
+    """Watches one training loop; use it as a context manager.
 
     Args:
-        say: Where lines go; called from the watching thread and from the loop's.
-        bounds: Seconds from which each phase is told.
-        tick: Seconds between two looks.
+        log: Prints a line; called from the watching thread and from the loop's thread.
+        bounds: Seconds after which each phase is logged.
+        tick: Seconds between two checks.
     """
 
     def __init__(
-        self, say: Callable[[str], None], *, bounds: Mapping[Phase, float] = BOUNDS, tick: float = 1.0
+        self, log: Callable[[str], None], *, bounds: Mapping[Phase, float] = BOUNDS, tick: float = 1.0
     ) -> None:
-        self._say, self._bounds, self._tick = say, bounds, tick
+        self._log, self._bounds, self._tick = log, bounds, tick
         self._seconds: dict[Phase, float] = dict.fromkeys(BOUNDS, 0.0)
         self._lock = threading.Lock()
         self._now: tuple[Phase, int, float] | None = None
         self._next_line = 0.0
-        self._told = False
+        self._logged = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
 
     @contextmanager
     def phase(self, phase: Phase, *, step: int) -> Iterator[None]:
-        """What the loop does within the `with`.
+        """Marks the phase of the loop within the `with` block, and measures it.
 
         Args:
-            phase: Which.
-            step: The step that is being done, or comes next, counted from 1.
+            phase: The phase.
+            step: The current step, or the next one, counted from 1.
         """
         began = time.monotonic()
         with self._lock:
-            self._now, self._next_line, self._told = (phase, step, began), self._bounds[phase], False
+            self._now, self._next_line, self._logged = (phase, step, began), self._bounds[phase], False
         try:
             yield
         finally:
             seconds = time.monotonic() - began
             self._seconds[phase] += seconds
             with self._lock:
-                told, self._now = self._told, None
-        if told:
-            self._say(f"step {step}: went on after {seconds:.0f} s")
+                logged, self._now = self._logged, None
+        if logged:
+            self._log(f"step {step}: went on after {seconds:.0f} s")
 
     def over(self, batches: Iterable[tuple[int, Item]]) -> Iterator[tuple[int, Item]]:
-        """The batches, each waited for under the phase `data`."""
+        """Yields the batches; the wait for each is the phase `data`."""
         source, step = iter(batches), 0
         while True:
             with self.phase("data", step=step + 1):
-                drawn = next(source, None)
-            if drawn is None:
+                item = next(source, None)
+            if item is None:
                 return
-            step = drawn[0] + 1
-            yield drawn
+            step = item[0] + 1
+            yield item
 
     def summary(self) -> str:
-        """Where the loop's time went."""
-        whole = max(sum(self._seconds.values()), 1e-9)
-        parts = [f"{100 * self._seconds[phase] / whole:.1f} % {name}" for phase, name in NAMES.items()]
-        return f"the loop took {whole:.0f} s: {', '.join(parts)}"
+        """Returns a line with the share of the loop's time in each phase."""
+        total = max(sum(self._seconds.values()), 1e-9)
+        parts = [f"{100 * self._seconds[phase] / total:.1f} % {name}" for phase, name in NAMES.items()]
+        return f"the loop took {total:.0f} s: {', '.join(parts)}"
 
     def __enter__(self) -> "Watchdog":
         self._thread.start()
@@ -103,18 +103,19 @@ class Watchdog:
         self._thread.join()
 
     def _watch(self) -> None:
+        """Logs phases that take too long; runs on the watching thread."""
         while not self._ended.wait(self._tick):
             line = self._line(time.monotonic())
             if line is not None:
-                self._say(line)
+                self._log(line)
 
     def _line(self, now: float) -> str | None:
-        """What is to be told, if anything."""
+        """Returns the line to log now, if any."""
         with self._lock:
             if self._now is None:
                 return None
             phase, step, began = self._now
             if now - began < self._next_line:
                 return None
-            self._next_line, self._told = 2 * (now - began), True
+            self._next_line, self._logged = 2 * (now - began), True
         return f"step {step}: {LINES[phase].format(seconds=now - began)}"

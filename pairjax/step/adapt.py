@@ -1,8 +1,8 @@
-"""What changes the parameters before the first step: layers that start anew, and low-rank updates (LoRA).
+"""Changes of the parameters before the first step: reinitialised layers, and low-rank updates (LoRA).
 
-A kernel W [in, out] with an update becomes W + alpha / rank * A B, A [in, rank] and B [rank, out], after Hu et al.,
-"LoRA: Low-Rank Adaptation of Large Language Models" (2021). A and B lie beside it in the tree, as `lora_a` and
-`lora_b`, so that every path table reads them; the model is given the sum and never sees them.
+A kernel W [in, out] with a low-rank update becomes W + alpha / rank * A B, with A [in, rank] and B [rank, out], after
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (2021). A and B are leaves `lora_a` and `lora_b` beside
+the kernel, so every path table covers them. The model gets the sum and never sees A and B.
 """
 
 import re
@@ -27,23 +27,29 @@ FRESH: Table[str] = (
     (r".*/scale", "ones"),
     (r".*/bias", "zeros"),
 )
-"""How a layer's parameters start anew, as BERT's did: kernels from N(0, 0.02^2)."""
+"""How each parameter of a layer is reinitialised, as in BERT: kernels from N(0, 0.02^2)."""
 
 DEVIATION = 0.02
+"""Standard deviation of new kernels."""
 
 
 def _key_of(key: PRNGKeyArray, path: str) -> PRNGKeyArray:
-    """A key for each path, whatever other paths there are."""
+    """Returns the key of a path; it does not depend on the other paths."""
     return jax.random.fold_in(key, zlib.crc32(path.encode()))
 
 
 def reinit_top(config: OptimConfig, params: Params, key: PRNGKeyArray) -> Params:
-    """The tree with its top `config.reinit_layers` encoder layers drawn anew; other leaves are the same objects.
+    """Returns the tree with its top encoder layers reinitialised; all other leaves are the same objects.
 
     After Zhang et al., "Revisiting Few-sample BERT Fine-tuning" (2021).
 
+    Args:
+        config: The optimiser's config; `reinit_layers` layers are reinitialised.
+        params: The whole tree.
+        key: Seeds the new kernels.
+
     Raises:
-        UserError: More layers than there are, or a path that the table does not cover.
+        UserError: The encoder has fewer layers, or the table does not cover a path.
     """
     flat = flatten(params)
     layers = layer_count(list(flat))
@@ -67,10 +73,14 @@ def reinit_top(config: OptimConfig, params: Params, key: PRNGKeyArray) -> Params
 
 
 def adapted_kernels(config: LoraConfig, params: Params) -> list[str]:
-    """Paths without `/kernel` of the encoder's kernels that some target matches; none where the rank is 0.
+    """Returns the paths, without `/kernel`, of the encoder's kernels that get a low-rank update.
+
+    Args:
+        config: The targets and the rank; rank 0 adapts none.
+        params: The whole tree.
 
     Raises:
-        UserError: A target that is no pattern, or matches no kernel; or a kernel smaller than the rank.
+        UserError: A target is not a regular expression or matches no kernel; or a kernel is smaller than the rank.
     """
     if config.rank == 0:
         return []
@@ -79,7 +89,7 @@ def adapted_kernels(config: LoraConfig, params: Params) -> list[str]:
         for path, leaf in flatten(params).items()
         if path.startswith("encoder/") and path.endswith("/kernel")
     }
-    found = set()
+    adapted = set()
     for target in config.targets:
         try:
             matched = {path for path in shapes if re.fullmatch(target, path)}
@@ -91,39 +101,52 @@ def adapted_kernels(config: LoraConfig, params: Params) -> list[str]:
                 got=target,
                 expected=f"a pattern of whole paths such as {next(iter(shapes), 'encoder/layer_0/attention/query')}",
             )
-        found |= matched
-    small = [path for path in found if min(shapes[path]) < config.rank]
+        adapted |= matched
+    small = [path for path in adapted if min(shapes[path]) < config.rank]
     if small:
         raise UserError(
             "--optim.lora.rank is more than a kernel has",
             got=config.rank,
             expected=f"at most {min(min(shapes[path]) for path in small)}",
         )
-    return [path for path in shapes if path in found]
+    return [path for path in shapes if path in adapted]
 
 
 def add_lora(config: LoraConfig, params: Params, key: PRNGKeyArray) -> Params:
-    """The tree with an A and a B beside each target; A uniform in +-1 / sqrt(in), B zero, so the model is the same.
+    """Returns the tree with A and B beside each target kernel.
+
+    A is uniform in +-1 / sqrt(in) and B is zero, so the model does not change.
+
+    Args:
+        config: The targets and the rank.
+        params: The whole tree.
+        key: Seeds A.
 
     Raises:
-        UserError: As `adapted_kernels`.
+        UserError: As for `adapted_kernels`.
     """
     flat = flatten(params)
     for path in adapted_kernels(config, params):
         inputs, outputs = flat[f"{path}/kernel"].shape
-        drawn = jax.random.uniform(_key_of(key, path), (inputs, config.rank), minval=-1.0, maxval=1.0)
-        flat[f"{path}/lora_a"] = drawn / np.float32(np.sqrt(inputs))
+        sample = jax.random.uniform(_key_of(key, path), (inputs, config.rank), minval=-1.0, maxval=1.0)
+        flat[f"{path}/lora_a"] = sample / np.float32(np.sqrt(inputs))
         flat[f"{path}/lora_b"] = np.zeros((config.rank, outputs), np.float32)
     return unflatten(flat)
 
 
 @jax.jit
 def _merged(kernel: Any, a: Any, b: Any, scale: Any) -> Any:
+    """Returns W + scale * A B."""
     return kernel + scale * jnp.matmul(a, b, precision="highest")
 
 
 def merge_lora(config: LoraConfig, params: Params) -> Params:
-    """The model's own tree: each A B added to its kernel and left out. A tree without any is given back alike."""
+    """Returns the model's own tree: each A B is added to its kernel and removed. A tree without LoRA is unchanged.
+
+    Args:
+        config: The scale of the updates.
+        params: The tree that is trained.
+    """
     flat = flatten(params)
     plain = {path: leaf for path, leaf in flat.items() if not path.endswith(("/lora_a", "/lora_b"))}
     for path in plain:
@@ -135,7 +158,7 @@ def merge_lora(config: LoraConfig, params: Params) -> Params:
 
 
 def with_lora(apply: Apply, config: LoraConfig) -> Apply:
-    """The model over a tree with low-rank updates; `apply` itself where the rank is 0."""
+    """Returns the forward pass of a tree with low-rank updates; `apply` itself if the rank is 0."""
     if config.rank == 0:
         return apply
 
@@ -146,17 +169,17 @@ def with_lora(apply: Apply, config: LoraConfig) -> Apply:
 
 
 def adaptation_notes(config: OptimConfig, params: Params) -> tuple[str, ...]:
-    """A line on each of these options that is used.
+    """Returns a line about each of these options that is used.
 
     Args:
-        config: Of the optimiser.
-        params: The tree with its updates (`add_lora`).
+        config: The optimiser's config.
+        params: The tree with its low-rank updates (`add_lora`).
     """
     notes = []
     if config.reinit_layers:
-        notes.append(f"the top {config.reinit_layers} encoder layers start anew")
-    added = [leaf for path, leaf in flatten(params).items() if path.endswith(("/lora_a", "/lora_b"))]
-    if added:
-        numbers = sum(leaf.size for leaf in added)
-        notes.append(f"LoRA: rank {config.lora.rank} beside {len(added) // 2} kernels, {numbers:,} numbers")
+        notes.append(f"the top {config.reinit_layers} encoder layers start from new random weights")
+    leaves = [leaf for path, leaf in flatten(params).items() if path.endswith(("/lora_a", "/lora_b"))]
+    if leaves:
+        numbers = sum(leaf.size for leaf in leaves)
+        notes.append(f"LoRA: rank {config.lora.rank} beside {len(leaves) // 2} kernels, {numbers:,} parameters")
     return tuple(notes)

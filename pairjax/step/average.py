@@ -1,4 +1,4 @@
-"""Averages of the parameters over updates, part of the state: evaluation and the model that is kept use them."""
+"""Averages of the parameters over updates. They are part of the state; evaluation and the saved model use them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,19 +10,23 @@ from pairjax.base.config import OptimConfig
 from pairjax.base.types import Params
 
 Average = Callable[[Params, Params, Any], Params]
-"""`average(averaged, params, step) -> averaged`, after update `step`, which gave `params`."""
+"""`average(averaged, params, step) -> averaged`, called after update `step` with its new `params`."""
 
 
 def make_average(config: OptimConfig, *, total_steps: int) -> Average | None:
-    """The update of an average a, `a = (1 - w) a + w p`; None where nothing is averaged.
+    """Builds the update of an average a of the parameters p, `a = (1 - w) a + w p`; None if the run does not average.
 
-    With t updates since averaging began (it begins after the share `start` of the run): w = 1 - min(decay,
-    (1 + t) / (10 + t)) for the exponential moving average, as TensorFlow's with `num_updates`; w = 1 / (t + 1) for the
-    plain mean (Polyak and Juditsky 1992; Izmailov et al. 2018); w = 1 before.
+    Averaging begins after the share `start` of the run; before that w = 1. With t updates since it began,
+
+        w = 1 - min(decay, (1 + t) / (10 + t))   for the exponential moving average, as in TensorFlow's
+                                                 `ExponentialMovingAverage` with `num_updates`,
+        w = 1 / (t + 1)                          for the plain mean (Polyak and Juditsky, "Acceleration of Stochastic
+                                                 Approximation by Averaging", 1992; Izmailov et al., "Averaging Weights
+                                                 Leads to Wider Optima and Better Generalization", 2018).
 
     Args:
-        config: Its `average`.
-        total_steps: Updates of the run.
+        config: The optimiser's config; its `average` is used.
+        total_steps: Number of updates of the run.
     """
     if config.average.kind == "none":
         return None

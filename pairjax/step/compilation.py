@@ -1,4 +1,4 @@
-"""The folder in which XLA keeps compiled programs across processes."""
+"""The folder in which XLA caches compiled programs across processes."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,11 @@ import jax
 
 
 def use_compilation_cache(folder: str | None) -> None:
-    """Keep compiled programs across processes; '' keeps none."""
+    """Turns on the cache of compiled programs for this process.
+
+    Args:
+        folder: The cache folder; None for ~/.cache/pairjax/xla, '' to leave the cache as it is.
+    """
     if folder == "":
         return
     path = folder or os.path.join(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pairjax", "xla")
@@ -17,5 +21,5 @@ def use_compilation_cache(folder: str | None) -> None:
 
 
 def compilation_cache() -> str:
-    """The folder that `use_compilation_cache` named in this process; '' for none."""
+    """Returns the cache folder of this process; '' if there is none."""
     return jax.config.values["jax_compilation_cache_dir"] or ""

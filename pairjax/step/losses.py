@@ -1,7 +1,7 @@
-"""What training minimises: cross-entropy for classes, squared error for scores, as sums under weights.
+"""The losses that training minimises: cross-entropy for classes, squared error for scores.
 
-A loss is a pair of sums, of weighted losses and of weights, never a mean: sums over micro-batches and devices add up
-to those of the whole batch, which is divided once.
+A loss is a pair of sums, of the weighted losses and of the weights, and never a mean. Sums over micro-batches and
+devices add up to the sums of the whole batch, which are divided once.
 """
 
 from collections.abc import Callable
@@ -17,25 +17,30 @@ from pairjax.base.config import LossConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Batch, PretrainingLogits, TaskSpec
 
-LossFn = Callable[..., tuple[Array, Array]]
-"""`loss(logits [R, K, C], batch, *, smoothing=0.0) -> (sum of weighted losses, sum of weights)`, scalars; or of several
-terms, each [terms], whose quotients add up to the loss."""
+Loss = Callable[..., tuple[Array, Array]]
+"""`loss(logits, batch, *, smoothing=0.0) -> (sum of weighted losses, sum of weights)`, two scalars. A loss of several
+terms returns two arrays [terms]; the sum of their quotients is the loss."""
 
 
 def cross_entropy(
     logits: Float[Array, "rows slots classes"], label: Int[Array, "rows slots"], *, smoothing: ArrayLike = 0.0
 ) -> Float32[Array, "rows slots"]:
-    """Cross-entropy with the true class, `-sum_c q_c log softmax(logits)_c`, in nats.
+    """Computes the cross-entropy `-sum_c q_c log softmax(logits)_c` with the true class, in nats.
 
-    Label smoothing s spreads s evenly over all classes: q = (1 - s) onehot(label) + s / classes (Szegedy et al. 2016).
+    Label smoothing s spreads s evenly over all classes: q = (1 - s) onehot(label) + s / classes (Szegedy et al.,
+    "Rethinking the Inception Architecture for Computer Vision", 2016).
 
     Args:
-        logits: Scores of the classes; computed on in float32.
+        logits: Scores of the classes; converted to float32.
         label: Class indices.
-        smoothing: In [0, 1); a number or a traced scalar.
+        smoothing: s, in [0, 1); a number or a traced scalar.
+
+    Example:
+        >>> float(cross_entropy(jnp.zeros((1, 1, 2)), jnp.array([[1]]))[0, 0])  # log 2
+        0.6931471824645996
     """
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
-    # A comparison and not a gather, so that neither direction scatters.
+    # A comparison instead of a gather: the backward pass of a gather is a scatter, which is slow.
     true = jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32)
     target = (1.0 - smoothing) * true + smoothing / logits.shape[-1]
     return -jnp.sum(target * log_probabilities, axis=-1)
@@ -44,45 +49,54 @@ def cross_entropy(
 def squared_error(
     logits: Float[Array, "rows slots 1"], label: Num[Array, "rows slots"]
 ) -> Float32[Array, "rows slots"]:
-    """Squared difference of the score and its target, in the targets' own unit, squared."""
+    """Computes the squared error of each score, in the squared unit of the targets.
+
+    Args:
+        logits: The predicted scores.
+        label: The targets.
+    """
     return jnp.square(logits[..., 0].astype(jnp.float32) - label.astype(jnp.float32))
 
 
 def symmetric_divergence(
-    one: Float[Array, "rows slots classes"], other: Float[Array, "rows slots classes"]
+    left: Float[Array, "rows slots classes"], right: Float[Array, "rows slots classes"]
 ) -> Float32[Array, "rows slots"]:
-    """(KL(p || q) + KL(q || p)) / 2 of the softmaxes of two sets of logits, in nats.
+    """Computes the symmetric KL divergence (KL(p || q) + KL(q || p)) / 2 of two softmaxes, in nats.
 
-    Which is `sum_c (p_c - q_c) (log p_c - log q_c) / 2`.
+    It equals `sum_c (p_c - q_c) (log p_c - log q_c) / 2`.
+
+    Args:
+        left: The logits of p.
+        right: The logits of q.
     """
-    p, q = (jax.nn.log_softmax(logits.astype(jnp.float32)) for logits in (one, other))
-    return 0.5 * jnp.sum((jnp.exp(p) - jnp.exp(q)) * (p - q), axis=-1)
+    log_p, log_q = (jax.nn.log_softmax(logits.astype(jnp.float32)) for logits in (left, right))
+    return 0.5 * jnp.sum((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q), axis=-1)
 
 
 def class_weights(
     config: LossConfig, task: TaskSpec, counts: np.ndarray | None
 ) -> Float64[np.ndarray, " classes"] | None:
-    """One weight a class in label order, or None where all weigh the same.
+    """Returns the weight of each class in label order, or None if all classes weigh the same.
 
     Args:
-        config: Which weights.
+        config: The kind of weights.
         task: The classes.
-        counts: Training pairs of each class [classes]; needed for `balanced` alone.
+        counts: int [classes]; number of training pairs of each class; only needed for `balanced`.
 
     Raises:
-        UserError: Weights for a regression, one weight too many or too few, or a class without a training pair.
+        UserError: The task is a regression, the number of weights is wrong, or a class has no training pair.
     """
     if config.class_weights == "none":
         return None
     if task.kind == "regression":
         raise UserError(
-            f"--loss.class-weights {config.class_weights} needs classes, and these labels are scores",
+            f"--loss.class-weights {config.class_weights} needs classes, but these labels are scores",
             fix="leave it out, or set --data.task classification",
         )
     if config.class_weights == "given":
         if len(config.weights) != task.outputs:
             raise UserError(
-                "--loss.weights has not one weight a class",
+                "--loss.weights does not have one weight per class",
                 got=f"{len(config.weights)} weights",
                 expected=f"{task.outputs}, for {' '.join(task.labels)}",
             )
@@ -98,90 +112,95 @@ def class_weights(
     return np.sum(counts) / (task.outputs * np.asarray(counts, np.float64))
 
 
-def make_loss(config: LossConfig, task: TaskSpec, counts: np.ndarray | None) -> LossFn:
-    """The loss of a task.
+def make_loss(config: LossConfig, task: TaskSpec, counts: np.ndarray | None) -> Loss:
+    """Builds the loss of a task on pairs.
 
-    A pair's weight is `batch.weight` times its class's weight, and stands in both sums, so that their quotient is the
-    weighted mean (as torch's `CrossEntropyLoss(weight=...)`). Targets are read as they arrive: no rescaling of scores.
+    The weight of a pair is `batch.weight` times its class's weight. It counts in both sums, so their quotient is the
+    weighted mean (as in torch's `CrossEntropyLoss(weight=...)`). Targets are used as they are; scores are not rescaled.
 
     Args:
-        config: Class weights; the label smoothing comes with each call, since a population varies it.
-        task: Classes, or a score.
-        counts: Training pairs of each class [classes], for balanced weights.
+        config: Class weights and R-Drop. The label smoothing is an argument of each call, since a population varies it.
+        task: The classes, or regression.
+        counts: int [classes]; number of training pairs of each class, for balanced weights.
 
     Returns:
         `loss(logits [R, K, C], batch, *, smoothing=0.0) -> (sum of weighted losses, sum of weights)`. An empty slot
-        has weight 0 and adds nothing, whatever its logits are. With `config.r_drop` the logits are a pair, of two
-        dropout passes, and a pair's loss is (CE_1 + CE_2) / 2 + r_drop * symmetric KL; Wu et al., "R-Drop: Regularized
-        Dropout for Neural Networks" (2021), sum the two instead, so that their alpha is twice this one.
+        has weight 0 and adds nothing, whatever its logits are. With `config.r_drop` the logits are a tuple of two
+        dropout passes, and the loss of a pair is (CE_1 + CE_2) / 2 + r_drop * symmetric KL. Wu et al., "R-Drop:
+        Regularized Dropout for Neural Networks" (2021), add CE_1 and CE_2 instead, so their alpha is twice this one.
 
     Raises:
-        UserError: Class weights, label smoothing or R-Drop that do not fit the task.
+        UserError: Class weights, label smoothing or R-Drop do not fit the task.
     """
     if task.kind == "regression" and config.r_drop > 0:
         raise UserError(
-            "--loss.r-drop compares probabilities of classes, and these labels are scores", got=config.r_drop
+            "--loss.r-drop compares probabilities of classes, but these labels are scores", got=config.r_drop
         )
     if task.kind == "regression" and config.label_smoothing > 0:
         raise UserError(
-            "--loss.label-smoothing needs classes, and these labels are scores",
+            "--loss.label-smoothing needs classes, but these labels are scores",
             got=config.label_smoothing,
             fix="leave it out, or set --data.task classification",
         )
-    of_class = class_weights(config, task, counts)
-    table = None if of_class is None else np.asarray(of_class, np.float32)
+    weights = class_weights(config, task, counts)
+    table = None if weights is None else np.asarray(weights, np.float32)
 
     def loss(logits: Any, batch: Batch, *, smoothing: ArrayLike = 0.0) -> tuple[Float32[Array, ""], Float32[Array, ""]]:
         label, weight = jnp.asarray(batch.label), jnp.asarray(batch.weight, jnp.float32)
         if task.kind == "regression":
-            each = squared_error(logits, label)
+            losses = squared_error(logits, label)
         elif config.r_drop > 0:
-            passes = [cross_entropy(one, label, smoothing=smoothing) for one in logits]
-            each = (passes[0] + passes[1]) / 2 + config.r_drop * symmetric_divergence(*logits)
+            passes = [cross_entropy(dropped, label, smoothing=smoothing) for dropped in logits]
+            losses = (passes[0] + passes[1]) / 2 + config.r_drop * symmetric_divergence(*logits)
         else:
-            each = cross_entropy(logits, label, smoothing=smoothing)
+            losses = cross_entropy(logits, label, smoothing=smoothing)
         if table is not None:
             weight = weight * (jax.nn.one_hot(label, len(table), dtype=jnp.float32) @ table)
-        return jnp.sum(jnp.where(weight > 0, each, 0.0) * weight), jnp.sum(weight)
+        return jnp.sum(jnp.where(weight > 0, losses, 0.0) * weight), jnp.sum(weight)
 
     return loss
 
 
 MLM, SEGMENT = "mlm", "segment"
-"""Terms of the pretraining loss: masked tokens, and the segments' labels."""
+"""Names of the terms of the pretraining loss: masked tokens, and the label of the segments."""
 
 
 def masked_cross_entropy(
     logits: Float[Array, "rows masked words"], target: Int[Array, "rows masked"]
 ) -> Float32[Array, "rows masked"]:
-    """Cross-entropy with the token that stood there, in nats."""
+    """Computes the cross-entropy of masked tokens, in nats.
+
+    Args:
+        logits: Scores of the vocabulary at the masked positions.
+        target: The original tokens.
+    """
     wide = logits.astype(jnp.float32)
-    # By comparison, which XLA fuses into the sum: neither the log-probabilities nor a one-hot array is written out.
+    # XLA fuses the comparison into the sum, so neither log-probabilities nor a one-hot array are written to memory.
     hit = jnp.arange(logits.shape[-1], dtype=jnp.int32) == target[..., None]
     return jax.nn.logsumexp(wide, axis=-1) - jnp.sum(jnp.where(hit, wide, 0.0), axis=-1)
 
 
-def make_pretraining_loss(*, segments: bool) -> tuple[LossFn, tuple[str, ...]]:
-    """Mean over the masked tokens, plus mean over the segment pairs, as transformers' `BertForPreTraining`.
+def make_pretraining_loss(*, segments: bool) -> tuple[Loss, tuple[str, ...]]:
+    """Builds the pretraining loss: mean over masked tokens plus mean over segments, as in `BertForPreTraining`.
 
     Args:
-        segments: Whether the segments' labels are learnt too.
+        segments: Whether the label of the segments is learnt too.
 
     Returns:
-        The loss, of one term or two, and the terms' names. Sums are of tokens for the first and of pairs for the
-        second; `smoothing` is not read.
+        The loss, of one or two terms, and the names of the terms. The first term sums over tokens, the second over
+        pairs of segments; `smoothing` is ignored.
     """
 
     def loss(
         logits: PretrainingLogits, batch: Batch, *, smoothing: ArrayLike = 0.0
     ) -> tuple[Float32[Array, " terms"], Float32[Array, " terms"]]:
         weight = jnp.asarray(batch.masked_weights, jnp.float32)
-        each = masked_cross_entropy(logits.masked, jnp.asarray(batch.masked_targets))
-        sums, weights = [jnp.sum(each * weight)], [jnp.sum(weight)]
+        losses = masked_cross_entropy(logits.masked, jnp.asarray(batch.masked_targets))
+        sums, weights = [jnp.sum(losses * weight)], [jnp.sum(weight)]
         if segments:
             weight = jnp.asarray(batch.weight, jnp.float32)
-            each = cross_entropy(logits.segment, jnp.asarray(batch.label))
-            sums.append(jnp.sum(each * weight))
+            losses = cross_entropy(logits.segment, jnp.asarray(batch.label))
+            sums.append(jnp.sum(losses * weight))
             weights.append(jnp.sum(weight))
         return jnp.stack(sums), jnp.stack(weights)
 

@@ -1,15 +1,16 @@
-"""AdamW from path tables: which parameters train, which decay, and at what share of the learning rate.
+"""AdamW by path tables, which say whether a parameter trains, whether it decays, and its share of the learning rate.
 
-One update of a parameter p with gradient g, after Loshchilov and Hutter, "Decoupled Weight Decay Regularization"
-(2019), with the multiplier and the decay that the tables give for p's path:
+The update of a parameter p with gradient g, after Loshchilov and Hutter, "Decoupled Weight Decay Regularization"
+(2019); the multiplier and the decay come from the tables, by p's path:
 
     g' = g * min(1, clip_norm / ||all g||)
     m = b1 m + (1 - b1) g';   v = b2 v + (1 - b2) g'^2
     p = p - learning_rate * schedule(t) * multiplier * (m_hat / (sqrt(v_hat) + eps) + weight_decay * p)
 
-As in `torch.optim.AdamW`, whose parameter groups' rates scale the decay too. Three options change it: without bias
-correction m and v stand for m_hat and v_hat; decay to the initial value draws p to where it started; a leaf whose turn
-has not come (gradual unfreezing) has no gradient, update, decay or moments, and counts t from its turn on.
+`torch.optim.AdamW` does the same: the learning rate of a parameter group scales its decay too. Three options change the
+update. Without bias correction, m and v replace m_hat and v_hat. With decay to the initial value, `weight_decay * p`
+becomes `weight_decay * (p - p_0)`. With gradual unfreezing, a leaf has no gradient, update, decay or moments before its
+first step, and counts t from there.
 """
 
 import math
@@ -28,33 +29,38 @@ from pairjax.base.params import Table, flatten, lookup, unflatten
 from pairjax.base.types import DropoutRates, Hypers, Params
 
 ABOVE = r"(pooler|interact|combine|head)/.*"
-"""All that stands above the encoder."""
+"""Path pattern of all parameters above the encoder."""
 
 DECAY: Table[bool] = (
     (r".*/(bias|scale)", False),
     (r".*/(kernel|embedding)", True),
     (r"encoder/.*/lora_[ab]", True),
-    (r"combine/.*", True),  # a user's own combiner may name its parameters as it likes
+    (r"combine/.*", True),  # a user's own combiner may use any names
 )
+"""Whether the parameters of a path pattern decay."""
 
 
 def decay_mask(params: Params) -> Params:
-    """Which parameters decay: kernels and embeddings, neither biases nor LayerNorms. A tree of bools.
+    """Returns a tree of bools: whether each parameter decays. Kernels and embeddings do, biases and LayerNorms do not.
 
     Raises:
-        UserError: A path that the table does not cover.
+        UserError: The table does not cover a path.
     """
     return unflatten(lookup(DECAY, list(flatten(params))))
 
 
 def rate_multipliers(config: OptimConfig, params: Params) -> Params:
-    """Each parameter's share of the learning rate, a tree of floats.
+    """Returns a tree of floats: each parameter's multiplier of the learning rate.
 
-    With n encoder layers: 1 for the top one, `layer_decay ** (n - 1 - i)` for layer i, `layer_decay ** n` for the
-    embeddings and their projection, `head_multiplier` for all above the encoder, the pooler included.
+    With n encoder layers it is `layer_decay ** (n - 1 - i)` for layer i, `layer_decay ** n` for the embeddings and
+    their projection, and `head_multiplier` for everything above the encoder, the pooler included.
+
+    Args:
+        config: The optimiser's config.
+        params: The whole tree.
 
     Raises:
-        UserError: A path that the table does not cover.
+        UserError: The table does not cover a path.
     """
     paths = list(flatten(params))
     layers = layer_count(paths)
@@ -67,29 +73,29 @@ def rate_multipliers(config: OptimConfig, params: Params) -> Params:
 
 
 def trainable_paths(config: OptimConfig, params: Params, *, pooler_kept: bool) -> dict[str, bool]:
-    """Which paths train under `config.freeze`, or with LoRA; for `pairjax.base.params.split`.
+    """Returns whether each path trains under `config.freeze` or LoRA, for `pairjax.base.params.split`.
 
     Args:
-        config: Its `freeze`, `freeze_layers` and `lora`.
+        config: The optimiser's config; `freeze`, `freeze_layers` and `lora` are used.
         params: The whole tree.
-        pooler_kept: Whether the pooler came with the checkpoint; it then freezes with the encoder.
+        pooler_kept: Whether the pooler is pretrained; it then freezes with the encoder.
 
     Raises:
-        UserError: More layers to freeze than there are, or a path that the table does not cover.
+        UserError: More layers are to freeze than the encoder has, or the table does not cover a path.
     """
     paths = list(flatten(params))
     layers = layer_count(paths)
     embeddings = (r"encoder/embeddings/.*", False)
-    rest = (rf"encoder/.*|{ABOVE}", True)
+    others = (rf"encoder/.*|{ABOVE}", True)
     table: list[tuple[str, bool]]
     above = [(r"pooler/.*", not pooler_kept), (ABOVE, True)]
     match config.freeze:
         case "none" if config.lora.rank:
             table = [(r"encoder/.*/lora_[ab]", True), (r"encoder/.*", False), *above]
         case "none":
-            table = [rest]
+            table = [others]
         case "embeddings":
-            table = [embeddings, rest]
+            table = [embeddings, others]
         case "layers":
             if config.freeze_layers > layers:
                 raise UserError(
@@ -98,7 +104,7 @@ def trainable_paths(config: OptimConfig, params: Params, *, pooler_kept: bool) -
                     expected=f"at most {layers}",
                 )
             lowest = [(rf"encoder/layer_{i}/.*", False) for i in range(config.freeze_layers)]
-            table = [embeddings, (r"encoder/projection/.*", False), *lowest, rest]
+            table = [embeddings, (r"encoder/projection/.*", False), *lowest, others]
         case "encoder":
             table = [(r"encoder/.*", False), *above]
         case "all_but_head":
@@ -107,18 +113,18 @@ def trainable_paths(config: OptimConfig, params: Params, *, pooler_kept: bool) -
 
 
 def anchors(config: OptimConfig, params: Params, *, pooler_kept: bool) -> Params | None:
-    """What decays to its initial value: all that came from the checkpoint. A tree of bools; None where nothing does.
+    """Returns a tree of bools: whether each parameter decays to its initial value. None if none does.
 
-    After Li et al., "Explicit Inductive Bias for Transfer Learning with Convolutional Networks" (2018), L2-SP; here
-    decoupled, as the rest of the decay is.
+    All pretrained parameters do, after Li et al., "Explicit Inductive Bias for Transfer Learning with Convolutional
+    Networks" (2018), L2-SP; here the decay is decoupled from the gradient, as all decay is.
 
     Args:
-        config: Its `decay_to` and `reinit_layers`.
+        config: The optimiser's config; `decay_to` and `reinit_layers` are used.
         params: The whole tree.
-        pooler_kept: Whether the pooler came with the checkpoint.
+        pooler_kept: Whether the pooler is pretrained.
 
     Raises:
-        UserError: A path that the table does not cover.
+        UserError: The table does not cover a path.
     """
     if config.decay_to == "zero":
         return None
@@ -130,25 +136,24 @@ def anchors(config: OptimConfig, params: Params, *, pooler_kept: bool) -> Params
 
 
 def turns(config: OptimConfig, params: Params, *, total_steps: int) -> Params | None:
-    """The update at which each parameter's turn comes, a tree of ints; None where all train from the start.
+    """Returns a tree of ints: the update at which each parameter starts to train. None if all train from the start.
 
-    After Howard and Ruder, "Universal Language Model Fine-tuning for Text Classification" (2018). Of G groups, the
-    layers from the top down and the embeddings with their projection last, group j from 0 begins at
-    round(gradual * total_steps * (j + 1) / G); all above the encoder at 0.
+    After Howard and Ruder, "Universal Language Model Fine-tuning for Text Classification" (2018). There are G groups:
+    the encoder's layers from the top down, and last the embeddings with their projection. Group j, from 0, starts at
+    round(gradual * total_steps * (j + 1) / G). Everything above the encoder starts at 0.
 
     Args:
-        config: Its `gradual`.
-        params: The trainable parameters; groups without one take no turn.
-        total_steps: Of the run.
+        config: The optimiser's config; `gradual` is used.
+        params: The trainable parameters; a group without any is left out.
+        total_steps: Number of updates of the run.
 
     Raises:
-        UserError: A path that the table does not cover.
+        UserError: The table does not cover a path.
     """
     if config.gradual == 0:
         return None
     paths = list(flatten(params))
-    layers = {int(m[1]) for m in (re.match(r"encoder/layer_(\d+)/", path) for path in paths) if m}
-    groups = [rf"encoder/layer_{i}/.*" for i in sorted(layers, reverse=True)]
+    groups = [rf"encoder/layer_{i}/.*" for i in sorted(_layers(paths), reverse=True)]
     lowest = r"encoder/(embeddings|projection)/.*"
     if any(re.fullmatch(lowest, path) for path in paths):
         groups.append(lowest)
@@ -157,26 +162,36 @@ def turns(config: OptimConfig, params: Params, *, total_steps: int) -> Params | 
 
 
 def layer_count(paths: Sequence[str]) -> int:
-    """Encoder layers, by the highest index in the paths."""
-    found = [int(m[1]) for m in (re.match(r"encoder/layer_(\d+)/", path) for path in paths) if m]
-    return max(found, default=-1) + 1
+    """Returns the number of encoder layers, from the highest index in the paths."""
+    return max(_layers(paths), default=-1) + 1
+
+
+def _layers(paths: Sequence[str]) -> set[int]:
+    """Returns the indices of the encoder layers in the paths."""
+    return {int(m[1]) for m in (re.match(r"encoder/layer_(\d+)/", path) for path in paths) if m}
 
 
 def make_schedule(config: OptimConfig, *, total_steps: int) -> optax.Schedule:
-    """Share of the peak rate at step t, from 0; equal to Hugging Face's `get_*_schedule_with_warmup`.
+    """Builds the schedule: the share of the peak learning rate at step t, from 0.
 
-    Over w = ceil(warmup * total) steps it rises as t / w, so that update 0 of a run with warm-up has rate 0 and only
-    fills the moments, as theirs does. Unlike theirs w is at most total - 1, and so a run always reaches the peak.
-    Then linear 1 - (t - w) / (total - w), cosine (1 + cos(pi (t - w) / (total - w))) / 2, or 1.
+    Over w = ceil(warmup * total) steps it rises as t / w. Then it is 1 - (t - w) / (total - w) (linear),
+    (1 + cos(pi (t - w) / (total - w))) / 2 (cosine), or 1 (constant).
+
+    It equals Hugging Face's `get_*_schedule_with_warmup`: update 0 of a run with warm-up has learning rate 0 and only
+    fills the moments. The one difference is that w is at most total - 1, so a run always reaches the peak.
+
+    Args:
+        config: The optimiser's config; `schedule` and `warmup` are used.
+        total_steps: Number of updates of the run.
     """
     warm = min(math.ceil(config.warmup * total_steps), total_steps - 1)
-    rest = total_steps - warm
+    decay_steps = total_steps - warm
     after: optax.Schedule
     match config.schedule:
         case "linear":
-            after = optax.schedules.linear_schedule(1.0, 0.0, rest)
+            after = optax.schedules.linear_schedule(1.0, 0.0, decay_steps)
         case "cosine":
-            after = optax.schedules.cosine_decay_schedule(1.0, rest)
+            after = optax.schedules.cosine_decay_schedule(1.0, decay_steps)
         case "constant":
             after = optax.schedules.constant_schedule(1.0)
     if warm == 0:
@@ -185,10 +200,10 @@ def make_schedule(config: OptimConfig, *, total_steps: int) -> optax.Schedule:
 
 
 def _clip_by_global_norm(limit: float) -> optax.GradientTransformation:
-    """Scale the whole gradient down to the norm `limit`.
+    """Scales the gradient down to the global norm `limit`.
 
-    `optax.clip_by_global_norm` selects between two trees, which XLA's CPU backend writes out: two thirds more memory
-    traffic over the whole update. A product fuses into it.
+    `optax.clip_by_global_norm` selects between two trees, which XLA's CPU backend writes to memory: two thirds more
+    memory traffic over the whole update. The product here fuses into the update.
     """
 
     def clip(updates: Any, _: Any) -> Any:
@@ -199,12 +214,12 @@ def _clip_by_global_norm(limit: float) -> optax.GradientTransformation:
 
 
 def _scale_by_path(multiplier: Params) -> optax.GradientTransformation:
-    """Scale each update by its path's share of the rate."""
+    """Scales each update by its path's multiplier of the learning rate."""
     return optax.stateless(lambda updates, _: jax.tree.map(lambda u, share: u * share, updates, multiplier))
 
 
 def _scale_by_adam(config: OptimConfig, turn: Params | None) -> optax.GradientTransformation:
-    """Adam's scaling with or without bias correction; t counts from each leaf's turn."""
+    """Scales updates as Adam does, with or without bias correction; t counts from each leaf's first step."""
 
     def init(params: Any) -> optax.ScaleByAdamState:
         zeros = optax.tree.zeros_like
@@ -217,8 +232,8 @@ def _scale_by_adam(config: OptimConfig, turn: Params | None) -> optax.GradientTr
 
         def scale(m: Any, v: Any, start: int) -> Any:
             if config.bias_correction:
-                own = jnp.maximum(count - start, 1).astype(jnp.float32)
-                m, v = m / (1 - config.b1**own), v / (1 - config.b2**own)
+                t = jnp.maximum(count - start, 1).astype(jnp.float32)
+                m, v = m / (1 - config.b1**t), v / (1 - config.b2**t)
             return m / (jnp.sqrt(v) + config.eps)
 
         starts = jax.tree.map(lambda _: 0, mu) if turn is None else turn
@@ -228,13 +243,17 @@ def _scale_by_adam(config: OptimConfig, turn: Params | None) -> optax.GradientTr
 
 
 class InitialState(NamedTuple):
-    """The parameters as they started; the optimiser's state, so that a checkpoint holds them."""
+    """The state of decay to the initial value.
+
+    Attributes:
+        initial: The initial parameters; part of the state, so checkpoints hold them.
+    """
 
     initial: Any
 
 
 def _decay_to_initial(weight_decay: Any, *, decay: Params, anchored: Params) -> optax.GradientTransformation:
-    """Adds `weight_decay * (p - p at the start)`, or `weight_decay * p` where p is no anchored one."""
+    """Adds `weight_decay * (p - p_0)` to the update of an anchored parameter, `weight_decay * p` to any other."""
 
     def update(updates: Any, state: InitialState, params: Any = None) -> tuple[Any, InitialState]:
         def add(u: Any, p: Any, initial: Any, decays: bool, anchor: bool) -> Any:
@@ -246,14 +265,19 @@ def _decay_to_initial(weight_decay: Any, *, decay: Params, anchored: Params) -> 
 
 
 class TurnState(NamedTuple):
-    """Updates done, and the state of what takes turns."""
+    """The state of gradual unfreezing.
+
+    Attributes:
+        count: int32 scalar; updates done.
+        inner: The state of the inner transformation.
+    """
 
     count: Any
     inner: Any
 
 
 def _in_turn(inner: optax.GradientTransformation, turn: Params) -> optax.GradientTransformation:
-    """No gradient into a leaf's moments, and no update out, before its turn."""
+    """Zeroes a leaf's gradient and its update before its first step."""
 
     def init(params: Any) -> TurnState:
         return TurnState(jnp.zeros([], jnp.int32), inner.init(params))
@@ -262,19 +286,19 @@ def _in_turn(inner: optax.GradientTransformation, turn: Params) -> optax.Gradien
         def hold(tree: Any) -> Any:
             return jax.tree.map(lambda u, start: jnp.where(state.count >= start, u, 0.0) if start else u, tree, turn)
 
-        made, after = inner.update(hold(updates), state.inner, params)
-        return hold(made), TurnState(optax.safe_increment(state.count), after)
+        updates, after = inner.update(hold(updates), state.inner, params)
+        return hold(updates), TurnState(optax.safe_increment(state.count), after)
 
     return optax.GradientTransformation(init, update)
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """A gradient transformation for each setting of the hypers, all with one kind of state.
+    """A gradient transformation for each value of the hypers; the structure of its state is always the same.
 
     Attributes:
-        schedule: Share of the peak rate by step.
-        transform: The optax chain for hypers, traced or not.
+        schedule: Share of the peak learning rate, by step.
+        transform: Returns the optax chain for hypers, traced or not.
     """
 
     schedule: optax.Schedule
@@ -284,11 +308,11 @@ class Optimizer:
         return self.transform(hypers)
 
     def init(self, params: Any) -> optax.OptState:
-        """The state at step 0; it does not depend on the hypers."""
+        """Returns the state at step 0; it does not depend on the hypers."""
         return self.transform(Hypers(0.0, 0.0, 0.0, DropoutRates(0.0, 0.0, 0.0, 0.0))).init(params)
 
     def learning_rate(self, step: Any, hypers: Hypers) -> Any:
-        """The rate of update `step`, before the paths' multipliers."""
+        """Returns the learning rate of update `step`, before the multipliers of the paths."""
         return hypers.learning_rate * self.schedule(step)
 
 
@@ -301,17 +325,17 @@ def build_optimizer(
     anchored: Params | None = None,
     turn: Params | None = None,
 ) -> Optimizer:
-    """AdamW over a tree of trainable parameters.
+    """Builds AdamW for a tree of trainable parameters.
 
-    The peak rate and the decay are read from the hypers, not from `config`, so that they can be traced and vmapped.
+    The peak learning rate and the decay come from the hypers and not from `config`, so they can be traced and vmapped.
 
     Args:
         config: Moments, clipping and schedule.
-        total_steps: Updates of the whole run, which the schedule spans; at least 1.
-        decay: Bools, shaped like the trainable parameters (`decay_mask`).
-        multiplier: Floats, shaped alike (`rate_multipliers`).
-        anchored: Bools, shaped alike (`anchors`); by default all decays to zero.
-        turn: Ints, shaped alike (`turns`); by default all trains from the start.
+        total_steps: Number of updates of the run, which the schedule spans; at least 1.
+        decay: A tree of bools, one per trainable parameter (`decay_mask`).
+        multiplier: A tree of floats of the same structure (`rate_multipliers`).
+        anchored: A tree of bools of the same structure (`anchors`); by default all parameters decay to zero.
+        turn: A tree of ints of the same structure (`turns`); by default all parameters train from the start.
     """
     schedule = make_schedule(config, total_steps=total_steps)
     clip = _clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()

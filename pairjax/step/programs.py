@@ -1,58 +1,70 @@
-"""A run's compiled update, from its config and parameters."""
+"""A run's compiled update: built from its config and its parameters, or from their shapes alone."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import AbstractMesh, Mesh
 
-from pairjax.base.config import OptimConfig
+from pairjax.base.config import Config, OptimConfig
 from pairjax.base.params import merge, split
-from pairjax.base.types import Batch, Hypers, Params
+from pairjax.base.pretrain_config import PretrainConfig
+from pairjax.base.types import Batch, DropoutRates, Hypers, Params
 from pairjax.step.average import make_average
+from pairjax.step.losses import Loss
 from pairjax.step.optim import Optimizer, build_optimizer, decay_mask, rate_multipliers, turns
 from pairjax.step.sharding import param_specs, place, put_batch, used_shardings
 from pairjax.step.state import TrainState, init_state, state_sharding
-from pairjax.step.step import Apply, Loss, make_train_step
+from pairjax.step.step import Apply, make_train_step
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, jax.Array]]]
-"""One update; the state is donated."""
+"""`step(state, batch) -> (state, metrics)`: one update. It donates the state."""
 
 
-@dataclass(frozen=True)
-class Programs:
-    """A run's compiled update with its initial state; the loop's job comes on top.
+def hypers_of(config: Config | PretrainConfig) -> Hypers:
+    """Returns the numbers of a config that the compiled step takes as an argument."""
+    dropout, pairs = config.model.dropout, isinstance(config, Config)
+    # Pretraining has neither an interaction nor a classifier on pairs, and does not smooth labels.
+    rates = DropoutRates(
+        hidden=dropout.hidden,
+        attention=dropout.attention,
+        interaction=dropout.interaction if pairs else 0.0,
+        head=dropout.head if pairs else 0.0,
+    )
+    return Hypers(
+        learning_rate=config.optim.learning_rate,
+        weight_decay=config.optim.weight_decay,
+        label_smoothing=config.loss.label_smoothing if isinstance(config, Config) else 0.0,
+        rates=rates,
+    )
+
+
+class Start(NamedTuple):
+    """A run before its first update (`Update.start`).
 
     Attributes:
-        mesh: Of the devices.
-        step: The update.
-        state: The initial one.
-        frozen: Parameters that do not train.
-        export: From the tree that is trained to the model's own, where they differ (LoRA).
+        state: The initial state, placed on the mesh.
+        step: The compiled update.
+        params: Returns a state's whole parameter tree: the frozen part included, the averaged weights if the run
+            averages them, and in the model's own form (LoRA merged).
     """
 
-    mesh: jax.sharding.Mesh
-    step: Step
     state: TrainState
-    frozen: Params
-    export: Callable[[Params], Params] = field(default=lambda params: params)
-
-    def params(self, state: TrainState) -> Params:
-        """The model's whole tree, frozen part included; averaged weights where the run averages."""
-        return self.export(merge(state.params if state.average is None else state.average, self.frozen))
+    step: Step
+    params: Callable[[TrainState], Params]
 
 
 @dataclass(frozen=True)
 class Update:
-    """A run's compiled update and where its arguments lie; holds shapes only, no array.
+    """A run's compiled update and the sharding of its arguments.
 
     Attributes:
-        mesh: Of the devices, real or not.
-        optimizer: Of the trainable parameters.
-        trainable: Parameters that train, or their shapes.
-        frozen: Those that do not.
-        sharding: Of the state.
+        mesh: The device mesh, real or abstract.
+        optimizer: The optimiser of the trainable parameters.
+        trainable: The trainable parameters, or their shapes.
+        frozen: The frozen parameters, or their shapes.
+        sharding: The sharding of each leaf of the state.
         frozen_specs: Partition specs of the frozen parameters.
         compiled: `compiled(state, frozen, batch, hypers) -> (state, metrics)`, jitted.
     """
@@ -64,6 +76,30 @@ class Update:
     sharding: TrainState
     frozen_specs: Params
     compiled: Any
+
+    def start(self, hypers: Hypers, *, seed: int, export: Callable[[Params], Params] = lambda params: params) -> Start:
+        """Places parameters and state on the mesh; compiles nothing yet. The update must have been built from arrays.
+
+        Args:
+            hypers: The numbers that the step takes as an argument.
+            seed: Seeds dropout.
+            export: Turns the tree that is trained into the model's own (`merge_lora`); the identity by default.
+        """
+        mesh = self.mesh
+        assert isinstance(mesh, Mesh)
+        frozen = place(self.frozen, self.frozen_specs, mesh)
+        averaged = self.sharding.average is not None
+        state = init_state(
+            self.trainable, self.optimizer, key=jax.random.key(seed), sharding=self.sharding, averaged=averaged
+        )
+
+        def step(state: TrainState, batch: Batch) -> tuple[TrainState, Mapping[str, jax.Array]]:
+            return self.compiled(state, frozen, put_batch(batch, mesh), hypers)
+
+        def params(state: TrainState) -> Params:
+            return export(merge(state.params if state.average is None else state.average, frozen))
+
+        return Start(state, step, params)
 
 
 def build_update(
@@ -78,18 +114,18 @@ def build_update(
     specs: Params | None = None,
     anchored: Params | None = None,
 ) -> Update:
-    """The update that training runs and `pairjax plan` compiles; makes no array.
+    """Builds the update that training runs and `pairjax plan` compiles; allocates no array.
 
     Args:
-        params: The initial parameters, all of them, or their shapes.
-        chosen: Which paths train.
-        apply: The model.
-        loss: Its loss.
-        optim: Optimiser and accumulation.
-        total_steps: Which the schedule spans.
-        mesh: Of the devices, real or not.
-        specs: Where each parameter lies (`place_params`); by default whole everywhere.
-        anchored: Which parameters decay to their initial value (`anchors`); by default none.
+        params: All initial parameters, or their shapes.
+        chosen: Whether each path trains.
+        apply: The model's forward pass.
+        loss: The loss.
+        optim: The optimiser's config.
+        total_steps: Number of updates that the schedule spans.
+        mesh: The device mesh, real or abstract.
+        specs: Partition spec of each parameter (`place_params`); by default every parameter is replicated.
+        anchored: Whether each parameter decays to its initial value (`anchors`); by default none does.
     """
     trainable, frozen = split(params, chosen)
     trainable_specs, frozen_specs = split(param_specs(params) if specs is None else specs, chosen)
@@ -102,69 +138,15 @@ def build_update(
         turn=turns(optim, trainable, total_steps=total_steps),
     )
     average = make_average(optim, total_steps=total_steps)
-    where = state_sharding(trainable, optimizer, mesh, specs=trainable_specs, averaged=average is not None)
+    sharding = state_sharding(trainable, optimizer, mesh, specs=trainable_specs, averaged=average is not None)
     split_over = mesh.shape["fsdp"] > 1
     compiled = make_train_step(
         apply,
         loss,
         optimizer,
         accumulate=optim.accumulate,
-        sharding=where,
+        sharding=sharding,
         average=average,
         used=(used_shardings(trainable_specs, mesh), used_shardings(frozen_specs, mesh)) if split_over else None,
     )
-    return Update(mesh, optimizer, trainable, frozen, where, frozen_specs, compiled)
-
-
-def build_programs(
-    params: Params,
-    chosen: Mapping[str, bool],
-    *,
-    apply: Apply,
-    loss: Loss,
-    optim: OptimConfig,
-    hypers: Hypers,
-    total_steps: int,
-    seed: int,
-    mesh: jax.sharding.Mesh,
-    specs: Params | None = None,
-    anchored: Params | None = None,
-    export: Callable[[Params], Params] = lambda params: params,
-) -> Programs:
-    """Compile nothing yet; lay out the state and the update.
-
-    Args:
-        params: The initial parameters, all of them.
-        chosen: Which paths train.
-        apply: The model.
-        loss: Its loss.
-        optim: Optimiser and accumulation.
-        hypers: Numbers that the step takes as an argument.
-        total_steps: Which the schedule spans.
-        seed: Of dropout.
-        mesh: Of the devices.
-        specs: Where each parameter lies (`place_params`); by default whole everywhere.
-        anchored: Which parameters decay to their initial value (`anchors`); by default none.
-        export: From the tree that is trained to the model's own.
-    """
-    update = build_update(
-        params,
-        chosen,
-        apply=apply,
-        loss=loss,
-        optim=optim,
-        total_steps=total_steps,
-        mesh=mesh,
-        specs=specs,
-        anchored=anchored,
-    )
-    frozen = place(update.frozen, update.frozen_specs, mesh)
-    averaged = update.sharding.average is not None
-    state = init_state(
-        update.trainable, update.optimizer, key=jax.random.key(seed), sharding=update.sharding, averaged=averaged
-    )
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Mapping[str, jax.Array]]:
-        return update.compiled(state, frozen, put_batch(batch, mesh), hypers)
-
-    return Programs(mesh, step, state, frozen, export)
+    return Update(mesh, optimizer, trainable, frozen, sharding, frozen_specs, compiled)

@@ -1,8 +1,9 @@
-"""The mesh, where parameters and batches lie on it, and how NumPy gets there.
+"""The device mesh, and the sharding of parameters and batches on it.
 
-Rows go over `data` and `fsdp`; parameters go where a table from path patterns to partition specs says: over `fsdp` to
-save memory (each device keeps a part and gathers the rest when it is used), over `tensor` by attention heads, by units
-of the feed-forward sublayers and by words, as Shoeybi et al., "Megatron-LM" (2019).
+Rows are sharded over `data` and `fsdp`. Parameters are sharded as a table from path patterns to partition specs says:
+over `fsdp` to save memory (each device holds a part and gathers the rest while it is used), and over `tensor` by
+attention heads, feed-forward units and vocabulary, as in Shoeybi et al., "Megatron-LM: Training Multi-Billion Parameter
+Language Models Using Model Parallelism" (2019).
 """
 
 import math
@@ -22,10 +23,10 @@ T = TypeVar("T")
 
 AXES = ("data", "fsdp", "tensor")
 ROWS = PartitionSpec(("data", "fsdp"))
-"""A batch's leading axis."""
+"""Partition spec of a batch's leading axis."""
 
 REPLICATED: Table[PartitionSpec] = ((r".*", PartitionSpec()),)
-"""Every parameter whole on every device."""
+"""Table that replicates every parameter on every device."""
 
 SHARDED: Table[PartitionSpec] = (
     (r".*/(norm|attention_norm|mlp_norm)/(scale|bias)", PartitionSpec()),
@@ -48,51 +49,55 @@ SHARDED: Table[PartitionSpec] = (
     (r"pooler/kernel", PartitionSpec("fsdp", None)),
     (r"pooler/bias|combine/.*|head/.*", PartitionSpec()),
 )
-"""Where each parameter lies; norms, biases of the model's width and classifiers are small, and whole everywhere."""
+"""Table of partition specs. Norms, biases of the model's width and classifiers are small, so they are replicated."""
 
 
 def build_mesh(devices: Sequence[jax.Device] | None = None, *, data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-    """Devices laid out over the axes `data`, `fsdp` and `tensor`.
+    """Builds the mesh of devices with the axes `data`, `fsdp` and `tensor`.
+
+    The size of one axis may be -1: it takes the devices that the other axes leave.
 
     Args:
-        devices: All of every process, by default.
-        data: Size of the axis; -1, in one axis at most, takes the devices that the others leave.
-        fsdp: Likewise.
-        tensor: Likewise.
+        devices: The devices; by default all devices of all processes.
+        data: Size of the axis `data`.
+        fsdp: Size of the axis `fsdp`.
+        tensor: Size of the axis `tensor`.
 
     Raises:
         UserError: The sizes do not multiply to the number of devices.
     """
-    found = list(jax.devices() if devices is None else devices)
+    devices = list(jax.devices() if devices is None else devices)
     sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
     named = " x ".join(f"{name}={size}" for name, size in sizes.items())
     free = [name for name, size in sizes.items() if size == -1]
     if len(free) > 1 or any(size < 1 for size in sizes.values() if size != -1):
         raise UserError(f"mesh {named}: a size is wrong", expected="sizes of at least 1, and -1 for one axis at most")
     if free:
-        sizes[free[0]] = max(1, len(found) // math.prod(size for size in sizes.values() if size != -1))
-    if math.prod(sizes.values()) != len(found):
+        sizes[free[0]] = max(1, len(devices) // math.prod(size for size in sizes.values() if size != -1))
+    if math.prod(sizes.values()) != len(devices):
         raise UserError(
-            f"mesh {named} does not divide the devices", got=f"{len(found)} devices", expected="the product of its axes"
+            f"mesh {named} does not divide the devices",
+            got=f"{len(devices)} devices",
+            expected="the product of its axes",
         )
     shape, types = tuple(sizes.values()), (AxisType.Auto,) * len(AXES)
-    mesh = jax.make_mesh(shape, AXES, axis_types=types, devices=found)
+    mesh = jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
     try:
         row_share(mesh)
     except ValueError:
-        # The fastest order of the wires scatters a process's rows; its own order keeps them together.
-        ordered = sorted(found, key=lambda device: (device.process_index, device.id))
+        # The fastest order for the interconnect scatters the rows of a process; this order keeps them together.
+        ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
         mesh = Mesh(np.asarray(ordered).reshape(shape), AXES, axis_types=types)
     return mesh
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where parameters lie on a mesh.
+    """The sharding of parameters on a mesh.
 
     Attributes:
-        specs: A tree of partition specs, shaped like the parameters.
-        notes: What the table would have split and the mesh does not divide, a line each.
+        specs: A tree of partition specs, one per parameter.
+        notes: Lines about dimensions that the table splits but the mesh does not divide.
     """
 
     specs: Params
@@ -100,10 +105,14 @@ class Placement:
 
 
 def param_specs(params: Params, table: Table[PartitionSpec] = REPLICATED) -> Params:
-    """Each parameter's partition spec as the table has it, a tree shaped like `params`.
+    """Returns a tree of partition specs: each parameter's entry in the table.
+
+    Args:
+        params: Arrays or their shapes.
+        table: Path patterns to partition specs.
 
     Raises:
-        UserError: A path that the table does not cover.
+        UserError: The table does not cover a path.
     """
     return unflatten(lookup(table, list(flatten(params))))
 
@@ -115,19 +124,19 @@ def place_params(
     table: Table[PartitionSpec] = SHARDED,
     heads: Table[int] = (),
 ) -> Placement:
-    """Each parameter's place on this mesh: the table's, less what the mesh does not divide.
+    """Returns the sharding of each parameter on a mesh: that of the table, as far as the mesh divides it.
 
-    A dimension that its axis does not divide is whole on the devices of that axis, and noted; a part never holds half
-    an attention head, as every score would then need a sum over devices. Axes of one device split nothing.
+    A dimension that its axis does not divide is replicated over that axis, and noted. Attention heads are never split:
+    every attention score would then need a sum over devices. Axes of size 1 split nothing.
 
     Args:
         params: Arrays or their shapes.
-        mesh: Where they go.
+        mesh: The device mesh.
         table: Path patterns to partition specs.
-        heads: Path patterns to the number of heads of the parameters that `tensor` splits by head.
+        heads: Path patterns to the number of attention heads of parameters that `tensor` splits by head.
 
     Raises:
-        UserError: A path that the table does not cover.
+        UserError: The table does not cover a path.
     """
     flat = flatten(params)
     wanted = lookup(table, list(flat))
@@ -141,65 +150,66 @@ def place_params(
             if axis == "tensor" and units[path]:
                 count, what = units[path], "heads"
             if count % size:
-                reason = f"{axis}={size} does not divide {what} of {count}: whole on every device of {axis}"
+                reason = f"{axis}={size} does not divide {what} of {count}: replicated over {axis}"
                 refused.setdefault(reason, []).append(path)
             fitted.append(axis if size > 1 and count % size == 0 else None)
         specs[path] = PartitionSpec(*fitted) if any(fitted) else PartitionSpec()
-    notes = tuple(f"{reason}: {_some(paths)}" for reason, paths in refused.items())
+    notes = tuple(f"{reason}: {_abbreviate(paths)}" for reason, paths in refused.items())
     return Placement(unflatten(specs), notes)
 
 
-def _some(paths: Sequence[str]) -> str:
-    shown = ", ".join(paths[:2])
-    return shown if len(paths) < 3 else f"{shown} and {len(paths) - 2} more"
+def _abbreviate(paths: Sequence[str]) -> str:
+    """Formats the first two paths and the number of the rest."""
+    first = ", ".join(paths[:2])
+    return first if len(paths) < 3 else f"{first} and {len(paths) - 2} more"
 
 
 def row_shards(mesh: Mesh | AbstractMesh) -> int:
-    """How many parts a batch's rows fall into; they are rounded up to a multiple of it."""
+    """Returns the number of shards of a batch's rows; the number of rows is rounded up to a multiple of it."""
     return int(mesh.shape["data"] * mesh.shape["fsdp"])
 
 
 def row_share(mesh: Mesh) -> tuple[int, int]:
-    """This process's rows of every batch: it makes slice `index` of `count`.
+    """Returns (index, count): this process makes slice `index` of `count` of the rows of every batch.
 
-    Processes that share rows (`tensor` reaches over them) make the same slice.
+    Processes that share rows (when `tensor` spans processes) make the same slice.
     """
     shards = row_shards(mesh)
     places = batch_sharding(mesh).addressable_devices_indices_map((shards,)).values()
-    own = sorted({index[0].indices(shards)[0] for index in places if index})
-    if own != list(range(own[0], own[0] + len(own))) or own[0] % len(own) or shards % len(own):
-        raise ValueError(f"the rows of process {jax.process_index()} are in pieces: {own} of {shards}")
-    return own[0] // len(own), shards // len(own)
+    shares = sorted({index[0].indices(shards)[0] for index in places if index})
+    if shares != list(range(shares[0], shares[0] + len(shares))) or shares[0] % len(shares) or shards % len(shares):
+        raise ValueError(f"the rows of process {jax.process_index()} are not contiguous: {shares} of {shards}")
+    return shares[0] // len(shares), shards // len(shares)
 
 
 def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
-    """Of every array of a batch: rows over `data` and `fsdp`, whole over `tensor`."""
+    """Returns the sharding of a batch's arrays: rows over `data` and `fsdp`, replicated over `tensor`."""
     return NamedSharding(mesh, ROWS)
 
 
 def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
-    """The same value on every device."""
+    """Returns the sharding of a value that is replicated on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def replicate(tree: T, mesh: Mesh) -> T:
-    """The tree whole on every device of the mesh; every process gives the same values.
+    """Replicates a tree on every device of the mesh; every process must pass the same values.
 
-    On one device the result may share the argument's buffers; `init_state` copies before a step donates them.
+    On one device the result may share the buffers of the argument; `init_state` copies them before a step donates them.
     """
     return jax.device_put(tree, replicated(mesh))
 
 
 def shardings(specs: Params, mesh: Mesh | AbstractMesh) -> Params:
-    """A tree of partition specs as one of shardings."""
+    """Returns the shardings of a tree of partition specs."""
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec))
 
 
 def used_shardings(specs: Params, mesh: Mesh | AbstractMesh) -> Params:
-    """Where parameters lie while they are used: whole over `fsdp`, which shares the rows.
+    """Returns the shardings of parameters while they are used: not split over `fsdp`, which shares the rows.
 
-    Left to itself XLA splits the activations as the parameters are, along the width, computes all rows on every device
-    of `fsdp` and sums activations over them, instead of gathering the parameters.
+    Without this constraint XLA does not gather the parameters. It splits the activations along the width as the
+    parameters are, computes all rows on every device of `fsdp`, and sums the activations over these devices.
     """
     used = {
         path: PartitionSpec(*(None if axis == "fsdp" else axis for axis in spec))
@@ -209,26 +219,30 @@ def used_shardings(specs: Params, mesh: Mesh | AbstractMesh) -> Params:
 
 
 def place(tree: Params, specs: Params, mesh: Mesh) -> Params:
-    """Parameters laid out by their specs; every process gives the same values."""
+    """Places parameters by their specs; every process must pass the same values."""
     return jax.device_put(tree, shardings(specs, mesh))
 
 
 def gather(tree: Params, mesh: Mesh) -> Params:
-    """The whole arrays as NumPy's, wherever their parts lay, one after another; all processes must call it."""
-    whole = jax.jit(lambda x: x, out_shardings=replicated(mesh))
+    """Gathers sharded arrays into NumPy arrays, one after another; all processes must call it."""
+    replicate_leaf = jax.jit(lambda x: x, out_shardings=replicated(mesh))
 
     def fetch(leaf: Any) -> np.ndarray:
-        here = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
-        return np.asarray(leaf if here else whole(leaf))
+        local = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+        return np.asarray(leaf if local else replicate_leaf(leaf))
 
     return jax.tree.map(fetch, tree)
 
 
 def check_rows(rows: int, mesh: Mesh | AbstractMesh) -> None:
-    """Whether a batch's rows, of all processes together, divide over the mesh.
+    """Checks that the rows of a batch divide over the mesh.
+
+    Args:
+        rows: Number of rows, over all processes.
+        mesh: The device mesh.
 
     Raises:
-        UserError: They do not; says which numbers would.
+        UserError: They do not; names the nearest numbers that do.
     """
     shards = row_shards(mesh)
     if rows % shards == 0:
@@ -242,11 +256,11 @@ def check_rows(rows: int, mesh: Mesh | AbstractMesh) -> None:
 
 
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
-    """This process's rows as its part of a batch over the whole mesh.
+    """Places this process's rows as its part of a batch over the whole mesh.
 
     Args:
-        batch: NumPy arrays; each process gives its own slice of the rows (`row_share`).
-        mesh: Where the rows go.
+        batch: NumPy arrays; this process's slice of the rows (`row_share`).
+        mesh: The device mesh.
 
     Raises:
         UserError: The rows do not divide over the mesh.

@@ -1,6 +1,7 @@
-"""What a step updates and a checkpoint holds: parameters that train, their moments, the step and the key.
+"""The training state, which a step updates and a checkpoint holds: trainable parameters, moments, step and key.
 
-Frozen parameters are not in it: they are an argument of the step that is neither donated nor differentiated nor saved.
+Frozen parameters are not part of it. They are an argument of the step that is neither donated, differentiated nor
+saved.
 """
 
 from typing import Any, NamedTuple
@@ -16,14 +17,14 @@ from pairjax.step.sharding import param_specs, replicated, shardings
 
 
 class TrainState(NamedTuple):
-    """One run's state.
+    """The state of one run.
 
     Attributes:
-        step: int32 scalar, updates done.
+        step: int32 scalar; updates done.
         params: The trainable parameters.
-        opt_state: Their moments, and the optimiser's own counts.
-        key: Typed threefry key; never changes. Step t draws its dropout from `fold_in(key, t)`.
-        average: Averaged parameters, or None where the run averages none.
+        opt_state: The moments of these parameters and the optimiser's counters.
+        key: A typed threefry key, which never changes. Step t draws dropout from `fold_in(key, t)`.
+        average: The averaged parameters; None if the run does not average.
     """
 
     step: Any
@@ -41,15 +42,15 @@ def init_state(
     sharding: "TrainState | None" = None,
     averaged: bool = False,
 ) -> TrainState:
-    """The state at step 0.
+    """Returns the state at step 0.
 
-    Copies: a step donates its state, and must not take the caller's arrays with it.
+    The arrays are copied: a step donates its state, and must not donate the caller's arrays.
 
     Args:
-        params: The trainable parameters, NumPy or JAX.
-        optimizer: Whose moments to lay out.
-        key: Typed key (`jax.random.key`).
-        sharding: Where each leaf lies (`state_sharding`); by default where its parameter is.
+        params: The trainable parameters, NumPy or JAX arrays.
+        optimizer: Creates the moments.
+        key: A typed key (`jax.random.key`).
+        sharding: The sharding of each leaf (`state_sharding`); by default that of its parameter.
         averaged: Whether the run averages its parameters.
     """
 
@@ -69,19 +70,21 @@ def state_sharding(
     specs: Params | None = None,
     averaged: bool = False,
 ) -> TrainState:
-    """Where the state lies: parameters by their specs, moments and averages like their parameters, the rest whole.
+    """Returns the sharding of each leaf of the state.
+
+    Parameters follow their specs, moments and averages follow their parameters, and the rest is replicated.
 
     Args:
         params: The trainable parameters.
-        optimizer: Whose moments to lay out.
-        mesh: Over which devices.
-        specs: Partition specs, a tree shaped like `params` (`place_params`); by default all is whole everywhere.
+        optimizer: Creates the moments.
+        mesh: The device mesh.
+        specs: Partition specs, a tree shaped like `params` (`place_params`); by default everything is replicated.
         averaged: Whether the run averages its parameters.
     """
     places = shardings(param_specs(params) if specs is None else specs, mesh)
-    whole = replicated(mesh)
+    everywhere = replicated(mesh)
     moments = jax.eval_shape(optimizer.init, params)
     opt_state = optax.tree.map_params(
-        optimizer.init, lambda _, where: where, moments, places, transform_non_params=lambda _: whole
+        optimizer.init, lambda _, sharding: sharding, moments, places, transform_non_params=lambda _: everywhere
     )
-    return TrainState(whole, places, opt_state, whole, places if averaged else None)
+    return TrainState(everywhere, places, opt_state, everywhere, places if averaged else None)

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, machine, commit, command line. Nothing of the environment: it holds secrets."""
+"""Record where a result comes from. Environment variables are never recorded, because they may hold secrets."""
 
 import platform
 import subprocess
@@ -23,8 +23,13 @@ PACKAGES = (
 )
 
 
-def provenance(*, device_kind: str, device_count: int) -> dict[str, Any]:
-    """Where a result comes from: versions, machine, commit, command line and start. Nothing of the environment."""
+def provenance(*, device_kind: str | None = None, device_count: int | None = None) -> dict[str, Any]:
+    """Returns versions, machine, commit, command line and time of start, as config.json holds them.
+
+    Args:
+        device_kind: Kind of the devices ("cpu"); None if none was used.
+        device_count: Number of devices; None if none was used.
+    """
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": list(sys.argv),
@@ -38,7 +43,7 @@ def provenance(*, device_kind: str, device_count: int) -> dict[str, Any]:
 
 
 def installed_version(package: str) -> str | None:
-    """The version that is installed; None for a package that is not (pairjax itself, run from its source)."""
+    """Returns the installed version of a package; None if it is not installed (pairjax run from its source)."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -46,18 +51,18 @@ def installed_version(package: str) -> str | None:
 
 
 def _git(folder: Path) -> dict[str, Any] | None:
-    """Commit and whether the tree differs from it; None where the package stands in no git checkout."""
+    """Returns the commit and whether the tree differs from it; None if the package is not in a git checkout."""
 
     def ask(*words: str) -> str | None:
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 ("git", "-C", str(folder), *words), capture_output=True, text=True, timeout=5, check=True
             )
         except (OSError, subprocess.SubprocessError):
             return None
-        return done.stdout.strip()
+        return process.stdout.strip()
 
-    # An installed copy may lie inside somebody else's checkout, which would not track it.
+    # An installed copy may be inside another project's checkout, which does not track it.
     if ask("ls-files", "--error-unmatch", str(Path(__file__).resolve())) is None:
         return None
     commit = ask("rev-parse", "HEAD")

@@ -1,4 +1,4 @@
-"""Read what runs leave, result.json and the lines of metrics.jsonl, under today's names."""
+"""Rename the keys of result.json and metrics.jsonl that older versions wrote to today's names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,17 +10,17 @@ RENAMED = {
     "oracles": "baselines",
     "over_oracles": "over_baselines",
 }
-"""Names that a pretraining run of version 0.1.0 wrote, and today's; a split may precede them ("dev/order_loss")."""
+"""Names of version 0.1.0 with today's names; a split may precede them, as in "dev/order_loss"."""
 
 
 def with_current_names(value: Any) -> Any:
     """Returns plain data with the names of older versions replaced by today's.
 
     Args:
-        value: What a JSON file holds.
+        value: The contents of a JSON file.
 
     Returns:
-        The same data; keys that `RENAMED` lists are replaced, at any depth.
+        The same data, in which keys that `RENAMED` lists are replaced at any depth.
     """
     if isinstance(value, Mapping):
         return {_current(name): with_current_names(item) for name, item in value.items()}
@@ -30,5 +30,6 @@ def with_current_names(value: Any) -> Any:
 
 
 def _current(name: str) -> str:
+    """Returns today's name for a key, whose split (before the slash) is kept."""
     head, slash, last = name.rpartition("/")
     return head + slash + RENAMED.get(last, last)

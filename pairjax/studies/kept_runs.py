@@ -1,4 +1,4 @@
-"""Whole fine-tuning runs as units of a claim: each in a folder named by what decides it, measured once and kept."""
+"""Fine-tuning runs as units of a claim: each run has a folder named by its content, and is measured once."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -20,17 +20,17 @@ from pairjax.weights import encoder_content
 FORMAT = 1
 MEASURED = "measured.npz"
 
-Look = Callable[[Path], Mapping[str, np.ndarray]]
-"""From a finished run's folder, its model there, to what is to be kept of it."""
+MeasureRun = Callable[[Path], Mapping[str, np.ndarray]]
+"""Takes the folder of a finished run, with its model, and returns the arrays to keep."""
 
 
 def unit_identity(config: Config, what: str) -> str:
-    """SHA-256 of all that decides a unit's result, but for versions and machine.
+    """Returns the SHA-256 of everything that determines a unit's result, except versions and machine.
 
     Args:
-        config: Of the run; of a data folder its name counts, not where it lies, so name it by its content; an encoder's
-            folder counts by its weights.
-        what: Names what is measured, and its version.
+        config: The run's config. The identity contains the name of the data folder but not its path, so name that
+            folder by its content. It contains the weights of an encoder's folder.
+        what: Identifies the measurements and their version.
     """
     plain = plain_config(config)
     plain.pop("run")
@@ -40,29 +40,29 @@ def unit_identity(config: Config, what: str) -> str:
     return hash_json([FORMAT, what, plain])
 
 
-def run_unit(config: Config, folder: Path, *, look: Look, what: str) -> dict[str, np.ndarray]:
-    """Fine-tune and measure, or read what was measured before; a run that was cut off goes on.
+def run_unit(config: Config, folder: Path, *, measure: MeasureRun, what: str) -> dict[str, np.ndarray]:
+    """Fine-tunes and measures a model, or reads the measurements if they exist. An interrupted run continues.
 
-    The weights are deleted once they are measured: config, metrics and result stay.
+    The weights are deleted after the measurement; config, metrics and result stay.
 
     Args:
-        config: What to run; its `run` is replaced.
-        folder: Of all units.
-        look: Measures the finished run.
-        what: Names that, and its version.
+        config: The run's config; its `run` section is replaced.
+        folder: The folder of all units.
+        measure: Measures the finished run.
+        what: Identifies the measurements and their version.
 
     Raises:
         BudgetSpentError: A signal stopped the run.
     """
     identity = unit_identity(config, what)
-    place = folder / identity[:20]
-    found = read_arrays(place / MEASURED, identity)
-    if found is not None:
-        return found
-    if not ((place / "result.json").is_file() and (place / "model").is_dir()):
-        begun = any((place / "checkpoints" / "digests").glob("*.json"))
+    unit = folder / identity[:20]
+    arrays = read_arrays(unit / MEASURED, identity)
+    if arrays is not None:
+        return arrays
+    if not ((unit / "result.json").is_file() and (unit / "model").is_dir()):
+        begun = any((unit / "checkpoints" / "digests").glob("*.json"))
         run = RunConfig(
-            dir=str(place),
+            dir=str(unit),
             resume=begun,
             overwrite=not begun,
             keep_checkpoints=1,
@@ -71,8 +71,8 @@ def run_unit(config: Config, folder: Path, *, look: Look, what: str) -> dict[str
         )
         if train(replace(config, run=run), console=Console(quiet=True)).result is None:
             raise BudgetSpentError
-    measured = {name: np.asarray(value) for name, value in look(place).items()}
-    write_arrays(place / MEASURED, identity, measured)
+    arrays = {name: np.asarray(value) for name, value in measure(unit).items()}
+    write_arrays(unit / MEASURED, identity, arrays)
     for name in ("checkpoints", "model"):
-        shutil.rmtree(place / name, ignore_errors=True)
-    return measured
+        shutil.rmtree(unit / name, ignore_errors=True)
+    return arrays

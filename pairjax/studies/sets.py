@@ -1,9 +1,10 @@
-"""The labelled sets that studies use."""
+"""The labelled data sets that studies use."""
 
 import os
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from pairjax.base.config import DataConfig
 from pairjax.base.errors import UserError
@@ -11,33 +12,42 @@ from pairjax.base.types import PairData, TaskSpec
 from pairjax.data.sources import load_pairs
 
 
-def make_wrong(label: np.ndarray, rows: np.ndarray, task: TaskSpec, generator: np.random.Generator) -> np.ndarray:
-    """Labels with those of some rows made wrong: another class by lot, or scores dealt out anew among the rows."""
+def make_wrong(
+    label: np.ndarray, index: Int[np.ndarray, " wrong"], task: TaskSpec, generator: np.random.Generator
+) -> np.ndarray:
+    """Returns labels of which some are wrong: a random other class, or scores permuted among the chosen pairs.
+
+    Args:
+        label: The labels; they are not changed.
+        index: Indices of the labels to make wrong.
+        task: The task.
+        generator: Draws the wrong labels.
+    """
     label = label.copy()
     if task.kind == "regression":
-        label[rows] = label[generator.permutation(rows)]
+        label[index] = label[generator.permutation(index)]
     else:
-        label[rows] = (label[rows] + generator.integers(1, task.outputs, len(rows))) % task.outputs
+        label[index] = (label[index] + generator.integers(1, task.outputs, len(index))) % task.outputs
     return label
 
 
 def data_folder() -> Path:
-    """The folder with the real sets.
+    """Returns the folder with the real data sets.
 
     Raises:
-        UserError: PAIRJAX_DATA names none.
+        UserError: PAIRJAX_DATA is not set to a folder.
     """
     folder = os.environ.get("PAIRJAX_DATA", "")
     if not folder or not Path(folder).is_dir():
         raise UserError(
-            "PAIRJAX_DATA names no folder with the real sets",
+            "PAIRJAX_DATA is not set to a folder with the real data sets",
             got=folder or "nothing",
             expected="a folder with mrpc/, sick/, stsb/, assin2/",
-            fix="set it, as PAIRJAX_DATA=../shared/data, or use --quick on rule-made pairs",
+            fix="set it, for example PAIRJAX_DATA=../shared/data, or use --quick with rule-made pairs",
         )
     return Path(folder)
 
 
 def real_pairs(name: str) -> PairData:
-    """A set of PAIRJAX_DATA by the name of its folder."""
+    """Reads a data set of PAIRJAX_DATA by the name of its folder."""
     return load_pairs(DataConfig(path=str(data_folder() / name)))

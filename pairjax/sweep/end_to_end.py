@@ -1,76 +1,60 @@
-"""Trials that train a small encoder, many at once."""
+"""Trains trials of a small model end to end, many at once."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from pairjax.base.config import Config
 from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.types import EncoderSpec
 from pairjax.models.build import resolve
-from pairjax.population.end_to_end import whole_program, whole_task
-from pairjax.sweep.together import train_together, varied_of
-from pairjax.sweep.trials import SweepData, TrialFolder, TrialRun
+from pairjax.population.end_to_end import end_to_end_program, end_to_end_task
+from pairjax.sweep.together import PopulationTrainer, TrialProgram, traced_values
+from pairjax.sweep.trials import TrialFolder
 
 SMALL = 1_000_000
-"""Numbers in the layers of an encoder, at most: on two CPU cores a run of such a model takes a fifth (width 32) to nine
-tenths (width 128, 32 pairs) of its time alone where 16 train at once; larger ones fill the cores by themselves."""
+"""Parameters in the layers of an encoder, at most. On two CPU cores, 16 runs of such a model trained at once each take
+between a fifth (width 32) and nine tenths (width 128, 32 pairs) of the time that one takes alone. A larger model fills
+the cores by itself."""
 
 
-def layer_numbers(spec: EncoderSpec) -> int:
-    """Parameters of an encoder's layers, but for biases and norms."""
+def layer_parameters(spec: EncoderSpec) -> int:
+    """Returns the number of parameters in an encoder's layers, without biases and norms."""
     return spec.num_layers * spec.hidden_size * (4 * spec.hidden_size + 2 * spec.intermediate_size)
 
 
-def fits_population(config: Config, spec: EncoderSpec) -> bool:
-    """Whether a config's runs may train at once: a small encoder, the padded layout, and nothing but AdamW's options.
+class EndToEndTrainer(PopulationTrainer):
+    """Trains small models from token ids to logits, as populations."""
 
-    A member is then the ordinary run, but for rounding and, with dropout, for the masks, which go by a row's length.
-    """
-    optim = config.optim
-    return (
-        layer_numbers(spec) <= SMALL
-        and config.data.layout == "padded"
-        and resolve(config.model, spec).dtype == "float32"
-        and optim.accumulate == 1
-        and optim.reinit_layers == 0
-        and optim.gradual == 0.0
-        and optim.decay_to == "zero"
-        and optim.lora == LoraConfig()
-        and optim.average == AverageConfig()
-        and not config.loss.r_drop
-    )
+    name = "population"
 
+    @staticmethod
+    def fits(config: Config, spec: EncoderSpec) -> bool:
+        """Returns whether a config has a small encoder, the padded layout and only the options of AdamW.
 
-def train_whole(
-    trials: Sequence[TrialFolder], *, data: SweepData, runs: Sequence[TrialRun], metric: str, folder: Path
-) -> None:
-    """Train every run of every trial, all of one shape, as one population.
+        A member then equals the ordinary run up to rounding and, with dropout, up to the masks, which depend on the
+        length of a row.
+        """
+        optim = config.optim
+        return (
+            layer_parameters(spec) <= SMALL
+            and config.data.layout == "padded"
+            and resolve(config.model, spec).dtype == "float32"
+            and optim.accumulate == 1
+            and optim.reinit_layers == 0
+            and optim.gradual == 0.0
+            and optim.decay_to == "zero"
+            and optim.lora == LoraConfig()
+            and optim.average == AverageConfig()
+            and not config.loss.r_drop
+        )
 
-    Args:
-        trials: They differ in traced numbers alone.
-        data: Pairs and folds.
-        runs: All of one length.
-        metric: That scores them.
-        folder: Of populations under way.
-    """
-    first = trials[0].trial.config
-    source = whole_task(data.data, first.model, max_length=first.data.max_length, truncation=first.data.truncation)
-    rates = varied_of(trials)
-    program = whole_program(
-        source,
-        optim=first.optim,
-        loss=first.loss,
-        steps=runs[0].steps,
-        dropout=any(rate > 0 for name in ("hidden", "attention", "interaction", "head") for rate in rates[name]),
-    )
-    train_together(
-        trials,
-        runs,
-        program,
-        data=data,
-        task=source.task,
-        rows=source.rows,
-        metric=metric,
-        folder=folder,
-        by="population",
-    )
+    def program(self, trials: Sequence[TrialFolder], *, steps: int) -> TrialProgram:
+        config, traced = trials[0].trial.config, traced_values(trials)
+        source = end_to_end_task(
+            self.inputs.data.data,
+            config.model,
+            max_length=config.data.max_length,
+            truncation=config.data.truncation,
+        )
+        dropout = any(rate > 0 for name in ("hidden", "attention", "interaction", "head") for rate in traced[name])
+        program = end_to_end_program(source, optim=config.optim, loss=config.loss, steps=steps, dropout=dropout)
+        return TrialProgram(program, source.task, source.rows)

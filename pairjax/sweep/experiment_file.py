@@ -1,4 +1,4 @@
-"""A config written as an experiment file, which `pairjax train FILE` runs."""
+"""Writes a config as an experiment file, which `pairjax train FILE` runs."""
 
 import dataclasses
 from pathlib import Path
@@ -9,18 +9,19 @@ from pairjax.base.config import Config
 from pairjax.base.errors import UserError
 
 WIDTH = 120
+"""Characters of a line, at most."""
 
 
 def config_source(config: Config, docstring: str, *, experiment: Path | None = None) -> str:
-    """The text of a Python file that defines `config`, naming only what differs from the defaults.
+    """Returns the text of a Python file that defines `config`, with only the fields that differ from the defaults.
 
     Args:
-        config: What the file says.
-        docstring: What stands above it.
-        experiment: The file that the config came from; a combiner of one's own is read from there.
+        config: The config.
+        docstring: The file's docstring.
+        experiment: The file that the config came from; the new file reads a user-defined combiner from it.
 
     Raises:
-        UserError: A combiner that no experiment file defines by name.
+        UserError: The combiner has no name at the top level of an experiment file.
     """
     used: set[str] = set()
     before: list[str] = []
@@ -35,7 +36,7 @@ def config_source(config: Config, docstring: str, *, experiment: Path | None = N
             )
         before = ["import runpy", ""]
         read = f"runpy.run_path({str(experiment.resolve())!r})[{name!r}]"
-    text = _written(config, used, indent=0, names={id(combiner): read} if combiner is not None else {})
+    text = _expression(config, used, indent=0, names={id(combiner): read} if combiner is not None else {})
     quoted = docstring.strip().replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     imported = f"from pairjax import {', '.join(sorted(used))}"
     if len(imported) > WIDTH:
@@ -43,8 +44,15 @@ def config_source(config: Config, docstring: str, *, experiment: Path | None = N
     return "\n".join([f'"""{quoted}\n"""', "", *before, imported, "", f"config = {text}", ""])
 
 
-def _written(value: Any, used: set[str], *, indent: int, names: dict[int, str]) -> str:
-    """An expression for a value; for a config class the fields that differ from its defaults, a line each."""
+def _expression(value: Any, used: set[str], *, indent: int, names: dict[int, str]) -> str:
+    """Returns an expression for a value; a config class names the fields that differ from its defaults.
+
+    Args:
+        value: The value.
+        used: Collects the names of the config classes in the expression.
+        indent: Spaces before the expression.
+        names: Expressions for some values, by id.
+    """
     if id(value) in names:
         return names[id(value)]
     if not dataclasses.is_dataclass(value):
@@ -52,11 +60,11 @@ def _written(value: Any, used: set[str], *, indent: int, names: dict[int, str]) 
     kind = type(value).__name__
     assert hasattr(configs, kind), kind
     used.add(kind)
-    plain = type(value)()  # type: ignore[misc]
+    default = type(value)()  # type: ignore[misc]
     parts = [
-        f"{field.name}={_written(getattr(value, field.name), used, indent=indent + 4, names=names)}"
+        f"{field.name}={_expression(getattr(value, field.name), used, indent=indent + 4, names=names)}"
         for field in dataclasses.fields(value)
-        if getattr(value, field.name) != getattr(plain, field.name)
+        if getattr(value, field.name) != getattr(default, field.name)
     ]
     flat = f"{kind}({', '.join(parts)})"
     if len(flat) + indent <= 100 and "\n" not in flat:

@@ -1,4 +1,4 @@
-"""A sweep's files: the table as CSV and JSON lines, figures as SVG, the result, the best config as an experiment."""
+"""Writes a sweep's files: table as CSV and JSON lines, figures as SVG, result, best config as an experiment file."""
 
 import csv
 import io
@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,51 +14,38 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from pairjax.evaluation.intervals import Spread
 from pairjax.evaluation.significance import expected_maximum
+from pairjax.report.draw import SERIES, SOFT, style
 from pairjax.storage.files import to_json, write_json, write_text
 from pairjax.sweep.experiment_file import config_source
-from pairjax.sweep.sweep import SweepDesign, SweepResult, TrialRow, shown
+from pairjax.sweep.sweep import SweepDesign, SweepResult, TrialRow
+from pairjax.sweep.trials import format_value
 
 BEST, TABLE, LINES, RESULT = "best.py", "table.csv", "table.jsonl", "result.json"
 MARGINALS, CURVE = "marginals.svg", "expected_maximum.svg"
-INK, SOFT, GRID, ONE, OTHER = "#1f2328", "#59636e", "#d1d9e0", "#0072b2", "#d55e00"
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "pairjax",
-    "font.size": 8.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": SOFT,
-    "axes.labelcolor": INK,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "figure.constrained_layout.use": True,
-    "text.parse_math": False,
-}
 LOG_SPAN, LOG_MEDIAN = 9.0, 0.25
-"""Numbers whose largest is so many times the smallest, with the median in the lowest part of the range, are drawn on a
-logarithmic axis."""
+"""Values are drawn on a logarithmic axis if the largest is at least `LOG_SPAN` times the smallest and the median is in
+the lowest `LOG_MEDIAN` of the range."""
 FEW = 6
-"""Up to so many distinct numbers each has its own tick."""
+"""Up to this many distinct values, each has its own tick."""
 COLUMNS = 3
+"""Panels side by side."""
 
 
 def spread_json(spread: Spread | None) -> dict[str, float | None] | None:
-    """As scores in result.json, with `runs`: how many values the mean is of."""
+    """Returns a score as result.json has it; `runs` is the number of values that the mean is taken over."""
     if spread is None:
         return None
     return {"value": spread.mean, "low": spread.low, "high": spread.high, "runs": spread.runs}
 
 
 def row_json(row: TrialRow, rank: int, *, metric: str) -> dict[str, Any]:
-    """A line of table.jsonl."""
+    """Returns a line of table.jsonl."""
     return {
         "rank": rank,
         "trial": row.id,
-        "values": {name: list(one) if isinstance(one, tuple) else one for name, one in row.trial.values.items()},
+        "values": {
+            name: list(value) if isinstance(value, tuple) else value for name, value in row.trial.values.items()
+        },
         "metric": metric,
         "score": spread_json(row.score),
         "share": row.share,
@@ -70,9 +56,9 @@ def row_json(row: TrialRow, rank: int, *, metric: str) -> dict[str, Any]:
 
 
 def expected_curve(result: SweepResult) -> list[float]:
-    """The expected score of the best of n trials, n = 1, 2, ..., by those that have a score.
+    """Returns the expected score of the best of n trials, n = 1, 2, ..., from the trials that have a score.
 
-    Empty after halving, whose full-length trials are no sample of the space.
+    It is empty after halving, whose full-length trials are not a random sample of the space.
     """
     if any(row.share < 1.0 for row in result.rows):
         return []
@@ -88,31 +74,36 @@ def _csv(result: SweepResult) -> str:
     for rank, row in enumerate(result.rows, 1):
         numbers = (row.score.mean, row.score.low, row.score.high)
         cells = ["" if math.isnan(number) else f"{number:.6g}" for number in numbers]
-        values = [" ".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in row.trial.values.values()]
+        values = [
+            " ".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in row.trial.values.values()
+        ]
         writer.writerow([rank, row.id, *values, *cells, f"{row.share:.6g}", row.steps, row.runs, row.diverged])
     return text.getvalue()
 
 
-def in_words(result: SweepResult, design: SweepDesign) -> list[str]:
-    """What the scores mean, a sentence each."""
+def explain_scores(result: SweepResult, design: SweepDesign) -> list[str]:
+    """Returns lines that say what the scores mean."""
     best = result.rows[0]
     seeds = f"{len(design.seeds)} seeds" if len(design.seeds) > 1 else "one seed"
-    of = f"mean of {design.folds} folds of train, {seeds}" if design.folds else f"dev, {seeds}"
-    lines = [f"best {result.metric} {format_spread(best.score)} ({of}); these scores chose it, so they are too good"]
+    source = f"mean of {design.folds} folds of train, {seeds}" if design.folds else f"dev, {seeds}"
+    lines = [
+        f"best {result.metric} {format_spread(best.score)} ({source}); "
+        "these scores chose it, so they are too optimistic"
+    ]
     if result.nested is not None:
         lines.append(
-            f"what this search chooses scores {result.metric} {format_spread(result.nested)} on folds that chose "
-            f"nothing (nested, {design.folds} folds)"
+            f"the config that this search chooses scores {result.metric} {format_spread(result.nested)} on folds that "
+            f"had no part in the choice (nested, {design.folds} folds)"
         )
         if math.isnan(result.nested.mean):
-            lines.append("for some fold what was chosen diverged, or nothing could be chosen: there is no such score")
+            lines.append("for some fold the chosen trial diverged, or no trial could be chosen: there is no such score")
     else:
-        lines.append("no score of the chosen config: train it, and read its test split")
+        lines.append("the chosen config has no unbiased score yet: train it and score it on the test split")
     return lines
 
 
 def format_spread(spread: Spread) -> str:
-    """`0.812 [0.790, 0.834]`; - where undefined."""
+    """Formats a score as `0.812 [0.790, 0.834]`, or as - if it is undefined."""
     if math.isnan(spread.mean):
         return "-"
     if math.isnan(spread.low):
@@ -121,15 +112,15 @@ def format_spread(spread: Spread) -> str:
 
 
 def _docstring(result: SweepResult, design: SweepDesign, *, folder: Path, sources: Sequence[str]) -> str:
-    values = ", ".join(f"{name.replace('_', '-')} {shown(one)}" for name, one in result.best.values.items())
+    values = ", ".join(f"{name.replace('_', '-')} {format_value(value)}" for name, value in result.best.values.items())
     lines = [
         f"The best of {len(result.rows)} trials of a sweep: {values}.",
         "",
         f"Command: pairjax train {folder / BEST}",
         *(f"Searched: {line}" for line in sources),
     ]
-    lines += [f"{line[0].upper()}{line[1:]}." for line in in_words(result, design)]
-    return "\n".join([*lines, "It keeps its last parameters, as the trials did: no fold chose a step of theirs."])
+    lines += [f"{line[0].upper()}{line[1:]}." for line in explain_scores(result, design)]
+    return "\n".join([*lines, "It keeps its last parameters, as the trials did: no fold chose a step."])
 
 
 def write_sweep(
@@ -141,20 +132,20 @@ def write_sweep(
     command: str,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Everything that a finished sweep leaves beside its trials; result.json last.
+    """Writes everything that a finished sweep leaves beside its trials; result.json comes last.
 
     Args:
-        result: What was found.
-        design: How.
-        folder: Of the sweep.
+        result: The result.
+        design: How trials were compared.
+        folder: The sweep's folder.
         experiment: The file that the configs came from.
-        command: That was given.
-        provenance: Of versions and machine.
+        command: The command line.
+        provenance: Versions and machine.
     """
     lines = [row_json(row, rank, metric=result.metric) for rank, row in enumerate(result.rows, 1)]
     write_text(folder / TABLE, _csv(result))
     write_text(folder / LINES, "".join(to_json(line) + "\n" for line in lines))
-    with matplotlib.rc_context(STYLE):
+    with style():
         write_text(folder / MARGINALS, _svg(marginal_figure(result)))
         if expected_curve(result):
             write_text(folder / CURVE, _svg(curve_figure(result)))
@@ -178,23 +169,21 @@ def write_sweep(
     write_json(folder / RESULT, record)
 
 
-# ------------------------------------------------------------------------------------------------------------- figures
-
-
 def _svg(figure: Figure) -> str:
+    """Returns a figure as the text of an SVG file."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()
 
 
 def marginal_figure(result: SweepResult) -> Figure:
-    """A panel for each field: every trial's score over the field's value; other fields vary freely within it."""
+    """Draws a panel for each field: every trial's score against the field's value, whatever its other fields are."""
     rows = [row for row in result.rows if math.isfinite(row.score.mean)]
     fields = list(result.rows[0].trial.values)
     columns = min(COLUMNS, len(fields))
-    lines = -(-len(fields) // columns)
-    figure = Figure(figsize=(0.6 + 2.6 * columns, 2.4 * lines))
-    panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    rows_of_panels = -(-len(fields) // columns)
+    figure = Figure(figsize=(0.6 + 2.6 * columns, 2.4 * rows_of_panels))
+    panels = figure.subplots(rows_of_panels, columns, squeeze=False, sharey=True).ravel()
     for panel, field in zip(panels, fields, strict=False):
         _marginal(panel, field, rows)
     for panel in panels[len(fields) :]:
@@ -210,17 +199,18 @@ def _marginal(axes: Axes, field: str, rows: Sequence[TrialRow]) -> None:
     values = [row.trial.values[field] for row in rows]
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     axes.set_xlabel(field.replace("_", "-"))
+    _add_grid(axes)
     if numeric:
         places = [float(value) for value in values]
         _number_axis(axes, places)
     else:
-        names = list(dict.fromkeys(shown(value) for value in sorted(values, key=shown)))
-        places = [float(names.index(shown(value))) for value in values]
+        names = list(dict.fromkeys(format_value(value) for value in sorted(values, key=format_value)))
+        places = [float(names.index(format_value(value))) for value in values]
         axes.set_xticks(range(len(names)), names, rotation=20 if max(map(len, names)) * len(names) > 24 else 0)
         axes.margins(x=0.15)
     for row, place in zip(rows, places, strict=True):
-        best, whole = row is rows[0], row.share == 1.0
-        colour = OTHER if best else ONE if whole else SOFT
+        best, full = row is rows[0], row.share == 1.0
+        colour = SERIES[1] if best else SERIES[0] if full else SOFT
         if math.isfinite(row.score.low):
             axes.vlines(place, row.score.low, row.score.high, color=colour, linewidth=0.6, alpha=0.5)
         axes.plot(
@@ -229,13 +219,19 @@ def _marginal(axes: Axes, field: str, rows: Sequence[TrialRow]) -> None:
             marker="*" if best else "o",
             markersize=9 if best else 4,
             color=colour,
-            markerfacecolor=colour if whole else "none",
+            markerfacecolor=colour if full else "none",
             linestyle="none",
             zorder=3 if best else 2,
         )
 
 
+def _add_grid(axes: Axes) -> None:
+    axes.grid(True)
+    axes.set_axisbelow(True)
+
+
 def _number_axis(axes: Axes, places: Sequence[float]) -> None:
+    """Scales and labels the axis of a numeric field."""
     low, high = min(places), max(places)
     if low > 0 and high / low >= LOG_SPAN and np.median(places) - low <= LOG_MEDIAN * (high - low):
         axes.set_xscale("log")
@@ -247,11 +243,12 @@ def _number_axis(axes: Axes, places: Sequence[float]) -> None:
 
 
 def curve_figure(result: SweepResult) -> Figure:
-    """The expected score of the best of n trials."""
+    """Draws the expected score of the best of n trials."""
     curve = expected_curve(result)
     figure = Figure(figsize=(3.6, 2.4))
     axes = figure.subplots()
-    axes.plot(range(1, len(curve) + 1), curve, color=ONE, marker="o", markersize=3)
+    axes.plot(range(1, len(curve) + 1), curve, color=SERIES[0], marker="o", markersize=3)
+    _add_grid(axes)
     axes.set_xlabel("trials")
     axes.set_ylabel(f"expected best {result.metric}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,10 +1,12 @@
-"""Trials of a sweep on disk: one folder each, named by a hash of what decides its scores, so that a sweep that stopped,
-or a larger one in the same folder, trains only what is not there."""
+"""Reads and writes trials, one folder each, named by a hash of everything that determines its scores.
+
+A sweep that was stopped, or a larger one in the same folder, therefore trains only the runs that are missing.
+"""
 
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +16,7 @@ from jaxtyping import Int64
 
 from pairjax.base.config import Config
 from pairjax.base.errors import UserError
-from pairjax.base.types import PairData
+from pairjax.base.types import EncoderSpec, PairData
 from pairjax.data.subsets import take_pairs
 from pairjax.finetune.prepare import plain_config
 from pairjax.storage.files import read_json, storage_error, to_json, write_json
@@ -24,7 +26,7 @@ from pairjax.sweep.search import DEV
 FORMAT = 1
 FILE = "trial.json"
 APART = ("run", "evaluation", "mesh")
-"""Sections that have no part in a trial's scores."""
+"""Sections of a config that do not affect a trial's scores."""
 TRACED = {
     "optim.learning_rate": "learning_rate",
     "optim.weight_decay": "weight_decay",
@@ -34,7 +36,7 @@ TRACED = {
     "model.dropout.interaction": "interaction",
     "model.dropout.head": "head",
 }
-"""Fields that are data to the compiled step, by their names among the hypers: trials that differ in them alone share
+"""Fields that the compiled step takes as data, by their names among the hypers. Trials that differ only in them share
 one program."""
 
 
@@ -44,7 +46,7 @@ class Trial:
 
     Attributes:
         values: What the search set, by dotted field (`optim.learning_rate`).
-        config: The whole.
+        config: The complete config.
     """
 
     values: Mapping[str, Any]
@@ -52,7 +54,13 @@ class Trial:
 
 
 class TrialRun(NamedTuple):
-    """Which of a trial's runs: the folds that it has not seen, its updates, its seed."""
+    """One run of a trial.
+
+    Attributes:
+        held: The folds that the run does not see.
+        steps: Number of updates.
+        seed: Training seed.
+    """
 
     held: tuple[int, ...]
     steps: int
@@ -60,20 +68,20 @@ class TrialRun(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of the run's folder."""
         folds = "dev" if self.held == (DEV,) else "without-" + "-".join(map(str, self.held))
         return f"seed-{self.seed}-{folds}-steps-{self.steps}"
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What a run left.
+class RunScores:
+    """The result of a run.
 
     Attributes:
-        scores: On each of its held folds; NaN where the metric is undefined or the run diverged.
-        diverged: Whether its loss or outputs left the finite numbers.
+        scores: The score on each held-out fold; NaN if the metric is undefined or the run diverged.
+        diverged: Whether loss or outputs became infinite or NaN.
         by: `features` for a head on cached vectors, `population` for a small model that trained with others, `training`
-            for a run of its own.
+            for a run by itself.
     """
 
     scores: tuple[float, ...]
@@ -86,19 +94,19 @@ class SweepData:
     """The pairs of a sweep, cut into folds.
 
     Attributes:
-        data: train, and dev where there are no folds.
-        fold: int64 [train], the fold of each pair of train; all -2 without folds.
+        data: The train split, and dev if there are no folds.
+        fold: int64 [train]; the fold of each train pair, -2 everywhere if there are no folds.
     """
 
     data: PairData
     fold: Int64[np.ndarray, " pairs"]
 
     def rows(self, held: Sequence[int]) -> Int64[np.ndarray, " pairs"]:
-        """Rows of train that a run without these folds learns from."""
+        """Returns the numbers of the train pairs that a run without these folds learns from."""
         return np.flatnonzero(~np.isin(self.fold, held))
 
     def without(self, held: Sequence[int]) -> PairData:
-        """The data of such a run: its folds as dev and, where there are two, test."""
+        """Returns the data of such a run: its first held-out fold is dev, its second, if any, is test."""
         train = self.data.splits["train"]
         splits = {"train": take_pairs(train, self.rows(held))}
         for name, fold in zip(("dev", "test"), held, strict=False):
@@ -107,25 +115,25 @@ class SweepData:
         return dataclasses.replace(self.data, splits=splits, source=source, notes=())
 
     def rows_of(self, fold: int) -> Int64[np.ndarray, " pairs"]:
-        """Rows of train in a fold."""
+        """Returns the numbers of the train pairs in a fold."""
         return np.flatnonzero(self.fold == fold)
 
     def key(self) -> str:
-        """SHA-256 of pairs, labels and folds."""
+        """Returns the SHA-256 of pairs, labels and folds."""
         digest = hash_pairs(self.data)
         digest.update(self.fold.tobytes())
         return digest.hexdigest()
 
 
 def plain_trial(config: Config) -> dict[str, Any]:
-    """What of a config decides its scores, but for seed and length, as plain data."""
+    """Returns the part of a config that determines its scores, except seed and length, as plain data."""
     plain = {name: value for name, value in plain_config(config).items() if name not in APART}
     plain["train"] = {name: value for name, value in plain["train"].items() if name != "seed"}
     return plain
 
 
 def shape_key(config: Config, *, steps: int) -> str:
-    """Equal for configs whose runs of so many updates are one compiled program."""
+    """Returns a key that is equal for configs whose runs of `steps` updates share one compiled program."""
     plain = plain_trial(config)
     for name in TRACED:
         *sections, last = name.split(".")
@@ -142,25 +150,26 @@ class TrialFolder:
     """A trial's folder and the scores in it.
 
     Attributes:
-        path: The folder; made when the first score is kept.
+        path: The folder; created when the first score is saved.
         trial: The trial.
-        found: Scores by run.
+        results: Scores by run.
     """
 
     path: Path
     trial: Trial
-    found: dict[TrialRun, Scored] = field(default_factory=dict)
+    results: dict[TrialRun, RunScores] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
+        """Name of the folder."""
         return self.path.name
 
-    def keep(self, scored: Mapping[TrialRun, Scored]) -> None:
-        """Add scores to the file, whole or not at all."""
-        self.found |= scored
+    def save(self, results: Mapping[TrialRun, RunScores]) -> None:
+        """Adds scores and writes the file, completely or not at all."""
+        self.results |= results
         runs = [
-            {**run._asdict(), "scores": list(one.scores), "diverged": one.diverged, "by": one.by}
-            for run, one in sorted(self.found.items())
+            {**run._asdict(), "scores": list(result.scores), "diverged": result.diverged, "by": result.by}
+            for run, result in sorted(self.results.items())
         ]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -170,18 +179,44 @@ class TrialFolder:
         write_json(self.path / FILE, record)
 
 
+Missing = tuple[TrialFolder, Sequence[TrialRun]]
+"""A trial and the runs that it lacks."""
+
+
+@dataclass(frozen=True)
+class SweepInputs:
+    """What all trials of a sweep share.
+
+    Attributes:
+        data: Pairs and folds.
+        specs: The architecture of each encoder, by the name that configs give it.
+        metric: Name of the metric that scores the runs.
+        folder: The sweep's folder.
+        log: Takes progress lines.
+    """
+
+    data: SweepData
+    specs: Mapping[str, EncoderSpec]
+    metric: str
+    folder: Path
+    log: Callable[[str], None]
+
+
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
 def open_trial(root: Path, trial: Trial, *, data_key: str, encoder: str) -> tuple[TrialFolder, str | None]:
-    """A trial's folder below `root`, with the scores that are there; and a note where its file cannot be read.
+    """Opens a trial's folder and reads the scores in it.
 
     Args:
-        root: Of all trials.
+        root: The folder of all trials.
         trial: The trial.
-        data_key: Of the sweep's data (`SweepData.key`).
-        encoder: Of the trial's encoder (`encoder_content`).
+        data_key: Key of the sweep's data (`SweepData.key`).
+        encoder: Key of the trial's encoder (`encoder_content`).
+
+    Returns:
+        The folder, and a note if its file cannot be read.
     """
     plain = json.loads(to_json([FORMAT, data_key, plain_trial(trial.config)]))
     plain[-1]["model"]["encoder"] = encoder
@@ -190,10 +225,24 @@ def open_trial(root: Path, trial: Trial, *, data_key: str, encoder: str) -> tupl
     if not (folder.path / FILE).is_file():
         return folder, None
     try:
-        for row in read_json(folder.path / FILE, required=("runs",))["runs"]:
-            run = TrialRun(tuple(row["held"]), int(row["steps"]), int(row["seed"]))
-            folder.found[run] = Scored(tuple(map(_number, row["scores"])), bool(row["diverged"]), str(row["by"]))
+        for line in read_json(folder.path / FILE, required=("runs",))["runs"]:
+            run = TrialRun(tuple(line["held"]), int(line["steps"]), int(line["seed"]))
+            scores = tuple(map(_number, line["scores"]))
+            folder.results[run] = RunScores(scores, bool(line["diverged"]), str(line["by"]))
     except (UserError, ValueError, KeyError, TypeError) as error:
-        folder.found.clear()
-        return folder, f"{folder.path / FILE} cannot be read ({type(error).__name__}): the trial starts anew"
+        folder.results.clear()
+        return folder, f"{folder.path / FILE} cannot be read ({type(error).__name__}): the trial starts again"
     return folder, None
+
+
+def format_value(value: Any) -> str:
+    """Formats the value of a field for tables and lines."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return f"{value:.4g}"
+        case tuple():
+            return " ".join(map(str, value)) or "()"
+        case _:
+            return str(value)

@@ -1,4 +1,4 @@
-"""Hugging Face folders and parameter trees, both ways."""
+"""Reads pretrained weights from Hugging Face folders, and writes such folders."""
 
 from pairjax.weights.safetensors_folder import (
     UNTRAINED,

@@ -1,7 +1,7 @@
-"""Safetensors to the parameter tree and back, every tensor accounted for.
+"""Reads safetensors into the parameter tree and writes it back; no tensor is skipped in silence.
 
-Nothing else is read: a pickle can run code. Arrays are NumPy's, float32; kernels are [inputs, outputs], the transpose
-of torch's.
+Other formats are refused, since reading a pickle can run code. Arrays are float32 NumPy arrays. Kernels are
+[inputs, outputs], the transpose of torch's.
 """
 
 import json
@@ -18,12 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from pairjax.base.errors import UserError
+from pairjax.base.families import FAMILIES, find_family
 from pairjax.base.params import flatten, unflatten
 from pairjax.base.types import EncoderSpec, Params
 from pairjax.storage.files import read_json, whole_folder
 from pairjax.weights.names import (
     DECODER,
-    PREFIXES,
     WORDS,
     Tensor,
     encoder_tensors,
@@ -33,13 +33,6 @@ from pairjax.weights.names import (
 )
 from pairjax.weights.source import INDEX, TOKENISER_FILES, WEIGHTS
 
-BARE_MODELS = {
-    "bert": "BertModel",
-    "roberta": "RobertaModel",
-    "xlm-roberta": "XLMRobertaModel",
-    "distilbert": "DistilBertModel",
-    "electra": "ElectraModel",
-}
 FLOATS = ("F64", "F32", "F16", "BF16")
 BUFFERS = re.compile(r"embeddings\.(position_ids|token_type_ids)")
 HEADS = re.compile(
@@ -47,18 +40,19 @@ HEADS = re.compile(
     r"discriminator_predictions|generator_predictions|generator_lm_head|sequence_summary)\..+"
 )
 UNTRAINED = "pairjax_untrained_pooler"
-"""In config.json: pooler and segment head were saved as they were drawn, since masked tokens alone train neither."""
+"""Key of config.json: pooler and segment head hold their initial values, since masked tokens alone train neither."""
 REFUSED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5")
-SHOWN = 5
+MAX_PROBLEMS = 5
+"""Problems that an error message lists."""
 
 
 class LoadedEncoder(NamedTuple):
-    """What a Hugging Face folder holds.
+    """The weights of a Hugging Face folder.
 
     Attributes:
         params: The subtree `encoder`, float32 NumPy arrays.
-        pooler: {kernel [D, D], bias [D]}, or None where the checkpoint has none.
-        notes: Lines for the log: heads that were ignored, a pooler that is as good as fresh.
+        pooler: {kernel [D, D], bias [D]}, float32; None if the weights have no pooler.
+        notes: Lines for the log: heads that were ignored, a pooler that was never trained.
     """
 
     params: Params
@@ -67,19 +61,19 @@ class LoadedEncoder(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A folder's tensors, opened and not yet read.
+class WeightFiles:
+    """The open weight files of a folder; tensors are read on demand.
 
     Attributes:
-        folder: Theirs.
-        tensors: The open file and the name in it, by the name that the tensor has in the bare model today.
+        folder: The folder that the files belong to.
+        tensors: For each tensor's name in today's bare model, the open file and the tensor's name in it.
     """
 
     folder: Path
     tensors: Mapping[str, tuple[Any, str]]
 
     def misfits(self, table: Mapping[str, Tensor]) -> list[str]:
-        """What is missing, of another shape, or no float; a line each."""
+        """Describes each tensor of the table that is missing, has another shape or is not floating-point."""
         lines = []
         for path, (name, shape) in table.items():
             expected = _stored_shape(path, shape)
@@ -88,15 +82,15 @@ class Checkpoint:
                 continue
             file, key = self.tensors[name]
             view = file.get_slice(key)
-            got, kind = tuple(view.get_shape()), view.get_dtype()
-            if got != expected:
-                lines.append(f"{key} has shape {got} and not {expected}")
-            elif kind not in FLOATS:
-                lines.append(f"{key} is {kind} and no float")
+            actual, dtype = tuple(view.get_shape()), view.get_dtype()
+            if actual != expected:
+                lines.append(f"{key} has shape {actual} instead of {expected}")
+            elif dtype not in FLOATS:
+                lines.append(f"{key} is {dtype}, not floating-point")
         return lines
 
     def take(self, table: Mapping[str, Tensor]) -> Params:
-        """The tree of the table's paths, float32; call where there are no misfits.
+        """Reads the tree of the table's paths, float32; `misfits` must be empty.
 
         Raises:
             UserError: A tensor holds NaN or infinity.
@@ -106,7 +100,7 @@ class Checkpoint:
             file, key = self.tensors[name]
             value = np.asarray(file.get_tensor(key)).astype(np.float32, copy=False)
             if not np.isfinite(value).all():
-                raise UserError(f"{self.folder}: {key} holds NaN or infinity", fix="fetch the weights again")
+                raise UserError(f"{self.folder}: {key} holds NaN or infinity", fix="download the weights again")
             flat[path] = np.ascontiguousarray(value.T) if path.endswith("/kernel") else value
         return unflatten(flat)
 
@@ -116,28 +110,28 @@ def _stored_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors of a folder: one file, or the shards that its index names."""
+    """Finds the safetensors of a folder: one file, or the shards that its index names."""
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
         shards = read_json(folder / INDEX).get("weight_map")
         if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
-            raise UserError(f"{folder / INDEX}: no weight_map", expected="the file of each tensor")
+            raise UserError(f"{folder / INDEX}: no weight_map", expected="a table with the file of each tensor")
         names = sorted(set(shards.values()))
         for name in names:
             if Path(name).name != name:
                 raise UserError(f"{folder / INDEX}: names a file outside its folder", got=name)
             if not (folder / name).is_file():
-                raise UserError(f"{folder / name}: a shard that {INDEX} names is missing", fix="fetch it again")
+                raise UserError(f"{folder / name}: a shard that {INDEX} names is missing", fix="download it again")
         return [folder / name for name in names]
     refused = sorted(path.name for pattern in REFUSED for path in folder.glob(pattern))
     if refused:
         out = f"{folder.name or 'encoder'}-safetensors"
         raise UserError(
-            f"{folder}: pickled weights are refused, since reading them can run code",
+            f"{folder}: pickled weights are refused, because reading them can run code",
             got=", ".join(refused),
             expected=WEIGHTS,
-            fix='convert them where torch is installed: python -c "from transformers import AutoModel as M, '
+            fix='convert them in an environment with torch: python -c "from transformers import AutoModel as M, '
             f"AutoTokenizer as T; [c.from_pretrained('{folder}').save_pretrained('{out}') for c in (M, T)]\"",
         )
     raise UserError(
@@ -148,11 +142,13 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def open_checkpoint(folder: Path, *, family: str) -> Iterator[Checkpoint]:
-    """A folder's tensors under the names of the bare model: without prefix, the `gamma` and `beta` of old renamed.
+def open_weights(folder: Path, *, family: str) -> Iterator[WeightFiles]:
+    """Opens a folder's weight files, with tensor names as in the bare model.
+
+    The prefix of a model with a head is removed, and the old names `gamma` and `beta` become `weight` and `bias`.
 
     Raises:
-        UserError: No weights, pickled ones, a file that is cut off or damaged, or weights of another family.
+        UserError: There are no weights, they are pickled, damaged or of another family.
     """
     with ExitStack() as stack:
         raw: dict[str, Any] = {}
@@ -161,10 +157,10 @@ def open_checkpoint(folder: Path, *, family: str) -> Iterator[Checkpoint]:
                 # The header is checked against the file's size before anything is allocated.
                 file = stack.enter_context(safe_open(path, "numpy"))
             except (SafetensorError, OSError) as error:
-                raise UserError(f"{path}: cut off or damaged", got=error, fix="fetch the file again") from None
+                raise UserError(f"{path}: cut off or damaged", got=error, fix="download the file again") from None
             for name in file.keys():  # noqa: SIM118
                 if name in raw:
-                    raise UserError(f"{path}: {name} is in another shard too", fix="fetch the folder again")
+                    raise UserError(f"{path}: {name} is in another shard too", fix="download the folder again")
                 raw[name] = file
         prefix = _prefix(folder, raw, family=family)
         tensors: dict[str, tuple[Any, str]] = {}
@@ -173,117 +169,117 @@ def open_checkpoint(folder: Path, *, family: str) -> Iterator[Checkpoint]:
             if bare in tensors:
                 raise UserError(f"{folder}: one tensor under two names", got=f"{tensors[bare][1]} and {name}")
             tensors[bare] = (file, name)
-        yield Checkpoint(folder, tensors)
+        yield WeightFiles(folder, tensors)
 
 
 def _prefix(folder: Path, names: Mapping[str, Any], *, family: str) -> str:
-    """What stands before the bare model's names ("bert."); found by the word embeddings, which every family has."""
-    found = [name.removesuffix(WORDS) for name in names if name.endswith(WORDS)]
-    if len(found) != 1:
+    """Returns the prefix of the bare model's tensor names ("bert."), as found at the word embeddings."""
+    prefixes = [name.removesuffix(WORDS) for name in names if name.endswith(WORDS)]
+    if len(prefixes) != 1:
         raise UserError(
             f"{folder}: the weights are of another kind of model",
-            got=f"{len(found)} tensors named {WORDS}" if found else f"no {WORDS} among {len(names)} tensors",
-            expected=f"a {family} encoder",
+            got=f"{len(prefixes)} tensors named {WORDS}" if prefixes else f"no {WORDS} among {len(names)} tensors",
+            expected=f"the weights of a {family} encoder",
         )
-    other = found[0].rstrip(".")
-    if other in PREFIXES.values() and other != PREFIXES[family]:
-        raise UserError(f"{folder}: the weights are of another family", got=other, expected=f"{family}, as config.json")
-    return found[0]
+    name, expected = prefixes[0].rstrip("."), f"{family}, as in config.json"
+    if name in {record.prefix for record in FAMILIES.values()} - {find_family(family).prefix}:
+        raise UserError(f"{folder}: the weights are of another family", got=name, expected=expected)
+    return prefixes[0]
 
 
 def load_encoder(folder: Path, spec: EncoderSpec) -> LoadedEncoder:
-    """Read an encoder, and its pooler where it has one.
+    """Reads an encoder, and its pooler if the weights have one.
 
-    Every tensor is accounted for: it is loaded, or belongs to a known head, which is ignored and noted; anything else
-    is an error.
+    Each tensor is loaded, or belongs to a known head and is ignored with a note; any other tensor is an error.
 
     Args:
-        folder: With model.safetensors, or shards and their index.
-        spec: What config.json says (`read_encoder_spec`).
+        folder: The folder with model.safetensors, or with shards and their index.
+        spec: The architecture, as `read_encoder_spec` gives it.
 
     Raises:
-        UserError: Weights that are absent, pickled, damaged, of another family or shape, or more than is known.
+        UserError: The weights are missing, pickled, damaged, of another family or shape, or hold an unknown tensor.
     """
-    with open_checkpoint(folder, family=spec.family) as checkpoint:
-        return _read(checkpoint, spec, heads={})[0]
+    with open_weights(folder, family=spec.family) as weights:
+        return _read(weights, spec, heads={})[0]
 
 
 def load_pretraining(folder: Path, spec: EncoderSpec) -> tuple[LoadedEncoder, Params]:
-    """Read an encoder, its pooler, and those of its pretraining heads that it has.
+    """Reads an encoder, its pooler, and the pretraining heads that the weights have.
 
     Args:
-        folder: As for `load_encoder`.
-        spec: Of a BERT encoder.
+        folder: The folder with model.safetensors, or with shards and their index.
+        spec: The architecture, that of a BERT encoder.
 
     Returns:
-        The encoder, and the subtree `head`: `mlm` and `order`, each where the checkpoint has it whole.
+        The encoder, and the subtree `head` with `mlm` and `order`, each only if the weights have it in full.
 
     Raises:
-        UserError: As `load_encoder`.
+        UserError: The same errors as in `load_encoder`.
     """
-    with open_checkpoint(folder, family=spec.family) as checkpoint:
+    with open_weights(folder, family=spec.family) as weights:
         heads: dict[str, Tensor] = {}
         for table in (masked_head_tensors(spec), segment_head_tensors(spec)):
-            if all(name in checkpoint.tensors for name, _ in table.values()):
+            if all(name in weights.tensors for name, _ in table.values()):
                 heads |= table
-        if DECODER in checkpoint.tensors and not _same_tensor(checkpoint, DECODER, WORDS):
+        if DECODER in weights.tensors and not _equal_tensors(weights, DECODER, WORDS):
+            # The head's projection is not tied to the embeddings, so the head does not fit the model.
             heads = {path: tensor for path, tensor in heads.items() if not path.startswith("mlm/")}
-        return _read(checkpoint, spec, heads=heads)
+        return _read(weights, spec, heads=heads)
 
 
-def _same_tensor(checkpoint: Checkpoint, one: str, other: str) -> bool:
-    (file, key), (also, name) = checkpoint.tensors[one], checkpoint.tensors[other]
-    return np.array_equal(np.asarray(file.get_tensor(key)), np.asarray(also.get_tensor(name)))
+def _equal_tensors(weights: WeightFiles, first: str, second: str) -> bool:
+    left, right = weights.tensors[first], weights.tensors[second]
+    return np.array_equal(left[0].get_tensor(left[1]), right[0].get_tensor(right[1]))
 
 
-def _read(checkpoint: Checkpoint, spec: EncoderSpec, *, heads: Mapping[str, Tensor]) -> tuple[LoadedEncoder, Params]:
-    """The encoder, its pooler where it has one, and the heads asked for."""
-    encoder, pooler, folder = encoder_tensors(spec), pooler_tensors(spec), checkpoint.folder
-    if not any(name in checkpoint.tensors for name, _ in pooler.values()):
+def _read(weights: WeightFiles, spec: EncoderSpec, *, heads: Mapping[str, Tensor]) -> tuple[LoadedEncoder, Params]:
+    """Reads the encoder, its pooler if there is one, and the given heads."""
+    encoder, pooler, folder = encoder_tensors(spec), pooler_tensors(spec), weights.folder
+    if not any(name in weights.tensors for name, _ in pooler.values()):
         pooler = {}
-    wanted = {name for name, _ in (encoder | pooler | dict(heads)).values()}
+    used = {name for name, _ in (encoder | pooler | dict(heads)).values()}
     if any(path.startswith("mlm/") for path in heads):
-        # Tied to tensors that are loaded already.
-        wanted |= {DECODER, DECODER.removesuffix("weight") + "bias"}
-    rest = sorted(name for name in checkpoint.tensors if name not in wanted and not BUFFERS.fullmatch(name))
+        # Tied to the word embeddings and to the head's bias, which are loaded under their own names.
+        used |= {DECODER, DECODER.removesuffix("weight") + "bias"}
+    rest = sorted(name for name in weights.tensors if name not in used and not BUFFERS.fullmatch(name))
     ignored = [name for name in rest if HEADS.fullmatch(name)]
-    problems = checkpoint.misfits(encoder | pooler | dict(heads))
-    problems += [f"{checkpoint.tensors[name][1]} is not known" for name in rest if name not in ignored]
+    problems = weights.misfits(encoder | pooler | dict(heads))
+    problems += [f"{weights.tensors[name][1]} is not known" for name in rest if name not in ignored]
     if problems:
-        more = f", and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        hidden = f", and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
         raise UserError(
             f"{folder}: the weights do not fit config.json",
-            got=", ".join(problems[:SHOWN]) + more,
+            got=", ".join(problems[:MAX_PROBLEMS]) + hidden,
             expected=f"a {spec.family} encoder of {spec.num_layers} layers and width {spec.hidden_size}",
         )
-    params = checkpoint.take(encoder)
-    pooled = checkpoint.take(pooler)["pooler"] if pooler else None
-    notes = [f"{folder}: heads of the checkpoint ignored: {', '.join(ignored)}"] if ignored else []
+    params = weights.take(encoder)
+    pooler_params = weights.take(pooler)["pooler"] if pooler else None
+    notes = [f"{folder}: ignored the heads of the pretrained weights: {', '.join(ignored)}"] if ignored else []
     if read_json(folder / "config.json").get(UNTRAINED):
-        notes.append(f"{folder}: pooler and segment head were never trained, only masked tokens were")
-    return LoadedEncoder(params, pooled, tuple(notes)), checkpoint.take(heads)
+        notes.append(f"{folder}: pooler and segment head were never trained, because only masked tokens were predicted")
+    return LoadedEncoder(params, pooler_params, tuple(notes)), weights.take(heads)
 
 
 def save_encoder(folder: Path, spec: EncoderSpec, encoder: Params, pooler: Params | None, *, source: Path) -> None:
-    """Write a folder that transformers opens, whole or not at all.
+    """Writes an encoder as a folder that transformers can open; the folder appears complete or not at all.
 
     Args:
-        folder: Replaced if it is there.
+        folder: The folder to write; an existing one is replaced.
         spec: The architecture.
         encoder: The subtree `encoder`.
-        pooler: {kernel, bias} or None; left out where the family has none.
-        source: The folder that the encoder came from, for its config.json and tokeniser.
+        pooler: {kernel [D, D], bias [D]} or None; left out if the family has no pooler.
+        source: The folder that the encoder was read from; its settings and tokeniser are copied.
 
     Raises:
-        ValueError: The parameters are not those of the architecture.
+        ValueError: The parameters do not fit the architecture.
     """
     table = encoder_tensors(spec)
     tree: Params = dict(encoder)
     if pooler is not None and spec.has_pooler:
         table |= pooler_tensors(spec)
         tree["pooler"] = pooler
-    config = bare_config(read_json(source / "config.json"), BARE_MODELS[spec.family])
-    _write_folder(folder, _named_tensors(table, tree), config, lambda to: copy_tokeniser(source, to))
+    config = bare_config(read_json(source / "config.json"), find_family(spec.family).bare_model)
+    _write_folder(folder, _named_tensors(table, tree), config, lambda target: copy_tokeniser(source, target))
 
 
 def save_pretraining(
@@ -295,22 +291,22 @@ def save_pretraining(
     tokeniser: Callable[[Path], None],
     untrained: bool = False,
 ) -> None:
-    """Write a folder that transformers opens as `BertForPreTraining`, whole or not at all.
+    """Writes a folder that transformers opens as `BertForPreTraining`; it appears complete or not at all.
 
     Args:
-        folder: Replaced if it is there.
-        spec: Of a BERT encoder.
-        params: `encoder`, `pooler` and `head`, as the pretraining model has them.
-        config: Of config.json; its architecture is set here.
+        folder: The folder to write; an existing one is replaced.
+        spec: The architecture, that of a BERT encoder.
+        params: The pretraining model's parameters: `encoder`, `pooler` and `head`.
+        config: Settings for config.json; the architecture's name is replaced.
         tokeniser: Writes the tokeniser's files into a folder.
-        untrained: Whether pooler and segment head are as they were drawn; who loads the folder is told.
+        untrained: Whether pooler and segment head hold their initial values; loading the folder then gives a note.
 
     Raises:
-        ValueError: The parameters are not those of the architecture.
+        ValueError: The parameters do not fit the architecture.
     """
     heads = masked_head_tensors(spec) | segment_head_tensors(spec)
-    prefixed = encoder_tensors(spec) | pooler_tensors(spec)
-    table = {path: Tensor(f"{PREFIXES[spec.family]}.{name}", shape) for path, (name, shape) in prefixed.items()}
+    bare, prefix = encoder_tensors(spec) | pooler_tensors(spec), find_family(spec.family).prefix
+    table = {path: Tensor(f"{prefix}.{name}", shape) for path, (name, shape) in bare.items()}
     tree = {**params["encoder"], "pooler": params["pooler"], **params["head"]}
     tied = {"architectures": ["BertForPreTraining"], "tie_word_embeddings": True}
     settings = bare_config(config, "BertForPreTraining") | tied | ({UNTRAINED: True} if untrained else {})
@@ -318,7 +314,7 @@ def save_pretraining(
 
 
 def _named_tensors(table: Mapping[str, Tensor], tree: Params) -> dict[str, np.ndarray]:
-    """The tree's arrays under their names, float32, as torch lays them out.
+    """Names the tree's arrays as the table says, float32 and in torch's layout.
 
     Raises:
         ValueError: Paths or shapes differ from the table's.
@@ -339,7 +335,7 @@ def _named_tensors(table: Mapping[str, Tensor], tree: Params) -> dict[str, np.nd
 def _write_folder(
     folder: Path, tensors: dict[str, np.ndarray], config: Mapping[str, Any], tokeniser: Callable[[Path], None]
 ) -> None:
-    """A Hugging Face folder, beside its name first."""
+    """Writes a Hugging Face folder under a temporary name, then renames it."""
     with whole_folder(folder) as partial:
         save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
         text = json.dumps(dict(config), indent=2, sort_keys=True, ensure_ascii=False)
@@ -348,21 +344,21 @@ def _write_folder(
 
 
 def copy_tokeniser(source: Path, folder: Path) -> None:
-    """The tokeniser's files of a folder, those that it has."""
+    """Copies those of the tokeniser's files that `source` has into `folder`."""
     for name in TOKENISER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
 
 
 def bare_config(config: Mapping[str, Any], architecture: str) -> dict[str, Any]:
-    """The source's settings, for a model in float32: no heads, no code, no path of where it lay."""
+    """Returns the settings of the bare model in float32: without heads, custom code or the source's path."""
     dropped = ("_name_or_path", "auto_map", "torch_dtype", "id2label", "label2id", "problem_type", UNTRAINED)
-    kept = {key: value for key, value in config.items() if key not in dropped}
-    return kept | {"architectures": [architecture], "dtype": "float32"}
+    settings = {key: value for key, value in config.items() if key not in dropped}
+    return settings | {"architectures": [architecture], "dtype": "float32"}
 
 
 def bert_config(spec: EncoderSpec) -> dict[str, Any]:
-    """config.json of a new BERT encoder; `read_encoder_spec` reads the architecture back."""
+    """Returns the config.json of a new BERT encoder; `read_encoder_spec` reads the same architecture from it."""
     return {
         "model_type": "bert",
         "vocab_size": spec.vocab_size,

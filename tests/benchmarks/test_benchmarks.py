@@ -1,4 +1,4 @@
-"""`pairjax bench` without a measurement: what it counts, what it makes of rounds, what it says of bad input."""
+"""Tests `pairjax bench` without a measurement: counts, summaries of rounds, the generated page, bad input."""
 
 import json
 import os
@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks import suite
-from experiments.benchmarks.cases import BUSY, CASES, NAMES, TOLERANCE, title_of
-from experiments.benchmarks.flops import Cost
-from experiments.benchmarks.hlo import OTHER, Operation, read_program
-from experiments.benchmarks.protocol import Client, WorkerError
-from experiments.benchmarks.report import differs, write_results
-from experiments.benchmarks.summary import matrix_rates, summary
-from experiments.benchmarks.workload import write_workload
+from experiments.benchmarks.alone.hlo import OTHER, Operation, read_program
+from experiments.benchmarks.cases import BUSY, CASES, NAMES, TOLERANCE, case_title
+from experiments.benchmarks.results.markdown import is_different, write_results
+from experiments.benchmarks.results.summary import summarise_matrix_rates, summarise_rounds
+from experiments.benchmarks.shared.flops import Cost
+from experiments.benchmarks.shared.protocol import Client, WorkerError
+from experiments.benchmarks.workload.pairs import find_data, write_workload
 from pairjax.cli.main import main
 from tests.tiny import write_tiny_encoder
 
@@ -40,15 +40,16 @@ def answer(seconds: float, *, rate: float, flops: float = 4e9, count: int = 10, 
 
 
 def rounds(**more: float) -> list[dict[str, dict[str, Any]]]:
-    """Ours does 4 GFLOP in 0.1 and 0.2 s, the peer in 0.4 s; libraries of 100 and 50 GFLOP/s, a tenth more or less."""
+    """pairjax does 4 GFLOP in 0.1 and 0.2 s, torch in 0.4 s; their libraries reach 95 to 105 and 50 GFLOP/s."""
     return [
         {"ours": answer(0.1, rate=95.0, **more), "peer": answer(0.4, rate=50.0, **more)},
         {"ours": answer(0.2, rate=105.0, **more), "peer": answer(0.4, rate=50.0, **more)},
     ]
 
 
-def found(**check: float) -> dict[str, Any]:
-    return {"rounds": rounds(), "check": check, "opened": {}, "about": ABOUT} | summary(rounds())
+def result_of(**check: float) -> dict[str, Any]:
+    """A case's entry in results.json."""
+    return {"rounds": rounds(), "check": check, "opened": {}, "about": ABOUT} | summarise_rounds(rounds())
 
 
 def row(folder: Path, name: str) -> str:
@@ -57,8 +58,8 @@ def row(folder: Path, name: str) -> str:
     return line
 
 
-def test_the_arithmetic_is_what_a_hand_counts() -> None:
-    # One layer of width 2 and 3: four 2 x 2 matrices and two of 2 x 3, 28 weights; scores and mixtures 4 L^2 D.
+def test_arithmetic_equals_a_count_by_hand() -> None:
+    # One layer of widths 2 and 3: four 2 x 2 and two 2 x 3 matrices, 28 weights; attention takes 4 L^2 D.
     assert Cost(1, 2, 3, 0).forward([5], 0) == 2 * 28 * 5 + 4 * 25 * 2
     assert Cost(2, 2, 3, 7, words=11).forward([5, 1], 3, masked=4) == (
         2 * (2 * 28 * 6 + 4 * 26 * 2) + 2 * 7 * 3 + 2 * 11 * 4
@@ -66,43 +67,50 @@ def test_the_arithmetic_is_what_a_hand_counts() -> None:
     assert Cost(1, 2, 3, 7).training([5], 1) == 3 * Cost(1, 2, 3, 7).forward([5], 1)
 
 
-def test_rounds_come_to_ratios_rates_and_shares() -> None:
-    made = summary(rounds())
-    assert made["ratio"] == {"median": 3.0, "low": 2.0, "high": 4.0}
-    assert (made["matrix_rate"], made["matrix_spread"]) == (100.0, 0.1)
-    assert made["ours"]["per_second"] == {"median": 75.0, "low": 50.0, "high": 100.0}
-    assert made["peer"]["per_second"]["median"] == 25.0
-    assert made["ours"]["share_of_floor"] == made["ours"]["share_of_own"] == pytest.approx(0.3)
-    assert made["peer"]["share_of_floor"] == pytest.approx(0.1)
-    assert made["peer"]["share_of_own"] == pytest.approx(0.2)
-    assert made["ours"]["loss"] is None
-    assert "ratio_whole" not in made
-    assert summary(rounds(whole=1.0, loss=0.5))["ratio_whole"]["median"] == 1.0
-    assert summary(rounds(loss=0.5))["peer"]["loss"] == 0.5
+def test_rounds_are_summarised_as_ratios_rates_and_utilisation() -> None:
+    result = summarise_rounds(rounds())
+    assert result["ratio"] == {"median": 3.0, "low": 2.0, "high": 4.0}
+    assert (result["matrix_rate"], result["matrix_spread"]) == (100.0, 0.1)
+    assert result["ours"]["per_second"] == {"median": 75.0, "low": 50.0, "high": 100.0}
+    assert result["peer"]["per_second"]["median"] == 25.0
+    assert result["ours"]["share_of_floor"] == result["ours"]["share_of_own"] == pytest.approx(0.3)
+    assert result["peer"]["share_of_floor"] == pytest.approx(0.1)
+    assert result["peer"]["share_of_own"] == pytest.approx(0.2)
+    assert result["ours"]["loss"] is None
+    assert "ratio_whole" not in result
+    assert summarise_rounds(rounds(whole=1.0, loss=0.5))["ratio_whole"]["median"] == 1.0
+    assert summarise_rounds(rounds(loss=0.5))["peer"]["loss"] == 0.5
 
 
-def test_without_arithmetic_the_ratio_is_that_of_units_and_nothing_is_said_of_the_floor() -> None:
-    made = summary([{"ours": answer(1.0, rate=9.0, flops=0.0), "peer": answer(1.0, rate=9.0, flops=0.0, count=5)}])
-    assert made["ratio"]["median"] == 2.0
-    assert "share_of_floor" not in made["ours"]
+def test_without_arithmetic_the_ratio_compares_units_and_there_is_no_utilisation() -> None:
+    result = summarise_rounds(
+        [{"ours": answer(1.0, rate=9.0, flops=0.0), "peer": answer(1.0, rate=9.0, flops=0.0, count=5)}]
+    )
+    assert result["ratio"]["median"] == 2.0
+    assert "share_of_floor" not in result["ours"]
 
 
-def test_the_machines_rate_is_the_faster_librarys_and_its_spread_the_less_steady_ones() -> None:
-    assert matrix_rates({"ours": [100.0, 100.0], "peer": [40.0, 60.0]}) == {"matrix_rate": 100.0, "matrix_spread": 0.4}
+def test_the_matrix_rate_is_the_faster_librarys_and_the_spread_the_larger_one() -> None:
+    assert summarise_matrix_rates({"ours": [100.0, 100.0], "peer": [40.0, 60.0]}) == {
+        "matrix_rate": 100.0,
+        "matrix_spread": 0.4,
+    }
 
 
-def test_a_row_says_where_the_machine_was_busy_and_where_the_sides_differ(tmp_path: Path) -> None:
-    busy = found(outputs_apart=TOLERANCE["outputs"])
+def test_a_row_marks_a_busy_machine_and_sides_that_differ(tmp_path: Path) -> None:
+    busy = result_of(outputs_apart=TOLERANCE["outputs"])
     busy["rounds"][0]["peer"]["matrix_rate"] = 50.0 * (1 + 2 * BUSY)
-    write_results(tmp_path, {"step": found(loss_apart=3 * TOLERANCE["losses"]), "predict": busy, "train_128": found()})
+    write_results(
+        tmp_path, {"step": result_of(loss_apart=3 * TOLERANCE["losses"]), "predict": busy, "train_128": result_of()}
+    )
     assert " differs |" in row(tmp_path, "step")
     assert " busy |" in row(tmp_path, "predict")
     assert not any(word in row(tmp_path, "train_128") for word in ("busy", "differs"))
-    assert differs("step", found(loss_apart=float("nan")))
-    assert not differs("first_step", {"cold": {}})
+    assert is_different("step", result_of(loss_apart=float("nan")))
+    assert not is_different("first_step", {"cold": {}})
 
 
-def test_measurements_without_a_peer_say_so_too(tmp_path: Path) -> None:
+def test_measurements_without_a_torch_tool_mark_a_busy_machine_too(tmp_path: Path) -> None:
     times = {"median": 2.0, "low": 1.0, "high": 3.0}
     first = {"cold": times, "warm": times, "peer": times, "matrix_rate": 1.0, "matrix_spread": 2 * BUSY}
     stage = {"group": "whole", "stage": "step", "batch": 1, "length": 2, "milliseconds": 3.0, "compile_seconds": 4.0}
@@ -110,27 +118,27 @@ def test_measurements_without_a_peer_say_so_too(tmp_path: Path) -> None:
     target = write_results(tmp_path, {"first_step": first | {"about": ABOUT}, "micro": micro | {"about": ABOUT}})
     text = target.read_text(encoding="utf-8")
     assert "first update (busy): 2.0 (1.0 to 3.0) s" in text
-    assert "## Stages, without a peer (busy)" in text
+    assert "## Stages of the model (busy)" in text
     assert "| 4.00 to 4.00 s |" in text
 
 
-def test_the_shares_of_the_floor_and_of_the_sides_own_libraries_stand_side_by_side(tmp_path: Path) -> None:
-    slow = found()
-    for one in slow["rounds"]:
-        one["peer"]["matrix_rate"] = 20.0
-    write_results(tmp_path, {"step": found(), "predict": slow})
+def test_a_row_shows_utilisation_and_utilisation_of_the_own_library(tmp_path: Path) -> None:
+    slow = result_of()
+    for answers in slow["rounds"]:
+        answers["peer"]["matrix_rate"] = 20.0
+    write_results(tmp_path, {"step": result_of(), "predict": slow})
     assert "| 0.30 / 0.10 | 0.30 / 0.20 |" in row(tmp_path, "step")
     text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
-    assert "XLA's products ran at 100 to 100 GFLOP/s, the peers' at 20 to 50" in text
-    assert "better in `predict` (0.50, ours 0.30)." in text
+    assert "XLA's products ran at 100 to 100 GFLOP/s, torch's at 20 to 50" in text
+    assert "of its own library in `predict` (0.50, pairjax 0.30)." in text
 
 
-def test_each_run_adds_its_cases_to_those_before(tmp_path: Path) -> None:
-    write_results(tmp_path, {"step": found(), "pipeline": found()})
-    write_results(tmp_path, {"step": found(loss_apart=1e-6) | {"about": ABOUT | {"date": "2026-03-04"}}})
+def test_each_run_adds_its_cases_to_the_stored_ones(tmp_path: Path) -> None:
+    write_results(tmp_path, {"step": result_of(), "pipeline": result_of()})
+    write_results(tmp_path, {"step": result_of(loss_apart=1e-6) | {"about": ABOUT | {"date": "2026-03-04"}}})
     store = json.loads((tmp_path / "results.json").read_text())
     assert list(store) == ["step", "pipeline"]
-    assert store["pipeline"] == json.loads(json.dumps(found()))
+    assert store["pipeline"] == json.loads(json.dumps(result_of()))
     assert "| 1.0e-06 |" in row(tmp_path, "step")
     text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     assert "- `step`: 2026-03-04" in text
@@ -138,7 +146,7 @@ def test_each_run_adds_its_cases_to_those_before(tmp_path: Path) -> None:
     assert f"]({Path(os.path.relpath(HOME, tmp_path)).as_posix()}/README.md)" in text
 
 
-def test_the_committed_page_is_what_its_rounds_and_rows_come_to(tmp_path: Path) -> None:
+def test_the_committed_page_is_generated_from_the_committed_results(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text((HOME / "results.json").read_text())
     text = write_results(tmp_path, {}).read_text(encoding="utf-8")
     away = f"{Path(os.path.relpath(HOME, tmp_path)).as_posix()}/"
@@ -146,25 +154,25 @@ def test_the_committed_page_is_what_its_rounds_and_rows_come_to(tmp_path: Path) 
     assert (tmp_path / "results.json").read_text() == (HOME / "results.json").read_text()
 
 
-def test_titles_and_provenance_name_the_data_that_ran(tmp_path: Path) -> None:
-    assert title_of("train", ABOUT["data"]) == "cross-encoder training, rule-made paraphrase"
-    assert title_of("predict", ABOUT["data"]) == "cross-encoder prediction, SICK test"
-    every = {"mrpc": "mrpc", "sick": "sick", "pretraining": "rules: stories"}
-    assert not any("{" in title_of(name, every) for name in CASES)
-    write_results(tmp_path, {"train": found()})
+def test_titles_and_provenance_name_the_data(tmp_path: Path) -> None:
+    assert case_title("train", ABOUT["data"]) == "cross-encoder training, rule-made paraphrase"
+    assert case_title("predict", ABOUT["data"]) == "cross-encoder prediction, SICK test"
+    sources = {"mrpc": "mrpc", "sick": "sick", "pretraining": "rules: stories"}
+    assert not any("{" in case_title(name, sources) for name in CASES)
+    write_results(tmp_path, {"train": result_of()})
     assert "rule-made paraphrase" in row(tmp_path, "train")
     assert "an encoder, rule-made paraphrase, SICK; jax 1." in (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
 
 
 def bare_interpreter(folder: Path) -> Path:
-    """This interpreter without any installed package."""
+    """Writes a command that runs this interpreter without installed packages."""
     path = folder / "python"
     path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path
 
 
-def test_without_the_torch_tools_it_says_which_command_installs_them(
+def test_without_the_torch_tools_the_message_gives_the_command_that_installs_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", "--peer-python", str(bare_interpreter(tmp_path)), "--output", str(tmp_path / "out")]) == 2
@@ -175,40 +183,40 @@ def test_without_the_torch_tools_it_says_which_command_installs_them(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--peer-python", "nowhere/python"], "nowhere/python: does not run"),
         (["--cases", "stpe"], "no such case; got stpe; expected some of step, "),
         (["--rounds", "0"], "--rounds is too small"),
     ],
 )
-def test_bad_input_is_a_line_and_exit_code_2(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_gives_one_line_and_exit_code_2(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["bench", *options]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("options", "output"), [([], Path("runs/bench")), (["--quick"], None), (["--quick", "--output", "x"], Path("x"))]
 )
-def test_committed_results_are_overwritten_only_when_named(
+def test_results_are_written_to_the_committed_folder_only_if_it_is_named(
     options: list[str], output: Path | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[suite.Settings] = []
-    monkeypatch.setattr(suite, "run", lambda settings: given.append(settings) or {"step": found()})
+    settings_of_runs: list[suite.Settings] = []
+    monkeypatch.setattr(suite, "run", lambda settings: settings_of_runs.append(settings) or {"step": result_of()})
     assert main(["bench", *options]) == 0
-    assert given[0].output == output
-    assert given[0].cases == (("step", "predict") if "--quick" in options else NAMES)
+    assert settings_of_runs[0].output == output
+    assert settings_of_runs[0].cases == (("step", "predict") if "--quick" in options else NAMES)
 
 
-def test_sides_that_compute_something_else_end_it_with_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite, "run", lambda settings: {"step": found(loss_apart=1.0)})
+def test_sides_that_differ_give_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "run", lambda settings: {"step": result_of(loss_apart=1.0)})
     assert main(["bench", "--cases", "step"]) == 1
 
 
 WORKER = """
-import sys
-sys.path.insert(0, sys.argv[3])
-from protocol import serve
+from experiments.benchmarks.shared.protocol import serve
 
 class Side:
     def __init__(self, settings):
@@ -225,13 +233,13 @@ serve(Side, lambda: 7.0)
 """
 
 
-def test_a_side_answers_by_lines_and_its_end_is_told_with_its_last_words() -> None:
-    client = Client([sys.executable, "-c", WORKER, "side", json.dumps({"x": 3}), str(HOME)])
+def test_a_worker_answers_by_lines_and_its_error_is_reported() -> None:
+    client = Client([sys.executable, "-c", WORKER, "side", json.dumps({"x": 3})])
     try:
         assert client.opened["opened"] == 3
-        one = client.ask(op="round", turn=5)
-        assert (one["turn"], one["matrix_rate"]) == (5, 7.0)
-        assert one["peak_mb"] > 0
+        reply = client.ask(op="round", turn=5)
+        assert (reply["turn"], reply["matrix_rate"]) == (5, 7.0)
+        assert reply["peak_mb"] > 0
         with pytest.raises(WorkerError, match="ValueError: cannot"):
             client.ask(op="check")
     finally:
@@ -246,30 +254,36 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("name", "compares"), [("step", "losses"), ("predict", "outputs")])
-def test_a_worker_of_ours_measures_what_it_says(work: Path, name: str, compares: str) -> None:
+def test_a_pairjax_worker_measures_a_round(work: Path, name: str, compares: str) -> None:
     case = CASES[name]
     settings = {**case.settings, **case.quick, "work": str(work), "threads": 1}
-    client = Client([sys.executable, str(HOME / "ours.py"), case.ours, json.dumps(settings)])
+    client = Client(
+        [sys.executable, "-m", "experiments.benchmarks.pairjax_side.main", case.pairjax_worker, json.dumps(settings)]
+    )
     try:
-        checked, one = client.ask(op="check"), client.ask(op="round", turn=1)
+        checked, reply = client.ask(op="check"), client.ask(op="round", turn=1)
     finally:
         client.close()
     if compares == "losses":
         assert len(checked["losses"]) == 10
         assert np.isfinite(checked["losses"]).all()
-        assert np.isfinite(one["loss"])
+        assert np.isfinite(reply["loss"])
     else:
         assert np.isfinite(np.load(checked["outputs"])).all()
-    assert all(one[key] > 0 for key in ("seconds", "count", "flops", "matrix_rate", "peak_mb"))
+    assert all(reply[key] > 0 for key in ("seconds", "count", "flops", "matrix_rate", "peak_mb"))
 
 
-LAID = {"set": "mrpc", "kind": "bi", "layout": "packed", "lengths": [64, 128], "padding": 0.126}
+LAYOUT = {"set": "mrpc", "kind": "bi", "layout": "packed", "lengths": [64, 128], "padding": 0.126}
 OPERATIONS = {"group": "products", "direction": "forward", "ms": 3.25, "share_of_floor": 0.875}
 
 
-def test_layouts_and_operations_are_shown_by_set_and_by_program(tmp_path: Path) -> None:
+def test_layouts_are_shown_by_set_and_operations_by_program(tmp_path: Path) -> None:
     speed = {"median": 9.0, "low": 8.0, "high": 10.0}
-    layouts = {"rows": [LAID | {"per_second": speed, "share_of_floor": 0.5}], "matrix_rate": 1.0, "matrix_spread": 0.0}
+    layouts = {
+        "rows": [LAYOUT | {"per_second": speed, "share_of_floor": 0.5}],
+        "matrix_rate": 1.0,
+        "matrix_spread": 0.0,
+    }
     profile = {
         "rows": [OPERATIONS | {"program": "step"}],
         "programs": {name: {"op_ms": 6.5, "wall_ms": 4.0, "flops": 1.0} for name in ("step", "prediction")},
@@ -302,26 +316,42 @@ ENTRY %main (a: f32[4,3], b: f32[3,2]) -> (f32[4,2], f32[4,2]) {
 """
 
 
-def test_an_operation_is_known_by_its_scope_and_by_the_products_that_it_holds() -> None:
-    made = read_program(MODULE)
-    assert made["fusion"] == Operation("products of affine maps", "forward", 2.0 * 4 * 2 * 3)
-    assert made["erf"] == Operation("GELU, dropout, residuals", "backward", 0.0)
-    assert made["tuple"] == Operation(OTHER, "", 0.0)
+def test_the_purpose_of_an_operation_comes_from_its_scope_and_its_products() -> None:
+    result = read_program(MODULE)
+    assert result["fusion"] == Operation("products of affine maps", "forward", 2.0 * 4 * 2 * 3)
+    assert result["erf"] == Operation("GELU, dropout, residuals", "backward", 0.0)
+    assert result["tuple"] == Operation(OTHER, "", 0.0)
 
 
-def test_the_peers_run_without_what_the_command_set_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_get_absolute_paths_since_they_start_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bin").mkdir()
+    link = tmp_path / "bin" / "python"
+    link.symlink_to(sys.executable)
+    # The link stays: an environment is recognised by the path of its interpreter.
+    assert suite.worker_command("peer", "step", {}, "bin/python")[0] == str(link)
+    for name in ("mrpc", "sick"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "train.tsv").touch()
+    assert find_data("data") == tmp_path / "data"
+    assert find_data("nowhere") is None
+
+
+def test_the_torch_tools_run_without_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1:glibc.malloc.hugetlb=1")
-    assert suite.peer_environment()["GLIBC_TUNABLES"] == "glibc.malloc.check=1"
+    assert suite.torch_environment()["GLIBC_TUNABLES"] == "glibc.malloc.check=1"
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        f"sys.path.insert(0, {str(HOME)!r}); import ours; ours.worker('first_step')",
+        "from experiments.benchmarks.pairjax_side.main import load_worker; load_worker('first_step')",
         "import pairjax.finetune.train, pairjax.pretrain.train",
     ],
 )
-def test_training_begins_without_what_only_its_end_needs(code: str) -> None:
+def test_training_starts_without_the_imports_that_only_its_end_needs(code: str) -> None:
     late = ("sklearn", "scipy", "grain", "orbax", "matplotlib", "transformers")
     code = f"import sys; {code}; print(*(name for name in {late} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

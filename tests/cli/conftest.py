@@ -1,4 +1,4 @@
-"""A tiny encoder and a folder of pairs: every command runs on them in seconds, with no network."""
+"""A tiny encoder and a folder of pairs, on which every command runs in seconds and without a network."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ ACTS = ("sleeps", "runs", "sings", "eats")
 
 
 def write_pairs(path: Path, *, start: int, rows: int) -> Path:
-    """Rows in which B repeats A (same) or negates it (other)."""
+    """Writes pairs in which B repeats A (same) or negates it (other)."""
     lines = ["sentence1\tsentence2\tlabel"]
     for i in range(start, start + rows):
         text = f"the {PEOPLE[i % 6]} {ACTS[(i // 6) % 4]} {i}"
@@ -36,7 +36,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def options(encoder: Path, pairs: Path) -> list[str]:
-    """What makes a run small."""
+    """Options that make a run small."""
     return [
         *("--data.path", str(pairs), "--model.encoder", str(encoder), "--data.max-length", "64"),
         *("--train.batch-size", "8", "--train.max-steps", "4", "--train.eval-every", "2"),

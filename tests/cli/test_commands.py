@@ -1,5 +1,6 @@
-"""Every command through its real entry point, on a tiny encoder."""
+"""The commands through their entry point, on a tiny encoder."""
 
+import importlib
 import io
 import json
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import pairjax
-from pairjax.cli.main import main
+from pairjax.cli.main import COMMANDS, main
 from tests.cli.conftest import write_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, encoder: Path, pairs: Path) ->
     return folder
 
 
-def test_train_leaves_a_whole_run_folder(run: Path) -> None:
+def test_train_writes_a_complete_run_folder(run: Path) -> None:
     result = json.loads((run / "result.json").read_text())
     assert set(result["metrics"]) == {"train", "dev", "test"} or set(result["metrics"]) == {"dev", "test"}
     for scores in result["metrics"].values():
@@ -65,21 +66,21 @@ def test_evaluate_repeats_the_scores_of_training(run: Path, pairs: Path, tmp_pat
     assert again["nll"]["value"] == pytest.approx(first["nll"]["value"], abs=1e-6)
 
 
-def test_evaluate_shows_what_reads_no_meaning_and_scores_of_slices(
+def test_evaluate_shows_baselines_and_slices(
     run: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "scores.json"
     probes = ["--evaluation.baselines", "--evaluation.slices"]
     assert main(["evaluate", str(run), "--data.path", str(pairs), "--output", str(out), *probes]) == 0
-    found, first = json.loads(out.read_text()), json.loads((run / "result.json").read_text())
-    assert set(found["baselines"]) == {"dev", "test"}
-    assert found["baselines"]["test"] == first["baselines"]["test"]
-    assert found["slices"]["test"] == first["slices"]["test"]
-    assert sum(row["pairs"] for row in found["slices"]["train"] if row["by"] == "negation") == 40
-    shown = capsys.readouterr().out
-    assert "lengths alone" in shown
-    assert "Slices of train" in shown
-    assert "more negations in one text: yes" in shown
+    scores, first = json.loads(out.read_text()), json.loads((run / "result.json").read_text())
+    assert set(scores["baselines"]) == {"dev", "test"}
+    assert scores["baselines"]["test"] == first["baselines"]["test"]
+    assert scores["slices"]["test"] == first["slices"]["test"]
+    assert sum(row["pairs"] for row in scores["slices"]["train"] if row["by"] == "negation") == 40
+    printed = capsys.readouterr().out
+    assert "lengths alone" in printed
+    assert "Slices of train" in printed
+    assert "more negations in one text: yes" in printed
     capsys.readouterr()
     alone = ["evaluate", str(run), "--data.path", str(pairs / "test.tsv"), "--evaluation.baselines"]
     assert main(alone) == 2
@@ -119,13 +120,13 @@ def test_python_interface_agrees_with_the_run(run: Path) -> None:
         model.embed(["a text"])
 
 
-def test_train_is_a_function_whatever_was_used_before() -> None:
+def test_train_is_a_function_after_other_names_were_used() -> None:
     code = "import pairjax\npairjax.load\nassert callable(pairjax.train)\nassert callable(pairjax.train)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_bi_encoder_embeds_each_text_alone(options: list[str], tmp_path: Path) -> None:
+def test_a_bi_encoder_embeds_single_texts(options: list[str], tmp_path: Path) -> None:
     bi = ["--model.kind", "bi", "--run.dir", str(tmp_path / "bi")]
     assert main(["train", *options, *bi]) == 0
     model = pairjax.load(tmp_path / "bi")
@@ -152,12 +153,12 @@ def test_regression_predicts_in_the_units_of_the_scores(encoder: Path, options: 
 
 def test_data_inspect_shows_classes(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "inspect", "--data.path", str(pairs)]) == 0
-    shown = capsys.readouterr().out
-    assert "same" in shown
-    assert "other" in shown
+    printed = capsys.readouterr().out
+    assert "same" in printed
+    assert "other" in printed
 
 
-def test_frozen_encoder_leaves_its_weights_as_they_were(encoder: Path, options: list[str], tmp_path: Path) -> None:
+def test_training_does_not_change_a_frozen_encoder(encoder: Path, options: list[str], tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
     assert main(["train", *options, "--optim.freeze", "encoder", "--run.dir", str(tmp_path / "r")]) == 0
@@ -195,6 +196,19 @@ def test_bad_input_is_one_line_and_code_two(
     assert not run.exists()
 
 
+def test_each_command_of_the_table_has_a_module() -> None:
+    for command in COMMANDS:
+        assert callable(importlib.import_module(f"pairjax.cli.{command}").main)
+
+
+@pytest.mark.parametrize("args", [["--version"], ["trian"], ["predict", "nowhere"]])
+def test_python_m_pairjax_equals_the_script(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(args)
+    expected = capsys.readouterr()
+    done = subprocess.run([sys.executable, "-m", "pairjax", *args], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, expected.out, expected.err)
+
+
 def test_misspelt_option_exits_two_and_names_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["train", "--optim.learning-rat", "1e-4"])
@@ -203,7 +217,7 @@ def test_misspelt_option_exits_two_and_names_the_right_one(capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("args", [["--help"], ["train", "--help"], ["train", "--optim.learning-rat", "1"]])
-def test_help_and_misspelling_import_nothing_heavy(args: list[str]) -> None:
+def test_help_and_misspelt_options_import_no_heavy_package(args: list[str]) -> None:
     code = (
         "import sys\nfrom pairjax.cli.main import main\n"
         f"try: main({args!r})\nexcept SystemExit: pass\n"
@@ -214,9 +228,7 @@ def test_help_and_misspelling_import_nothing_heavy(args: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_every_line_of_a_changed_label_set_is_refused(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evaluate_refuses_an_unknown_label(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_pairs(tmp_path / "test.tsv", start=0, rows=4)
     file.write_text(file.read_text() + "a\tb\tunknown\n", encoding="utf-8")
     assert main(["evaluate", str(run), "--data.test", str(file), "--data.train", str(file)]) == 2

@@ -1,4 +1,4 @@
-"""Huge pages: when the command begins again with them, and when it leaves the environment alone."""
+"""Huge pages: when a command restarts with them, and when it leaves the environment alone."""
 
 import platform
 import subprocess
@@ -12,13 +12,13 @@ ASKED = "always [madvise] never"
 LIBC = ("glibc", "2.36")
 
 
-def test_glibc_is_asked_where_pages_are_given_to_those_who_ask() -> None:
+def test_huge_pages_are_requested_if_the_system_offers_them() -> None:
     assert with_huge_pages({"A": "1"}, offered=ASKED, libc=LIBC) == {"A": "1", TUNABLES: "glibc.malloc.hugetlb=1"}
 
 
-def test_other_settings_of_glibc_stay() -> None:
-    found = with_huge_pages({TUNABLES: "glibc.malloc.check=1"}, offered=ASKED, libc=LIBC)
-    assert found == {TUNABLES: "glibc.malloc.check=1:glibc.malloc.hugetlb=1"}
+def test_other_settings_of_glibc_are_kept() -> None:
+    environ = with_huge_pages({TUNABLES: "glibc.malloc.check=1"}, offered=ASKED, libc=LIBC)
+    assert environ == {TUNABLES: "glibc.malloc.check=1:glibc.malloc.hugetlb=1"}
 
 
 @pytest.mark.parametrize(
@@ -30,9 +30,9 @@ def test_other_settings_of_glibc_stay() -> None:
         ({}, ASKED, ("glibc", "2.31")),
         ({}, ASKED, ("", "")),
     ],
-    ids=["the user said no", "all have them", "nobody has", "old glibc", "no glibc"],
+    ids=["refused by the user", "always on", "never on", "old glibc", "no glibc"],
 )
-def test_nothing_is_changed_where_it_would_not_help(
+def test_the_environment_is_left_alone_if_nothing_would_change(
     environ: dict[str, str], offered: str, libc: tuple[str, str]
 ) -> None:
     assert with_huge_pages(environ, offered=offered, libc=libc) is None
@@ -40,9 +40,9 @@ def test_nothing_is_changed_where_it_would_not_help(
 
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc" or not OFFERED.is_file() or "[madvise]" not in OFFERED.read_text(),
-    reason="this system does not give huge pages to those who ask",
+    reason="this system does not offer huge pages on request",
 )
-def test_a_command_begins_again_once_with_its_own_arguments() -> None:
+def test_a_command_restarts_once_with_its_own_arguments() -> None:
     code = (
         "import os, sys; sys.argv[0] = 'pairjax'; from pairjax.cli import main; "
         "main._dispatch = lambda args: print(os.environ['GLIBC_TUNABLES'], args) or 0; sys.exit(main.main())"

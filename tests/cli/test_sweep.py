@@ -12,7 +12,7 @@ from pairjax.base.config import Config
 from pairjax.base.errors import UserError
 from pairjax.cli.main import main
 from pairjax.cli.options import load_experiment
-from pairjax.cli.space import drawn_points, every_point, read_space, set_fields
+from pairjax.cli.space import grid_points, read_space, sample_points, set_fields
 from pairjax.run.folder import take_lock
 
 
@@ -29,7 +29,7 @@ def test_values_are_typed_by_the_fields_own_annotations() -> None:
         ],
         [],
     )
-    values = {one.field: one.values for one in space}
+    values = {dimension.field: dimension.values for dimension in space}
     assert values == {
         "optim.learning_rate": (1e-5, 3e-5),
         "train.batch_size": (16,),
@@ -39,7 +39,7 @@ def test_values_are_typed_by_the_fields_own_annotations() -> None:
         "model.remat": (True, False),
         "optim.schedule": ("cosine",),
     }
-    points = every_point(space)
+    points = grid_points(space)
     assert len(points) == 2 * 2 * 3 * 2
     assert len({str(point) for point in points}) == len(points)
     config = set_fields(Config(), {"model.kind": "bi", **points[-1]})
@@ -59,9 +59,9 @@ def test_draws_are_seeded_and_follow_their_distributions() -> None:
             "optim.b1=choice:0.8,0.9",
         ],
     )
-    points = drawn_points(space, count=600, seed=3)
-    assert points == drawn_points(space, count=600, seed=3)
-    assert points != drawn_points(space, count=600, seed=4)
+    points = sample_points(space, count=600, seed=3)
+    assert points == sample_points(space, count=600, seed=3)
+    assert points != sample_points(space, count=600, seed=4)
     decay = np.log10([point["optim.weight_decay"] for point in points])
     assert decay.min() >= -4
     assert decay.max() <= 0
@@ -78,13 +78,13 @@ def test_draws_are_seeded_and_follow_their_distributions() -> None:
 
 def test_a_small_space_is_drawn_once_each() -> None:
     space = read_space(["optim.b1=0.8,0.9"], ["optim.b2=choice:0.9,0.99"])
-    assert len(drawn_points(space, count=50, seed=0)) == 4
+    assert len(sample_points(space, count=50, seed=0)) == 4
 
 
 @pytest.mark.parametrize(
     ("grid", "random", "said"),
     [
-        ([], [], "an empty grid: nothing to search"),
+        ([], [], "an empty grid: there is nothing to search"),
         (["optim.learning-rate="], [], "an empty grid; got no value"),
         (["optim.learning-rate"], [], "--grid names no values"),
         (["optim.learning-rat=1"], [], "no such field; got optim.learning-rat; perhaps you meant optim.learning-rate"),
@@ -97,16 +97,16 @@ def test_a_small_space_is_drawn_once_each() -> None:
         (["model.combine.features=u w"], [], "expected one of u, v, u-v, |u-v|, u*v, several separated by spaces"),
         (["model.remat=perhaps"], [], "expected true or false"),
         (["data.path=a,b"], [], "all trials read the same pairs"),
-        (["train.seed=1,2"], [], "train.seed is what --seeds varies"),
-        (["run.dir=a,b"], [], "run.dir is no part of training"),
+        (["train.seed=1,2"], [], "train.seed is varied by --seeds"),
+        (["run.dir=a,b"], [], "run.dir does not affect training"),
         (["optim=1"], [], "no such field"),
-        (["optim.b1=0.8"], ["optim.b1=choice:0.9"], "stands in the space twice; got optim.b1"),
+        (["optim.b1=0.8"], ["optim.b1=choice:0.9"], "is in the space twice; got optim.b1"),
         ([], ["optim.b1=gauss:0:1"], "no such distribution; got gauss; expected uniform:LOW:HIGH"),
         ([], ["optim.b1=unifrom:0:1"], "perhaps you meant uniform"),
         ([], ["optim.b1=uniform:0"], "a range has two bounds"),
-        ([], ["optim.b1=uniform:0.9:0.1"], "bounds that span nothing"),
+        ([], ["optim.b1=uniform:0.9:0.1"], "the bounds span no range"),
         ([], ["optim.weight-decay=log:0:1"], "expected 0 < LOW < HIGH"),
-        ([], ["optim.schedule=uniform:0:1"], "a range of a field that is no number"),
+        ([], ["optim.schedule=uniform:0:1"], "a range needs a field that is a number"),
     ],
 )
 def test_a_wrong_space_is_one_line(grid: list[str], random: list[str], said: str) -> None:
@@ -120,8 +120,8 @@ def test_a_wrong_space_is_one_line(grid: list[str], random: list[str], said: str
     ("args", "said"),
     [
         (["--grid", "optim.learning-rat=1e-5"], "perhaps you meant optim.learning-rate"),
-        (["--grid", "optim.b1=0.8,0.9", "--trials", "3"], "--trials goes with random draws"),
-        (["--random", "optim.b1=uniform:0.8:0.9", "--method", "grid"], "--method grid goes with --grid alone"),
+        (["--grid", "optim.b1=0.8,0.9", "--trials", "3"], "does not support --trials"),
+        (["--random", "optim.b1=uniform:0.8:0.9", "--method", "grid"], "--method grid does not support --random"),
         (["--grid", "optim.b1=0.8,1.5"], "--optim.b1 is out of range; got 1.5"),
         (
             ["--grid", "optim.b1=0.8,0.9", "--folds", "50"],
@@ -173,10 +173,10 @@ def test_the_command_leaves_a_table_and_a_best_config_that_trains(
     space = ["--random", "optim.learning-rate=log:1e-3:1e-1", "--grid", "model.combine.features=u v,|u-v| u*v"]
     args = ["sweep", *options, *frozen, *space, "--trials", "4", "--folds", "3", "--seeds", "0", "1"]
     assert main([*args, "--dir", str(folder)]) == 0
-    shown = capsys.readouterr()
-    assert shown.out.strip() == f"pairjax train {folder}/best.py"
-    assert "chose it, so they are too good" in shown.err
-    assert "nested, 3 folds" in shown.err
+    captured = capsys.readouterr()
+    assert captured.out.strip() == f"pairjax train {folder}/best.py"
+    assert "chose it, so they are too optimistic" in captured.err
+    assert "nested, 3 folds" in captured.err
     result = json.loads((folder / "result.json").read_text())
     assert result["trials"] == 4
     assert result["best"]["score"]["runs"] == 3
@@ -188,7 +188,7 @@ def test_the_command_leaves_a_table_and_a_best_config_that_trains(
     assert config.optim.learning_rate == result["best"]["values"]["optim.learning_rate"]
     assert list(config.model.combine.features) == result["best"]["values"]["model.combine.features"]
     capsys.readouterr()
-    assert main(shlex.split(shown.out)[1:]) == 0
+    assert main(shlex.split(captured.out)[1:]) == 0
     assert (folder / "best" / "result.json").exists()
 
 

@@ -1,4 +1,4 @@
-"""The index of a corpus: whole or not there, made anew when something changes, and honest about what is odd."""
+"""The index of a corpus: complete or absent, rebuilt after a change, with correct counts."""
 
 import errno
 import os
@@ -53,7 +53,7 @@ def test_unknown_tokens_duplicates_and_bare_sentences_are_counted(tmp_path: Path
     assert (facts.sentences, facts.duplicates, facts.bare, facts.unknown) == (4, 2, 1, 1)
 
 
-def test_duplicates_are_counted_alike_in_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_duplicates_are_counted_equally_in_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 50, 400).astype(np.uint64)
     (tmp_path / "h.bin").write_bytes(values.tobytes())
     monkeypatch.setattr(corpus_module, "HASHES_AT_ONCE", 32)
@@ -64,12 +64,12 @@ def test_sentences_tokenised_in_chunks_are_the_same(
     tmp_path: Path, tokenizer: PairTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_documents(tmp_path / "a.txt", documents=9)
-    whole = index(tmp_path / "a.txt", tokenizer, tmp_path / "one")["train"]
+    unsplit = index(tmp_path / "a.txt", tokenizer, tmp_path / "one")["train"]
     monkeypatch.setattr(corpus_module, "AT_ONCE", 7)
     parts = index(tmp_path / "a.txt", tokenizer, tmp_path / "two")["train"]
-    assert parts.facts == whole.facts
+    assert parts.facts == unsplit.facts
     for name in ("tokens", "sentences", "documents", "files"):
-        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+        np.testing.assert_array_equal(getattr(parts, name), getattr(unsplit, name))
 
 
 def test_a_second_run_reads_the_index_and_a_changed_source_another(tmp_path: Path, tokenizer: PairTokenizer) -> None:
@@ -83,7 +83,7 @@ def test_a_second_run_reads_the_index_and_a_changed_source_another(tmp_path: Pat
     assert index(file, tokenizer, tmp_path / "cache", cut=DevCut(0.5, 0))["train"].folder != first
 
 
-def test_a_build_that_stops_leaves_nothing_that_looks_finished(
+def test_a_stopped_build_leaves_no_index(
     tmp_path: Path, tokenizer: PairTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write_documents(tmp_path / "a.txt", documents=4)
@@ -127,7 +127,7 @@ def test_a_write_that_the_disk_refuses_is_one_line_and_leaves_nothing(tmp_path: 
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_source_that_goes_away_is_not_taken_for_a_full_disk(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+def test_a_source_that_disappears_is_not_reported_as_a_full_disk(tmp_path: Path, tokenizer: PairTokenizer) -> None:
     sources = text_sources(
         str(write_documents(tmp_path / "a.txt", documents=4)), format="lines", language="en", option="--data.corpus"
     )
@@ -168,9 +168,7 @@ def test_the_dev_cut_takes_its_share_of_each_source_and_no_document_twice(
     assert other["train"].folder != splits["train"].folder
 
 
-def test_the_dev_cut_goes_on_over_sources_that_hold_less_than_their_share(
-    tmp_path: Path, tokenizer: PairTokenizer
-) -> None:
+def test_the_dev_cut_joins_sources_that_are_smaller_than_their_share(tmp_path: Path, tokenizer: PairTokenizer) -> None:
     for number, count in enumerate((1, 3, 40, 2, *[1] * 14)):
         write_documents(tmp_path / f"{number:02}.txt", documents=count, start=100 * number)
     dev = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=DevCut(0.1, 3))["dev"]
@@ -179,17 +177,15 @@ def test_the_dev_cut_goes_on_over_sources_that_hold_less_than_their_share(
     assert sum(dev.facts.files) == 4 + 2
 
 
-def test_the_dev_cut_of_sources_that_hold_their_share_is_each_ones_own(
-    tmp_path: Path, tokenizer: PairTokenizer
-) -> None:
-    """A run that is resumed under a later version must hold the same documents out."""
+def test_the_dev_cut_of_large_sources_is_independent(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+    """A run that is resumed with a later version must hold out the same documents."""
     for number, count in enumerate((25, 30)):
         write_documents(tmp_path / f"{number}.txt", documents=count, start=100 * number)
     together = index(tmp_path / "*.txt", tokenizer, tmp_path / "cache", cut=DevCut(0.1, 3))["dev"]
     alone = [
         index(tmp_path / f"{number}.txt", tokenizer, tmp_path / "cache", cut=DevCut(0.1, 3))["dev"] for number in (0, 1)
     ]
-    assert texts_of(together, tokenizer) == [text for one in alone for text in texts_of(one, tokenizer)]
+    assert texts_of(together, tokenizer) == [text for corpus in alone for text in texts_of(corpus, tokenizer)]
 
 
 def test_text_that_is_not_utf8_names_file_and_byte(tmp_path: Path, tokenizer: PairTokenizer) -> None:
@@ -243,11 +239,11 @@ def test_prose_is_split_into_sentences_across_lines(
 
 @pytest.mark.parametrize("language", ["en", "pt"])
 def test_rule_made_stories_are_the_same_by_seed_and_connected(language: str) -> None:
-    one, two = (rule_source(language, documents=5, seed=(0, 1)) for _ in range(2))
-    assert one.digest == two.digest
-    assert rule_source(language, documents=5, seed=(0, 2)).digest != one.digest
-    sentences = list(one.sentences())
-    assert sentences == list(two.sentences())
+    first, second = (rule_source(language, documents=5, seed=(0, 1)) for _ in range(2))
+    assert first.digest == second.digest
+    assert rule_source(language, documents=5, seed=(0, 2)).digest != first.digest
+    sentences = list(first.sentences())
+    assert sentences == list(second.sentences())
     assert sentences.count(None) == 5
     assert all(text is None or (text[0].isupper() and text.endswith(".")) for text in sentences)
 
@@ -255,12 +251,12 @@ def test_rule_made_stories_are_the_same_by_seed_and_connected(language: str) -> 
 @pytest.mark.parametrize("train", [train_wordpiece, train_bpe])
 def test_training_a_tokeniser_twice_gives_the_same(train: Callable[..., Any]) -> None:
     source = rule_source("pt", documents=60, seed=(0, 0))
-    one, two = (train([source], vocabulary=320, lowercase=False).to_str() for _ in range(2))
-    assert one == two
+    first, second = (train([source], vocabulary=320, lowercase=False).to_str() for _ in range(2))
+    assert first == second
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
-def test_a_trained_tokeniser_is_kept_and_reads_all_of_its_text(tmp_path: Path, kind: TokenizerKind) -> None:
+def test_a_trained_tokeniser_is_cached_and_reads_all_of_its_text(tmp_path: Path, kind: TokenizerKind) -> None:
     source = rule_source("pt", documents=60, seed=(0, 0))
     options = {"kind": kind, "vocabulary": 320, "lowercase": False, "cache": tmp_path}
     tokenizer, folder = load_or_train_tokenizer([source], **options)
@@ -272,7 +268,7 @@ def test_a_trained_tokeniser_is_kept_and_reads_all_of_its_text(tmp_path: Path, k
     assert facts.documents == 60
 
 
-def test_no_text_is_unknown_to_bpe_and_transformers_opens_it_alike(tmp_path: Path) -> None:
+def test_no_text_is_unknown_to_bpe_and_transformers_reads_it_the_same(tmp_path: Path) -> None:
     source = rule_source("en", documents=60, seed=(0, 0))
     options = {"vocabulary": 320, "lowercase": True, "cache": tmp_path}
     tokenizer, folder = load_or_train_tokenizer([source], kind="bpe", **options)

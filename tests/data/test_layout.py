@@ -1,4 +1,4 @@
-"""The planned order: every pair once, pure in its arguments, rows no longer than they must be."""
+"""The planned order: every pair once, a pure function of its arguments, rows no longer than needed."""
 
 from itertools import combinations
 from pathlib import Path
@@ -26,7 +26,7 @@ configs = st.builds(DataConfig, layout=st.sampled_from(["padded", "bucketed"]), 
 
 
 def skewed(count: int, seed: int = 0) -> np.ndarray:
-    """Lengths like those of real pairs: a hump with a long tail."""
+    """Returns lengths distributed like those of real pairs: a hump with a long tail."""
     return np.clip(np.random.default_rng(seed).gamma(8.0, 4.0, count) + 4, 4, 128).astype(np.int32)
 
 
@@ -78,7 +78,7 @@ def test_evaluation_reads_every_pair_once_longest_first(
     assert np.all(np.diff(lengths[order]) <= 0)
 
 
-def test_no_pairs_need_no_step() -> None:
+def test_no_pairs_need_no_steps() -> None:
     none = np.zeros(0, np.int32)
     for kind in ("padded", "bucketed"):
         layout = choose_layout(DataConfig(layout=kind), np.array([9], np.int32))
@@ -98,7 +98,7 @@ def test_epochs_and_seeds_differ_and_seed_plus_one_is_not_the_next_epoch(kind: s
     assert len(orders) == 16
 
 
-def test_an_order_is_the_same_on_every_version_and_machine() -> None:
+def test_the_order_does_not_change_between_versions_and_machines() -> None:
     lengths = np.arange(4, 20, dtype=np.int32)
     plan = plan_epoch(seed=7, epoch=2, lengths=lengths, layout=Layout("padded", (24,)), batch_size=5)
     assert plan.index[:, :, 0].tolist() == [
@@ -116,7 +116,7 @@ def test_an_order_is_the_same_on_every_version_and_machine() -> None:
     ]
 
 
-def test_the_partial_batch_is_not_tied_to_a_place() -> None:
+def test_the_partial_batch_may_be_anywhere() -> None:
     lengths = skewed(333)
     layout = choose_layout(DataConfig(), lengths)
     places = set()
@@ -126,7 +126,7 @@ def test_the_partial_batch_is_not_tied_to_a_place() -> None:
     assert len(places) > 5
 
 
-def test_batches_of_one_row_length_are_random_draws_and_stand_in_random_order() -> None:
+def test_batches_of_one_row_length_are_random_draws_in_random_order() -> None:
     lengths = skewed(20000)
     layout = choose_layout(DataConfig(), lengths)
     plan = plan_epoch(seed=0, epoch=0, lengths=lengths, layout=layout, batch_size=32)
@@ -185,7 +185,7 @@ def test_buckets_pad_less_than_half_of_what_one_length_does() -> None:
 @pytest.mark.realdata
 @pytest.mark.parametrize(("name", "most"), [("sick", 0.25), ("mrpc", 0.20)])
 def test_real_sets_are_padded_less_than_batches_of_random_length(realdata: Path, name: str, most: float) -> None:
-    """By words, which need no tokeniser: a row is as long as both texts' words and three special tokens."""
+    """Counts words, which needs no tokeniser: a row has the words of both texts and three special tokens."""
     lines = (realdata / name / "train.tsv").read_text(encoding="utf-8").splitlines()[1:]
     lengths = np.array([sum(len(text.split()) for text in line.split("\t")[:2]) + 3 for line in lines], np.int32)
     layout = choose_layout(DataConfig(), lengths)
@@ -196,7 +196,7 @@ def test_real_sets_are_padded_less_than_batches_of_random_length(realdata: Path,
     assert padding_share(plan, lengths) < min(most, dynamic)
 
 
-def test_a_layout_extends_only_where_it_must() -> None:
+def test_a_layout_extends_only_if_it_must() -> None:
     bucketed, padded = Layout("bucketed", (16, 32)), Layout("padded", (32,))
     short, long = np.array([5, 32], np.int32), np.array([5, 33], np.int32)
     assert bucketed.extend(short) is bucketed
@@ -216,7 +216,7 @@ def test_a_ladder_that_does_not_ascend_is_an_error(kind: str, ladder: tuple[int,
         Layout(kind, ladder)
 
 
-def test_a_ladder_of_ones_own_is_taken_as_it_is() -> None:
+def test_a_given_ladder_is_used_unchanged() -> None:
     lengths = np.array([5, 9, 30, 41], np.int32)
     assert choose_layout(DataConfig(ladder=(16, 48)), lengths).ladder == (16, 48)
     with pytest.raises(UserError, match=r"--data.ladder cannot hold every pair; got rows of 40 .* a pair of 41; .*48"):

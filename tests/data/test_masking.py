@@ -1,4 +1,4 @@
-"""Masks: rates, shapes, never a special token, whole words, fresh each epoch; and rows that are batches."""
+"""Masks: rates, shapes, no special tokens, whole words, new in each epoch; and rows as batches."""
 
 import dataclasses
 from pathlib import Path
@@ -30,7 +30,7 @@ def maker(folder: Path, tokenizer: PairTokenizer, *, objective: str = "nsp", who
     return RowMaker(sampler, build_masking(tokenizer, rate=0.15, most=7, whole_words=whole_words), tokenizer, 48)
 
 
-def test_a_seventh_is_chosen_and_treated_as_bert_does() -> None:
+def test_the_share_of_tokens_is_chosen_and_masked_as_in_bert() -> None:
     masking = Masking(0.15, 1000, 1, np.arange(100, 200, dtype=np.int32), np.zeros(200, bool), None)
     tokens = np.full(4000, 7, np.int32)
     masked, chosen = masking.apply(tokens, np.arange(4000), Stream(0, 0))
@@ -72,18 +72,18 @@ def test_rows_are_batches(tmp_path: Path, tokenizer: PairTokenizer) -> None:
     assert batch.masked_weights[2].sum() == 0
     assert np.all(batch.input_ids[2] == tokenizer.pad_id)
     for row, number in ((0, 0), (1, 1), (3, 5)):
-        drawn = rows.sampler.draw(number)
+        segments = rows.sampler.draw(number)
         used = batch.masked_weights[row] > 0
         tokens = batch.input_ids[row].copy()
         tokens[batch.masked_positions[row][used]] = batch.masked_targets[row][used]
-        a, b = len(drawn.first), len(drawn.second)
-        joined = [tokenizer.cls_id, *drawn.first, tokenizer.sep_id, *drawn.second, tokenizer.sep_id]
+        a, b = len(segments.first), len(segments.second)
+        joined = [tokenizer.cls_id, *segments.first, tokenizer.sep_id, *segments.second, tokenizer.sep_id]
         assert tokens[: a + b + 3].tolist() == joined
         assert np.all(tokens[a + b + 3 :] == tokenizer.pad_id)
         assert batch.pair_ids[row].sum() == a + b + 3
         assert batch.side_ids[row].sum() == b + 1
         assert batch.position_ids[row, : a + b + 3].tolist() == list(range(a + b + 3))
-        assert batch.label[row, 0] == drawn.label
+        assert batch.label[row, 0] == segments.label
         special = {0, a + 1, a + b + 2}
         assert not special & set(batch.masked_positions[row][used].tolist())
         assert used.sum() == min(7, max(1, round(0.15 * (a + b))))
@@ -100,12 +100,12 @@ def test_masks_are_fresh_each_epoch_and_the_same_in_each_run(tmp_path: Path, tok
         now, before = rows.batch(np.array([i])), rows.batch(np.array([earlier]))
         changed += not np.array_equal(now.masked_positions, before.masked_positions)
         again = rows.batch(np.array([i]))
-        for one, two in zip(now, again, strict=True):
-            np.testing.assert_array_equal(one, two)
+        for left, right in zip(now, again, strict=True):
+            np.testing.assert_array_equal(left, right)
     assert changed > 15
 
 
-def test_special_tokens_stand_in_for_nothing(tokenizer: PairTokenizer) -> None:
+def test_special_tokens_replace_no_token(tokenizer: PairTokenizer) -> None:
     masking = build_masking(tokenizer, rate=0.15, most=7, whole_words=True)
     names = [tokenizer.backend.id_to_token(int(i)) for i in masking.words]
     assert not {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"} & set(names)
@@ -116,7 +116,7 @@ def test_special_tokens_stand_in_for_nothing(tokenizer: PairTokenizer) -> None:
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
-def test_special_tokens_that_stand_in_the_text_are_never_predicted(
+def test_special_tokens_in_the_text_are_never_predicted(
     tmp_path: Path, tokenizer: PairTokenizer, whole_words: bool
 ) -> None:
     text = "the [MASK] man\n[SEP] [CLS] [PAD]\na dog [SEP] [UNK] 日\n[MASK] [MASK]\n\nno woman\n[SEP]\nall men [CLS]\n"
@@ -137,7 +137,7 @@ def test_special_tokens_that_stand_in_the_text_are_never_predicted(
     assert masked.tolist() == everything.tolist()
 
 
-def test_words_are_known_by_the_marks_of_either_kind_of_tokeniser(tmp_path: Path, tokenizer: PairTokenizer) -> None:
+def test_words_are_recognised_by_the_marks_of_either_tokeniser(tmp_path: Path, tokenizer: PairTokenizer) -> None:
     source = rule_source("en", documents=60, seed=(0, 0))
     for kind in ("wordpiece", "bpe"):
         trained, _ = load_or_train_tokenizer([source], kind=kind, vocabulary=320, lowercase=True, cache=tmp_path)
@@ -161,13 +161,13 @@ def test_processes_make_slices_of_the_rows_that_one_makes(
 ) -> None:
     rows = maker(tmp_path, tokenizer)
     options = {"batch_size": 10, "start_step": 2, "stop_step": 4, "multiple": 4, "prefetch": 0}
-    whole = list(train_rows(rows, **options))
+    batches = list(train_rows(rows, **options))
     parts = [
         list(train_rows(rows, **options, process_index=index, process_count=processes)) for index in range(processes)
     ]
-    assert [step for step, _ in whole] == [2, 3]
-    assert whole[0][1].example_id[:, 0].tolist() == [*range(20, 30), -1, -1]
-    for number, (_, batch) in enumerate(whole):
+    assert [step for step, _ in batches] == [2, 3]
+    assert batches[0][1].example_id[:, 0].tolist() == [*range(20, 30), -1, -1]
+    for number, (_, batch) in enumerate(batches):
         assert batch.cached is None
         for name in set(batch._fields) - {"cached"}:
             joined = np.concatenate([getattr(part[number][1], name) for part in parts])
@@ -184,9 +184,11 @@ def test_processes_make_slices_of_the_rows_that_one_makes(
 
 def test_prefetched_rows_are_the_same(tmp_path: Path, tokenizer: PairTokenizer) -> None:
     rows = maker(tmp_path, tokenizer)
-    one, two = (list(train_rows(rows, batch_size=4, start_step=0, stop_step=3, prefetch=ahead)) for ahead in (0, 2))
-    for (step, batch), (other, again) in zip(one, two, strict=True):
-        assert step == other
+    direct, prefetched = (
+        list(train_rows(rows, batch_size=4, start_step=0, stop_step=3, prefetch=ahead)) for ahead in (0, 2)
+    )
+    for (step, batch), (other_step, again) in zip(direct, prefetched, strict=True):
+        assert step == other_step
         np.testing.assert_array_equal(batch.input_ids, again.input_ids)
 
 
@@ -201,12 +203,12 @@ def test_masked_tokens_can_be_put_back(tmp_path: Path, tokenizer: PairTokenizer)
     rows = maker(tmp_path, tokenizer)
     index = np.array([3, 0, -1, 8])
     batch = rows.batch(index)
-    whole = np.asarray(unmasked(batch).input_ids)
-    assert not np.array_equal(whole, batch.input_ids)
+    rows_back = np.asarray(unmasked(batch).input_ids)
+    assert not np.array_equal(rows_back, batch.input_ids)
     for row, example in enumerate(index):
         if example < 0:
-            assert np.array_equal(whole[row], batch.input_ids[row])
+            assert np.array_equal(rows_back[row], batch.input_ids[row])
             continue
-        drawn = rows.sampler.draw(int(example))
-        joined = [tokenizer.cls_id, *drawn.first, tokenizer.sep_id, *drawn.second, tokenizer.sep_id]
-        assert whole[row].tolist() == joined + [tokenizer.pad_id] * (48 - len(joined))
+        segments = rows.sampler.draw(int(example))
+        joined = [tokenizer.cls_id, *segments.first, tokenizer.sep_id, *segments.second, tokenizer.sep_id]
+        assert rows_back[row].tolist() == joined + [tokenizer.pad_id] * (48 - len(joined))

@@ -1,4 +1,4 @@
-"""Packed rows: every pair once, batches of the same size, rows that hold their pairs, an order nearly random."""
+"""Packed rows: every pair once, batches of the same size, rows that fit their pairs, a nearly random order."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ PACKED = DataConfig(layout="packed")
 
 
 def skewed(count: int, seed: int = 0) -> np.ndarray:
-    """Lengths like those of real pairs: a hump with a long tail."""
+    """Returns lengths distributed like those of real pairs: a hump with a long tail."""
     return np.clip(np.random.default_rng(seed).gamma(8.0, 4.0, count) + 4, 4, 128).astype(np.int32)
 
 
@@ -36,19 +36,19 @@ def test_an_epoch_reads_every_pair_once_in_rows_that_hold_them(
     lengths: np.ndarray, batch_size: int, multiple: int, seed: int, epoch: int
 ) -> None:
     layout = choose_layout(PACKED, lengths)
-    made = plan(lengths, layout, seed=seed, epoch=epoch, batch_size=batch_size, multiple=multiple)
-    steps, rows, slots = made.index.shape
+    epoch_plan = plan(lengths, layout, seed=seed, epoch=epoch, batch_size=batch_size, multiple=multiple)
+    steps, rows, slots = epoch_plan.index.shape
     assert steps == steps_per_epoch(len(lengths), batch_size)
     assert rows % multiple == 0
     assert slots == layout.pairs
-    assert (made.length == layout.row).all()
-    assert sorted(made.index[made.index >= 0].tolist()) == list(range(len(lengths)))
-    counts = (made.index >= 0).sum(axis=(1, 2))
+    assert (epoch_plan.length == layout.row).all()
+    assert sorted(epoch_plan.index[epoch_plan.index >= 0].tolist()) == list(range(len(lengths)))
+    counts = (epoch_plan.index >= 0).sum(axis=(1, 2))
     assert counts.max() <= batch_size
     assert (counts < batch_size).sum() == (len(lengths) % batch_size > 0)
-    assert np.where(made.index >= 0, lengths[made.index], 0).sum(axis=2).max() <= layout.row
+    assert np.where(epoch_plan.index >= 0, lengths[epoch_plan.index], 0).sum(axis=2).max() <= layout.row
     again = plan(lengths, layout, seed=seed, epoch=epoch, batch_size=batch_size, multiple=multiple)
-    assert np.array_equal(made.index, again.index)
+    assert np.array_equal(epoch_plan.index, again.index)
 
 
 def test_epochs_and_seeds_differ() -> None:
@@ -74,10 +74,10 @@ def test_packing_pads_less_than_buckets() -> None:
     assert shares["packed"] < 0.12 < shares["bucketed"]
 
 
-def test_a_batch_draws_from_all_lengths_and_who_meets_whom_is_random() -> None:
+def test_a_batch_draws_from_all_lengths_and_its_pairs_are_random() -> None:
     lengths = skewed(32 * 320)
-    made = plan(lengths, choose_layout(PACKED, lengths))
-    batches = made.index.reshape(len(made.index), -1)
+    epoch_plan = plan(lengths, choose_layout(PACKED, lengths))
+    batches = epoch_plan.index.reshape(len(epoch_plan.index), -1)
     means = np.array([lengths[row[row >= 0]].mean() for row in batches])
     # Strata make batches more alike than random draws of 32, and no place in the epoch longer than another.
     assert means.std() < 0.5 * lengths.std() / np.sqrt(32)
@@ -93,8 +93,8 @@ def test_a_batch_draws_from_all_lengths_and_who_meets_whom_is_random() -> None:
 def test_evaluation_of_a_packed_run_reads_one_pair_a_row() -> None:
     lengths = skewed(300)
     layout = choose_layout(PACKED, lengths)
-    made = plan_in_order(lengths, layout, 32)
-    assert made.index.shape[2] == 1
+    epoch_plan = plan_in_order(lengths, layout, 32)
+    assert epoch_plan.index.shape[2] == 1
     assert layout.extend(np.array([200], np.int32)).row == layout.row
 
 
@@ -120,7 +120,7 @@ def test_a_row_that_cannot_hold_a_pair_is_an_error_that_names_the_length() -> No
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", ["sick", "mrpc"])
 def test_real_sets_are_padded_less_than_in_buckets(realdata: Path, name: str) -> None:
-    """By words, which need no tokeniser."""
+    """Counts words, which needs no tokeniser."""
     lines = (realdata / name / "train.tsv").read_text(encoding="utf-8").splitlines()[1:]
     lengths = np.array([sum(len(text.split()) for text in line.split("\t")[:2]) + 3 for line in lines], np.int32)
     shares = {

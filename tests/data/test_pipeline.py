@@ -17,7 +17,7 @@ CLS, SEP, PAD = 2, 3, 0
 
 
 def tokenizer(family: str) -> PairTokenizer:
-    """Words a..z are 10..35."""
+    """Builds a tokeniser in which the words a..z are 10..35."""
     vocabulary = {"[PAD]": PAD, "[UNK]": 1, "[CLS]": CLS, "[SEP]": SEP} | {chr(97 + i): 10 + i for i in range(26)}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -37,10 +37,10 @@ def many(count: int, kind: str = "cross") -> tuple[EncodedPairs, np.ndarray]:
     )
 
 
-def same(one: Batch, other: Batch) -> bool:
+def same(left: Batch, right: Batch) -> bool:
     return all(
         (a is None and b is None) or (a.dtype == b.dtype and np.array_equal(a, b))
-        for a, b in zip(one, other, strict=True)
+        for a, b in zip(left, right, strict=True)
     )
 
 
@@ -84,7 +84,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize(("kind", "family"), ROWS)
-def test_a_row_is_what_a_hand_would_write(kind: str, family: str) -> None:
+def test_rows_equal_rows_written_by_hand(kind: str, family: str) -> None:
     encoded = encode([("z", "z"), ("a b", "c d e")], family, kind)
     batch = make_batch(encoded, np.array([5, 2], np.int32), np.array([[1], [-1]], np.int32), 10)
     for name, row in ROWS[kind, family].items():
@@ -99,7 +99,7 @@ def test_a_row_is_what_a_hand_would_write(kind: str, family: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cross", "bi"])
-def test_several_pairs_of_a_row_stand_one_after_another(kind: str) -> None:
+def test_several_pairs_of_a_row_follow_one_another(kind: str) -> None:
     encoded = encode([("a", "b c"), ("d e f", ""), ("", "g")], kind=kind)
     packed = make_batch(encoded, None, np.array([[2, 0, 1], [1, -1, -1]], np.int32), 24)
     for row, slots in ((0, [2, 0, 1]), (1, [1])):
@@ -163,15 +163,34 @@ def test_each_epoch_of_the_stream_reads_every_pair_once_with_its_label(kind: str
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 7])
-def test_the_stream_goes_on_from_any_step_with_any_prefetch(prefetch: int) -> None:
+def test_the_stream_resumes_at_any_step_with_any_prefetch(prefetch: int) -> None:
     encoded, label = many(50)
     layout = choose_layout(DataConfig(buckets=2), encoded.lengths)
     arguments = {"seed": 0, "layout": layout, "batch_size": 8, "stop_step": 16}
-    whole = list(train_batches(encoded, label, start_step=0, **arguments))
+    batches = list(train_batches(encoded, label, start_step=0, **arguments))
     for start in (0, 1, 6, 7, 13, 16):
         rest = list(train_batches(encoded, label, start_step=start, prefetch=prefetch, **arguments))
         assert [step for step, _ in rest] == list(range(start, 16))
-        assert all(same(batch, whole[step][1]) for step, batch in rest)
+        assert all(same(batch, batches[step][1]) for step, batch in rest)
+
+
+def test_a_subset_gives_the_batches_of_those_pairs_alone() -> None:
+    encoded, label = many(50)
+    subset = np.random.default_rng(0).permutation(50)[:23]
+    layout = choose_layout(DataConfig(buckets=2), encoded.lengths)
+    stream = train_batches(
+        encoded, label, seed=0, layout=layout, batch_size=8, start_step=0, stop_step=6, subset=subset
+    )
+    seen: list[list[int]] = [[], []]
+    for step, batch in stream:
+        filled = batch.weight > 0
+        index = batch.example_id[filled]
+        seen[step // 3] += index.tolist()
+        assert np.array_equal(batch.label[filled], label[index])
+        assert np.array_equal((batch.pair_ids > 0).sum(axis=1)[:, None][filled], encoded.lengths[index])
+        assert (batch.example_id[~filled] == -1).all()
+    assert sorted(seen[0]) == sorted(seen[1]) == sorted(subset.tolist())
+    assert seen[0] != seen[1]
 
 
 @pytest.mark.parametrize("processes", [2, 4])
@@ -179,12 +198,12 @@ def test_processes_read_slices_of_the_rows_that_one_process_reads(processes: int
     encoded, label = many(45)
     layout = choose_layout(DataConfig(buckets=2), encoded.lengths)
     arguments = {"seed": 0, "layout": layout, "batch_size": 10, "start_step": 2, "stop_step": 9, "multiple": 4}
-    whole = train_batches(encoded, label, **arguments)
+    batches = train_batches(encoded, label, **arguments)
     parts = [
         train_batches(encoded, label, process_index=index, process_count=processes, **arguments)
         for index in range(processes)
     ]
-    for (step, batch), *slices in zip(whole, *parts, strict=True):
+    for (step, batch), *slices in zip(batches, *parts, strict=True):
         assert all(own == step for own, _ in slices)
         assert len(batch.weight) == 12
         joined = Batch(
@@ -196,14 +215,14 @@ def test_processes_read_slices_of_the_rows_that_one_process_reads(processes: int
 def test_evaluation_reads_the_plan_in_its_order_and_in_slices() -> None:
     encoded, label = many(37)
     plan = plan_in_order(encoded.lengths, Layout("bucketed", (16, 32)), 8, multiple=4)
-    whole = list(eval_batches(encoded, label, plan))
-    ids = np.concatenate([batch.example_id[batch.weight > 0] for batch in whole])
+    batches = list(eval_batches(encoded, label, plan))
+    ids = np.concatenate([batch.example_id[batch.weight > 0] for batch in batches])
     assert np.array_equal(ids, plan.index[plan.index >= 0])
-    assert [batch.input_ids.shape[1] for batch in whole] == plan.length.tolist()
+    assert [batch.input_ids.shape[1] for batch in batches] == plan.length.tolist()
     halves = [list(eval_batches(encoded, label, plan, process_index=i, process_count=2)) for i in range(2)]
-    for batch, one, other in zip(whole, *halves, strict=True):
-        assert np.array_equal(batch.input_ids, np.concatenate([one.input_ids, other.input_ids]))
-        assert np.array_equal(batch.label, np.concatenate([one.label, other.label]))
+    for batch, left, right in zip(batches, *halves, strict=True):
+        assert np.array_equal(batch.input_ids, np.concatenate([left.input_ids, right.input_ids]))
+        assert np.array_equal(batch.label, np.concatenate([left.label, right.label]))
 
 
 def test_rows_that_do_not_divide_over_processes_are_an_error() -> None:

@@ -109,7 +109,7 @@ PLAIN = st.text(st.characters(codec="utf-8", exclude_characters="\0\t\r\n\ufeff"
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5))
-def test_what_the_csv_module_writes_is_read_back(tmp_path, rows):
+def test_csv_text_is_read_back(tmp_path, rows):
     path = tmp_path / "t.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows([("a", "b"), *rows])
@@ -120,7 +120,7 @@ def test_what_the_csv_module_writes_is_read_back(tmp_path, rows):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(PLAIN, PLAIN), min_size=1, max_size=5))
-def test_what_is_joined_by_tabs_is_read_back(tmp_path, rows):
+def test_tsv_text_is_read_back(tmp_path, rows):
     path = tmp_path / "t.tsv"
     path.write_bytes("".join(f"{a}\t{b}\n" for a, b in [("a", "b"), *rows]).encode())
     expected = [tuple(unicodedata.normalize("NFC", text) for text in row) for row in rows]
@@ -184,7 +184,7 @@ def test_columns_can_be_named(tmp_path):
         ("a;b;label", {}, ["semicolons", ".csv with commas"]),
     ],
 )
-def test_columns_that_cannot_be_told_are_an_error(tmp_path, header, options, words):
+def test_ambiguous_or_missing_columns_are_an_error(tmp_path, header, options, words):
     row = "\t".join(["x"] * (header.count("\t") + 1))
     write(tmp_path, train__tsv=f"{header}\n{row}\n", dev__tsv=TSV)
     text = message(DataConfig(path=str(tmp_path), **options))
@@ -274,7 +274,7 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("kind", BAD_FILES)
-def test_a_bad_file_is_told_by_place_and_remedy(tmp_path, kind):
+def test_a_bad_file_gives_its_place_and_the_fix(tmp_path, kind):
     name, content, words = BAD_FILES[kind]
     (tmp_path / name).write_bytes(content)
     write(tmp_path, dev__tsv=TSV)
@@ -284,15 +284,15 @@ def test_a_bad_file_is_told_by_place_and_remedy(tmp_path, kind):
         assert word in text, text
 
 
-def test_a_cut_off_parquet_is_told(tmp_path):
+def test_a_cut_off_parquet_is_an_error(tmp_path):
     pq.write_table(pa.table({"a": ["x"] * 999, "b": ["y"] * 999, "label": ["z"] * 999}), tmp_path / "train.parquet")
-    whole = (tmp_path / "train.parquet").read_bytes()
-    (tmp_path / "train.parquet").write_bytes(whole[: len(whole) // 2])
+    content = (tmp_path / "train.parquet").read_bytes()
+    (tmp_path / "train.parquet").write_bytes(content[: len(content) // 2])
     write(tmp_path, dev__tsv=TSV)
     assert "not a readable Parquet file" in message(DataConfig(path=str(tmp_path)))
 
 
-def test_parquet_rows_are_checked_like_any(tmp_path):
+def test_parquet_rows_are_checked_too(tmp_path):
     table = pa.table({"a": ["x", None], "b": ["y", "z"], "label": ["p", "q"]})
     pq.write_table(table, tmp_path / "train.parquet")
     write(tmp_path, dev__tsv=TSV)
@@ -303,7 +303,7 @@ def test_parquet_rows_are_checked_like_any(tmp_path):
     assert "no rows" in message(DataConfig(path=str(tmp_path)))
 
 
-def test_places_that_hold_no_data_are_told(tmp_path):
+def test_places_without_data_are_errors(tmp_path):
     assert "no such folder" in message(DataConfig(path=str(tmp_path / "gone")))
     assert "gone.tsv: no such file" in message(DataConfig(train=str(tmp_path / "gone.tsv")))
     (tmp_path / "sub").mkdir()

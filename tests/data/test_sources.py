@@ -144,7 +144,7 @@ def test_the_source_is_recorded_with_digests(tmp_path):
 # -------------------------------------------------------------------------------------------------- for a trained model
 
 
-def test_a_models_order_of_labels_is_kept(tmp_path):
+def test_the_label_order_of_the_model_is_used(tmp_path):
     write(tmp_path, test__tsv=TSV)
     task = TaskSpec("classification", ("yes", "no"))
     data = load_for_task(DataConfig(path=str(tmp_path)), task)
@@ -153,7 +153,7 @@ def test_a_models_order_of_labels_is_kept(tmp_path):
     assert data.splits["test"].label.tolist() == [0, 1, 0]
 
 
-def test_a_file_stands_for_its_split_or_for_test(tmp_path):
+def test_a_file_is_the_split_of_its_name_or_test(tmp_path):
     write(tmp_path, dev__tsv=TSV, other__tsv="a\tb\nx\ty\n")
     assert list(load_for_task(DataConfig(path=str(tmp_path / "dev.tsv")), TASK).splits) == ["dev"]
     data = load_for_task(DataConfig(path=str(tmp_path / "other.tsv")), TASK)

@@ -50,7 +50,7 @@ def test_a_stream_yields_before_it_ends():
 
 
 class _Raw(io.RawIOBase):
-    """A raw stream over chunks."""
+    """A raw stream of chunks."""
 
     def __init__(self, chunks):
         self.chunks = chunks
@@ -79,7 +79,7 @@ def test_a_parquet_file_can_be_predicted(tmp_path):
         ("x\ty\nz\n", ["standard input, line 2", "got 1 field;", "expected 2"]),
     ],
 )
-def test_a_bad_stream_is_told(text, words):
+def test_a_bad_stream_is_an_error(text, words):
     with pytest.raises(UserError) as caught:
         list(iter_pairs(stream(text)))
     for word in words:

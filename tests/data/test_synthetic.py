@@ -1,3 +1,5 @@
+"""Rule-made pairs: reproducible, held out as asked, and with labels that agree with counting and logic."""
+
 import hashlib
 import re
 import subprocess
@@ -25,8 +27,10 @@ EVERY = list(product(TASKS, LANGUAGES))
 
 
 @cache
-def made(task: str, language: str, *, sizes=(360, 120, 120), seed: int = 0, held_out: str = "combinations") -> PairData:
-    """Pairs shared by the tests that only read them."""
+def make_pairs(
+    task: str, language: str, *, sizes=(360, 120, 120), seed: int = 0, held_out: str = "combinations"
+) -> PairData:
+    """Makes pairs; tests that only read them share them."""
     return rule_pairs(DataConfig(rules=task, language=language, sizes=sizes, seed=seed, held_out=held_out))
 
 
@@ -38,9 +42,9 @@ def digest(data: PairData) -> str:
 @pytest.mark.parametrize(("task", "language"), EVERY)
 def test_same_seed_gives_same_pairs_and_another_seed_others(task, language):
     again = rule_pairs(DataConfig(rules=task, language=language, sizes=(360, 120, 120)))
-    assert digest(made(task, language)) == digest(again)
-    one, two = made(task, language), made(task, language, seed=1)
-    assert len(set(one.splits["train"].first) & set(two.splits["train"].first)) < 180
+    assert digest(make_pairs(task, language)) == digest(again)
+    first, second = make_pairs(task, language), make_pairs(task, language, seed=1)
+    assert len(set(first.splits["train"].first) & set(second.splits["train"].first)) < 180
 
 
 def test_pairs_do_not_depend_on_the_process_nor_on_its_hash_seed():
@@ -54,12 +58,12 @@ def test_pairs_do_not_depend_on_the_process_nor_on_its_hash_seed():
         run = subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True
         )
-        assert run.stdout.strip() == digest(made("entailment", "en"))
+        assert run.stdout.strip() == digest(make_pairs("entailment", "en"))
 
 
 @pytest.mark.parametrize(("task", "language"), EVERY)
-def test_sizes_labels_and_provenance_are_as_asked(task, language):
-    data = made(task, language)
+def test_sizes_labels_and_provenance_follow_the_config(task, language):
+    data = make_pairs(task, language)
     assert {name: len(pairs) for name, pairs in data.splits.items()} == {"train": 360, "dev": 120, "test": 120}
     assert data.source["name"] == f"rules/{task}"
     assert data.source["language"] == language
@@ -80,20 +84,20 @@ def test_sizes_labels_and_provenance_are_as_asked(task, language):
 
 
 def test_an_empty_test_split_is_left_out():
-    assert set(made("entailment", "en", sizes=(60, 20, 0)).splits) == {"train", "dev"}
+    assert set(make_pairs("entailment", "en", sizes=(60, 20, 0)).splits) == {"train", "dev"}
 
 
 @pytest.mark.parametrize(("task", "language"), EVERY)
 @pytest.mark.parametrize("held_out", ["none", "combinations", "templates"])
-def test_no_pair_stands_twice_nor_is_one_text_twice(task, language, held_out):
-    data = made(task, language, held_out=held_out)
+def test_no_pair_is_repeated_and_no_pair_has_equal_texts(task, language, held_out):
+    data = make_pairs(task, language, held_out=held_out)
     rows = [row for pairs in data.splits.values() for row in zip(pairs.first, pairs.second, strict=True)]
     assert len(set(rows)) == len(rows)
     assert all(first != second for first, second in rows)
 
 
 def _known(lexicon: Lexicon) -> re.Pattern[str]:
-    """Every content word of a lexicon in every form, the longest first."""
+    """Returns a pattern of all content words of a lexicon in all forms, the longest first."""
     nouns = [*lexicon.people, *lexicon.things, *lexicon.counted]
     nouns += [noun for kind in lexicon.kinds for noun in (kind.name, *kind.members)]
     nouns += [noun for field in lexicon.fields for noun in field.nouns] + [n for c in lexicon.changes for n in c.things]
@@ -119,7 +123,7 @@ def test_held_out_combinations_of_content_words_are_not_in_train(task, language)
     # Synonyms and inflections as the text has them: a weaker key than the rules', checked from the text alone.
     bags = {
         name: {tuple(sorted(map(str.lower, known.findall(text)))) for text in (*pairs.first, *pairs.second)}
-        for name, pairs in made(task, language, sizes=(600, 150, 150)).splits.items()
+        for name, pairs in make_pairs(task, language, sizes=(600, 150, 150)).splits.items()
     }
     assert not bags["train"] & bags["dev"]
     assert not bags["train"] & bags["test"]
@@ -127,7 +131,7 @@ def test_held_out_combinations_of_content_words_are_not_in_train(task, language)
 
 def test_without_holding_out_combinations_are_shared():
     known = _known(English().lexicon)
-    splits = made("entailment", "en", sizes=(3000, 600, 0), held_out="none").splits
+    splits = make_pairs("entailment", "en", sizes=(3000, 600, 0), held_out="none").splits
     bags = {
         name: {tuple(sorted(map(str.lower, known.findall(text)))) for text in pairs.second}
         for name, pairs in splits.items()
@@ -140,41 +144,41 @@ def test_held_out_templates_are_not_in_train(task, language):
     known = _known((English() if language == "en" else Portuguese()).lexicon)
     templates = {
         name: {known.sub("_", text) for text in (*pairs.first, *pairs.second)}
-        for name, pairs in made(task, language, sizes=(600, 150, 150), held_out="templates").splits.items()
+        for name, pairs in make_pairs(task, language, sizes=(600, 150, 150), held_out="templates").splits.items()
     }
     assert not templates["train"] & templates["dev"]
     assert not templates["train"] & templates["test"]
 
 
 def test_a_hundred_thousand_pairs_are_all_different_and_cost_few_draws_each(monkeypatch):
-    drawn = Counter()
+    draws = Counter()
     uniform = Draws.uniform
 
     def counted(self: Draws) -> float:
-        drawn["numbers"] += 1
+        draws["numbers"] += 1
         return uniform(self)
 
     monkeypatch.setattr(Draws, "uniform", counted)
     pairs = rule_pairs(DataConfig(rules="entailment", sizes=(100_000, 1000, 1000))).splits["train"]
     assert len(set(zip(pairs.first, pairs.second, strict=True))) == 100_000
-    assert drawn["numbers"] < 100 * 100_000
+    assert draws["numbers"] < 100 * 100_000
 
 
-def test_an_exhausted_grammar_says_how_many_pairs_it_gives(monkeypatch):
+def test_an_exhausted_grammar_says_how_many_pairs_it_can_make(monkeypatch):
     rule, share = entailment.RULES["quantifiers"]
     monkeypatch.setattr(entailment, "RULES", {"quantifiers": (rule, share)})
     monkeypatch.setattr(synthetic, "PATIENCE", 30)
     small = English.lexicon._replace(places=English.lexicon.places[:1], fields=English.lexicon.fields[2:3])
     monkeypatch.setattr(English, "lexicon", small)
     with pytest.raises(UserError, match=r"--data.sizes.*train pairs; got 100000; expected at most \d+"):
-        made("entailment", "en", sizes=(100_000, 10, 10), held_out="none")
+        make_pairs("entailment", "en", sizes=(100_000, 10, 10), held_out="none")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"rules": None}, "need a task"), ({"sizes": (0, 1, 1)}, "sizes"), ({"sizes": (5, 0, 1)}, "sizes")],
 )
-def test_bad_options_are_told_in_one_line(options, message):
+def test_bad_options_are_one_line_errors(options, message):
     with pytest.raises(UserError, match=message):
         rule_pairs(DataConfig(**({"rules": "entailment"} | options)))
 
@@ -187,9 +191,9 @@ def test_numbers_of_entailment_agree_with_counting():
         "more_than": lambda n: {c for c in range(40) if c > n},
         "fewer_than": lambda n: {c for c in range(40) if c < n},
     }
-    for (bound, number), found in entailment.NUMBERS.items():
+    for (bound, number), claims_of in entailment.NUMBERS.items():
         second = allowed[bound](number)
-        for label, claims in found.items():
+        for label, claims in claims_of.items():
             assert claims
             for which, count in claims:
                 first = allowed[which](count)
@@ -222,7 +226,7 @@ def test_quantifiers_agree_with_models_of_three_things():
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_states_of_one_thing_follow_from_the_words_alone(language):
-    """Read back from the texts: the antonym rule's labels against the lexicon."""
+    """Parses the antonym rule's texts and checks its labels against the lexicon."""
     grammar = English() if language == "en" else Portuguese()
     sides = {}
     for field in grammar.lexicon.fields:
@@ -233,9 +237,9 @@ def test_states_of_one_thing_follow_from_the_words_alone(language):
     form = re.compile(r"(?:^|, )(?:the|o|a) (.+?) (não )?(?:is|está) (not )?(.+?)\.$", re.IGNORECASE)
 
     def read(text: str) -> tuple[str, str, bool]:
-        found = form.search(text)
-        name, side = sides[found[4]]
-        return found[1], name, bool(side) != bool(found[2] or found[3])
+        match = form.search(text)
+        name, side = sides[match[4]]
+        return match[1], name, bool(side) != bool(match[2] or match[3])
 
     draws = Draws((3,))
     seen = Counter()
@@ -250,7 +254,7 @@ def test_states_of_one_thing_follow_from_the_words_alone(language):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_lexicon_is_rich_and_without_doubles(language):
+def test_lexicon_is_rich_and_has_no_duplicates(language):
     lexicon = (English() if language == "en" else Portuguese()).lexicon
     assert len(lexicon.people) >= 60
     assert len(lexicon.things) >= 40
@@ -284,7 +288,9 @@ def test_portuguese_agrees_and_contracts():
     assert grammar.phrase("sold", a=pilot, b=nurse, x=box) == "o piloto vendeu a caixa à enfermeira"
     library, museum = grammar.lexicon.places[:2]
     assert grammar.went(pilot, library, museum, on=False) == "o piloto foi da biblioteca para o museu"
-    joint = " ".join(text for task in TASKS for p in made(task, "pt").splits.values() for text in (*p.first, *p.second))
+    joint = " ".join(
+        text for task in TASKS for p in make_pairs(task, "pt").splits.values() for text in (*p.first, *p.second)
+    )
     assert not re.findall(r"\b(?:de|em|por) (?:o|a|os|as)\b|\ba (?:o|a|os|as)\b|[{}_\[\]]|  ", joint)
 
 
@@ -298,5 +304,7 @@ def test_english_inflects():
     assert grammar.active(nurse, verb["copy"], "the lamp") == "the nurse copied the lamp"
     assert grammar.active(nurse, verb["hide"], "the lamp", negative=True) == "the nurse did not hide the lamp"
     assert grammar.passive(pilot, verb["hide"], noun["lamp"]) == "the lamp was hidden by the pilot"
-    joint = " ".join(text for task in TASKS for p in made(task, "en").splits.values() for text in (*p.first, *p.second))
+    joint = " ".join(
+        text for task in TASKS for p in make_pairs(task, "en").splits.values() for text in (*p.first, *p.second)
+    )
     assert not re.findall(r"\ba [aeio]\w+|\ban [^aeiou]\w+|[{}_]|  ", joint)

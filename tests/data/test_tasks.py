@@ -1,4 +1,4 @@
-"""Labels become a task: its kind, the order of its names, and errors that name the row."""
+"""Labels make a task: its kind, the order of its names, and errors that name the row."""
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_the_positive_class_is_usual_or_chosen():
         (["1.5", "2.5"], "1.5", ["--data.positive needs two classes", "scores"]),
     ],
 )
-def test_a_positive_class_that_cannot_be_is_an_error(labels, positive, words):
+def test_an_impossible_positive_class_is_an_error(labels, positive, words):
     with pytest.raises(UserError) as caught:
         read_task(raw(labels), DataConfig(positive=positive))
     for word in words:
@@ -151,11 +151,11 @@ def test_what_counts_as_a_number(label, numeric):
     assert is_numeric(label) is numeric
 
 
-def test_labels_that_are_no_strings_have_names():
+def test_labels_that_are_not_strings_have_names():
     assert [label_name(label) for label in (True, False, 1, 1.0, 0.5, " x ")] == ["true", "false", "1", "1", "0.5", "x"]
 
 
-def test_relabelling_goes_by_name():
+def test_relabelling_matches_names():
     own, task = TaskSpec("classification", ("a", "b")), TaskSpec("classification", ("c", "b", "a"))
     pairs = Pairs(("x", "y"), ("x", "y"), np.array([0, 1], np.int32))
     assert relabel(pairs, own, task, place="test").label.tolist() == [2, 1]
@@ -171,7 +171,7 @@ def test_relabelling_goes_by_name():
     fraction=st.floats(0.02, 0.9),
     seed=st.integers(0, 3),
 )
-def test_a_cut_takes_of_each_class_its_share_and_leaves_some(counts, fraction, seed):
+def test_a_cut_takes_the_share_of_each_class_and_leaves_some(counts, fraction, seed):
     label = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     train, dev = cut_dev(label, kind="classification", fraction=fraction, seed=seed)
     assert sorted([*train, *dev]) == list(range(len(label)))
@@ -191,6 +191,6 @@ def test_a_cut_of_scores_spans_their_range():
     assert np.bincount(tenth[dev], minlength=10).tolist() == [2] * 10
 
 
-def test_a_cut_that_finds_no_row_is_an_error():
+def test_a_cut_without_pairs_is_an_error():
     with pytest.raises(UserError, match=r"--data\.dev-fraction finds nothing to cut; got 2 rows"):
         cut_dev(np.array([0, 1], np.int32), kind="classification", fraction=0.5, seed=0)

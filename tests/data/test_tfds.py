@@ -1,4 +1,4 @@
-"""TFDS sets through TFDS's own machinery: a GLUE-like builder is prepared here, then read without TensorFlow."""
+"""TFDS sets: TFDS prepares a GLUE-like builder here, and pairjax reads it without TensorFlow."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ ROWS = 30
 
 
 class TinyGlue(tfds.core.GeneratorBasedBuilder):
-    """Two configs: classes with an unlabelled test, as mrpc; float scores, as stsb."""
+    """A builder with two configs: classes with an unlabelled test split (mrpc) and float scores (stsb)."""
 
     BUILDER_CONFIGS: ClassVar = [tfds.core.BuilderConfig(name="mrpc"), tfds.core.BuilderConfig(name="stsb")]
     VERSION = tfds.core.Version("2.0.0")
@@ -61,7 +61,7 @@ class TinyGlue(tfds.core.GeneratorBasedBuilder):
 
 
 class TinyBooks(tfds.core.GeneratorBasedBuilder):
-    """Texts of three lines, train alone, as lm1b and wiki40b have them."""
+    """A builder of texts of three lines with a train split only, like lm1b and wiki40b."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -79,7 +79,7 @@ class TinyBooks(tfds.core.GeneratorBasedBuilder):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """A TFDS folder with the sets as ArrayRecord; the builders' code is forgotten by name."""
+    """Prepares a TFDS folder with the sets as ArrayRecord, and unregisters their builders."""
     root = tmp_path_factory.mktemp("tfds")
     for config in ("mrpc", "stsb"):
         TinyGlue(config=config, data_dir=str(root)).download_and_prepare(file_format="array_record")
@@ -88,7 +88,7 @@ def prepared(tmp_path_factory) -> Path:
 
 
 def as_tfrecord(folder: Path) -> None:
-    """Rewrite a prepared ArrayRecord set as TFRecord: the same examples in the other framing."""
+    """Rewrites a prepared ArrayRecord set as TFRecord with the same examples."""
     from array_record.python.array_record_module import ArrayRecordReader
 
     for path in folder.glob("*.array_record-*"):
@@ -137,48 +137,48 @@ def test_tfrecord_reads_as_array_record_does(prepared, tmp_path):
     shutil.copytree(prepared / "tiny_glue", tmp_path / "tiny_glue")
     folder = tmp_path / "tiny_glue" / "mrpc" / "2.0.0"
     as_tfrecord(folder)
-    one = load_pairs(DataConfig(tfds="tiny_glue/mrpc", tfds_dir=str(prepared)))
-    two = load_pairs(DataConfig(tfds="tiny_glue/mrpc", tfds_dir=str(tmp_path)))
+    array_record = load_pairs(DataConfig(tfds="tiny_glue/mrpc", tfds_dir=str(prepared)))
+    tfrecord = load_pairs(DataConfig(tfds="tiny_glue/mrpc", tfds_dir=str(tmp_path)))
     for split in ("train", "dev", "test"):
-        assert one.splits[split].first == two.splits[split].first
-    assert one.splits["train"].label.tolist() == two.splits["train"].label.tolist()
+        assert array_record.splits[split].first == tfrecord.splits[split].first
+    assert array_record.splits["train"].label.tolist() == tfrecord.splits["train"].label.tolist()
     shard = next(folder.glob("*train.tfrecord*"))
     shard.write_bytes(shard.read_bytes()[:-9])
-    with pytest.raises(UserError, match=r"tfrecord.*: cut off or damaged; prepare the set anew"):
+    with pytest.raises(UserError, match=r"tfrecord.*: cut off or damaged; prepare the set again"):
         load_pairs(DataConfig(tfds="tiny_glue/mrpc", tfds_dir=str(tmp_path)))
     shard.unlink()
     with pytest.raises(UserError, match=r"tfrecord.*: missing from the prepared set"):
         load_pairs(DataConfig(tfds="tiny_glue/mrpc", tfds_dir=str(tmp_path)))
 
 
-def test_a_damaged_set_is_told(prepared, tmp_path):
+def test_a_damaged_set_is_an_error(prepared, tmp_path):
     shutil.copytree(prepared / "tiny_glue", tmp_path / "tiny_glue")
     config = DataConfig(tfds="tiny_glue/mrpc", tfds_dir=str(tmp_path))
     folder = tmp_path / "tiny_glue" / "mrpc" / "2.0.0"
     shard = next(folder.glob("*train.array_record*"))
     shard.write_bytes(b"no records")
-    with pytest.raises(UserError, match=r"tiny_glue/mrpc/2\.0\.0, split train: cannot be read .*prepare the set anew"):
+    with pytest.raises(UserError, match=r"tiny_glue/mrpc/2\.0\.0, split train: cannot be read .*prepare the set again"):
         load_pairs(config)
     (folder / "dataset_info.json").write_text("{")
     with pytest.raises(UserError, match="a damaged TFDS set"):
         load_pairs(config)
 
 
-def test_columns_of_a_set_can_be_named_or_are_told(prepared):
+def test_columns_of_a_set_can_be_named(prepared):
     config = DataConfig(tfds="tiny_glue/mrpc", tfds_dir=str(prepared), first="sentence2", second="sentence1")
     assert load_pairs(config).splits["dev"].first[0].startswith("second dev")
     with pytest.raises(UserError, match=r"split train: no column nope; got columns .*sentence1.*--data\.label"):
         load_pairs(DataConfig(tfds="tiny_glue/mrpc", tfds_dir=str(prepared), label="nope"))
 
 
-def test_a_models_order_of_labels_is_kept(prepared):
+def test_the_label_order_of_the_model_is_used(prepared):
     config = DataConfig(tfds="tiny_glue/mrpc", tfds_dir=str(prepared))
     turned = load_for_task(config, TaskSpec("classification", ("equivalent", "not_equivalent")))
     straight = load_pairs(config)
     assert turned.splits["dev"].label.tolist() == (1 - straight.splits["dev"].label).tolist()
 
 
-def test_a_set_that_is_not_prepared_is_told_at_once(tmp_path):
+def test_a_set_that_is_not_prepared_is_an_error(tmp_path):
     start = time.monotonic()
     for name in ("glue/mrpc", "glue/mrpc:9.9.9", "no_such_set"):
         with pytest.raises(UserError) as caught:
@@ -191,20 +191,20 @@ def test_a_set_that_is_not_prepared_is_told_at_once(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_that_tfds_does_not_know_is_told_before_any_download(tmp_path):
+def test_an_unknown_name_is_an_error_before_any_download(tmp_path):
     with pytest.raises(UserError, match="TFDS has no pairjax_no_such_set"):
         load_pairs(DataConfig(tfds="pairjax_no_such_set", tfds_dir=str(tmp_path), download=True))
-    with pytest.raises(UserError, match="no builder's name; got glue/mrpc/x/y"):
+    with pytest.raises(UserError, match="not a builder's name; got glue/mrpc/x/y"):
         load_pairs(DataConfig(tfds="glue/mrpc/x/y", tfds_dir=str(tmp_path)))
 
 
-def test_a_set_that_is_not_there_is_prepared_when_asked(tmp_path):
+def test_a_missing_set_is_prepared_on_request(tmp_path):
     config = DataConfig(tfds="tiny_glue/mrpc", tfds_dir=str(tmp_path), download=True)
     assert load_pairs(config).source["rows"] == {"train": ROWS, "dev": 6, "test": 5}
     assert find_prepared(parse_name("tiny_glue/mrpc"), tmp_path) == tmp_path / "tiny_glue" / "mrpc" / "2.0.0"
 
 
-def test_a_download_that_fails_is_told_with_the_way_round_it(tmp_path, monkeypatch):
+def test_a_failed_download_gives_a_workaround(tmp_path, monkeypatch):
     def fail(self, **kwargs):
         raise ConnectionError("no route to host\nand more")
 
@@ -227,13 +227,13 @@ def test_the_folder_is_found_by_config_and_newest_version(tmp_path):
         return folder
 
     old, new = version("plain", "1.9.0"), version("plain", "1.10.0")
-    one = version("single", "only", "1.0.0")
+    path = version("single", "only", "1.0.0")
     version("several", "x", "1.0.0")
     chosen = version("several", "y", "1.0.0")
     assert find_prepared(parse_name("plain"), tmp_path) == new
     assert find_prepared(parse_name("plain:1.9.0"), tmp_path) == old
     assert find_prepared(parse_name("plain:2.0.0"), tmp_path) is None
-    assert find_prepared(parse_name("single"), tmp_path) == one
+    assert find_prepared(parse_name("single"), tmp_path) == path
     assert find_prepared(parse_name("several/y"), tmp_path) == chosen
     assert find_prepared(parse_name("gone/y"), tmp_path) is None
     with pytest.raises(UserError, match="several configs are prepared; got x, y; name one: several/x"):
@@ -243,7 +243,7 @@ def test_the_folder_is_found_by_config_and_newest_version(tmp_path):
     assert find_prepared(parse_name("several"), tmp_path) == chosen
 
 
-def test_splits_are_ours_and_a_choice_is_noted():
+def test_splits_get_our_names_and_a_choice_is_noted():
     mnli = ["train", "validation_matched", "validation_mismatched", "test_matched", "test_mismatched"]
     chosen, notes = choose_splits(mnli, "glue/mnli")
     assert chosen == {"train": "train", "dev": "validation_matched", "test": "test_matched"}
@@ -261,7 +261,7 @@ def test_reading_a_set_logs_nothing(prepared, caplog, capfd):
 
 
 def sentences(data: CorpusConfig, split: str = "train") -> list[list[str]]:
-    """Of each document, the documents sorted: TFDS shuffles them."""
+    """Returns the sentences of each document; documents are sorted, because TFDS shuffles them."""
     (source,) = corpus_sources(data)[split]
     documents: list[list[str]] = [[]]
     for sentence in source.sentences():
@@ -284,15 +284,15 @@ def test_a_set_of_texts_is_a_corpus_whose_examples_are_documents(prepared):
     assert len(source.digest) == 64
 
 
-def test_a_sets_own_splits_are_train_dev_and_test(prepared):
+def test_the_splits_of_a_set_become_train_dev_and_test(prepared):
     data = CorpusConfig(tfds="tiny_glue/mrpc", text="sentence2", tfds_dir=str(prepared))
-    found = corpus_sources(data)
-    assert {split: len(sentences(data, split)) for split in found} == {"train": ROWS, "dev": 6, "test": 5}
+    corpora = corpus_sources(data)
+    assert {split: len(sentences(data, split)) for split in corpora} == {"train": ROWS, "dev": 6, "test": 5}
     other = dataclasses.replace(data, text="sentence1")
-    assert corpus_sources(other)["train"][0].identity != found["train"][0].identity
+    assert corpus_sources(other)["train"][0].identity != corpora["train"][0].identity
 
 
-def test_what_a_corpus_cannot_be_made_of_is_told(prepared):
+def test_sets_without_usable_text_are_errors(prepared):
     data = CorpusConfig(tfds="tiny_books", tfds_dir=str(prepared))
     with pytest.raises(
         UserError, match=r"split train: no column body; got columns (text, year|year, text); name .*--data\.text"
@@ -306,10 +306,10 @@ def test_what_a_corpus_cannot_be_made_of_is_told(prepared):
         CorpusConfig(tfds="tiny_books", corpus="*.txt")
 
 
-def test_a_corpus_of_a_set_is_indexed_and_shown(prepared, tmp_path, capsys):
+def test_a_corpus_of_a_set_is_indexed_and_reported(prepared, tmp_path, capsys):
     args = ["data", "corpus", "--data.tfds", "tiny_books", "--data.tfds-dir", str(prepared)]
     args += ["--data.tokenizer-kind", "bpe", "--data.vocabulary", "300", "--data.dev-fraction", "0.25"]
     assert main([*args, "--data.max-length", "64", "--data.cache", str(tmp_path)]) == 0
-    shown = capsys.readouterr().out
-    assert "vocabulary: 300 tokens" in shown
-    assert "example 0: B is" in shown
+    output = capsys.readouterr().out
+    assert "vocabulary: 300 tokens" in output
+    assert "example 0: B is" in output

@@ -12,7 +12,7 @@ ACTS = ("sleeps", "runs", "sings", "eats", "reads", "waits")
 
 
 def write_documents(path: Path, *, documents: int, sentences: int = 6, start: int = 0) -> Path:
-    """Documents in which each sentence names its document and its place; of `sentences` to twice as many."""
+    """Writes documents of `sentences` to twice as many sentences; each names its document and its position."""
     lines: list[str] = []
     for number in range(start, start + documents):
         for place in range(sentences + number % (sentences + 1)):

@@ -41,7 +41,7 @@ def test_without_a_leak_every_baseline_is_at_chance() -> None:
     assert all(abs(value - 1 / 3) < 0.06 for value in found.values())
 
 
-def test_second_text_that_betrays_the_label_is_found_even_where_each_word_tells_little() -> None:
+def test_a_second_text_that_reveals_the_label_is_detected_even_if_each_word_says_little() -> None:
     rng = np.random.default_rng(0)
     rows = []
     for index in range(3000):
@@ -53,7 +53,7 @@ def test_second_text_that_betrays_the_label_is_found_even_where_each_word_tells_
     assert abs(found["word_overlap"] - 1 / 3) < 0.06
 
 
-def test_overlap_and_negation_that_betray_the_label_are_found() -> None:
+def test_overlap_and_negation_that_reveal_the_label_are_detected() -> None:
     rng = np.random.default_rng(0)
     rows = []
     for index in range(900):
@@ -62,13 +62,13 @@ def test_overlap_and_negation_that_betray_the_label_are_found() -> None:
     assert accuracies(data_of(rows))["word_overlap"] > 0.95
 
 
-def test_lengths_that_betray_the_label_are_found() -> None:
+def test_lengths_that_reveal_the_label_are_detected() -> None:
     rng = np.random.default_rng(0)
     rows = [(texts(rng), texts(rng, 3 + 4 * (index % 3)), index % 3) for index in range(900)]
     assert accuracies(data_of(rows))["length"] > 0.95
 
 
-def test_majority_is_the_commonest_class_of_train_and_its_interval_is_wilsons() -> None:
+def test_majority_is_the_most_frequent_class_of_train_with_wilsons_interval() -> None:
     rng = np.random.default_rng(0)
     rows = [(texts(rng), texts(rng), int(index % 4 == 0)) for index in range(300)]
     data = data_of(rows, task=TaskSpec("classification", ("a", "b"), positive="b"))
@@ -103,7 +103,7 @@ def test_contracted_and_portuguese_negations_are_counted() -> None:
     assert overlap_features(pairs)[:, 5:].tolist() == [[1, 0, 1, 1], [1, 0, 1, 1]]
 
 
-def test_unlabelled_or_missing_splits_are_told() -> None:
+def test_unlabelled_and_missing_splits_are_errors() -> None:
     rows = [("a", "b", 0), ("c", "d", 1), ("e", "f", 2)]
     with pytest.raises(UserError, match="labelled pairs in test; got no such split"):
         lexical_baselines(data_of(rows), split="test")

@@ -1,4 +1,4 @@
-"""Temperature and threshold against exhaustive search, and where there is nothing to fit."""
+"""Temperature and threshold against exhaustive search, and data that give nothing to fit."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def draw(*, seed: int, pairs: int = 300, classes: int = 3) -> tuple[np.ndarray, 
 
 
 @pytest.mark.parametrize("true", [0.2, 1.0, 5.0, 20.0])
-def test_a_calibrated_models_logits_times_t_get_the_temperature_t(true: float) -> None:
+def test_calibrated_logits_times_t_get_the_temperature_t(true: float) -> None:
     logits, label = draw(seed=0, pairs=20000)
     assert fit_temperature(logits * np.float32(true), label) == pytest.approx(true, rel=0.03)
 
@@ -31,7 +31,7 @@ def test_no_temperature_of_a_fine_grid_has_a_lower_nll(seed: int) -> None:
         assert best <= nll_each(logits, label, temperature=float(temperature)).mean() + 1e-9
 
 
-def test_the_temperature_stays_1_where_dev_gives_nothing_to_fit() -> None:
+def test_the_temperature_is_1_if_dev_gives_nothing_to_fit() -> None:
     label = np.array([0, 1, 1, 0], np.int32)
     assert fit_temperature(np.eye(2, dtype=np.float32)[label] * 3, label) == 1.0
     assert fit_temperature(np.zeros((4, 2), np.float32), label) == 1.0
@@ -45,7 +45,7 @@ def test_the_temperature_of_a_model_that_is_worse_than_chance_is_bounded() -> No
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("digits", [1, 6])
-def test_no_other_threshold_that_parts_dev_has_a_higher_f1(seed: int, digits: int) -> None:
+def test_no_other_threshold_that_divides_dev_has_a_higher_f1(seed: int, digits: int) -> None:
     rng = np.random.default_rng(seed)
     positive = rng.random(60) < 0.3
     probability = np.round(np.clip(rng.normal(0.35 + 0.2 * positive, 0.15), 0, 1), digits)
@@ -56,7 +56,7 @@ def test_no_other_threshold_that_parts_dev_has_a_higher_f1(seed: int, digits: in
     assert 0 < (probability >= threshold).sum() < 60
 
 
-def test_among_equals_the_threshold_nearest_to_a_half_wins() -> None:
+def test_of_equal_thresholds_the_nearest_to_a_half_is_taken() -> None:
     # Between 0.2 and 0.9 nothing changes: 0.5 stands for them all.
     assert fit_threshold(np.array([0.1, 0.2, 0.9, 0.95]), np.array([False, False, True, True])) == 0.5
     # Thresholds in (0.1, 0.2] and (0.7, 0.8] give F1 = 2/3 alike, all others less.
@@ -77,11 +77,11 @@ def test_a_constant_predictor_is_never_fitted() -> None:
     ("probability", "positive"),
     [([0.1, 0.9], [True, True]), ([0.1, 0.9], [False, False]), ([0.4, 0.4], [True, False]), ([], [])],
 )
-def test_there_is_no_threshold_where_dev_gives_nothing_to_fit(probability: list[float], positive: list[bool]) -> None:
+def test_there_is_no_threshold_if_dev_gives_nothing_to_fit(probability: list[float], positive: list[bool]) -> None:
     assert fit_threshold(np.array(probability, np.float64), np.array(positive, bool)) is None
 
 
-def test_neighbouring_floats_are_still_parted() -> None:
+def test_adjacent_floats_are_still_divided() -> None:
     below = 0.7
     above = np.nextafter(below, 1.0)
     threshold = fit_threshold(np.array([below, above]), np.array([False, True]))

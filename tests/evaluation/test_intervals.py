@@ -15,7 +15,7 @@ def mean_of(values: np.ndarray) -> metrics.Statistic:
     return lambda counts: {"mean": metrics.mean(values, counts)}
 
 
-def test_counts_are_resamples_of_the_right_size_and_mean() -> None:
+def test_counts_are_resamples_of_the_expected_size_and_mean() -> None:
     counts = np.concatenate(list(stats.draw_counts(50, resamples=4000, seed=0)))
     assert counts.shape == (4000, 50)
     np.testing.assert_array_equal(counts.sum(axis=1), 50)
@@ -87,7 +87,7 @@ def test_95_percent_intervals_cover_the_truth_about_95_times_in_100() -> None:
     assert 360 <= covered <= 396
 
 
-def test_the_calibration_error_lies_within_its_interval() -> None:
+def test_the_calibration_error_is_within_its_interval() -> None:
     rng = np.random.default_rng(0)
     label = rng.integers(0, 2, 200)
     share = np.clip(rng.normal(0.5, 0.2, 200), 0.01, 0.99)
@@ -100,7 +100,7 @@ def test_the_calibration_error_lies_within_its_interval() -> None:
     assert (plain.low + plain.high) / 2 > found.value
 
 
-def test_what_is_undefined_is_nan_with_nan_bounds_and_null_in_json() -> None:
+def test_an_undefined_metric_is_nan_with_nan_bounds_and_null_in_json() -> None:
     found = stats.bootstrap_intervals(lambda counts: {"odd": np.full(len(counts), np.nan)}, 10, resamples=100, seed=0)[
         "odd"
     ]
@@ -116,7 +116,7 @@ def test_resamples_in_which_a_metric_is_undefined_are_left_out() -> None:
     assert stats.bootstrap_intervals(statistic, 4, resamples=200, seed=0)["x"] == Interval(7.0, 7.0, 7.0)
 
 
-def test_a_difference_is_paired_and_so_of_equal_predictions_exactly_0() -> None:
+def test_a_difference_is_paired_so_it_is_exactly_0_for_equal_predictions() -> None:
     rng = np.random.default_rng(0)
     right = (rng.random(500) < 0.7).astype(float)
     better = np.where(rng.random(500) < 0.1, 1.0, right)
@@ -129,7 +129,7 @@ def test_a_difference_is_paired_and_so_of_equal_predictions_exactly_0() -> None:
     assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
-def test_the_spread_over_seeds_is_students_interval() -> None:
+def test_the_spread_over_seeds_has_students_interval() -> None:
     values = [0.860, 0.862, 0.857]
     found = stats.mean_and_spread(values)
     expected = scipy_stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
@@ -138,7 +138,7 @@ def test_the_spread_over_seeds_is_students_interval() -> None:
     assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
 
 
-def test_one_run_has_a_mean_and_no_spread_and_none_is_an_error() -> None:
+def test_one_run_has_a_mean_without_spread_and_no_run_is_an_error() -> None:
     found = stats.mean_and_spread([0.5])
     assert (found.mean, found.runs) == (0.5, 1)
     assert all(map(math.isnan, (found.deviation, found.low, found.high)))
@@ -152,7 +152,7 @@ def right(rng: np.random.Generator, runs: int, size: int, *, spread: float) -> n
     return ((easy + rng.normal(0.5, spread, (runs, 1)) + rng.normal(0.0, 0.5, (runs, size))) > 0).astype(float)
 
 
-def test_two_ways_has_the_error_of_examples_and_of_runs_together() -> None:
+def test_the_two_way_bootstrap_has_the_error_of_examples_and_runs_together() -> None:
     rng = np.random.default_rng(0)
     estimates = [right(rng, 5, 200, spread=0.4).mean() for _ in range(1500)]
     sizes = []
@@ -169,7 +169,7 @@ def test_two_ways_has_the_error_of_examples_and_of_runs_together() -> None:
     assert np.mean(sizes) == pytest.approx(np.std(estimates), rel=0.15)
 
 
-def test_two_ways_over_runs_alone_is_scipys_bootstrap_of_their_means() -> None:
+def test_the_two_way_bootstrap_over_runs_only_is_scipys_bootstrap_of_their_means() -> None:
     table = right(np.random.default_rng(1), 12, 50, spread=0.5)
     found = stats.two_way_bootstrap([mean_of(row) for row in table], 50, resamples=4000, seed=0, over_examples=False)[
         "mean"
@@ -182,7 +182,7 @@ def test_two_ways_over_runs_alone_is_scipys_bootstrap_of_their_means() -> None:
     assert found.high == pytest.approx(expected.high, abs=0.06 * width)
 
 
-def test_groups_are_drawn_whole_and_widen_the_interval_of_pairs_that_are_alike() -> None:
+def test_drawing_whole_groups_widens_the_interval_of_similar_pairs() -> None:
     group = np.repeat(np.arange(30), 10) * 7
     for counts in stats.draw_group_counts(group, resamples=50, seed=0):
         by_group = counts.reshape(len(counts), 30, 10)
@@ -195,7 +195,7 @@ def test_groups_are_drawn_whole_and_widen_the_interval_of_pairs_that_are_alike()
     assert whole.error / plain.error == pytest.approx(math.sqrt(10), rel=0.08)
 
 
-def test_cautious_draws_take_clusters_whole_and_widen_what_few_runs_add() -> None:
+def test_cautious_draws_take_whole_clusters_and_widen_the_spread_of_few_runs() -> None:
     cluster = np.repeat(np.arange(30), 10)
     values = np.random.default_rng(0).normal(size=30).repeat(10)
     run = mean_of(values)
@@ -212,7 +212,7 @@ def test_cautious_draws_take_clusters_whole_and_widen_what_few_runs_add() -> Non
     assert stats.widening(1) == 1.0
 
 
-def test_cautious_intervals_of_few_runs_hold_the_truth_as_often_as_they_say() -> None:
+def test_cautious_intervals_of_few_runs_have_their_nominal_coverage() -> None:
     rng, plain, cautious, trials = np.random.default_rng(4), 0, 0, 300
     for seed in range(trials):
         # Runs differ, and pairs come in clusters that are easy or hard together; the mean of all is 0.
@@ -228,7 +228,7 @@ def test_cautious_intervals_of_few_runs_hold_the_truth_as_often_as_they_say() ->
     assert cautious / trials >= 0.93
 
 
-def test_functions_of_several_effects_go_resample_by_resample() -> None:
+def test_functions_of_several_effects_apply_resample_by_resample() -> None:
     one = stats.Sampled(1.0, np.arange(4.0), np.arange(4.0) * 2)
     other = stats.Sampled(3.0, np.ones(4), np.ones(4))
     found = stats.combine([one, other], lambda parts: parts.max(axis=0))
@@ -238,7 +238,7 @@ def test_functions_of_several_effects_go_resample_by_resample() -> None:
     np.testing.assert_array_equal((other - one.reversed()).cautious, [-5.0, -3.0, -1.0, 1.0])
 
 
-def test_two_ways_does_not_depend_on_how_resamples_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_two_way_bootstrap_does_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     table = right(np.random.default_rng(2), 4, 60, spread=0.3)
     runs = [mean_of(row) for row in table]
     whole = stats.two_way_bootstrap(runs, 60, resamples=100, seed=5)["mean"].samples
@@ -246,14 +246,14 @@ def test_two_ways_does_not_depend_on_how_resamples_are_cut(monkeypatch: pytest.M
     np.testing.assert_array_equal(stats.two_way_bootstrap(runs, 60, resamples=100, seed=5)["mean"].samples, whole)
 
 
-def test_a_run_whose_metric_is_undefined_spoils_only_resamples_that_draw_it() -> None:
+def test_an_undefined_run_affects_only_the_resamples_that_draw_it() -> None:
     odd = lambda counts: {"mean": np.full(len(counts), np.nan)}  # noqa: E731
     found = stats.two_way_bootstrap([mean_of(np.ones(5)), odd], 5, resamples=400, seed=0)["mean"]
     assert math.isnan(found.value)
     assert np.isfinite(found.samples).mean() == pytest.approx(0.25, abs=0.08)
 
 
-def test_p_of_resamples_is_two_sided_and_never_0() -> None:
+def test_the_p_of_resamples_is_two_sided_and_never_0() -> None:
     shifted = stats.Sampled(1.0, *[np.linspace(0.5, 1.5, 999)] * 2)
     assert shifted.p_value() == pytest.approx(2 / 1000)
     assert shifted.p_value(null=1.0) == pytest.approx(1.0)

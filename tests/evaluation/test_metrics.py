@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn and SciPy, on the pairs as they are and on resamples of them."""
+"""Metrics against scikit-learn and SciPy, on all pairs and on resamples."""
 
 import warnings
 
@@ -96,7 +96,7 @@ def test_nll_and_brier_equal_scikit_learn(classes: int, temperature: float) -> N
     assert brier == pytest.approx(oracle.brier_score_loss(label, given, labels=range(classes)), rel=1e-9)
 
 
-def test_nll_stays_finite_where_the_probability_underflows() -> None:
+def test_nll_is_finite_if_the_probability_underflows() -> None:
     logits = np.array([[2000.0, 0.0]], np.float32)
     assert metrics.nll_each(logits, np.array([1]))[0] == pytest.approx(2000.0)
 
@@ -122,7 +122,7 @@ def test_ece_equals_scikit_learns_reliability_curve(classes: int) -> None:
         assert found == pytest.approx(ece_oracle(probability[drawn], label[drawn]), abs=1e-12)
 
 
-def test_the_lowest_bins_of_the_ece_are_apart() -> None:
+def test_the_lowest_bins_of_the_ece_are_distinct() -> None:
     # Confidence 0.06 and right, 0.10 and wrong: bins (0, 1/15] and (1/15, 2/15].
     flat = np.full((2, 20), 0.04)
     flat[:, 0] = 0.06, 0.10
@@ -130,7 +130,7 @@ def test_the_lowest_bins_of_the_ece_are_apart() -> None:
     assert found == pytest.approx((0.94 + 0.10) / 2)
 
 
-def test_ece_of_sure_and_right_is_0_and_of_sure_and_wrong_is_1() -> None:
+def test_ece_is_0_if_confident_and_correct_and_1_if_confident_and_wrong() -> None:
     sure = np.array([[1.0, 0.0], [0.0, 1.0]])
     for label, expected in (([0, 1], 0.0), ([1, 0], 1.0)):
         assert metrics.ece(metrics.calibration_gaps(sure, np.array(label)), metrics.once(2))[0] == expected
@@ -178,7 +178,7 @@ def test_f1_is_of_the_class_that_the_task_calls_positive() -> None:
     assert first["f1"] == pytest.approx(oracle.f1_score(label, logits.argmax(axis=1), pos_label=0))
 
 
-def test_more_than_two_classes_have_no_positive_one() -> None:
+def test_more_than_two_classes_have_no_positive_class() -> None:
     logits, label = draw(3, seed=9)
     assert list(metrics.quick_scores(classes_task(3), logits, label)) == [
         "accuracy", "macro_f1", "mcc", "nll", "brier", "ece",
@@ -195,7 +195,7 @@ def test_quick_scores_of_a_regression_equal_scikit_learn() -> None:
     assert found["mae"] == pytest.approx(oracle.mean_absolute_error(label, outputs[:, 0]), rel=1e-6)
 
 
-def test_f1_is_undefined_and_never_1_where_all_labels_are_of_one_class() -> None:
+def test_f1_is_undefined_if_all_labels_are_equal() -> None:
     always = np.tile(np.array([[0.0, 9.0]], np.float32), (20, 1))
     found = metrics.quick_scores(BINARY, always, np.ones(20, np.int32))
     assert found["accuracy"] == 1.0
@@ -210,14 +210,14 @@ def test_metrics_do_not_depend_on_the_order_of_the_pairs() -> None:
     assert one == pytest.approx(other, abs=1e-12)
 
 
-def test_outputs_that_are_not_finite_are_told_with_how_many() -> None:
+def test_outputs_that_are_not_finite_are_counted_in_the_error() -> None:
     logits, label = draw(2, seed=12)
     logits[3, 0], logits[5, 1] = np.nan, np.inf
     with pytest.raises(UserError, match=r"not finite.*2 of 97 pairs"):
         metrics.quick_scores(BINARY, logits, label)
 
 
-def test_an_empty_split_and_a_misfitting_shape_are_errors() -> None:
+def test_an_empty_split_and_a_wrong_shape_are_errors() -> None:
     with pytest.raises(UserError, match="no pairs to score"):
         metrics.quick_scores(BINARY, np.zeros((0, 2), np.float32), np.zeros(0, np.int32))
     with pytest.raises(ValueError, match="outputs of shape"):

@@ -1,4 +1,4 @@
-"""Scoring of predictions: what is reported, from what, and how a degenerate model is seen."""
+"""Scores of predictions, and how a degenerate model is detected."""
 
 import json
 import time
@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from pairjax.base.errors import UserError
 from pairjax.base.types import TaskSpec
+from pairjax.evaluation.calibration import Calibration
 from pairjax.evaluation.intervals import Interval
 from pairjax.evaluation.metrics import probabilities, quick_scores
 from pairjax.evaluation.scores import calibrate, class_report, collapsed, score, scores_to_json
@@ -30,14 +31,14 @@ def draw(task: TaskSpec, *, seed: int = 0, pairs: int = 200) -> tuple[np.ndarray
 
 
 @pytest.mark.parametrize("task", [BINARY, THREE, SCORES], ids=["two", "three", "scores"])
-def test_values_are_those_of_the_quick_scores_and_lie_in_their_intervals(task: TaskSpec) -> None:
+def test_values_equal_the_quick_scores_and_are_within_their_intervals(task: TaskSpec) -> None:
     outputs, label = draw(task)
     found = score(task, outputs, label, bootstrap=300, seed=0)
     assert {name: interval.value for name, interval in found.items()} == quick_scores(task, outputs, label)
     assert all(interval.low < interval.value < interval.high for interval in found.values())
 
 
-def test_calibrated_and_threshold_figures_stand_beside_the_plain_ones() -> None:
+def test_calibrated_and_threshold_metrics_are_added_to_the_plain_ones() -> None:
     outputs, label = draw(BINARY)
     found = score(BINARY, outputs, label, bootstrap=100, seed=0, temperature=2.5, threshold=0.3)
     plain = score(BINARY, outputs, label, bootstrap=100, seed=0)
@@ -49,9 +50,10 @@ def test_calibrated_and_threshold_figures_stand_beside_the_plain_ones() -> None:
     assert found["f1_at_threshold"].value == pytest.approx(f1_score(label, chosen, pos_label=0))
 
 
-def test_threshold_figures_are_those_of_the_labels_that_predict_gives() -> None:
+def test_threshold_metrics_are_those_of_the_labels_that_predict_returns() -> None:
     outputs, label = draw(BINARY)
-    temperature, threshold = calibrate(BINARY, outputs, label)
+    calibration = calibrate(BINARY, outputs, label)
+    temperature, threshold = calibration.temperature, calibration.threshold
     assert threshold is not None
     answers = predictions_from(outputs, BINARY, temperature=temperature, threshold=threshold)
     chosen = [BINARY.labels.index(answer.label_at_threshold or "") for answer in answers]
@@ -59,10 +61,11 @@ def test_threshold_figures_are_those_of_the_labels_that_predict_gives() -> None:
     assert found["accuracy_at_threshold"].value == pytest.approx(accuracy_score(label, chosen))
 
 
-def test_a_temperature_changes_no_class_and_helps_the_nll_on_the_pairs_it_was_fitted_on() -> None:
+def test_a_temperature_changes_no_class_and_lowers_the_nll_of_the_pairs_it_was_fitted_on() -> None:
     outputs, label = draw(THREE)
     outputs *= np.float32(4.0)
-    temperature, threshold = calibrate(THREE, outputs, label)
+    calibration = calibrate(THREE, outputs, label)
+    temperature, threshold = calibration.temperature, calibration.threshold
     found = score(THREE, outputs, label, bootstrap=100, seed=0, temperature=temperature)
     assert temperature > 1.0
     assert threshold is None
@@ -70,7 +73,7 @@ def test_a_temperature_changes_no_class_and_helps_the_nll_on_the_pairs_it_was_fi
     assert found["ece_calibrated"].value < found["ece"].value
 
 
-def test_swap_figures_by_hand() -> None:
+def test_swap_metrics_by_hand() -> None:
     shares = np.log(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.5, 0.5]], np.float32))
     turned = np.log(np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.5, 0.5]], np.float32))
     found = score(BINARY, shares, np.array([0, 1, 0, 1]), bootstrap=100, seed=0, swapped_logits=turned)
@@ -78,7 +81,7 @@ def test_swap_figures_by_hand() -> None:
     assert found["swap_difference"].value == pytest.approx((0.0 + 0.2 + 0.3 + 0.0) / 4, abs=1e-6)
 
 
-def test_swap_figures_of_scores_are_difference_and_correlation() -> None:
+def test_swap_metrics_of_scores_are_difference_and_correlation() -> None:
     outputs, label = draw(SCORES)
     found = score(SCORES, outputs, label, bootstrap=100, seed=0, swapped_logits=outputs + np.float32(0.5))
     assert found["swap_difference"].value == pytest.approx(0.5, abs=1e-5)
@@ -94,7 +97,7 @@ def test_the_order_of_the_pairs_does_not_change_a_value() -> None:
         assert one[name].value == pytest.approx(other[name].value, abs=1e-12)
 
 
-def test_json_has_null_for_what_is_undefined_and_no_nan() -> None:
+def test_json_has_null_and_no_nan_for_undefined_metrics() -> None:
     constant = np.full((30, 1), 2.0, np.float32)
     plain = scores_to_json(score(SCORES, constant, draw(SCORES, pairs=30)[1], bootstrap=100, seed=0))
     assert plain["spearman"] == {"value": None, "low": None, "high": None}
@@ -102,10 +105,9 @@ def test_json_has_null_for_what_is_undefined_and_no_nan() -> None:
     assert set(plain["mse"]) == {"value", "low", "high"}
 
 
-def test_a_constant_predictor_gets_no_f1_of_1_on_a_split_of_one_class_and_no_threshold() -> None:
+def test_a_constant_predictor_on_a_split_of_one_class_has_no_f1_and_no_threshold() -> None:
     always, label = np.tile(np.array([[5.0, 0.0]], np.float32), (40, 1)), np.zeros(40, np.int32)
-    temperature, threshold = calibrate(BINARY, always, label)
-    assert (temperature, threshold) == (1.0, None)
+    assert calibrate(BINARY, always, label) == Calibration()
     found = scores_to_json(score(BINARY, always, label, bootstrap=100, seed=0))
     assert found["accuracy"]["value"] == 1.0
     assert found["f1"]["value"] is found["macro_f1"]["value"] is found["mcc"]["value"] is None
@@ -122,13 +124,13 @@ def test_a_constant_predictor_on_a_mixed_split_has_mcc_0() -> None:
     assert "\n" not in warning
 
 
-def test_a_model_that_answers_differently_has_not_collapsed() -> None:
+def test_a_model_with_different_predictions_has_not_collapsed() -> None:
     for task in (BINARY, THREE, SCORES):
         assert collapsed(task, draw(task)[0]) is None
     assert collapsed(BINARY, np.zeros((1, 2), np.float32)) is None
 
 
-def test_one_score_for_all_pairs_is_a_collapse_too() -> None:
+def test_one_score_for_all_pairs_is_a_collapse() -> None:
     warning = collapsed(SCORES, np.full((9, 1), 3.25, np.float32), split="test")
     assert warning is not None
     assert "the score 3.25 for all 9 pairs of test" in warning
@@ -137,7 +139,7 @@ def test_one_score_for_all_pairs_is_a_collapse_too() -> None:
 
 def test_regression_is_neither_calibrated_nor_reported_by_class() -> None:
     outputs, label = draw(SCORES)
-    assert calibrate(SCORES, outputs, label) == (1.0, None)
+    assert calibrate(SCORES, outputs, label) == Calibration()
     assert class_report(SCORES, outputs, label) == {}
 
 

@@ -54,7 +54,7 @@ def test_scores_are_ranked_within_a_slice() -> None:
     assert first["score"]["low"] < first["score"]["value"] < first["score"]["high"]
 
 
-def test_slices_of_few_pairs_and_cuts_that_part_nothing_are_left_out() -> None:
+def test_small_slices_and_properties_that_do_not_divide_the_split_are_left_out() -> None:
     pairs = Pairs(("a b",) * 30, ("a b",) * 21 + ("not a b",) * 9, None)
     outputs, label = np.zeros((30, 2), np.float32), np.zeros(30, np.int32)
     assert slice_scores(TASK, pairs, outputs, label, bootstrap=100) == []

@@ -1,4 +1,4 @@
-"""What a terminal of 80 columns without colour shows, and what a model card says."""
+"""Tables on a terminal of 80 columns without colour, and the model card."""
 
 import io
 import re
@@ -50,7 +50,7 @@ def test_a_metric_is_one_line_with_its_interval_in_each_split() -> None:
     assert text.index("after temperature") < text.index("at threshold 0.38") < text.index("sides swapped")
 
 
-def test_what_is_undefined_is_a_dash() -> None:
+def test_an_undefined_metric_is_a_dash() -> None:
     assert terminal.format_score(NULL) == terminal.format_score(None) == "-"
     assert terminal.format_score({"value": 0.5, "low": None, "high": None}) == "0.500"
 
@@ -77,16 +77,16 @@ def test_the_confusion_matrix_is_readable_with_two_to_five_classes(classes: int,
     assert len(set(rows)) == classes
 
 
-def test_a_row_without_pairs_and_too_many_classes_are_shown_all_the_same() -> None:
+def test_a_class_without_pairs_and_many_classes_can_be_shown() -> None:
     empty = report(["a", "b"]) | {"confusion": [[3, 1], [0, 0]]}
     assert re.search(r"b +- +-", shown(tables.confusion_table(empty, split="dev")))
     many = report([f"intent number {number}" for number in range(30)])
     text = shown(tables.confusion_table(many, split="dev"))
-    assert "Commonest confusions on dev" in text
+    assert "Most frequent confusions on dev" in text
     assert len([line for line in text.splitlines() if "%" in line]) == 10
 
 
-def test_baselines_stand_beside_the_model() -> None:
+def test_baselines_are_shown_with_the_model() -> None:
     weak = {"value": 0.34, "low": 0.31, "high": 0.37}
     text = shown(
         tables.baselines_table(
@@ -97,7 +97,7 @@ def test_baselines_stand_beside_the_model() -> None:
     assert re.search(r"this model +0\.912", text)
 
 
-def test_predicted_pairs_show_texts_as_they_are_and_the_likeliest_class_first() -> None:
+def test_predictions_show_texts_verbatim_and_the_most_probable_class_first() -> None:
     rows = [
         {
             "sentence1": "A [red]nurse[/red]\nsleeps.",
@@ -113,14 +113,14 @@ def test_predicted_pairs_show_texts_as_they_are_and_the_likeliest_class_first() 
     assert "3.46" in text
 
 
-def test_commands_are_never_broken_so_that_they_can_be_copied() -> None:
+def test_commands_are_never_wrapped() -> None:
     command = "pairjax predict runs/quickstart/model pairs.tsv --output " + "long" * 20
     lines = shown(lambda console: terminal.print_next(console, [("label new pairs", command)])).splitlines()
     assert f"  {command}" in lines
     assert "# label new pairs" in lines
 
 
-def test_a_whole_result_shows_its_warnings_first_and_everything_after() -> None:
+def test_a_result_shows_its_warnings_first() -> None:
     text = shown(
         lambda console: tables.print_results(
             console,
@@ -132,7 +132,7 @@ def test_a_whole_result_shows_its_warnings_first_and_everything_after() -> None:
             commands=[("your own pairs", "pairjax train --data.path pairs/")],
         )
     )
-    parts = ["WARNING", "Scores", "Confusion on test", "Classes on test", "baselines", "Pairs, predicted", "Next"]
+    parts = ["WARNING", "Scores", "Confusion on test", "Classes on test", "baselines", "Predictions", "Next"]
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
     assert "Confusion on dev" not in text
@@ -178,7 +178,7 @@ def info(**changes: Any) -> CardInfo:
     return CardInfo(**(given | changes))
 
 
-def test_the_card_says_what_the_model_is_how_good_and_how_to_load_it() -> None:
+def test_the_card_describes_the_model_its_scores_and_its_use() -> None:
     card = model_card(info())
     for text in (
         "0. not\\_paraphrase\n1. paraphrase", "import pairjax", 'model.predict([("a", "b")])',
@@ -197,7 +197,7 @@ def front_matter(card: str) -> dict[str, Any]:
     return yaml.safe_load(card.split("\n---\n")[0])
 
 
-def test_the_front_matter_is_yaml_whatever_the_names_hold() -> None:
+def test_the_front_matter_is_yaml_for_any_names() -> None:
     assert front_matter(model_card(info())) == {
         "library_name": "pairjax", "language": "en", "data_license": "CC BY 4.0",
         "pipeline_tag": "text-classification",
@@ -208,7 +208,7 @@ def test_the_front_matter_is_yaml_whatever_the_names_hold() -> None:
     assert front_matter(model_card(info(source={"name": odd}, language=None)))["datasets"] == [odd]
 
 
-def test_texts_cannot_break_out_of_their_place() -> None:
+def test_texts_cannot_change_the_markup() -> None:
     evil = "a | b\n# head <script> [x](y) `code` *bold*"
     card = model_card(
         info(
@@ -227,13 +227,13 @@ def test_texts_cannot_break_out_of_their_place() -> None:
     assert escaped(evil) == "a \\| b \\# head &lt;script&gt; \\[x\\](y) \\`code\\` \\*bold\\*"
 
 
-def test_an_unknown_licence_is_said_to_be_unknown() -> None:
+def test_an_unknown_licence_is_stated_as_unknown() -> None:
     card = model_card(info(source={"name": "pairs", "licence": None}))
     assert "Licence: not known" in card
     assert "data_license" not in front_matter(card)
 
 
-def test_a_regression_card_speaks_of_scores_and_has_no_calibration() -> None:
+def test_a_regression_card_has_scores_and_no_calibration() -> None:
     metrics = {"dev": {"spearman": SCORE, "mse": SCORE}}
     card = model_card(info(task=TaskSpec("regression"), metrics=metrics, threshold=None, temperature=1.0))
     assert "Calibration" not in card
@@ -252,5 +252,5 @@ def test_a_bi_encoders_card_shows_its_combination_and_embed() -> None:
     assert "Bilinear" in own
 
 
-def test_warnings_of_the_run_stand_in_the_limits() -> None:
+def test_warnings_of_the_run_are_listed_in_the_limits() -> None:
     assert "- **WARNING: one class**" in model_card(info(warnings=("WARNING: one class",)))

@@ -72,10 +72,10 @@ def test_a_stopped_run_resumes_bit_for_bit(
     assert not (tmp_path / "cut" / "result.json").exists()
     monkeypatch.undo()
     assert start(config, tmp_path / "cut", resume=True).exit_code == 0
-    expected, found = tensors(whole.dir), tensors(tmp_path / "cut")
-    assert expected.keys() == found.keys()
+    expected, actual = tensors(whole.dir), tensors(tmp_path / "cut")
+    assert expected.keys() == actual.keys()
     for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
+        np.testing.assert_array_equal(actual[name], value, err_msg=name)
     assert losses(tmp_path / "cut") == losses(whole.dir)
 
 

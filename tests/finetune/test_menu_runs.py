@@ -13,7 +13,7 @@ import pairjax
 from pairjax import Config, DataConfig, EvalConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.params import flatten
-from pairjax.finetune.job import build_trainer
+from pairjax.finetune.job import build_job
 from pairjax.finetune.prepare import prepare
 from pairjax.run.checkpoint import Checkpointer
 from pairjax.step.state import TrainState
@@ -58,11 +58,11 @@ def with_option(base: Config, name: str) -> Config:
 
 def last_state(config: Config, folder: Path) -> TrainState:
     """The state of a run's newest checkpoint."""
-    trainer = build_trainer(config, prepare(config))
+    job = build_job(config, prepare(config))
     identity = json.loads((folder / "checkpoints/digests/6.json").read_text())["identity"]
     with Checkpointer(folder / "checkpoints", identity=identity) as checkpoints:
-        found: TrainState = checkpoints.restore(trainer.programs.state).state
-    return found
+        actual: TrainState = checkpoints.restore(job.state).state
+    return actual
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +92,10 @@ def check_resume(config: Config, whole: Path, cut: Path, monkeypatch: pytest.Mon
     assert start(config, cut).exit_code == 143
     monkeypatch.undo()
     assert start(config, cut, resume=True).exit_code == 0
-    expected, found = tensors(whole), tensors(cut)
-    assert expected.keys() == found.keys()
+    expected, actual = tensors(whole), tensors(cut)
+    assert expected.keys() == actual.keys()
     for key, value in expected.items():
-        np.testing.assert_array_equal(found[key], value, err_msg=key)
+        np.testing.assert_array_equal(actual[key], value, err_msg=key)
     assert losses(cut) == losses(whole)
 
 
@@ -131,8 +131,8 @@ def test_the_averaged_weights_are_scored_and_saved(together: tuple[Config, Path]
     np.testing.assert_array_equal(kernel, state.average["head"]["logits"]["kernel"])
     assert not np.array_equal(kernel, state.params["head"]["logits"]["kernel"])
     rows = [json.loads(line) for line in (folder / "predictions.dev.jsonl").read_text().splitlines()]
-    found = pairjax.load(folder).predict([(row["sentence1"], row["sentence2"]) for row in rows])
-    for answer, row in zip(found, rows, strict=True):
+    actual = pairjax.load(folder).predict([(row["sentence1"], row["sentence2"]) for row in rows])
+    for answer, row in zip(actual, rows, strict=True):
         given = answer.to_json()
         assert given["label"] == row["label"]
         assert given["probabilities"] == pytest.approx(row["probabilities"], abs=1e-5)

@@ -76,14 +76,14 @@ def test_micro_batches_of_packed_rows_weigh_each_pair_alike() -> None:
     )
     hypers = Hypers(1e-3, 0.0, 0.0, DropoutRates(0.0, 0.0, 0.0, 0.0))
     apply: Callable[..., jax.Array] = partial(fns.apply)
-    found = []
+    actual = []
     for batch, parts in ((packed, 2), (padded, 1)):
         step = make_train_step(apply, LOSS, optimizer, accumulate=parts)
         _, metrics = step(init_state(params, optimizer, key=jax.random.key(0)), {}, batch, hypers)
-        found.append({name: float(metrics[name]) for name in ("loss_sum", "weight_sum", "grad_norm")})
+        actual.append({name: float(metrics[name]) for name in ("loss_sum", "weight_sum", "grad_norm")})
     counts = packed.weight.sum(axis=1)
     assert counts[0::2].sum() != counts[1::2].sum()
-    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert actual[0] == pytest.approx(actual[1], rel=1e-5)
 
 
 def test_no_step_compiles_once_each_shape_was_seen() -> None:

@@ -24,12 +24,11 @@ from pairjax import (
     RunConfig,
     TrainConfig,
 )
-from pairjax.finetune.job import build_trainer
+from pairjax.finetune.job import build_job
 from pairjax.finetune.prepare import prepare
-from pairjax.pretrain.job import build_pretraining
+from pairjax.pretrain.job import build_pretraining_job
 from pairjax.pretrain.prepare import prepare_pretraining
 from pairjax.run.loop import Job
-from pairjax.step.programs import Programs
 from tests.data.texts import write_documents
 from tests.tiny import write_tiny_encoder
 
@@ -54,11 +53,11 @@ def compilations() -> Iterator[list[str]]:
         jax.monitoring.unregister_event_duration_listener(hear)
 
 
-def by_epoch(programs: Programs, job: Job) -> tuple[list[list[str]], list[set[int]]]:
+def by_epoch(job: Job) -> tuple[list[list[str]], list[set[int]]]:
     """What each epoch compiles, in its steps and in its evaluation, and the row lengths that it has."""
     made: list[list[str]] = []
     lengths: list[set[int]] = []
-    state = programs.state
+    state = job.state
     with compilations() as names:
         for index, batch in job.batches(0):
             if index % job.steps_per_epoch == 0:
@@ -103,8 +102,7 @@ def test_fine_tuning_compiles_its_step_once_a_row_length(
 ) -> None:
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, layout=kind))
     prepared = prepare(config)
-    trainer = build_trainer(config, prepared)
-    (first, second), (seen, again) = by_epoch(trainer.programs, trainer.job)
+    (first, second), (seen, again) = by_epoch(build_job(config, prepared))
     layout = prepared.layout
     assert seen == again == ({layout.row} if kind == "packed" else set(layout.ladder))
     assert len(seen) == (1 if kind == "packed" else 3)
@@ -123,9 +121,9 @@ def test_pretraining_compiles_its_step_once(tmp_path: Path) -> None:
         evaluation=PretrainEvalConfig(examples=8, during=8, batch_size=8, bootstrap=100, baselines=False),
         run=RunConfig(compilation_cache="", progress=False),
     )
-    programs, job, _ = build_pretraining(config, prepare_pretraining(config))
+    job = build_pretraining_job(config, prepare_pretraining(config))
     assert job.steps_per_epoch > 1
-    (first, second), (seen, again) = by_epoch(programs, job)
+    (first, second), (seen, again) = by_epoch(job)
     assert seen == again == {48}
     assert first.count("jit(step)") == 1
     assert second == []
@@ -146,8 +144,8 @@ def test_prediction_compiles_nothing_for_other_texts_of_the_same_lengths(
 
     def outputs(first: Sequence[str], second: Sequence[str]) -> list[str]:
         with compilations() as names:
-            found = loaded.outputs(first, second, batch_size=8)
-        assert np.isfinite(found).all()
+            actual = loaded.outputs(first, second, batch_size=8)
+        assert np.isfinite(actual).all()
         return names
 
     loaded = pairjax.load(done.dir)

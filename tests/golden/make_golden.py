@@ -1,13 +1,13 @@
-"""Write the golden encoders: small random models of each family, with torch's hidden states and gradients.
+"""Writes the golden encoders: a small random model of each family, with torch's hidden states and gradients.
 
-Run where torch and transformers are installed (made with torch 2.13, transformers 5.23):
+Run it in an environment with pairjax, torch and transformers (the files come from torch 2.13, transformers 5.23):
 
     python tests/golden/make_golden.py
 
-Each family's folder gets config.json, model.safetensors and golden.npz: the inputs, the last hidden state, the pooler's
-output, and the gradient of `sum(hidden * weights) + sum(pooled * pooled_weights)` by every parameter, where `weights`
-is 0 on padding. The folder pretraining holds a `BertForPreTraining` alike, with its logits, its two losses and the
-gradient of their sum.
+Each family's folder gets config.json, model.safetensors and golden.npz. The last holds the inputs, the last hidden
+state, the pooler's output, and the gradient of `sum(hidden * weights) + sum(pooled * pooled_weights)` with respect to
+each parameter; `weights` is 0 on padding. The folder pretraining holds a `BertForPreTraining` in the same form, with
+its logits, its two losses and the gradient of their sum.
 """
 
 from pathlib import Path
@@ -16,33 +16,30 @@ import numpy as np
 import torch
 import transformers
 
+from pairjax.base.families import FAMILIES, find_family
+
 HERE = Path(__file__).parent
 ROWS, LENGTH, LENGTHS = 3, 12, (12, 7, 9)
-SIZES = {"vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-SIZES |= {"intermediate_size": 64, "max_position_embeddings": 24, "attn_implementation": "eager"}
-ROBERTA = SIZES | {"pad_token_id": 1, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "max_position_embeddings": 26}
-DISTIL = {"vocab_size": 90, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 24}
+SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "intermediate_size": 64}
+SHARED = {"vocab_size": 90, "max_position_embeddings": 24, "attn_implementation": "eager"}
+ROBERTA = {"pad_token_id": 1, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "max_position_embeddings": 26}
+OWN = {"roberta": ROBERTA, "xlm-roberta": ROBERTA, "electra": {"embedding_size": 16}}
+
+
+def config_of(family: str) -> transformers.PretrainedConfig:
+    """Builds the configuration of a small model of the family."""
+    keys = find_family(family).config_keys
+    sizes = {getattr(keys, field): size for field, size in SIZES.items()}
+    return transformers.AutoConfig.for_model(family, **SHARED | sizes | OWN.get(family, {}))
 
 
 def build(family: str) -> torch.nn.Module:
-    """A model of the family in evaluation mode, its weights spread enough for errors to show."""
-    match family:
-        case "bert":
-            model = transformers.BertModel(transformers.BertConfig(**SIZES))
-        case "roberta":
-            model = transformers.RobertaModel(transformers.RobertaConfig(**ROBERTA))
-        case "xlm-roberta":
-            model = transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**ROBERTA))
-        case "distilbert":
-            config = transformers.DistilBertConfig(**DISTIL, attn_implementation="eager")
-            model = transformers.DistilBertModel(config)
-        case "electra":
-            model = transformers.ElectraModel(transformers.ElectraConfig(**SIZES, embedding_size=16))
-    return spread(model)
+    """Builds a random model of the family in evaluation mode."""
+    return spread(getattr(transformers, find_family(family).bare_model)(config_of(family)))
 
 
 def spread(model: torch.nn.Module) -> torch.nn.Module:
-    """The model in evaluation mode, its weights drawn wide."""
+    """Draws weights that are large enough for errors to show, and sets evaluation mode."""
     with torch.no_grad():
         for name, value in model.named_parameters():
             if value.ndim == 2:
@@ -53,22 +50,22 @@ def spread(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def inputs(family: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Rows of three lengths; the second side starts in the middle, with segment 1 where the family has segments."""
-    roberta = family in ("roberta", "xlm-roberta")
+    """Draws rows of three lengths; the second side starts in the middle, with segment 1 if the family has segments."""
+    record = find_family(family)
     slots, lengths = np.arange(LENGTH), np.asarray(LENGTHS)[:, None]
     mask = slots < lengths
     side = mask & (slots >= lengths // 2)
-    ids = np.where(mask, rng.integers(4, 90, (ROWS, LENGTH)), 1 if roberta else 0)
-    segments = np.zeros_like(ids) if roberta or family == "distilbert" else side.astype(ids.dtype)
+    ids = np.where(mask, rng.integers(4, 90, (ROWS, LENGTH)), record.pad_token_id)
+    segments = side.astype(ids.dtype) if record.segments else np.zeros_like(ids)
     arrays = {"input_ids": ids, "token_type_ids": segments, "attention_mask": mask, "side_ids": side}
     return {name: value.astype(np.int32) for name, value in arrays.items()}
 
 
 def pretraining() -> None:
-    """Write the folder pretraining: masked positions, labels, logits, losses and gradients of BertForPreTraining."""
+    """Writes the folder pretraining: masked positions, labels, logits, losses and gradients of BertForPreTraining."""
     torch.manual_seed(5)
     rng = np.random.default_rng(5)
-    model = transformers.BertForPreTraining(transformers.BertConfig(**SIZES))
+    model = transformers.BertForPreTraining(config_of("bert"))
     spread(model)
     arrays = inputs("bert", rng)
     names = ("input_ids", "attention_mask", "token_type_ids")
@@ -84,10 +81,10 @@ def pretraining() -> None:
     output = model(**tokens)
     flat = output.prediction_logits.view(-1, 90), torch.from_numpy(labels).view(-1)
     order = output.seq_relationship_logits, torch.from_numpy(arrays["order"]).long()
-    mlm_loss, order_loss = (torch.nn.functional.cross_entropy(*each) for each in (flat, order))
-    whole = model(**tokens, labels=flat[1].view(ROWS, LENGTH), next_sentence_label=order[1])
-    assert torch.allclose(whole.loss, mlm_loss + order_loss)
-    whole.loss.backward()
+    mlm_loss, order_loss = (torch.nn.functional.cross_entropy(*pair) for pair in (flat, order))
+    total = model(**tokens, labels=flat[1].view(ROWS, LENGTH), next_sentence_label=order[1]).loss
+    assert torch.allclose(total, mlm_loss + order_loss)
+    total.backward()
     arrays |= {"prediction_logits": output.prediction_logits.detach().numpy()}
     arrays |= {"order_logits": output.seq_relationship_logits.detach().numpy()}
     arrays |= {"mlm_loss": mlm_loss.detach().numpy(), "order_loss": order_loss.detach().numpy()}
@@ -97,13 +94,15 @@ def pretraining() -> None:
 
 
 def main() -> None:
-    """Write all six."""
+    """Writes every folder."""
     pretraining()
-    for seed, family in enumerate(("bert", "roberta", "xlm-roberta", "distilbert", "electra")):
+    for seed, family in enumerate(FAMILIES):
         torch.manual_seed(seed)
         rng = np.random.default_rng(seed)
         model, arrays = build(family), inputs(family, rng)
-        names = ["input_ids", "attention_mask", *(["token_type_ids"] if family != "distilbert" else [])]
+        names = ["input_ids", "attention_mask"]
+        if find_family(family).config_keys.type_vocab_size:
+            names.append("token_type_ids")
         output = model(**{name: torch.from_numpy(arrays[name]).long() for name in names})
         hidden, pooled = output.last_hidden_state, getattr(output, "pooler_output", None)
         weights = rng.normal(size=hidden.shape) * arrays["attention_mask"][..., None]

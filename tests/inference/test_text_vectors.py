@@ -1,24 +1,19 @@
-"""Prediction of a bi-encoder: each text once, the same answers, memory that does not grow."""
+"""Predictions of a bi-encoder: each text is encoded once, the answers do not change, and memory is bounded."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 import pairjax
-from pairjax.base.config import CombineConfig, InteractConfig, ModelConfig
-from pairjax.base.types import TaskSpec
+from pairjax.base.config import InteractConfig, ModelConfig
 from pairjax.data.sides import build_text_rows, distinct_sides
-from pairjax.evaluation.calibration import Calibration
 from pairjax.inference import text_vectors
-from pairjax.inference.classifier import PairClassifier
+from pairjax.inference.classifier import PairClassifier, Prediction
 from pairjax.inference.logits import make_predict_logits, one_behind
-from pairjax.inference.model_folder import save_artifact
-from pairjax.models.build import build_pair_model, initial_params
-from pairjax.weights import load_encoder, read_encoder_spec
 from tests.data.test_pipeline import encode
-from tests.tiny import write_tiny_encoder
+from tests.inference.tiny_model import write_tiny_model
 
 TEXTS = ["the man", "a dog is not a man no no", "some woman", "the dog", "no"]
 PAIRS = [(a, b) for a in TEXTS for b in TEXTS]
@@ -26,29 +21,10 @@ PAIRS = [(a, b) for a in TEXTS for b in TEXTS]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> PairClassifier:
-    folder = tmp_path_factory.mktemp("bi")
-    source = write_tiny_encoder(folder / "encoder")
-    spec = read_encoder_spec(source)
-    config = ModelConfig(kind="bi", combine=CombineConfig(features=("u", "v", "|u-v|", "u*v")))
-    task = TaskSpec("classification", ("x", "y"), positive="y")
-    fns = build_pair_model(config, spec, 2)
-    params, _ = initial_params(fns, jax.random.key(0), encoder=load_encoder(source, spec).params, pooler=None)
-    save_artifact(
-        folder / "model",
-        task=task,
-        model=fns.config,
-        max_length=8,
-        truncation="longest_first",
-        calibration=Calibration(),
-        spec=spec,
-        params=params,
-        encoder_source=source,
-        card="",
-    )
-    return pairjax.load(folder / "model")
+    return pairjax.load(write_tiny_model(tmp_path_factory.mktemp("bi"), max_length=8))
 
 
-def test_equal_token_rows_are_one_whichever_side_they_stand_on() -> None:
+def test_equal_texts_are_one_row_on_either_side() -> None:
     encoded = encode([("a b", "c"), ("c", "a b"), ("d", "c")], kind="bi")
     sides = distinct_sides(encoded)
     assert sides.pairs.tolist() == [[0, 1], [1, 0], [2, 1]]
@@ -60,7 +36,7 @@ def test_equal_token_rows_are_one_whichever_side_they_stand_on() -> None:
         distinct_sides(encode([("a", "b")]))
 
 
-def test_answers_are_those_of_pairs_encoded_together(model: PairClassifier) -> None:
+def test_answers_equal_those_of_pairs_encoded_together(model: PairClassifier) -> None:
     first, second = zip(*PAIRS, strict=True)
     encoded = model.encode(first, second)
     assert encoded.truncated > 0
@@ -69,11 +45,11 @@ def test_answers_are_those_of_pairs_encoded_together(model: PairClassifier) -> N
     np.testing.assert_allclose(model.outputs(first, second, batch_size=8), wanted, atol=1e-5)
 
 
-def test_each_text_is_encoded_once_and_not_again(model: PairClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_text_is_encoded_once(model: PairClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     sides = model._sides
     assert sides is not None
-    sides._kept.clear()
+    model.forget()
     inner = sides._encode
     monkeypatch.setattr(sides, "_encode", lambda rows, size: (seen.append(len(rows)), inner(rows, size))[1])
     before = model.predict(PAIRS)
@@ -86,16 +62,29 @@ def test_each_text_is_encoded_once_and_not_again(model: PairClassifier, monkeypa
     assert sum(seen) == len(TEXTS)
 
 
-def test_memory_of_texts_is_bounded(model: PairClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_bounded(model: PairClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
     sides = text_vectors.SideVectors(model._fns, model._params, model._layout, model._mesh)
-    monkeypatch.setattr(sides, "_most", 3)
+    monkeypatch.setattr(sides, "_capacity", 3)
     encoded = model.encode(*zip(*PAIRS, strict=True))
-    one = sides.pairs(encoded, batch_size=8)
-    assert len(sides._kept) == 3
-    np.testing.assert_allclose(sides.pairs(encoded, batch_size=8), one, atol=1e-6)
+    vectors = sides.pairs(encoded, batch_size=8)
+    assert len(sides._cache) == 3
+    np.testing.assert_allclose(sides.pairs(encoded, batch_size=8), vectors, atol=1e-6)
 
 
-def test_a_stream_fails_where_its_source_does_and_stops_when_it_ends(model: PairClassifier) -> None:
+def test_threads_may_share_a_model(model: PairClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = model.predict(PAIRS)
+    monkeypatch.setattr(model._sides, "_capacity", 2)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        answers = [pool.submit(model.predict, PAIRS) for _ in range(8)]
+    assert all(np.allclose(_shares(answer.result()), _shares(expected), atol=1e-6) for answer in answers)
+    assert len(model._sides._cache) == 2  # type: ignore[union-attr]
+
+
+def _shares(predictions: list[Prediction]) -> list[list[float]]:
+    return [list(prediction.probabilities.values()) for prediction in predictions]
+
+
+def test_a_stream_fails_and_ends_with_its_source(model: PairClassifier) -> None:
     def broken():
         yield from PAIRS[:5]
         raise pairjax.UserError("line 6 is broken")
@@ -105,27 +94,12 @@ def test_a_stream_fails_where_its_source_does_and_stops_when_it_ends(model: Pair
     assert list(model.predict_stream(iter([]))) == []
 
 
-def test_sides_that_read_each_other_are_not_encoded_apart(model: PairClassifier, tmp_path: Path) -> None:
-    artifact = model.artifact
+def test_sides_that_attend_to_each_other_are_not_encoded_separately(tmp_path: Path) -> None:
     config = ModelConfig(kind="bi", interact=InteractConfig(kind="cross", heads=2), pooling="mean")
-    fns = build_pair_model(config, artifact.spec, 2)
-    params, _ = initial_params(fns, jax.random.key(0), encoder=artifact.params["encoder"], pooler=None)
-    save_artifact(
-        tmp_path / "model",
-        task=artifact.task,
-        model=fns.config,
-        max_length=8,
-        truncation="longest_first",
-        calibration=Calibration(),
-        spec=artifact.spec,
-        params=params,
-        encoder_source=artifact.folder / "encoder",
-        card="",
-    )
-    assert pairjax.load(tmp_path / "model")._sides is None
+    assert pairjax.load(write_tiny_model(tmp_path, config=config, max_length=8))._sides is None
 
 
-def test_one_behind_gives_all_and_asks_for_the_next_first() -> None:
+def test_one_behind_yields_each_item_after_requesting_the_next() -> None:
     asked = []
 
     def source():

@@ -1,4 +1,4 @@
-"""Small rows of pairs for the tests of models, laid out by hand."""
+"""Small batches of pairs for the tests of models."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ CLS, SEP, VOCABULARY = 1, 2, 40
 
 
 def tiny_spec(**changes) -> EncoderSpec:
-    """Two layers of width 16."""
+    """Describes an encoder of two layers of width 16."""
     return EncoderSpec(
         **{
             "family": "bert",
@@ -31,26 +31,26 @@ def tiny_spec(**changes) -> EncoderSpec:
 
 
 def random_pairs(count, *, seed=0):
-    """`count` pairs of random token lists, 2 to 6 tokens a side."""
+    """Draws pairs of token lists with 2 to 6 tokens per side."""
     rng = np.random.default_rng(seed)
     return [tuple(rng.integers(3, VOCABULARY, rng.integers(2, 7)).tolist() for _ in range(2)) for _ in range(count)]
 
 
 def lay(pairs, kind, packing=None, *, length=None, slots=None, labels=None) -> Batch:
-    """Rows that hold the pairs.
+    """Lays pairs out as a batch.
 
     Args:
-        pairs: (A's tokens, B's tokens) without special tokens.
+        pairs: (A's tokens, B's tokens) of each pair, without special tokens.
         kind: cross: [CLS] A [SEP] B [SEP]; bi: [CLS] A [SEP] and [CLS] B [SEP], each from position 0.
-        packing: Indices of the pairs in each row; by default one a row.
-        length: Of the rows, in tokens; by default what they need.
-        slots: K; by default what they need.
-        labels: One a pair.
+        packing: Indices of the pairs in each row; by default one pair per row.
+        length: Token slots of a row; by default the smallest number that suffices.
+        slots: Pair slots K; by default the smallest number that suffices.
+        labels: Label of each pair.
     """
     packing = [[index] for index in range(len(pairs))] if packing is None else packing
     rows = []
     for members in packing:
-        row = []  # one (token, segment, position, pair, side) a slot
+        row = []  # (token, segment, position, pair, side) of each slot
         for slot, index in enumerate(members, start=1):
             first, second = pairs[index]
             a, b = [CLS, *first, SEP], [*([CLS] if kind == "bi" else []), *second, SEP]

@@ -48,20 +48,20 @@ def test_chapter_attention_gate_is_the_elementwise_product():
     with np.errstate(divide="ignore"):
         bias = jnp.asarray(np.log(a) - np.log1p(-a), jnp.float32)
     params = {"params": {"gate": {"kernel": jnp.zeros((10, 10)), "bias": bias}}}
-    got = Gate().apply(params, slot(h))[0, 0]
-    np.testing.assert_allclose(got, [0.01, 0.02, 0.09, 0.12, 0.10, 0.12, 0.28, 0.24, 0.0, 0.10], atol=1e-6)
+    result = Gate().apply(params, slot(h))[0, 0]
+    np.testing.assert_allclose(result, [0.01, 0.02, 0.09, 0.12, 0.10, 0.12, 0.28, 0.24, 0.0, 0.10], atol=1e-6)
 
 
 @pytest.mark.parametrize("features", SUBSETS, ids=" ".join)
-def test_every_subset_of_features_equals_numpy_in_the_order_given(features):
+def test_every_subset_of_features_equals_numpy_in_the_given_order(features):
     u, v = map(np.asarray, vectors())
-    each = {"u": u, "v": v, "u-v": u - v, "|u-v|": np.abs(u - v), "u*v": u * v}
+    values = {"u": u, "v": v, "u-v": u - v, "|u-v|": np.abs(u - v), "u*v": u * v}
     for order in (features, features[::-1]):
-        want = np.concatenate([each[name] for name in order], axis=-1)
-        np.testing.assert_array_equal(joined(jnp.asarray(u), jnp.asarray(v), order), want)
+        expected = np.concatenate([values[name] for name in order], axis=-1)
+        np.testing.assert_array_equal(joined(jnp.asarray(u), jnp.asarray(v), order), expected)
 
 
-def test_swapping_the_sides_leaves_product_and_distance_and_nothing_else():
+def test_only_product_and_distance_are_symmetric():
     u, v = vectors()
     for features in SUBSETS:
         same = np.allclose(joined(u, v, features), joined(v, u, features))
@@ -72,11 +72,11 @@ def test_gate_equals_numpy():
     x, _ = vectors()
     params = jax.tree.map(lambda leaf: leaf * 20 + 0.1, Gate().init(jax.random.key(1), x))
     kernel, bias = params["params"]["gate"]["kernel"], params["params"]["gate"]["bias"]
-    want = np.asarray(x) / (1 + np.exp(-(np.asarray(x) @ np.asarray(kernel) + np.asarray(bias))))
-    np.testing.assert_allclose(Gate().apply(params, x), want, rtol=1e-5, atol=1e-6)
+    expected = np.asarray(x) / (1 + np.exp(-(np.asarray(x) @ np.asarray(kernel) + np.asarray(bias))))
+    np.testing.assert_allclose(Gate().apply(params, x), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_attention_over_vectors_keeps_the_size_and_mixes_the_parts_of_one_pair_only():
+def test_attention_over_vectors_mixes_only_the_parts_of_a_pair():
     u, v = vectors()
     module = VectorAttention(layers=2, heads=2, intermediate=16, activation="gelu", eps=1e-12)
     parts = pair_features(u, v, ("u", "v", "u*v"))
@@ -90,12 +90,12 @@ def test_attention_over_vectors_keeps_the_size_and_mixes_the_parts_of_one_pair_o
     assert changed.sum() == 3
 
 
-def test_attention_over_vectors_tells_u_from_v():
+def test_attention_over_vectors_distinguishes_u_and_v():
     u, v = vectors()
     module = VectorAttention(layers=1, heads=2, intermediate=16, activation="gelu", eps=1e-12)
     params = module.init(jax.random.key(1), [u, v])
-    there, back = module.apply(params, [u, v]), module.apply(params, [v, u])
-    assert np.abs(there - jnp.concatenate([back[..., 8:], back[..., :8]], axis=-1)).max() > 1e-3
+    forward, swapped = module.apply(params, [u, v]), module.apply(params, [v, u])
+    assert np.abs(forward - jnp.concatenate([swapped[..., 8:], swapped[..., :8]], axis=-1)).max() > 1e-3
 
 
 def pooled_by_hand(hidden, batch, pooling, over):
@@ -118,7 +118,7 @@ POOLINGS = [
     (kind, over, pooling)
     for kind, over in PLACES
     for pooling in ("cls", "pooler", "mean", "max")
-    # B has no [CLS] in a joint row; the configuration refuses it.
+    # The second side of a joint row has no [CLS]; the configuration refuses this combination.
     if (kind, over) != ("cross", "sides") or pooling in ("mean", "max")
 ]
 
@@ -127,8 +127,8 @@ POOLINGS = [
 def test_pooling_of_packed_rows_equals_numpy_and_empty_slots_are_zero(kind, over, pooling):
     batch = lay(random_pairs(5), kind, [[0, 1], [2], [3, 4]], slots=3)
     hidden = np.random.default_rng(0).normal(size=(3, batch.pair_ids.shape[1], 4)).astype(np.float32)
-    got = jax.jit(lambda h: pool(h, batch, pooling=pooling, over=over))(jnp.asarray(hidden))
-    np.testing.assert_allclose(got, pooled_by_hand(hidden, batch, pooling, over), rtol=1e-5, atol=1e-6)
+    result = jax.jit(lambda h: pool(h, batch, pooling=pooling, over=over))(jnp.asarray(hidden))
+    np.testing.assert_allclose(result, pooled_by_hand(hidden, batch, pooling, over), rtol=1e-5, atol=1e-6)
     grad = jax.grad(lambda h: pool(h, batch, pooling=pooling, over=over).sum())(jnp.asarray(hidden))
     assert np.isfinite(grad).all()
     assert not np.asarray(grad)[np.asarray(batch.pair_ids) == 0].any()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pairjax.base.errors import UserError
+from pairjax.base.families import FAMILIES
 from pairjax.base.params import flatten
 from pairjax.base.types import Batch, DropoutRates
 from pairjax.models.encoder import Encoder, attention_mask
@@ -16,7 +17,6 @@ from pairjax.weights.names import encoder_tensors, pooler_tensors
 from tests.tiny import write_tiny_encoder
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra")
 RATES = DropoutRates(hidden=0.1, attention=0.1, interaction=0.0, head=0.0)
 
 
@@ -96,20 +96,20 @@ def test_gradients_equal_torch(family, remat):
         return total
 
     params = {"encoder": loaded.params} | ({"pooler": loaded.pooler} if spec.has_pooler else {})
-    found = flatten(jax.jit(jax.grad(loss))(params))
+    gradient = flatten(jax.jit(jax.grad(loss))(params))
     table = {f"encoder/{path}": tensor for path, tensor in encoder_tensors(spec).items()} | pooler_tensors(spec)
-    assert found.keys() == table.keys()
-    whole = np.sqrt(sum(np.sum(arrays[key] ** 2) for key in arrays if key.startswith("gradient/")))
+    assert gradient.keys() == table.keys()
+    total_norm = np.sqrt(sum(np.sum(arrays[key] ** 2) for key in arrays if key.startswith("gradient/")))
     for path, (name, _) in table.items():
         expected = arrays[f"gradient/{name}"]
-        got = np.asarray(found[path]).T if path.endswith("/kernel") else np.asarray(found[path])
-        # A key's bias has no gradient but for rounding, so there is no norm of its own to compare with.
-        scale = whole if path.endswith("key/bias") else np.linalg.norm(expected)
+        got = np.asarray(gradient[path]).T if path.endswith("/kernel") else np.asarray(gradient[path])
+        # The gradient of a key's bias is zero up to rounding, so it is compared with the norm of all gradients.
+        scale = total_norm if path.endswith("key/bias") else np.linalg.norm(expected)
         assert np.linalg.norm(got - expected) <= 1e-4 * scale, path
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fresh_parameters_have_the_checkpoints_paths_and_shapes(family, tmp_path):
+def test_new_parameters_have_the_paths_and_shapes_of_the_weight_files(family, tmp_path):
     spec = read_encoder_spec(write_tiny_encoder(tmp_path, family=family))
     shapes = jax.eval_shape(Encoder(spec).init, jax.random.key(0), random_batch(spec))["params"]
     expected = {path: shape for path, (_, shape) in encoder_tensors(spec).items()}
@@ -129,21 +129,21 @@ def test_tokens_depend_neither_on_padding_nor_on_their_row(tiny, kind):
     assert np.abs(np.asarray(encode(spec, variables, short, kind=kind)) - hidden[:, 4:8]).max() <= 2e-6
 
 
-def test_sides_of_a_bi_encoder_do_not_read_each_other(tiny):
+def test_sides_of_a_bi_encoder_do_not_attend_to_each_other(tiny):
     spec, variables = tiny
     batch = random_batch(spec)
-    other = batch._replace(input_ids=np.where(batch.side_ids == 1, 7, batch.input_ids))
+    changed = batch._replace(input_ids=np.where(batch.side_ids == 1, 7, batch.input_ids))
     left = (batch.side_ids == 0) & (batch.pair_ids > 0)
 
     def change(kind):
-        before, after = (encode(spec, variables, rows, kind=kind) for rows in (batch, other))
+        before, after = (encode(spec, variables, rows, kind=kind) for rows in (batch, changed))
         return np.abs(np.asarray(before) - np.asarray(after))[left].max()
 
     assert change("bi") <= 1e-6
     assert change("cross") > 1e-2
 
 
-def test_mask_is_where_pairs_and_sides_agree(tiny):
+def test_the_mask_allows_tokens_of_equal_pair_and_side(tiny):
     batch = random_batch(tiny[0], rows=1)
     pair, side = batch.pair_ids[0], batch.side_ids[0]
     cross, bi = (np.asarray(attention_mask(batch, kind=kind))[0] for kind in ("cross", "bi"))
@@ -153,7 +153,7 @@ def test_mask_is_where_pairs_and_sides_agree(tiny):
             assert bi[q, s] == (pair[q] == pair[s] and side[q] == side[s])
 
 
-def test_a_row_of_padding_alone_is_finite_and_has_finite_gradients(tiny):
+def test_a_row_of_padding_is_finite_and_has_finite_gradients(tiny):
     spec, variables = tiny
     batch = random_batch(spec)
     empty = batch._replace(pair_ids=batch.pair_ids * 0, side_ids=batch.side_ids * 0)
@@ -162,14 +162,14 @@ def test_a_row_of_padding_alone_is_finite_and_has_finite_gradients(tiny):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
-def test_dropout_of_rate_zero_is_no_dropout(tiny):
+def test_a_rate_of_zero_means_no_dropout(tiny):
     spec, variables = tiny
     batch = random_batch(spec)
     plain = np.asarray(encode(spec, variables, batch))
     rates = DropoutRates(0.0, 0.0, 0.0, 0.0)
     assert np.abs(np.asarray(encode(spec, variables, batch, rates=rates)) - plain).max() <= 1e-6
-    for some in (rates._replace(hidden=0.3), rates._replace(attention=0.3)):
-        assert np.abs(np.asarray(encode(spec, variables, batch, rates=some)) - plain).max() > 1e-2
+    for active in (rates._replace(hidden=0.3), rates._replace(attention=0.3)):
+        assert np.abs(np.asarray(encode(spec, variables, batch, rates=active)) - plain).max() > 1e-2
 
 
 def test_remat_changes_neither_value_nor_gradient(tiny):
@@ -200,7 +200,7 @@ def test_bfloat16_stays_near_float32_and_keeps_float32_parameters(tiny):
     assert {leaf.dtype for leaf in jax.tree.leaves((fresh, grads))} == {jnp.dtype("float32")}
 
 
-def test_members_of_a_population_may_have_rates_of_their_own(tiny):
+def test_members_of_a_population_may_have_their_own_rates(tiny):
     spec, variables = tiny
     batch = random_batch(spec)
 

@@ -17,7 +17,7 @@ def test_chapter_relu_on_logits_then_softmax():
     np.testing.assert_allclose(jax.nn.softmax(logits)[0, 0], [0.4378, 0.5622], atol=5e-5)
 
 
-def test_logits_may_be_negative_unless_relu_is_asked_for():
+def test_logits_may_be_negative_without_relu():
     params = {"params": {"logits": {"kernel": jnp.eye(2), "bias": jnp.zeros(2)}}}
     logits = Head(outputs=2).apply(params, jnp.asarray([[[-0.15, 0.25]]]))
     np.testing.assert_allclose(logits[0, 0], [-0.15, 0.25], atol=1e-7)
@@ -42,17 +42,17 @@ def test_hidden_layers_equal_numpy(activation, reference):
     h = np.asarray(x, np.float64)
     for name in ("hidden_0", "hidden_1"):
         h = reference(h @ np.asarray(params[name]["kernel"], np.float64) + np.asarray(params[name]["bias"]))
-    want = h @ np.asarray(params["logits"]["kernel"], np.float64) + np.asarray(params["logits"]["bias"])
-    np.testing.assert_allclose(head.apply({"params": params}, x), want, rtol=1e-5, atol=1e-5)
+    expected = h @ np.asarray(params["logits"]["kernel"], np.float64) + np.asarray(params["logits"]["bias"])
+    np.testing.assert_allclose(head.apply({"params": params}, x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_fresh_kernels_spread_as_berts_and_biases_are_zero():
+def test_new_kernels_have_berts_spread_and_biases_are_zero():
     params = Head(outputs=64).init(jax.random.key(0), jnp.zeros((1, 1, 512)))["params"]["logits"]
     assert float(jnp.std(params["kernel"])) == pytest.approx(0.02, rel=0.02)
     assert not params["bias"].any()
 
 
-def test_dropout_stands_before_each_dense_layer():
+def test_dropout_precedes_each_dense_layer():
     head = Head(outputs=4, hidden=(64,))
     params = {
         "hidden_0": {"kernel": jnp.eye(64), "bias": jnp.zeros(64)},
@@ -61,5 +61,5 @@ def test_dropout_stands_before_each_dense_layer():
     x = jnp.ones((200, 1, 64))
     out = head.apply({"params": params}, x, rate=0.5, rngs={"dropout": jax.random.key(1)})
     values, counts = np.unique(np.asarray(out), return_counts=True)
-    np.testing.assert_allclose(values, [1.0, 5.0])  # both masks keep: 2 * 2 + 1; either drops: the bias alone
+    np.testing.assert_allclose(values, [1.0, 5.0])  # kept twice: 2 * 2 + 1; dropped once: the bias
     assert counts[1] / counts.sum() == pytest.approx(0.25, abs=0.05)

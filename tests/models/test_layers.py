@@ -17,7 +17,7 @@ def test_dropout_of_rate_zero_gives_x_bit_for_bit(dtype):
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_dropout_keeps_the_share_and_the_expectation(rate):
+def test_dropout_has_the_right_rate_and_expectation(rate):
     x = jnp.ones((400, 501))
     y = np.asarray(jax.jit(dropout)(x, rate, jax.random.key(2)))
     kept = (y > 0).mean()
@@ -27,25 +27,25 @@ def test_dropout_keeps_the_share_and_the_expectation(rate):
     assert abs(y.mean() - 1) < 5 * spread / (1 - rate)
 
 
-def test_dropout_scales_by_the_share_that_it_keeps():
+def test_dropout_scales_by_the_keep_rate():
     for rate in (0.1, 0.3, 1e-6, 0.99):
         y = np.asarray(dropout(jnp.ones((64, 64)), rate, jax.random.key(0)))
         np.testing.assert_allclose(y[y > 0], 1 / (1 - rate), rtol=1e-5)
 
 
-def test_dropout_reaches_rates_far_below_one_in_a_thousand():
+def test_dropout_is_exact_at_very_small_rates():
     kept = np.asarray(jax.jit(dropout)(jnp.ones((4000, 4000)), 1e-5, jax.random.key(0)) > 0)
     assert abs((~kept).sum() - 160) < 5 * np.sqrt(160)
 
 
 def test_dropout_of_neighbours_and_of_keys_is_independent():
     shape = (200, 200)
-    one, other = (np.asarray(dropout(jnp.ones(shape), 0.5, jax.random.key(key)) > 0) for key in (0, 1))
-    limit = 5 * 0.5 / np.sqrt(one.size)
-    assert abs((one == other).mean() - 0.5) < limit
+    first, second = (np.asarray(dropout(jnp.ones(shape), 0.5, jax.random.key(key)) > 0) for key in (0, 1))
+    limit = 5 * 0.5 / np.sqrt(first.size)
+    assert abs((first == second).mean() - 0.5) < limit
     for axis in (0, 1):
         for step in (1, 2, 3):
-            assert abs((one == np.roll(one, step, axis)).mean() - 0.5) < limit
+            assert abs((first == np.roll(first, step, axis)).mean() - 0.5) < limit
 
 
 def test_dropout_is_a_function_of_its_key_and_the_same_under_vmap():
@@ -77,8 +77,8 @@ def test_gradient_of_gelu_equals_its_derivative():
     x = np.linspace(-6, 6, 501, dtype=np.float32)
     wide = x.astype(np.float64)
     expected = 0.5 * (1 + erf(wide / np.sqrt(2))) + wide * np.exp(-(wide**2) / 2) / np.sqrt(2 * np.pi)
-    found = jax.vmap(jax.grad(lambda v: activate(v[None], "gelu")[0]))(jnp.asarray(x))
-    np.testing.assert_allclose(found, expected, atol=2e-6)
+    result = jax.vmap(jax.grad(lambda v: activate(v[None], "gelu")[0]))(jnp.asarray(x))
+    np.testing.assert_allclose(result, expected, atol=2e-6)
 
 
 def test_unknown_activation_is_an_error():
@@ -92,13 +92,13 @@ def test_layer_norm_keeps_its_precision_far_from_zero():
     params = {"scale": jnp.asarray(scale, jnp.float32), "bias": jnp.asarray(bias, jnp.float32)}
     wide = x.astype(np.float64)
     expected = (wide - wide.mean(-1, keepdims=True)) / np.sqrt(wide.var(-1, keepdims=True) + 1e-5) * scale + bias
-    found = LayerNorm(1e-5).apply({"params": params}, jnp.asarray(x))
-    # The mean itself is only known to 300 * 2^-24; one-pass variance would be off by 0.1.
-    np.testing.assert_allclose(found, expected, atol=3e-4)
+    result = LayerNorm(1e-5).apply({"params": params}, jnp.asarray(x))
+    # The mean is accurate to 300 * 2^-24 only; a one-pass variance would be off by 0.1.
+    np.testing.assert_allclose(result, expected, atol=3e-4)
 
 
 def numpy_attention(params, queries, keys, mask, *, heads):
-    """Loops over rows and heads, in float64."""
+    """Computes attention by loops over rows and heads, in float64."""
     dense = lambda x, part: x @ np.asarray(part["kernel"], np.float64) + np.asarray(part["bias"], np.float64)  # noqa: E731
     q, k, v = dense(queries, params["query"]), dense(keys, params["key"]), dense(keys, params["value"])
     size = q.shape[-1] // heads
@@ -124,11 +124,11 @@ def test_attention_equals_loops_over_rows_and_heads(same):
     allowed = jnp.asarray(mask)
     shapes = jax.eval_shape(module.init, jax.random.key(0), x, y, allowed)["params"]
     params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.3, leaf.shape), jnp.float32), shapes)
-    found = jax.jit(lambda p, m: module.apply({"params": p}, x, x if same else y, m))(params, allowed)
-    np.testing.assert_allclose(found, numpy_attention(params, queries, keys, mask, heads=3), atol=2e-6)
+    result = jax.jit(lambda p, m: module.apply({"params": p}, x, x if same else y, m))(params, allowed)
+    np.testing.assert_allclose(result, numpy_attention(params, queries, keys, mask, heads=3), atol=2e-6)
 
 
-def test_keys_that_are_masked_have_no_influence_and_no_gradient():
+def test_masked_keys_have_no_influence_and_no_gradient():
     x = jax.random.normal(jax.random.key(0), (1, 4, 8))
     mask = jnp.asarray([[[True, True, False, True]] * 4])
     module = Attention(heads=2)
@@ -142,7 +142,7 @@ def test_keys_that_are_masked_have_no_influence_and_no_gradient():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_query_that_may_read_nothing_is_finite_with_finite_gradients(dtype):
+def test_a_query_without_keys_is_finite_with_finite_gradients(dtype):
     x = jax.random.normal(jax.random.key(0), (2, 4, 8)).astype(dtype)
     mask = jnp.zeros((2, 4, 4), bool)
     layer = TransformerLayer(heads=2, intermediate=16, activation="gelu", eps=1e-12, dtype=dtype)
@@ -154,7 +154,7 @@ def test_query_that_may_read_nothing_is_finite_with_finite_gradients(dtype):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
-def test_layer_reads_the_context_that_it_is_given():
+def test_a_layer_attends_to_the_given_context():
     x, context = (jax.random.normal(jax.random.key(seed), (1, length, 8)) for seed, length in ((0, 3), (1, 5)))
     layer = TransformerLayer(heads=2, intermediate=16, activation="relu", eps=1e-12)
     mask = jnp.ones((1, 3, 5), bool)
@@ -162,5 +162,5 @@ def test_layer_reads_the_context_that_it_is_given():
     apply = jax.jit(lambda context: layer.apply(params, x, mask, context=context))
     assert apply(context).shape == x.shape
     assert jnp.abs(apply(context) - apply(context + 1.0)).max() > 1e-3
-    # The order of what is read does not matter; no position is known here.
+    # There are no positions here, so the order of the context does not matter.
     np.testing.assert_allclose(apply(context), apply(context[:, ::-1]), atol=1e-6)

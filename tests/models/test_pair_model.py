@@ -1,4 +1,4 @@
-"""The pair model whole: shapes, gradients, independence of layout and neighbours, dropout, defaults, overfitting."""
+"""The complete pair model: shapes, gradients, independence of the layout, dropout, defaults, overfitting."""
 
 from dataclasses import replace
 from functools import partial
@@ -26,7 +26,7 @@ SHAPES = [("cross", "pair"), ("bi", "sides"), ("cross", "sides"), ("bi", "pair")
 
 
 def allowed(kind, over, interact, pooling, combine):
-    """The combinations that the configuration accepts."""
+    """Whether the configuration accepts a combination."""
     if kind == "cross" and over == "sides" and pooling in ("cls", "pooler"):
         return False
     if over == "pair" and combine == "attention":
@@ -57,7 +57,7 @@ def build(config, outputs=3, **spec):
 
 
 def start(model, *, seed=0, scale=0.3):
-    """Random parameters, large enough for the differences between pairs to show, and nothing to compile."""
+    """Draws parameters without compiling, large enough for pairs to have clearly different logits."""
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
@@ -68,7 +68,7 @@ def start(model, *, seed=0, scale=0.3):
 
 
 class Distance(nn.Module):
-    """A user's own combiner: |u - v| through a dense layer."""
+    """A custom combiner: |u - v| through a dense layer."""
 
     width: int = 5
 
@@ -92,13 +92,13 @@ def test_every_combination_of_stages_has_the_right_shapes(kind, over):
         stages |= {"combine"} if choice[4] != "plain" else set()
         assert set(params) == stages, choice
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
-    whole = jax.eval_shape(model.init, jax.random.key(0))
-    assert set(whole) == {"encoder", *params}
-    assert jax.eval_shape(model.apply, whole, batch).shape == (2, 3, 3)
+    everything = jax.eval_shape(model.init, jax.random.key(0))
+    assert set(everything) == {"encoder", *params}
+    assert jax.eval_shape(model.apply, everything, batch).shape == (2, 3, 3)
 
 
 @pytest.mark.parametrize("size", range(1, 6))
-def test_every_number_of_features_sets_the_heads_input(size):
+def test_the_number_of_features_sets_the_width_of_the_head(size):
     features = ("u", "v", "u-v", "|u-v|", "u*v")[:size]
     for combine in COMBINERS:
         config = replace(configure("bi"), combine=CombineConfig(features=features, kind=combine))
@@ -130,7 +130,7 @@ def test_gradients_flow_to_every_parameter(config):
 
     for path, leaf in flatten(grad(params)).items():
         assert np.isfinite(leaf).all(), path
-        # A softmax over keys does not see a constant added to all of them.
+        # A softmax does not change if a constant is added to all scores.
         if not path.endswith("key/bias"):
             assert np.abs(leaf).max() > 0, path
 
@@ -146,7 +146,7 @@ LAYOUT_CASES = [
 
 
 @pytest.mark.parametrize("config", LAYOUT_CASES, ids=lambda c: f"{c.kind}-{c.over}-{c.interact.kind}-{c.pooling}")
-def test_a_pairs_logits_depend_on_no_layout_no_neighbour_and_no_padding(config):
+def test_logits_of_a_pair_depend_neither_on_layout_nor_on_neighbours_nor_on_padding(config):
     pairs = random_pairs(6)
     model = build(config)
     params = start(model)
@@ -167,7 +167,7 @@ def test_a_pairs_logits_depend_on_no_layout_no_neighbour_and_no_padding(config):
     np.testing.assert_allclose(logits[0, 1], alone[0], atol=1e-5, rtol=0)
 
 
-def test_hidden_states_enter_at_the_head_without_an_encoder_in_the_parameters():
+def test_head_of_hidden_states_needs_no_encoder_parameters():
     model = build(configure("bi", interact="cross"))
     batch, params = lay(random_pairs(3), "bi"), start(model)
     above = {name: value for name, value in params.items() if name != "encoder"}
@@ -178,15 +178,15 @@ def test_hidden_states_enter_at_the_head_without_an_encoder_in_the_parameters():
     )
 
 
-def test_vectors_are_u_and_v_of_each_pair_and_a_bi_encoders_u_does_not_know_b():
+def test_vectors_are_u_and_v_of_each_pair_and_u_does_not_depend_on_b():
     model = build(configure("bi"))
-    params, pairs, read = start(model), random_pairs(2), jax.jit(model.vectors)
-    vectors = read(params, lay(pairs, "bi", [[0, 1]]))
+    params, pairs, compute = start(model), random_pairs(2), jax.jit(model.vectors)
+    vectors = compute(params, lay(pairs, "bi", [[0, 1]]))
     assert vectors.shape == (1, 2, 2, 16)
-    other = read(params, lay([(pairs[0][0], pairs[1][1]), pairs[1]], "bi", [[0, 1]]))
-    np.testing.assert_allclose(other[0, 0, 0], vectors[0, 0, 0], atol=1e-5)
-    np.testing.assert_allclose(other[0, 0, 1], vectors[0, 1, 1], atol=1e-5)
-    with pytest.raises(ValueError, match="one vector a pair"):
+    mixed = compute(params, lay([(pairs[0][0], pairs[1][1]), pairs[1]], "bi", [[0, 1]]))
+    np.testing.assert_allclose(mixed[0, 0, 0], vectors[0, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(mixed[0, 0, 1], vectors[0, 1, 1], atol=1e-5)
+    with pytest.raises(ValueError, match="one vector per pair"):
         build(configure("cross")).vectors(params, lay(pairs, "cross"))
 
 
@@ -194,9 +194,9 @@ def test_vectors_are_u_and_v_of_each_pair_and_a_bi_encoders_u_does_not_know_b():
 def test_swapped_sides_give_equal_logits_for_product_and_distance_and_not_for_concatenation(features, same):
     model = build(replace(configure("bi"), combine=CombineConfig(features=features)))
     params, pairs, apply = start(model), random_pairs(4), jax.jit(model.apply)
-    there = apply(params, lay(pairs, "bi", length=20))
-    back = apply(params, lay([(b, a) for a, b in pairs], "bi", length=20))
-    assert np.allclose(there, back, atol=1e-5) == same
+    forward = apply(params, lay(pairs, "bi", length=20))
+    swapped = apply(params, lay([(b, a) for a, b in pairs], "bi", length=20))
+    assert np.allclose(forward, swapped, atol=1e-5) == same
 
 
 def test_a_frozen_encoder_runs_without_dropout_and_the_head_with_it():
@@ -226,7 +226,7 @@ def test_a_frozen_encoder_runs_without_dropout_and_the_head_with_it():
     np.testing.assert_allclose(out["cached"], out["dropped"], atol=1e-5)
 
 
-def test_each_rate_acts_where_it_is_named_and_one_compilation_serves_all_rates_alone_or_vmapped():
+def test_each_rate_acts_at_its_place_and_all_rates_share_one_compilation():
     batch = jax.tree.map(jnp.asarray, lay(random_pairs(3), "bi"))
     model = build(configure("bi", interact="joint"))
     params, key = start(model), jax.random.key(1)
@@ -280,7 +280,7 @@ def test_bfloat16_keeps_parameters_and_logits_in_float32_and_stays_near():
     np.testing.assert_allclose(logits, jax.jit(full.apply)(params, batch), atol=0.02)
 
 
-def test_a_users_combiner_stands_in_for_ours():
+def test_a_custom_combiner_replaces_the_built_in_one():
     model = build(configure("bi", combiner=partial(Distance, width=7)))
     params = jax.eval_shape(model.init, jax.random.key(0))
     assert params["combine"]["Dense_0"]["kernel"].shape == (16, 7)
@@ -290,17 +290,17 @@ def test_a_users_combiner_stands_in_for_ours():
 
 
 class Sum(nn.Module):
-    """A combiner that forgets the slot axis."""
+    """A combiner that drops the slot axis by mistake."""
 
     def __call__(self, u, v):
         return (u + v).sum(1)
 
 
 @pytest.mark.parametrize(
-    ("combiner", "says"), [(Sum, "combiner Sum returned another shape; got .1, 16."), (dict, "no.* Flax module")]
+    ("combiner", "message"), [(Sum, "combiner Sum returned another shape; got .1, 16."), (dict, "no.* Flax module")]
 )
-def test_a_combiner_of_another_kind_or_shape_is_refused(combiner, says):
-    with pytest.raises(UserError, match=says):
+def test_a_combiner_of_the_wrong_type_or_shape_is_refused(combiner, message):
+    with pytest.raises(UserError, match=message):
         jax.eval_shape(build(configure("bi", combiner=combiner)).init, jax.random.key(0))
 
 
@@ -321,7 +321,7 @@ def test_pooling_defaults(config, family, pooling):
 
 
 @pytest.mark.parametrize(
-    ("config", "says"),
+    ("config", "message"),
     [
         (ModelConfig(pooler="keep"), "--model.pooler keep: electra encoders have no pooler"),
         (configure(interact="joint", pooling="cls", combine="attention"), "combine.kind attention needs two vectors"),
@@ -330,46 +330,46 @@ def test_pooling_defaults(config, family, pooling):
             ModelConfig(kind="bi", combine=CombineConfig(kind="attention", heads=5)),
             "--model.combine.heads does not divide",
         ),
-        (configure("bi", "pair", "self", "cls"), "would read A's vector alone"),
+        (configure("bi", "pair", "self", "cls"), "would read only the first text"),
     ],
 )
-def test_options_that_contradict_the_encoder_or_each_other_are_refused(config, says):
-    with pytest.raises(UserError, match=says):
+def test_options_that_contradict_the_encoder_or_each_other_are_refused(config, message):
+    with pytest.raises(UserError, match=message):
         build_pair_model(config, tiny_spec(family="electra", has_pooler=False), 3)
 
 
-def test_fresh_parameters_above_the_encoder_are_those_of_a_whole_initialisation():
+def test_init_above_gives_the_same_parameters_as_init():
     model = build(configure("bi", interact="cross", combine="gate"), num_layers=0)
-    whole, above = (jax.jit(init)(jax.random.key(3)) for init in (model.init, model.init_above))
-    assert set(above) == set(whole) - {"encoder"}
+    full, above = (jax.jit(init)(jax.random.key(3)) for init in (model.init, model.init_above))
+    assert set(above) == set(full) - {"encoder"}
     for path, leaf in flatten(above).items():
-        np.testing.assert_array_equal(leaf, flatten(whole)[path], err_msg=path)
+        np.testing.assert_array_equal(leaf, flatten(full)[path], err_msg=path)
 
 
 @pytest.mark.parametrize(
-    ("asked", "carried", "kept", "says"),
+    ("option", "pretrained", "kept", "message"),
     [
-        (None, True, True, "kept from the checkpoint"),
-        ("keep", True, True, "kept from the checkpoint"),
-        ("fresh", True, False, "fresh, as asked"),
-        (None, False, False, "fresh, since the checkpoint carries none"),
+        (None, True, True, "kept from the pretrained weights"),
+        ("keep", True, True, "kept from the pretrained weights"),
+        ("fresh", True, False, "new, as requested"),
+        (None, False, False, "new, because the pretrained weights have none"),
     ],
 )
-def test_the_pooler_is_kept_or_fresh_and_the_encoder_is_taken_as_it_is(asked, carried, kept, says):
-    model = build(ModelConfig(pooler=asked), num_layers=0)
+def test_the_pooler_is_kept_or_new_and_the_encoder_is_not_copied(option, pretrained, kept, message):
+    model = build(ModelConfig(pooler=option), num_layers=0)
     source = start(model)
-    pooler = source["pooler"] if carried else None
+    pooler = source["pooler"] if pretrained else None
     params, notes = initial_params(model, jax.random.key(1), encoder=source["encoder"], pooler=pooler)
     assert params["encoder"] is source["encoder"]
     assert np.array_equal(params["pooler"]["kernel"], source["pooler"]["kernel"]) == kept
     assert jax.tree.structure(params) == jax.tree.structure(source)
-    assert says in notes[0]
+    assert message in notes[0]
 
 
-def test_a_pooler_to_keep_that_the_checkpoint_lacks_is_an_error_and_one_not_read_is_left_out():
+def test_a_missing_pooler_cannot_be_kept_and_an_unused_one_is_left_out():
     model = build(ModelConfig(pooler="keep"), num_layers=0)
     source = start(model)
-    with pytest.raises(UserError, match="carries no pooler weights"):
+    with pytest.raises(UserError, match="the pretrained weights have no pooler"):
         initial_params(model, jax.random.key(1), encoder=source["encoder"], pooler=None)
     mean = build(ModelConfig(pooling="mean"), num_layers=0)
     params, notes = initial_params(mean, jax.random.key(1), encoder=source["encoder"], pooler=source["pooler"])

@@ -1,4 +1,4 @@
-"""The pretraining model against torch's `BertForPreTraining`: golden tensors, and its folders both ways."""
+"""The pretraining model against torch's `BertForPreTraining`: golden tensors, and loading and saving its folders."""
 
 import json
 from pathlib import Path
@@ -46,11 +46,11 @@ def golden() -> tuple[dict, Batch, dict]:
 
 def test_logits_at_the_masked_positions_equal_torch() -> None:
     params, batch, arrays = golden()
-    found = APPLY(params, batch)
+    logits = APPLY(params, batch)
     expected = np.take_along_axis(arrays["prediction_logits"], batch.masked_positions[..., None], axis=1)
-    assert found.masked.shape == (3, 3, SPEC.vocab_size)
-    assert np.abs(np.asarray(found.masked) - expected).max() <= 1e-5
-    assert np.abs(np.asarray(found.segment)[:, 0] - arrays["order_logits"]).max() <= 1e-5
+    assert logits.masked.shape == (3, 3, SPEC.vocab_size)
+    assert np.abs(np.asarray(logits.masked) - expected).max() <= 1e-5
+    assert np.abs(np.asarray(logits.segment)[:, 0] - arrays["order_logits"]).max() <= 1e-5
 
 
 def test_losses_equal_torch() -> None:
@@ -60,84 +60,84 @@ def test_losses_equal_torch() -> None:
     assert terms == ("mlm", "segment")
     assert weights.tolist() == [6.0, 3.0]
     np.testing.assert_allclose(sums / weights, [arrays["mlm_loss"], arrays["order_loss"]], atol=1e-5)
-    alone, term = make_pretraining_loss(segments=False)
+    masked_only, term = make_pretraining_loss(segments=False)
     assert term == ("mlm",)
-    assert alone(APPLY(params, batch), batch)[0].tolist() == [sums[0]]
+    assert masked_only(APPLY(params, batch), batch)[0].tolist() == [sums[0]]
 
 
 def test_gradients_equal_torch() -> None:
     params, batch, arrays = golden()
     loss, _ = make_pretraining_loss(segments=True)
 
-    def whole(params: dict) -> jax.Array:
+    def total(params: dict) -> jax.Array:
         sums, weights = loss(FNS.apply(params, batch), batch)
         return jnp.sum(sums / weights)
 
-    found = flatten(jax.jit(jax.grad(whole))(params))
+    gradient = flatten(jax.jit(jax.grad(total))(params))
     table = {f"encoder/{path}": f"bert.{name}" for path, (name, _) in encoder_tensors(SPEC).items()}
     table |= {path: f"bert.{name}" for path, (name, _) in pooler_tensors(SPEC).items()}
     heads = masked_head_tensors(SPEC) | segment_head_tensors(SPEC)
     table |= {f"head/{path}": name for path, (name, _) in heads.items()}
-    assert found.keys() == table.keys()
+    assert gradient.keys() == table.keys()
     norm = np.sqrt(sum(np.sum(arrays[key] ** 2) for key in arrays if key.startswith("gradient/")))
     for path, name in table.items():
         expected = arrays[f"gradient/{name}"]
-        got = np.asarray(found[path]).T if path.endswith("/kernel") else np.asarray(found[path])
-        # A key's bias has no gradient but for rounding, so there is no norm of its own to compare with.
+        got = np.asarray(gradient[path]).T if path.endswith("/kernel") else np.asarray(gradient[path])
+        # The gradient of a key's bias is zero up to rounding, so it is compared with the norm of all gradients.
         scale = norm if path.endswith("key/bias") else np.linalg.norm(expected)
         assert np.linalg.norm(got - expected) <= 1e-4 * scale, path
 
 
-def test_an_unused_place_changes_neither_loss_nor_gradient() -> None:
+def test_an_unused_masked_position_changes_neither_loss_nor_gradient() -> None:
     params, batch, _ = golden()
     loss, _ = make_pretraining_loss(segments=True)
-    other = np.where(batch.masked_weights > 0, batch.masked_targets, 7).astype(np.int32)
-    moved = np.where(batch.masked_weights > 0, batch.masked_positions, 0).astype(np.int32)
-    changed = batch._replace(masked_targets=other, masked_positions=moved)
+    targets = np.where(batch.masked_weights > 0, batch.masked_targets, 7).astype(np.int32)
+    positions = np.where(batch.masked_weights > 0, batch.masked_positions, 0).astype(np.int32)
+    changed = batch._replace(masked_targets=targets, masked_positions=positions)
 
-    def whole(params: dict, batch: Batch) -> jax.Array:
+    def total(params: dict, batch: Batch) -> jax.Array:
         sums, weights = loss(FNS.apply(params, batch), batch)
         return jnp.sum(sums / weights)
 
-    one, two = (jax.jit(jax.value_and_grad(whole))(params, each) for each in (batch, changed))
-    jax.tree.map(np.testing.assert_array_equal, one, two)
+    before, after = (jax.jit(jax.value_and_grad(total))(params, rows) for rows in (batch, changed))
+    jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
-def test_parameters_are_those_of_the_tables_and_dropout_reads_its_rates() -> None:
+def test_new_parameters_have_the_loaded_shapes_and_dropout_uses_its_rates() -> None:
     params, batch, _ = golden()
     fresh = jax.eval_shape(FNS.init, jax.random.key(0))
     assert {path: leaf.shape for path, leaf in flatten(fresh).items()} == {
         path: leaf.shape for path, leaf in flatten(params).items()
     }
     rates = DropoutRates(hidden=0.5, attention=0.1, interaction=0.0, head=0.0)
-    still = APPLY(params, batch)
+    plain = APPLY(params, batch)
     dropped = APPLY(params, batch, key=jax.random.key(0), rates=rates)
     none = APPLY(params, batch, key=jax.random.key(0), rates=rates._replace(hidden=0.0, attention=0.0))
-    assert np.abs(still.masked - dropped.masked).max() > 0.1
-    # Two programs, with dropout's code and without it, which XLA may fuse in other ways: equal but for rounding.
-    np.testing.assert_allclose(still.masked, none.masked, atol=1e-5)
-    # One program with other random numbers: no bit may change.
+    assert np.abs(plain.masked - dropped.masked).max() > 0.1
+    # Two programs, with and without dropout, which XLA may fuse differently: equal up to rounding.
+    np.testing.assert_allclose(plain.masked, none.masked, atol=1e-5)
+    # The same program with other random numbers: equal bit for bit.
     again = APPLY(params, batch, key=jax.random.key(1), rates=rates._replace(hidden=0.0, attention=0.0))
     np.testing.assert_array_equal(none.masked, again.masked)
 
 
 def saved(folder: Path) -> Path:
     params, _, _ = golden()
-    save_pretraining(folder, SPEC, params, config=bert_config(SPEC), tokeniser=lambda to: None)
+    save_pretraining(folder, SPEC, params, config=bert_config(SPEC), tokeniser=lambda target: None)
     return folder
 
 
-def test_a_saved_folder_holds_torchs_names_and_reads_back_the_same(tmp_path: Path) -> None:
+def test_a_saved_folder_has_torchs_names_and_loads_unchanged(tmp_path: Path) -> None:
     folder = saved(tmp_path / "e")
-    one, two = load_file(GOLDEN / "model.safetensors"), load_file(folder / "model.safetensors")
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        np.testing.assert_array_equal(two[name], value, err_msg=name)
+    original, saved_tensors = load_file(GOLDEN / "model.safetensors"), load_file(folder / "model.safetensors")
+    assert original.keys() == saved_tensors.keys()
+    for name, value in original.items():
+        np.testing.assert_array_equal(saved_tensors[name], value, err_msg=name)
     assert read_encoder_spec(folder) == SPEC
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["BertForPreTraining"]
 
 
-def test_heads_are_carried_where_the_checkpoint_has_them(tmp_path: Path) -> None:
+def test_heads_are_loaded_if_the_weights_have_them(tmp_path: Path) -> None:
     folder = saved(tmp_path / "e")
     tensors = load_file(folder / "model.safetensors")
     without = {name: value for name, value in tensors.items() if not name.startswith("cls.seq_relationship")}
@@ -146,7 +146,7 @@ def test_heads_are_carried_where_the_checkpoint_has_them(tmp_path: Path) -> None
     words = tensors["bert.embeddings.word_embeddings.weight"]
     save_file(without | {"cls.predictions.decoder.weight": words.copy()}, folder / "model.safetensors")
     assert set(load_pretraining(folder, SPEC)[1]) == {"mlm"}
-    # A decoder of its own does not belong to a tied head, which starts fresh, and the log says so.
+    # An untied decoder does not fit the tied head: the head is left out, and a note says so.
     save_file(without | {"cls.predictions.decoder.weight": words + 1}, folder / "model.safetensors")
     loaded, heads = load_pretraining(folder, SPEC)
     assert heads == {}

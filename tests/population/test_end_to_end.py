@@ -23,7 +23,7 @@ from pairjax.base.types import DropoutRates, Hypers, PairData
 from pairjax.data.sources import load_pairs
 from pairjax.finetune.train import train
 from pairjax.inference.classifier import load
-from pairjax.population.end_to_end import WholeTask, whole_program, whole_task
+from pairjax.population.end_to_end import EndToEndTask, end_to_end_program, end_to_end_task
 from pairjax.population.engine import Members, groups_at_once, make_hypers, train_population
 from pairjax.population.members import make_runs
 from pairjax.step.state import init_state
@@ -43,12 +43,12 @@ def data() -> PairData:
     return load_pairs(DataConfig(rules="entailment", sizes=(48, 24, 0)))
 
 
-def task_of(data: PairData, encoder: str, *, kind: str = "cross", fresh: bool = False) -> WholeTask:
+def task_of(data: PairData, encoder: str, *, kind: str = "cross", fresh: bool = False) -> EndToEndTask:
     model = ModelConfig(encoder=encoder, kind=kind)  # type: ignore[arg-type]
-    return whole_task(data, model, fresh=fresh, max_length=48, truncation="longest_first")
+    return end_to_end_task(data, model, fresh=fresh, max_length=48, truncation="longest_first")
 
 
-def runs_of(source: WholeTask, *, steps: int, hypers: Hypers) -> Members:
+def runs_of(source: EndToEndTask, *, steps: int, hypers: Hypers) -> Members:
     rows = source.rows["train"]
     return make_runs([rows, rows[:20]], seeds=(0, 3), hypers=hypers, batch_size=8, steps=steps)
 
@@ -56,7 +56,7 @@ def runs_of(source: WholeTask, *, steps: int, hypers: Hypers) -> Members:
 @pytest.mark.parametrize(("kind", "freeze"), [("cross", "none"), ("bi", "embeddings")])
 def test_each_member_is_the_run_alone_after_100_steps(data: PairData, encoder: str, kind: str, freeze: str) -> None:
     source = task_of(data, encoder, kind=kind)
-    program = whole_program(source, optim=OptimConfig(freeze=freeze), steps=100, dropout=True)  # type: ignore[arg-type]
+    program = end_to_end_program(source, optim=OptimConfig(freeze=freeze), steps=100, dropout=True)  # type: ignore[arg-type]
     hypers = make_hypers(BASE, learning_rate=[1e-3, 3e-4], hidden=[0.0, 0.1], head=[0.0, 0.2])
     runs = runs_of(source, steps=100, hypers=hypers)
     found = train_population(program, runs, evaluate={"dev": source.rows["dev"]}, keep_params=True)
@@ -90,8 +90,8 @@ def test_a_member_is_the_ordinary_run_with_its_seed_and_rates(data: PairData, en
     train(config, console=Console(quiet=True), data=data)
     dev = data.splits["dev"]
     expected = load(tmp_path / "run").outputs(dev.first, dev.second)
-    source = whole_task(data, config.model, max_length=48, truncation="longest_first")
-    program = whole_program(source, optim=config.optim, steps=12, dropout=False)
+    source = end_to_end_task(data, config.model, max_length=48, truncation="longest_first")
+    program = end_to_end_program(source, optim=config.optim, steps=12, dropout=False)
     runs = make_runs([source.rows["train"]] * 2, seeds=(0, 3), hypers=make_hypers(BASE), batch_size=8, steps=12)
     found = train_population(program, runs, evaluate={"dev": source.rows["dev"]}).outputs["dev"]
     np.testing.assert_allclose(found[1, 0], expected, atol=1e-4)
@@ -100,7 +100,7 @@ def test_a_member_is_the_ordinary_run_with_its_seed_and_rates(data: PairData, en
 
 def test_members_from_scratch_draw_their_own_encoder(data: PairData, encoder: str) -> None:
     def word(fresh: bool, seed: int) -> np.ndarray:
-        program = whole_program(task_of(data, encoder, fresh=fresh), optim=OptimConfig(), steps=2, dropout=False)
+        program = end_to_end_program(task_of(data, encoder, fresh=fresh), optim=OptimConfig(), steps=2, dropout=False)
         return np.asarray(flatten(program.init(jax.random.key(seed)))["encoder/embeddings/word/embedding"])
 
     np.testing.assert_array_equal(word(False, 0), word(False, 1))
@@ -110,14 +110,15 @@ def test_members_from_scratch_draw_their_own_encoder(data: PairData, encoder: st
 
 def test_memory_holds_fewer_whole_models_than_heads(data: PairData, encoder: str) -> None:
     source = task_of(data, encoder)
-    program = whole_program(source, optim=OptimConfig(), steps=2, dropout=False)
+    program = end_to_end_program(source, optim=OptimConfig(), steps=2, dropout=False)
     runs = runs_of(source, steps=2, hypers=make_hypers(BASE))
     assert groups_at_once(program, runs, memory=1 << 40) == 2
     assert groups_at_once(program, runs, memory=1 << 20) == 1
 
 
 def test_what_no_population_does_is_one_line(data: PairData, encoder: str) -> None:
-    with pytest.raises(UserError, match="from scratch trains wholly"):
-        whole_program(task_of(data, encoder, fresh=True), optim=OptimConfig(freeze="encoder"), steps=2, dropout=False)
+    scratch = task_of(data, encoder, fresh=True)
+    with pytest.raises(UserError, match="from scratch must train completely"):
+        end_to_end_program(scratch, optim=OptimConfig(freeze="encoder"), steps=2, dropout=False)
     with pytest.raises(UserError, match="gradual"):
-        whole_program(task_of(data, encoder), optim=OptimConfig(gradual=0.5), steps=2, dropout=False)
+        end_to_end_program(task_of(data, encoder), optim=OptimConfig(gradual=0.5), steps=2, dropout=False)

@@ -1,6 +1,7 @@
 """Populations: each member is the run alone; a bad one spoils no other; a stopped one goes on."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from pairjax.base.types import DropoutRates, Hypers, TaskSpec
 from pairjax.data.layout import Layout, plan_epoch
 from pairjax.data.sources import load_pairs
 from pairjax.evaluation.metrics import quick_scores
+from pairjax.population import engine
 from pairjax.population.engine import MemberProgram, Members, Trained, groups_at_once, make_hypers, train_population
 from pairjax.population.features import cached_features
 from pairjax.population.members import make_runs, plan_orders, scores_of
-from pairjax.population.pooled import HeadTask, dev_score, head_program, head_task
+from pairjax.population.pooled import HeadTask, head_program, head_task
 from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
+from pairjax.storage.arrays import write_arrays
 from tests.tiny import write_tiny_encoder
 
 STEPS = 100
@@ -109,46 +112,36 @@ def test_subsets_read_their_own_rows_alone(source: HeadTask) -> None:
 def test_a_member_that_diverges_is_reported_and_spoils_no_other(source: HeadTask) -> None:
     good = make_hypers(BASE, learning_rate=[1e-2, 1e-2, 1e-2])
     bad = make_hypers(BASE, learning_rate=[1e-2, np.inf, 1e-2])
-    score = dev_score(source, "accuracy")
-    expected = train(source, runs_of(source, hypers=good), score=score, eval_every=25, keep="best")
-    found = train(source, runs_of(source, hypers=bad), score=score, eval_every=25, keep="best")
+    expected = train(source, runs_of(source, hypers=good))
+    found = train(source, runs_of(source, hypers=bad))
     assert (found.diverged[:, 1] >= 0).all()
     assert (found.diverged[:, [0, 2]] == -1).all()
     assert np.isnan(found.outputs["dev"][:, 1]).all()
-    assert np.isnan(found.curve[:, 1, -1]).all()
     np.testing.assert_array_equal(found.outputs["dev"][:, [0, 2]], expected.outputs["dev"][:, [0, 2]])
     assert "3 of 9 runs diverged" in found.notes()[0]
     assert expected.notes() == ()
 
 
-def test_the_best_parameters_are_those_of_the_best_evaluation(source: HeadTask) -> None:
-    score = dev_score(source, "accuracy")
-    found = train(source, runs_of(source), score=score, eval_every=30, keep="best")
-    assert found.eval_steps.tolist() == [30, 60, 90, 100]
-    np.testing.assert_allclose(score(found.outputs["dev"]), found.curve.max(axis=2))
-    first = found.eval_steps[found.curve.argmax(axis=2)]
-    np.testing.assert_array_equal(found.best_step, first)
-    last = train(source, runs_of(source), score=score, eval_every=30)
-    np.testing.assert_allclose(score(last.outputs["dev"]), last.curve[:, :, -1])
-
-
 def test_a_stopped_population_goes_on_by_chunk_and_a_damaged_chunk_is_made_again(
-    source: HeadTask, tmp_path: Path
+    source: HeadTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeds = tuple(range(20))
     runs = runs_of(source, seeds=seeds, hypers=make_hypers(BASE))
     program = program_of(source)
     assert groups_at_once(program, runs, memory=1) == 1
     options: dict[str, Any] = {"program": program, "folder": tmp_path, "memory": 1}
-    done: list[int] = []
+    written: list[Path] = []
 
-    def stop_at_second(count: int) -> None:
-        done.append(count)
-        if len(done) == 2:
+    def write_then_stop(path: Path, identity: str, arrays: Mapping[str, np.ndarray]) -> None:
+        write_arrays(path, identity, arrays)
+        written.append(path)
+        if len(written) == 2:
             raise KeyboardInterrupt
 
+    monkeypatch.setattr(engine, "write_arrays", write_then_stop)
     with pytest.raises(KeyboardInterrupt):
-        train(source, runs, progress=stop_at_second, **options)
+        train(source, runs, **options)
+    monkeypatch.undo()
     # Eight devices: chunks of eight groups, the last one half full.
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["chunk-0000.npz", "chunk-0001.npz"]
     found = train(source, runs, **options)

@@ -21,11 +21,12 @@ from pairjax.base.config import (
 from pairjax.base.errors import UserError
 from pairjax.base.params import flatten, merge, split
 from pairjax.base.types import Batch, Pairs, Params
-from pairjax.finetune.job import build_trainer
-from pairjax.finetune.prepare import Prepared, hypers_of, prepare
+from pairjax.finetune.job import build_job
+from pairjax.finetune.prepare import Prepared, prepare
 from pairjax.population.features import Features, cached_features
 from pairjax.step.losses import make_loss
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, trainable_paths
+from pairjax.step.programs import hypers_of
 from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
 from tests.cli.conftest import write_pairs
@@ -62,7 +63,7 @@ def config_of(encoder: Path, data: Path, **model: Any) -> Config:
 
 
 def run_from_cache(config: Config, prepared: Prepared, features: Features, *, tokens: bool) -> Params:
-    """The run of `build_trainer`, its batches and hypers the same, with the encoder's part read from the cache."""
+    """The run of `build_job`, its batches and hypers the same, with the encoder's part read from the cache."""
     sides = features.sides(prepared.data.splits["train"])
     trainable, frozen = split(
         prepared.params, trainable_paths(config.optim, prepared.params, pooler_kept=prepared.pooler_kept)
@@ -78,8 +79,8 @@ def run_from_cache(config: Config, prepared: Prepared, features: Features, *, to
 
     step = make_train_step(apply, make_loss(config.loss, prepared.task, None), optimizer)
     state = init_state(trainable, optimizer, key=jax.random.key(config.train.seed))
-    trainer = build_trainer(config, prepared)
-    for _, batch in trainer.job.batches(0):
+    job = build_job(config, prepared)
+    for _, batch in job.batches(0):
         cached = features.hidden(sides, batch) if tokens else features.vectors(sides, batch)
         state, _ = step(state, frozen, batch._replace(cached=cached), hypers_of(config))
     return merge(state.params, frozen)
@@ -94,10 +95,10 @@ def test_training_from_the_cache_is_training_with_the_frozen_encoder_in_the_loop
         options["interact"] = InteractConfig(kind="cross", layers=1, heads=2)
     config = config_of(encoder, data, **options)
     prepared = prepare(config)
-    trainer = build_trainer(config, prepared)
-    state = trainer.programs.state
-    for _, batch in trainer.job.batches(0):
-        state, _ = trainer.job.step(state, batch)
+    job = build_job(config, prepared)
+    state = job.state
+    for _, batch in job.batches(0):
+        state, _ = job.step(state, batch)
     assert int(state.step) == 12
     features = cached_features(
         prepared.data.splits.values(),
@@ -107,7 +108,7 @@ def test_training_from_the_cache_is_training_with_the_frozen_encoder_in_the_loop
     )
     found = flatten(run_from_cache(config, prepared, features, tokens=tokens))
     start = flatten({name: part for name, part in prepared.params.items() if name != "encoder"})
-    in_loop = flatten({name: part for name, part in trainer.programs.params(state).items() if name != "encoder"})
+    in_loop = flatten({name: part for name, part in job.params(state).items() if name != "encoder"})
     assert found.keys() == in_loop.keys()
     for path, leaf in in_loop.items():
         np.testing.assert_allclose(found[path], leaf, atol=2e-5, err_msg=path)

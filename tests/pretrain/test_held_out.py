@@ -11,8 +11,8 @@ from pairjax.base.errors import UserError
 from pairjax.data.masking import RowMaker, build_masking
 from pairjax.data.nsp import build_sampler
 from pairjax.pretrain import baselines
-from pairjax.pretrain.baselines import Drawn, baseline_scores, drawn_texts
-from pairjax.pretrain.held_out import HeldOut, figures_with_intervals, quick_figures, sizes
+from pairjax.pretrain.baselines import SegmentTexts, baseline_scores, segment_texts
+from pairjax.pretrain.held_out import HeldOut, quick_scores, scores_with_intervals, sizes
 from tests.data.texts import index, tiny_tokenizer, write_documents
 
 
@@ -25,49 +25,49 @@ def three_documents() -> HeldOut:
         segment_loss=np.array([0.1, 0.2, 1.6, 1.5, 0.4]),
         masked=np.array([4.0, 2.0, 1.0, 3.0, 2.0]),
         masked_loss=np.array([4.0, 1.0, 3.0, 2.0, 2.0]),
-        masked_right=np.array([2.0, 2.0, 0.0, 1.0, 1.0]),
-        whole=np.array([0.1, 0.9, 0.2, 0.6, 0.3]),
+        masked_correct=np.array([2.0, 2.0, 0.0, 1.0, 1.0]),
+        unmasked_probability=np.array([0.1, 0.9, 0.2, 0.6, 0.3]),
     )
 
 
 def test_the_figures_are_those_of_a_hand_computation() -> None:
-    found = quick_figures(three_documents(), segments=True)
+    actual = quick_scores(three_documents(), segments=True)
     # Each masked token counts once: 12 of them, 12 nats, 6 right; of five segments three are told.
     expected = {"mlm_loss": 1.0, "mlm_perplexity": math.e, "mlm_accuracy": 0.5}
     expected |= {"segment_accuracy": 0.6, "segment_loss": 3.8 / 5, "loss": 1.0 + 3.8 / 5}
-    assert found == pytest.approx(expected)
-    alone = quick_figures(three_documents(), segments=False)
+    assert actual == pytest.approx(expected)
+    alone = quick_scores(three_documents(), segments=False)
     assert alone == pytest.approx({"mlm_loss": 1.0, "mlm_perplexity": math.e, "mlm_accuracy": 0.5, "loss": 1.0})
 
 
-def test_the_figures_with_intervals_have_the_same_values_and_resample_documents() -> None:
-    found = figures_with_intervals(three_documents(), segments=True, bootstrap=2000)
-    quick = quick_figures(three_documents(), segments=True)
-    assert {name: found[name]["value"] for name in quick if name != "loss"} == pytest.approx(
+def test_the_scores_with_intervals_have_the_same_values_and_resample_documents() -> None:
+    actual = scores_with_intervals(three_documents(), segments=True, bootstrap=2000)
+    quick = quick_scores(three_documents(), segments=True)
+    assert {name: actual[name]["value"] for name in quick if name != "loss"} == pytest.approx(
         {name: value for name, value in quick.items() if name != "loss"}
     )
-    assert found["segment_accuracy_unmasked"]["value"] == pytest.approx(0.8)
+    assert actual["segment_accuracy_unmasked"]["value"] == pytest.approx(0.8)
     # Documents 7, 9 and 4 have 6, 3 and 3 tokens of 5, 5 and 2 nats; of 27 resamples one is of 9 alone and one of 4.
-    assert found["mlm_loss"]["low"] == pytest.approx(2 / 3)
-    assert found["mlm_loss"]["high"] == pytest.approx(5 / 3)
-    assert found["mlm_perplexity"]["low"] == pytest.approx(math.exp(2 / 3))
-    assert found["mlm_perplexity"]["high"] == pytest.approx(math.exp(5 / 3))
+    assert actual["mlm_loss"]["low"] == pytest.approx(2 / 3)
+    assert actual["mlm_loss"]["high"] == pytest.approx(5 / 3)
+    assert actual["mlm_perplexity"]["low"] == pytest.approx(math.exp(2 / 3))
+    assert actual["mlm_perplexity"]["high"] == pytest.approx(math.exp(5 / 3))
     # Documents 7, 9 and 4 are right 2 of 2, 1 of 2 and 0 of 1.
-    assert (found["segment_accuracy"]["low"], found["segment_accuracy"]["high"]) == (0.0, 1.0)
+    assert (actual["segment_accuracy"]["low"], actual["segment_accuracy"]["high"]) == (0.0, 1.0)
     assert sizes(three_documents()) == {"examples": 5, "documents": 3, "masked_tokens": 12}
 
 
 def test_segments_that_were_not_read_whole_or_at_all_have_no_figure() -> None:
-    once = dataclasses.replace(three_documents(), whole=None)
-    assert "segment_accuracy_unmasked" not in figures_with_intervals(once, segments=True, bootstrap=100)
-    assert set(figures_with_intervals(once, segments=False, bootstrap=100)) == {
+    once = dataclasses.replace(three_documents(), unmasked_probability=None)
+    assert "segment_accuracy_unmasked" not in scores_with_intervals(once, segments=True, bootstrap=100)
+    assert set(scores_with_intervals(once, segments=False, bootstrap=100)) == {
         "mlm_loss",
         "mlm_perplexity",
         "mlm_accuracy",
     }
 
 
-def told(*, seed: int, examples: int, leak: bool) -> Drawn:
+def segments(*, seed: int, examples: int, leak: bool) -> SegmentTexts:
     """Segments of random words; B of label 0 shares half of A's words, and of label 1, with a leak, names itself."""
     rng = np.random.default_rng(seed)
     label = np.arange(examples) % 2
@@ -81,7 +81,7 @@ def told(*, seed: int, examples: int, leak: bool) -> Drawn:
         second = [[*b, "telltale"] if one else [*b, "word1"] for b, one in zip(second, label, strict=True)]
     lengths = np.array([(len(a), len(b)) for a, b in zip(first, second, strict=True)], np.float64)
     joined = ([" ".join(side) for side in sides] for sides in (first, second))
-    return Drawn(*joined, lengths, label, np.arange(examples) // 4)
+    return SegmentTexts(*joined, lengths, label, np.arange(examples) // 4)
 
 
 @pytest.fixture
@@ -94,30 +94,30 @@ def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_encoder")
 def test_the_second_segment_alone_finds_a_planted_leak_and_overlap_what_the_segments_share() -> None:
-    held_out = {"dev": told(seed=1, examples=200, leak=True), "test": told(seed=2, examples=120, leak=True)}
+    held_out = {"dev": segments(seed=1, examples=200, leak=True), "test": segments(seed=2, examples=120, leak=True)}
     right = {"dev": np.ones(200, bool), "test": np.ones(120, bool)}
-    found = baseline_scores(told(seed=0, examples=400, leak=True), held_out, right, bootstrap=200)
-    assert set(found.accuracy) == set(found.margin) == {"dev", "test"}
-    for scores in found.accuracy.values():
+    actual = baseline_scores(segments(seed=0, examples=400, leak=True), held_out, right, bootstrap=200)
+    assert set(actual.accuracy) == set(actual.margin) == {"dev", "test"}
+    for scores in actual.accuracy.values():
         assert scores["second_alone"].low > 0.95
         assert scores["tfidf_overlap"].low > 0.9
         assert scores["majority"].value == 0.5
         assert scores["lengths"].value == 0.5
         assert "frozen_minilm" not in scores
-    assert "left out" in found.notes[0]
+    assert "left out" in actual.notes[0]
 
 
 @pytest.mark.usefixtures("no_encoder")
 def test_the_second_segment_alone_is_at_chance_without_a_leak() -> None:
-    train, dev = told(seed=0, examples=400, leak=False), told(seed=1, examples=400, leak=False)
-    found = baseline_scores(train, {"dev": dev}, {"dev": np.ones(400, bool)}, bootstrap=1000).accuracy["dev"]
-    assert found["second_alone"].low < 0.5 < found["second_alone"].high
-    assert found["tfidf_overlap"].low > 0.9
+    train, dev = segments(seed=0, examples=400, leak=False), segments(seed=1, examples=400, leak=False)
+    actual = baseline_scores(train, {"dev": dev}, {"dev": np.ones(400, bool)}, bootstrap=1000).accuracy["dev"]
+    assert actual["second_alone"].low < 0.5 < actual["second_alone"].high
+    assert actual["tfidf_overlap"].low > 0.9
 
 
 @pytest.mark.usefixtures("no_encoder")
-def test_a_margin_over_an_oracle_is_of_the_same_resamples_as_the_two() -> None:
-    train, dev = told(seed=0, examples=400, leak=False), told(seed=1, examples=400, leak=False)
+def test_a_margin_over_a_baseline_is_of_the_same_resamples_as_the_two() -> None:
+    train, dev = segments(seed=0, examples=400, leak=False), segments(seed=1, examples=400, leak=False)
     perfect, even = np.ones(400, bool), dev.label == 0
     best, same = (baseline_scores(train, {"dev": dev}, {"dev": right}, bootstrap=1000) for right in (perfect, even))
     for name, score in best.accuracy["dev"].items():
@@ -130,9 +130,9 @@ def test_a_margin_over_an_oracle_is_of_the_same_resamples_as_the_two() -> None:
 
 @pytest.mark.usefixtures("no_encoder")
 def test_answers_stand_beside_their_own_labels_and_documents() -> None:
-    train, dev = told(seed=0, examples=400, leak=True), told(seed=1, examples=200, leak=True)
+    train, dev = segments(seed=0, examples=400, leak=True), segments(seed=1, examples=200, leak=True)
     order = np.random.default_rng(3).permutation(200)
-    shuffled = Drawn(
+    shuffled = SegmentTexts(
         [dev.first[i] for i in order],
         [dev.second[i] for i in order],
         *(value[order] for value in (dev.lengths, dev.label, dev.document)),
@@ -146,13 +146,13 @@ def test_answers_stand_beside_their_own_labels_and_documents() -> None:
     assert wrong["second_alone"].high < 0.05
 
 
-def test_drawn_texts_are_the_examples_that_the_model_reads(tmp_path: Path) -> None:
+def test_segment_texts_are_the_examples_that_the_model_reads(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer(tmp_path)
     write_documents(tmp_path / "a.txt", documents=8)
     corpus = index(tmp_path / "a.txt", tokenizer, tmp_path / "cache")["train"]
     sampler = build_sampler(corpus, "nsp", budget=45, short=0.1, seed=0, what="a.txt")
     maker = RowMaker(sampler, build_masking(tokenizer, rate=0.15, most=7, whole_words=False), tokenizer, 48)
-    drawn = drawn_texts(maker, 6)
+    drawn = segment_texts(maker, 6)
     batch = maker.batch(np.arange(6))
     assert drawn.label.tolist() == np.asarray(batch.label)[:, 0].tolist()
     for row, (one, a, b) in enumerate(zip(map(sampler.draw, range(6)), drawn.first, drawn.second, strict=True)):

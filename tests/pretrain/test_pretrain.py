@@ -106,10 +106,10 @@ def test_a_stopped_run_resumes_bit_for_bit(
     assert not (tmp_path / "cut" / "model").exists()
     monkeypatch.undo()
     assert start(config, tmp_path / "cut", resume=True).exit_code == 0
-    expected, found = tensors(whole), tensors(tmp_path / "cut")
-    assert expected.keys() == found.keys()
+    expected, actual = tensors(whole), tensors(tmp_path / "cut")
+    assert expected.keys() == actual.keys()
     for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
+        np.testing.assert_array_equal(actual[name], value, err_msg=name)
     assert lines(tmp_path / "cut") == lines(whole)
 
 
@@ -142,7 +142,7 @@ def test_a_pooler_that_was_never_trained_is_told_until_it_is(config: PretrainCon
     bare = write_tiny_encoder(tmp_path / "bare")
     tensors = load_file(bare / "model.safetensors")
     save_file({k: v for k, v in tensors.items() if "pooler" not in k}, bare / "model.safetensors", {"format": "pt"})
-    drawn, never = "saved as they were drawn", "pooler and segment head were never trained"
+    drawn, never = "saved with random weights", "pooler and segment head were never trained"
     assert drawn in notes("none", bare, "one")
     assert drawn in (second := notes("none", tmp_path / "one", "two"))
     assert never in second
@@ -163,7 +163,7 @@ def test_heads_and_pooler_are_carried_into_the_next_run(config: PretrainConfig, 
     )
     result = start(still, tmp_path / "r").result
     assert result is not None
-    assert any("from the checkpoint, segment head from the checkpoint" in note for note in result["notes"])
+    assert any("pretrained, segment head pretrained" in note for note in result["notes"])
     assert result["labels"] == ["in order", "swapped"]
     for name, value in tensors(whole).items():
         np.testing.assert_allclose(tensors(tmp_path / "r")[name], value, atol=1e-9)
@@ -216,9 +216,9 @@ def test_rules_alone_pretrain_a_new_model_with_oracles(scratch: Path) -> None:
     result = json.loads((scratch / "result.json").read_text())
     assert set(result["metrics"]) == set(result["baselines"]) == {"dev", "test"}
     assert {"majority", "second_alone", "lengths", "tfidf_overlap"} <= set(result["baselines"]["dev"])
-    told = result["metrics"]["dev"]["segment_accuracy_unmasked"]["value"]
+    message = result["metrics"]["dev"]["segment_accuracy_unmasked"]["value"]
     for name, score in result["baselines"]["dev"].items():
-        assert result["over_baselines"]["dev"][name]["value"] == pytest.approx(told - score["value"])
+        assert result["over_baselines"]["dev"][name]["value"] == pytest.approx(message - score["value"])
     assert {"segment_accuracy", "segment_accuracy_unmasked"} <= set(result["metrics"]["dev"])
     assert read_encoder_spec(scratch / "model" / "encoder").num_layers == 4
 
@@ -252,7 +252,7 @@ def test_transformers_opens_a_run_from_scratch_with_equal_outputs(scratch: Path,
     spec = read_encoder_spec(folder)
     loaded, heads = load_pretraining(folder, spec)
     fns = build_pretraining_model(spec, masked=data.most_masked)
-    found = jax.jit(fns.apply)({"encoder": loaded.params, "pooler": loaded.pooler, "head": heads}, batch)
+    actual = jax.jit(fns.apply)({"encoder": loaded.params, "pooler": loaded.pooler, "head": heads}, batch)
     with torch.no_grad():
         expected = model.eval()(
             input_ids=torch.from_numpy(batch.input_ids).long(),
@@ -260,8 +260,8 @@ def test_transformers_opens_a_run_from_scratch_with_equal_outputs(scratch: Path,
             attention_mask=torch.from_numpy(batch.pair_ids).long(),
         )
     masked = np.take_along_axis(expected.prediction_logits.numpy(), batch.masked_positions[..., None], axis=1)
-    assert np.abs(np.asarray(found.masked) - masked).max() <= 1e-5
-    assert np.abs(np.asarray(found.segment)[:, 0] - expected.seq_relationship_logits.numpy()).max() <= 1e-5
+    assert np.abs(np.asarray(actual.masked) - masked).max() <= 1e-5
+    assert np.abs(np.asarray(actual.segment)[:, 0] - expected.seq_relationship_logits.numpy()).max() <= 1e-5
 
 
 def test_intervals_resample_documents_and_not_examples() -> None:
@@ -355,8 +355,8 @@ def test_sentences_that_a_row_cannot_hold_are_cut_and_counted(
     corpus, dev = str(tmp_path / "a.txt"), str(tmp_path / "dev.txt")
     data = dataclasses.replace(config.data, corpus=corpus, dev=dev, objective=objective, cache=str(tmp_path / "cache"))
     prepared = prepare_pretraining(dataclasses.replace(config, data=data))
-    assert f"train: 2 sentences of more than {limit} tokens, which segments cut" in prepared.notes
-    assert not any(note.startswith("dev:") and "which segments cut" in note for note in prepared.notes)
+    assert f"train: 2 sentences of more than {limit} tokens, which segments truncate" in prepared.notes
+    assert not any(note.startswith("dev:") and "which segments truncate" in note for note in prepared.notes)
     rows = prepared.makers["train"].batch(np.arange(20))
     assert np.asarray(rows.pair_ids).sum(axis=1).max() == 48
     args = ["data", "corpus", "--data.corpus", corpus, "--data.dev", dev, "--data.objective", objective]
@@ -402,7 +402,7 @@ def test_the_corpus_report_shows_counts_and_examples(
     args = ["data", "corpus", "--data.corpus", str(config.data.corpus), "--data.cache", str(config.data.cache)]
     assert main([*args, "--encoder", str(config.model.encoder), "--data.max-length", "48"]) == 0
     shown = capsys.readouterr().out
-    for word in ("documents", "unknown tokens", "seen before", "example 0: B is", "a.txt"):
+    for word in ("documents", "unknown tokens", "duplicate sentences", "example 0: B is", "a.txt"):
         assert word in shown
 
 
@@ -429,11 +429,11 @@ def test_a_file_that_is_in_train_and_held_out_is_named(
     again = shutil.copy(folder / "b.txt", tmp_path / "again.txt")
     data = dataclasses.replace(config.data, dev=str(folder / "a.txt"), test=str(again), cache=str(tmp_path / "cache"))
     notes = prepare_pretraining(dataclasses.replace(config, data=data)).notes
-    assert f"dev: 1 of 1 sources is train text too: {folder / 'a.txt'}" in notes
-    assert f"test: 1 of 1 sources is train text too: {again}" in notes
+    assert f"dev: 1 of 1 sources is also in train: {folder / 'a.txt'}" in notes
+    assert f"test: 1 of 1 sources is also in train: {again}" in notes
     args = ["data", "corpus", "--encoder", str(config.model.encoder), "--data.cache", str(tmp_path / "cache")]
     assert main([*args, "--data.corpus", str(data.corpus), "--data.dev", str(data.dev)]) == 0
-    assert "dev: 1 of 1 sources is train text too" in capsys.readouterr().out
+    assert "dev: 1 of 1 sources is also in train" in capsys.readouterr().out
 
 
 def test_a_tokeniser_that_may_be_anothers_is_a_note(config: PretrainConfig, tmp_path: Path) -> None:

@@ -44,15 +44,15 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def alone(options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("alone") / "run"
-    code, told = finish(spawn(*options, f"--run.dir={run}"))
-    assert code == 0, told
+    code, message = finish(spawn(*options, f"--run.dir={run}"))
+    assert code == 0, message
     return run
 
 
-def check_same(found: Path, expected: Path) -> None:
+def check_same(actual: Path, expected: Path) -> None:
     """Every logged number within 1e-5 relative, parameters within 1e-5 absolute, as many tokens and masks."""
-    check_numbers(found, expected)
-    results = [json.loads((run / "result.json").read_text()) for run in (found, expected)]
+    check_numbers(actual, expected)
+    results = [json.loads((run / "result.json").read_text()) for run in (actual, expected)]
     for name in ("tokens", "steps"):
         assert results[0]["train"][name] == results[1]["train"][name]
     assert results[0]["scored"] == results[1]["scored"]
@@ -90,9 +90,9 @@ def test_sigterm_on_one_saves_on_all_and_one_process_goes_on(options: list[str],
     both[1].send_signal(signal.SIGTERM)
     ended = [finish(process) for process in both]
     assert [code for code, _ in ended] == [143, 143], ended
-    code, told = finish(spawn(*options, f"--run.dir={run}", "--run.resume", devices=8))
-    assert code == 0, told
-    assert "resumed at step" in told
+    code, message = finish(spawn(*options, f"--run.dir={run}", "--run.resume", devices=8))
+    assert code == 0, message
+    assert "resumed at step" in message
     check_same(run, alone)
 
 

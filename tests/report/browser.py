@@ -1,10 +1,9 @@
-"""A headless Chromium over its debugging pipe: no driver, no port, no package.
+"""Controls a headless Chromium over its debugging pipe, without a driver, a port or a package.
 
-Commands and events are JSON ended by a zero byte, on descriptors 3 (in) and 4 (out) of the browser
+Commands and events are JSON texts, each followed by a zero byte, on the browser's descriptors 3 (in) and 4 (out)
 (https://chromedevtools.github.io/devtools-protocol/).
 """
 
-import base64
 import json
 import os
 import select
@@ -19,30 +18,32 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PATIENCE = 120.0
-"""Seconds for one answer of a browser on a busy machine."""
+"""Seconds to wait for an answer; the machine may be busy."""
 
 
 def find_browser() -> str:
-    """The browser's program; skips the test, with the reason, where there is none."""
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
+    """Returns the path of a browser; skips the test if there is none."""
+    program = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if program is None:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    return found
+    return program
 
 
 class Browser:
-    """One page of a headless browser, a context manager.
+    """A page of a headless browser; use it as a context manager.
+
+    Args:
+        folder: Folder for the browser's profile.
 
     Attributes:
-        errors: What the page logged as an error: exceptions, refused loads, violated policies.
+        errors: Errors of the page: exceptions, refused loads, violated policies.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Args: folder: For the browser's profile."""
         program = find_browser()
         child_in, self._out = os.pipe()
         self._in, child_out = os.pipe()
-        # The browser wants these two numbers; a shell in between moves them there.
+        # The browser needs these two numbers; a shell moves the pipes there.
         command = f'exec "$0" "$@" 3<&{child_in} 4>&{child_out}'
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"]
         flags += ["--disable-dev-shm-usage", "--disable-extensions", f"--user-data-dir={folder}", "about:blank"]
@@ -59,13 +60,13 @@ class Browser:
         self.errors: list[str] = []
         self._session: str | None = None
         targets = self.send("Target.getTargets")["targetInfos"]
-        target = next(one["targetId"] for one in targets if one["type"] == "page")
+        target = next(target["targetId"] for target in targets if target["type"] == "page")
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """A command and its answer."""
+        """Sends a command and returns its result."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
         if self._session is not None:
@@ -99,7 +100,7 @@ class Browser:
             case "Log.entryAdded" if params["entry"]["level"] in ("error", "warning"):
                 self.errors.append(params["entry"]["text"])
             case "Network.requestWillBeSent" if not params["request"]["url"].startswith(("file:", "data:")):
-                self.errors.append(f"asked for {params['request']['url']}")
+                self.errors.append(f"requested {params['request']['url']}")
 
     def open(self, path: Path, *, width: int, dark: bool = False, height: int = 900) -> None:
         """Loads a file at a width in CSS pixels and with a colour scheme."""
@@ -114,21 +115,10 @@ class Browser:
             self._note(self._read())
 
     def ask(self, expression: str) -> Any:
-        """The value of an expression in the page, run by the debugger and not by the page's own scripts."""
+        """Evaluates an expression in the page; the debugger runs it, so the page's policy does not forbid it."""
         answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
-
-    def picture(self, path: Path) -> None:
-        """The whole page as PNG."""
-        shot = self.send("Page.captureScreenshot", captureBeyondViewport=True, format="png")
-        path.write_bytes(base64.b64decode(shot["data"]))
-
-    def printed(self, path: Path) -> None:
-        """The page as PDF, as a printer would get it."""
-        self.send("Emulation.setEmulatedMedia", media="print", features=[])
-        made = self.send("Page.printToPDF", printBackground=False)
-        path.write_bytes(base64.b64decode(made["data"]))
 
     def __enter__(self) -> "Browser":
         return self

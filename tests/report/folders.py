@@ -1,4 +1,4 @@
-"""Run folders and claims' folders as the program writes them, made from drawn predictions: no model is trained."""
+"""Writes folders of runs and claims as the package does, from random predictions and without training."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ import numpy as np
 
 from pairjax import Config, DataConfig, PretrainConfig
 from pairjax.base.types import Pairs, TaskSpec
-from pairjax.evaluation.calibration import Calibration
 from pairjax.evaluation.intervals import Sampled
 from pairjax.evaluation.scores import calibrate, class_report, score, scores_to_json
 from pairjax.inference.evaluate import prediction_lines
@@ -24,7 +23,7 @@ SCORE = {"value": 0.41, "low": 0.37, "high": 0.45}
 
 
 def texts(count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Pairs of many overlaps and lengths, some negated on one side."""
+    """Makes pairs of various overlaps and lengths, some with a negation in one text."""
     words = ["the", "old", "man", "saw", "a", "dog", "near", "some", "house", "by", "that", "river"]
     first = tuple(" ".join(words[i % 5 : i % 5 + 3 + i % 7]) for i in range(count))
     second = tuple(("not " if i % 3 == 0 else "") + " ".join(words[i % 4 : i % 4 + 2 + i % 5]) for i in range(count))
@@ -32,26 +31,26 @@ def texts(count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def drawn_outputs(task: TaskSpec, label: np.ndarray, *, seed: int, skill: float) -> np.ndarray:
-    """Logits or scores that know the label as well as `skill` says."""
+    """Draws logits or scores; with a larger `skill` they agree more often with the label."""
     noise = np.random.default_rng(seed).normal(size=(len(label), task.outputs))
     if task.kind == "regression":
         return (label[:, None] + noise / skill).astype(np.float32)
     return (skill * np.eye(task.outputs)[label] + noise).astype(np.float32)
 
 
-def write_curve(folder: Path, *, steps: int, dev: dict[str, float], more: Sequence[str] = ()) -> None:
-    """metrics.jsonl: a loss a step, an evaluation every ten."""
+def write_curve(folder: Path, *, steps: int, dev: dict[str, float], losses: Sequence[str] = ()) -> None:
+    """Writes metrics.jsonl with a loss at each step and an evaluation every ten steps."""
     lines = []
     for step in range(1, steps + 1):
         loss = 1.1 - 0.01 * step
-        lines.append({"step": step, "epoch": step / 50, "loss": loss} | dict.fromkeys(more, loss))
+        lines.append({"step": step, "epoch": step / 50, "loss": loss} | dict.fromkeys(losses, loss))
         if step % 10 == 0:
             lines.append({"step": step, "epoch": step / 50} | {f"dev/{name}": value for name, value in dev.items()})
     write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def write_start(folder: Path, config: Config | PretrainConfig) -> None:
-    """config.json, as a run begins."""
+    """Writes config.json, as at the start of a run."""
     folder.mkdir(parents=True, exist_ok=True)
     origin = provenance(device_kind="cpu", device_count=1)
     write_json(
@@ -70,7 +69,7 @@ def write_pair_run(
     baselines: bool = True,
     finished: bool = True,
 ) -> Path:
-    """A run, finished or cut short; runs of one task and count answer the same pairs."""
+    """Writes a run, finished or not; runs with the same task and count have the same pairs."""
     task = task or TaskSpec("classification", CLASSES)
     first, second = pairs or texts(count)
     generator = np.random.default_rng(7)
@@ -81,7 +80,7 @@ def write_pair_run(
     )
     outputs = drawn_outputs(task, label, seed=seed, skill=skill)
     swapped = drawn_outputs(task, label, seed=seed + 100, skill=skill)
-    calibration = Calibration(*calibrate(task, outputs, label))
+    calibration = calibrate(task, outputs, label)
     scores = scores_to_json(
         score(
             task,
@@ -130,10 +129,10 @@ def write_pair_run(
 
 
 def write_pretraining_run(folder: Path, *, finished: bool = True) -> Path:
-    """A pretraining run with baselines."""
+    """Writes a pretraining run with baselines."""
     write_start(folder, PretrainConfig())
     dev = {"mlm_loss": 4.0, "mlm_perplexity": 54.6, "mlm_accuracy": 0.2, "segment_accuracy": 0.7, "segment_loss": 0.6}
-    write_curve(folder, steps=30, dev=dev, more=("mlm_loss", "segment_loss"))
+    write_curve(folder, steps=30, dev=dev, losses=("mlm_loss", "segment_loss"))
     if not finished:
         return folder
     names = ("mlm_perplexity", "mlm_loss", "mlm_accuracy", "segment_accuracy", "segment_loss")
@@ -161,7 +160,7 @@ def write_pretraining_run(folder: Path, *, finished: bool = True) -> Path:
 
 
 def write_claim(folder: Path, *, verdict: bool = True) -> Path:
-    """A claim's folder with its verdict, and the table of combiners beside it."""
+    """Writes the folder of a claim with its verdict, and the table of combiners next to it."""
     samples = np.random.default_rng(0).normal(3.0, 0.5, 500)
     effect = Sampled(3.0, samples, samples)
     hypotheses = [
@@ -169,13 +168,13 @@ def write_claim(folder: Path, *, verdict: bool = True) -> Path:
         Hypothesis("H2 aside", effect, 5.0, False, "the same, aside", unit="steps"),
     ]
     claim = Claim(id=folder.name, statement="A product can beat [u; v].", seeds=2, run=lambda _: Outcome(hypotheses))
-    run = ClaimRun(claim=claim, root=folder.parent, seeds=2, quick=False, deadline=0.0, say=print)
+    run = ClaimRun(claim=claim, root=folder.parent, seeds=2, quick=False, deadline=0.0, log=print)
     tables = {"Linear head: test score": [["combiner", "mrpc"], ["[u*v]", "**71.20** ± 0.30"]]}
-    outcome = Outcome(hypotheses, tables=tables, notes=["one rate at the edge of the grid"])
+    outcome = Outcome(hypotheses, tables=tables, notes=["one rate at the edge of the grid"], board="combiners.json")
     row = verdict_row(run, outcome, file=Path(__file__), minutes=3.0)
     if verdict:
         row |= {"verdict": "supported", "no_verdict_because": None, "commit": "0123456789abcdef"}
-        row["hypotheses"] = [one | {"verdict": "supported"} for one in row["hypotheses"]]
+        row["hypotheses"] = [hypothesis | {"verdict": "supported"} for hypothesis in row["hypotheses"]]
     else:
         row |= {"verdict": None, "no_verdict_because": "a quick run gives no verdict", "commit": None}
     write_outcome(folder, row, outcome)

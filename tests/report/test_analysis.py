@@ -1,4 +1,4 @@
-"""Numbers of a report against what they are defined by."""
+"""The numbers of a report against their definitions, and the reading of folders."""
 
 import json
 from itertools import pairwise
@@ -12,16 +12,18 @@ from pairjax.base.types import TaskSpec
 from pairjax.evaluation.metrics import calibration_gaps, ece, once, probabilities
 from pairjax.evaluation.significance import holm, mcnemar
 from pairjax.report.analysis import class_scores, compare, hardest, reliability, sharing_a_split, slices_of
+from pairjax.report.compare import comparison_sentence
 from pairjax.report.folder import ClaimFolder, Predictions, RunRecord, read_curve, read_folder, read_predictions
+from pairjax.report.language import Language
 from tests.report.folders import CLASSES, drawn_outputs, texts, write_claim, write_pair_run, write_pretraining_run
 
 TASK = TaskSpec("classification", CLASSES)
 
 
 def run_of(path: Path) -> RunRecord:
-    found = read_folder(path)
-    assert isinstance(found, RunRecord)
-    return found
+    record = read_folder(path)
+    assert isinstance(record, RunRecord)
+    return record
 
 
 def predictions(*, seed: int = 0, count: int = 90) -> Predictions:
@@ -31,24 +33,24 @@ def predictions(*, seed: int = 0, count: int = 90) -> Predictions:
 
 
 def test_bins_of_the_diagram_add_up_to_the_calibration_error() -> None:
-    found = predictions()
-    assert found.label is not None
-    probability = probabilities(found.outputs)
-    bins = [one for one in reliability(probability, found.label) if one is not None]
-    assert sum(one.pairs for one in bins) == 90
-    gap = sum(one.pairs * abs(one.confidence - one.right.value) for one in bins) / 90
-    assert gap == pytest.approx(float(ece(calibration_gaps(probability, found.label), once(90))[0]))
-    assert all(one.right.low <= one.right.value <= one.right.high for one in bins)
+    answers = predictions()
+    assert answers.label is not None
+    probability = probabilities(answers.outputs)
+    bins = [point for point in reliability(probability, answers.label) if point is not None]
+    assert sum(point.pairs for point in bins) == 90
+    gap = sum(point.pairs * abs(point.confidence - point.accuracy.value) for point in bins) / 90
+    assert gap == pytest.approx(float(ece(calibration_gaps(probability, answers.label), once(90))[0]))
+    assert all(point.accuracy.low <= point.accuracy.value <= point.accuracy.high for point in bins)
 
 
-def test_slices_part_the_pairs_and_average_to_the_whole() -> None:
-    found = predictions()
-    accuracy = float((found.outputs.argmax(axis=1) == found.label).mean())
+def test_slices_partition_the_pairs_and_average_to_the_overall_score() -> None:
+    answers = predictions()
+    accuracy = float((answers.outputs.argmax(axis=1) == answers.label).mean())
     for by, groups in (("overlap", 3), ("length", 3), ("negation", 2)):
-        parts = [one for one in slices_of(TASK, found) if one.by == by]
+        parts = [part for part in slices_of(TASK, answers) if part.by == by]
         assert len(parts) == groups
-        assert sum(one.pairs for one in parts) == 90
-        assert sum(one.pairs * one.score.value for one in parts) / 90 == pytest.approx(accuracy)
+        assert sum(part.pairs for part in parts) == 90
+        assert sum(part.pairs * part.score.value for part in parts) / 90 == pytest.approx(accuracy)
         assert all(before.high < after.low for before, after in pairwise(parts))
 
 
@@ -56,20 +58,20 @@ def test_a_slice_of_few_pairs_is_left_out() -> None:
     assert slices_of(TASK, predictions(count=12)) == []
 
 
-def test_the_worst_error_is_the_one_whose_true_class_got_least() -> None:
+def test_the_worst_error_gives_its_true_class_the_lowest_probability() -> None:
     outputs = np.array([[0.0, 4.0, 0.0], [3.0, 0.0, 0.0], [0.0, 0.0, 9.0], [0.0, 1.0, 0.0]])
-    found = Predictions(("a",) * 4, ("b",) * 4, np.array([0, 0, 1, 0]), outputs)
-    assert hardest(TASK, found, count=10) == [2, 0, 3]
+    answers = Predictions(("a",) * 4, ("b",) * 4, np.array([0, 0, 1, 0]), outputs)
+    assert hardest(TASK, answers, count=10) == [2, 0, 3]
     scores = TaskSpec("regression")
-    found = Predictions(("a",) * 3, ("b",) * 3, np.array([1.0, 2.0, 3.0]), np.array([[1.5], [0.0], [3.0]]))
-    assert hardest(scores, found, count=2) == [1, 0]
+    answers = Predictions(("a",) * 3, ("b",) * 3, np.array([1.0, 2.0, 3.0]), np.array([[1.5], [0.0], [3.0]]))
+    assert hardest(scores, answers, count=2) == [1, 0]
 
 
 def test_classes_have_intervals_around_their_values() -> None:
-    found = class_scores(TASK, predictions())
-    assert tuple(found) == CLASSES
-    for row in found.values():
-        assert all(one.low <= one.value <= one.high for one in row.values())
+    scores = class_scores(TASK, predictions())
+    assert tuple(scores) == CLASSES
+    for row in scores.values():
+        assert all(score.low <= score.value <= score.high for score in row.values())
 
 
 def test_runs_on_the_same_pairs_are_compared_with_corrected_tests(tmp_path: Path) -> None:
@@ -81,14 +83,14 @@ def test_runs_on_the_same_pairs_are_compared_with_corrected_tests(tmp_path: Path
     other = run_of(write_pair_run(tmp_path / "other", count=80))
     assert sharing_a_split([*runs, other]) == [("test", [0, 1, 2])]
     tests = compare(runs, [0, 1, 2], split="test")
-    assert [(test.one, test.other, test.metric) for test in tests[:2]] == [(0, 1, "accuracy"), (0, 1, "nll")]
+    assert [(test.first, test.second, test.metric) for test in tests[:2]] == [(0, 1, "accuracy"), (0, 1, "nll")]
     assert len(tests) == 6
     assert [test.p_holm for test in tests] == list(holm([test.p for test in tests]))
     right = [run.predictions["test"].outputs.argmax(axis=1) == run.predictions["test"].label for run in runs]
-    found = next(test for test in tests if (test.one, test.other, test.metric) == (0, 2, "accuracy"))
-    assert found.p == mcnemar(right[0], right[2]).p < 0.001
-    assert found.difference.value == pytest.approx(right[0].mean() - right[2].mean())
-    assert 0 < found.difference.low < found.difference.value < found.difference.high
+    test = next(test for test in tests if (test.first, test.second, test.metric) == (0, 2, "accuracy"))
+    assert test.p == mcnemar(right[0], right[2]).p < 0.001
+    assert test.difference.value == pytest.approx(right[0].mean() - right[2].mean())
+    assert 0 < test.difference.low < test.difference.value < test.difference.high
 
 
 def test_scores_are_compared_by_their_absolute_errors(tmp_path: Path) -> None:
@@ -102,16 +104,28 @@ def test_scores_are_compared_by_their_absolute_errors(tmp_path: Path) -> None:
     assert test.p < 0.001
 
 
+@pytest.mark.parametrize("task", [TASK, TaskSpec("regression")], ids=["accuracy", "absolute error"])
+def test_the_better_run_is_named_whether_more_or_less_is_better(task: TaskSpec, tmp_path: Path) -> None:
+    good, bad = (
+        run_of(write_pair_run(tmp_path / name, task=task, seed=seed, skill=skill))
+        for seed, (name, skill) in enumerate((("good", 9.0), ("bad", 0.5)))
+    )
+    for runs in ([good, bad], [bad, good]):
+        tests = compare(runs, [0, 1], split="test")
+        sentence = comparison_sentence(runs, tests, split="test", pairs=90, language=Language("en"))
+        assert "good is better than bad by" in sentence
+
+
 def test_many_runs_are_each_compared_with_the_first(tmp_path: Path) -> None:
     run = run_of(write_pair_run(tmp_path / "r", count=30))
-    pairs = {(test.one, test.other) for test in compare([run] * 7, list(range(7)), split="test")}
-    assert pairs == {(0, other) for other in range(1, 7)}
+    pairs = {(test.first, test.second) for test in compare([run] * 7, list(range(7)), split="test")}
+    assert pairs == {(0, second) for second in range(1, 7)}
 
 
 # ------------------------------------------------------------------------------------------------------------- folders
 
 
-def test_logits_are_read_and_older_rows_give_them_back_from_probabilities(tmp_path: Path) -> None:
+def test_logits_are_read_or_computed_from_the_probabilities_of_old_files(tmp_path: Path) -> None:
     run = run_of(write_pair_run(tmp_path / "r"))
     assert run.temperature != 1.0
     exact = run.predictions["test"]
@@ -124,7 +138,7 @@ def test_logits_are_read_and_older_rows_give_them_back_from_probabilities(tmp_pa
     np.testing.assert_allclose(probabilities(old.outputs), probabilities(exact.outputs), atol=5e-4)
 
 
-def test_kinds_of_folders_are_told_apart(tmp_path: Path) -> None:
+def test_kinds_of_folders_are_recognised(tmp_path: Path) -> None:
     assert run_of(write_pair_run(tmp_path / "r")).kind == "pairs"
     assert run_of(write_pretraining_run(tmp_path / "p")).kind == "pretraining"
     claim = read_folder(write_claim(tmp_path / "claims" / "proposition_1"))
@@ -132,7 +146,7 @@ def test_kinds_of_folders_are_told_apart(tmp_path: Path) -> None:
     assert claim.combiners is not None
 
 
-def test_a_last_line_cut_short_is_left_out(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     file.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert read_curve(file) == ({"step": 1, "loss": 2.0},)
@@ -140,19 +154,22 @@ def test_a_last_line_cut_short_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("damage", "message"),
     [
         (lambda run: (run / "config.json").unlink(), "not a run folder"),
         (lambda run: (run / "config.json").write_text("{"), "config.json: cannot be read as JSON"),
-        (lambda run: (run / "config.json").write_text('{"model_type": "bert"}'), "config.json: not a run's"),
+        (
+            lambda run: (run / "config.json").write_text('{"model_type": "bert"}'),
+            "config.json: not a run's",
+        ),
         (lambda run: (run / "result.json").write_text("[]"), "result.json: not a run's"),
         (lambda run: (run / "predictions.test.jsonl").write_text('{"a": 1}\n'), "line 1: not a prediction"),
     ],
 )
-def test_what_cannot_be_read_is_named(damage: object, words: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_named(damage: object, message: str, tmp_path: Path) -> None:
     run = write_pair_run(tmp_path / "r", count=12)
     damage(run)  # type: ignore[operator]
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=message):
         read_folder(run)
 
 

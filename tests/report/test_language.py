@@ -1,4 +1,4 @@
-"""Both languages say the same things, and write numbers as their readers do."""
+"""Both languages have the same phrases, and each writes numbers in its own way."""
 
 import re
 import string
@@ -10,27 +10,29 @@ from pairjax.report.language import Language, read_words
 SCORE = {"value": 0.6071, "low": 0.57, "high": 0.643}
 
 
-def places(text: str) -> set[str]:
+def placeholders(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
-def test_both_languages_have_the_same_phrases_with_the_same_places() -> None:
+def test_both_languages_have_the_same_phrases_with_the_same_placeholders() -> None:
     english, portuguese = read_words("en"), read_words("pt")
     assert english.keys() == portuguese.keys()
     for key, text in english.items():
-        assert places(text) == places(portuguese[key]), key
+        assert placeholders(text) == placeholders(portuguese[key]), key
 
 
 def test_portuguese_is_not_english() -> None:
     english, portuguese = read_words("en"), read_words("pt")
-    alike = {
-        key for key, text in english.items() if text == portuguese[key] and re.search("[a-z]{4}", places_out(text))
+    equal = {
+        key
+        for key, text in english.items()
+        if text == portuguese[key] and re.search("[a-z]{4}", strip_placeholders(text))
     }
-    # Words that Brazilian users of the field have in English or alike.
-    assert alike <= {"verdict.commit", "provenance.tokens", "pretraining.tokens", "compare.mcnemar"}
+    # Terms that Brazilian users of the field keep in English.
+    assert equal <= {"verdict.commit", "provenance.tokens", "pretraining.tokens", "compare.mcnemar"}
 
 
-def places_out(text: str) -> str:
+def strip_placeholders(text: str) -> str:
     return re.sub(r"\{\w+\}", "", text)
 
 
@@ -54,5 +56,5 @@ def test_numbers_are_written_as_the_language_does(
     assert language.listed(["a", "b", "c"]) == f"a, b {'and' if code == 'en' else 'e'} c"
 
 
-def test_what_has_no_name_keeps_its_own() -> None:
+def test_an_unknown_name_is_shown_unchanged() -> None:
     assert Language("pt").name("split", "validation_mismatched") == "validation_mismatched"

@@ -23,7 +23,7 @@ def spawn(*arguments: str, devices: int = 1, **environment: str) -> "subprocess.
     variables = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)} | environment
     variables["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
-        [sys.executable, "-m", "pairjax.cli.main", *arguments],
+        [sys.executable, "-m", "pairjax", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -49,8 +49,8 @@ def spawn_all(count: int, *arguments: str, devices: int = 1, **environment: str)
 
 def finish(process: "subprocess.Popen[str]", timeout: float = 300) -> tuple[int, str]:
     """Exit code and standard error."""
-    _, told = process.communicate(timeout=timeout)
-    return process.returncode, told
+    _, message = process.communicate(timeout=timeout)
+    return process.returncode, message
 
 
 def write_inputs(folder: Path) -> list[str]:

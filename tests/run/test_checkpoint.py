@@ -233,18 +233,18 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, lis
 def test_a_damaged_checkpoint_is_named_and_passed_over(
     name: str, three: tuple[Path, dict[int, list[bytes]]], tmp_path: Path
 ) -> None:
-    damage, told = DAMAGES[name]
+    damage, message = DAMAGES[name]
     folder = tmp_path / "checkpoints"
     shutil.copytree(three[0], folder)
     damage(folder)
     with Checkpointer(folder, identity="mine") as checkpoints:
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             checkpoints.restore(start(), step=30)
         restored = checkpoints.restore(start())
         assert restored.step == 20
         assert bits(restored.state) == three[1][20]
         assert len(restored.notes) == 1
-        assert re.search(told, restored.notes[0])
+        assert re.search(message, restored.notes[0])
         assert restored.notes[0].endswith("went back to step 20")
         assert checkpoints.latest_step() == 20
         assert checkpoints.best_step() == 20
@@ -283,7 +283,7 @@ def test_lost_digests_are_not_taken_for_a_run_without_checkpoints(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (
             lambda p: p["head"].update(bias=jnp.zeros(5)),
@@ -300,7 +300,7 @@ def test_lost_digests_are_not_taken_for_a_run_without_checkpoints(tmp_path: Path
 )
 def test_a_checkpoint_of_another_model_is_refused(
     change: Callable[[dict[str, Any]], None],
-    told: str,
+    message: str,
     three: tuple[Path, dict[int, list[bytes]]],
     tmp_path: Path,
 ) -> None:
@@ -308,7 +308,7 @@ def test_a_checkpoint_of_another_model_is_refused(
     shutil.copytree(three[0], folder)
     template = start()
     change(template.params)
-    with Checkpointer(folder, identity="mine") as checkpoints, pytest.raises(UserError, match=told):
+    with Checkpointer(folder, identity="mine") as checkpoints, pytest.raises(UserError, match=message):
         checkpoints.restore(template)
 
 

@@ -115,16 +115,16 @@ def test_one_process_is_the_main_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "told"),
+    ("environment", "message"),
     [
-        ({}, "JAX_COORDINATOR_ADDRESS is set; got JAX_NUM_PROCESSES=None JAX_PROCESS_ID=None"),
+        ({}, "JAX_COORDINATOR_ADDRESS is set but .* is no number; got JAX_NUM_PROCESSES=None JAX_PROCESS_ID=None"),
         ({"JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"}, "expected a whole number in each"),
         ({"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"}, "JAX_PROCESS_ID is out of range; got 2; expected 0 to 1"),
     ],
     ids=["missing", "no number", "out of range"],
 )
-def test_an_environment_that_makes_no_sense_is_an_error(environment: dict[str, str], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_an_environment_that_makes_no_sense_is_an_error(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         initialize({"JAX_COORDINATOR_ADDRESS": "localhost:1", **environment})
 
 
@@ -175,9 +175,9 @@ def test_two_processes_stop_at_one_step_and_write_one_checkpoint(tmp_path: Path)
         assert "ready\n" in iter(process.stdout.readline, "")
     time.sleep(0.1)
     both[1].send_signal(signal.SIGTERM)
-    told = [process.communicate(timeout=60) for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
-    assert [out for out, _ in told] == [
+    message = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], message
+    assert [out for out, _ in message] == [
         "4 True 2 {0: [5.0, 6.0, 7.0, 8.0]}\n",
         "4 True 2 {4: [9.0, 10.0, 11.0, 12.0]}\n",
     ]

@@ -46,11 +46,11 @@ def test_a_state_restores_on_another_mesh_bit_for_bit(saved: int, restored: int,
     template = make_state(meshes()[restored], 2)
     with Checkpointer(tmp_path) as checkpoints:
         checkpoints.save(1, state, host={})
-        found = checkpoints.restore(template).state
+        actual = checkpoints.restore(template).state
     for path, leaf in flatten(state.params).items():
-        np.testing.assert_array_equal(flatten(found.params)[path], leaf, err_msg=path)
-        assert flatten(found.params)[path].sharding == flatten(template.params)[path].sharding
-    np.testing.assert_array_equal(jax.random.key_data(found.key), np.asarray(jax.random.key_data(state.key)))
+        np.testing.assert_array_equal(flatten(actual.params)[path], leaf, err_msg=path)
+        assert flatten(actual.params)[path].sharding == flatten(template.params)[path].sharding
+    np.testing.assert_array_equal(jax.random.key_data(actual.key), np.asarray(jax.random.key_data(state.key)))
 
 
 def test_a_run_goes_on_upon_another_mesh(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

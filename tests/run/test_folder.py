@@ -95,22 +95,24 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -
 
 @pytest.mark.parametrize("option", ["overwrite", "resume"])
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, "no config.json"),
-        ('{"model_type": "bert"}', "of something else"),
+        ('{"model_type": "bert"}', "of another program"),
         ("{", "cannot be read"),
         ("[]", "expected a JSON object"),
     ],
 )
-def test_a_folder_that_is_no_run_is_never_touched(option: str, content: str | None, told: str, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_run_is_never_touched(
+    option: str, content: str | None, message: str, tmp_path: Path
+) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     before = sorted(child.name for child in tmp_path.iterdir())
-    with pytest.raises(UserError, match=f"is not a pairjax run; got .*{told}"):
+    with pytest.raises(UserError, match=f"is not a pairjax run; got .*{message}"):
         check_run(RunConfig(dir=str(tmp_path), **{option: True}), RESOLVED, default_name="x")
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         open_at(tmp_path, **{option: True})
     assert sorted({child.name for child in tmp_path.iterdir()} - {".lock"}) == before
 
@@ -138,14 +140,14 @@ def test_resuming_with_another_config_says_what_differs(tmp_path: Path) -> None:
         optim__learning_rate=1e-4, data__path="e", model__combine={"features": ["u"]}, evaluation__bootstrap=1
     )
     other["train"] = {"epochs": 3}
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as message:
         open_at(tmp_path, other, resume=True)
-    assert "another config" in str(told.value)
-    assert 'data.path was "d" and is now "e"' in str(told.value)
-    assert 'model.combine.features was ["u", "v"] and is now ["u"]' in str(told.value)
-    assert "optim.learning_rate was 5e-05 and is now 0.0001" in str(told.value)
-    assert "train.epochs was not there and is now 3" in str(told.value)
-    assert "bootstrap" not in str(told.value)
+    assert "another config" in str(message.value)
+    assert 'data.path was "d" and is now "e"' in str(message.value)
+    assert 'model.combine.features was ["u", "v"] and is now ["u"]' in str(message.value)
+    assert "optim.learning_rate was 5e-05 and is now 0.0001" in str(message.value)
+    assert "train.epochs was not set and is now 3" in str(message.value)
+    assert "bootstrap" not in str(message.value)
     assert (tmp_path / "config.json").read_bytes() == before
 
 
@@ -173,7 +175,7 @@ def test_a_file_in_the_folders_place_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file: the run folder is a file"):
         open_at(tmp_path / "file")
-    with pytest.raises(UserError, match=r"below: the run folder cannot be made; got .*file, a file"):
+    with pytest.raises(UserError, match=r"below: the run folder cannot be created; got .*file, a file"):
         open_at(tmp_path / "file" / "below")
 
 

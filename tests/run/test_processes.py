@@ -21,8 +21,8 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def alone(options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone") / "run"
-    code, told = finish(spawn(*options, f"--run.dir={folder}"))
-    assert code == 0, told
+    code, message = finish(spawn(*options, f"--run.dir={folder}"))
+    assert code == 0, message
     return folder
 
 
@@ -30,19 +30,19 @@ def metrics(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def check_numbers(found: Path, expected: Path) -> None:
+def check_numbers(actual: Path, expected: Path) -> None:
     """Every logged number within 1e-5 relative, parameters within 1e-5 absolute."""
-    for one, other in zip(metrics(found), metrics(expected), strict=True):
+    for one, other in zip(metrics(actual), metrics(expected), strict=True):
         assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
-    tensors = [load_file(run / "model/encoder/model.safetensors") for run in (found, expected)]
+    tensors = [load_file(run / "model/encoder/model.safetensors") for run in (actual, expected)]
     for name, value in tensors[1].items():
         np.testing.assert_allclose(tensors[0][name], value, rtol=0, atol=1e-5, err_msg=name)
 
 
-def check_same(found: Path, expected: Path) -> None:
+def check_same(actual: Path, expected: Path) -> None:
     """The same numbers, and every example seen as often."""
-    check_numbers(found, expected)
-    results = [json.loads((run / "result.json").read_text()) for run in (found, expected)]
+    check_numbers(actual, expected)
+    results = [json.loads((run / "result.json").read_text()) for run in (actual, expected)]
     assert results[0]["train"]["examples"] == results[1]["train"]["examples"] == 63
     assert results[0]["metrics"]["dev"]["accuracy"] == results[1]["metrics"]["dev"]["accuracy"]
 
@@ -86,15 +86,15 @@ def test_when_one_dies_the_others_end_and_say_which_and_a_restart_resumes(
     wait_for(both[0], run / "metrics.jsonl", 5)
     both[victim].kill()
     began = time.monotonic()
-    code, told = finish(both[1 - victim], timeout=60)
+    code, message = finish(both[1 - victim], timeout=60)
     assert time.monotonic() - began < 200
     both[victim].communicate()
-    assert code == 75, told
-    assert f"process {victim} (host " in told
+    assert code == 75, message
+    assert f"process {victim} (host " in message
     # On another number of processes: the elastic restart.
-    code, told = finish(spawn(*options, f"--run.dir={run}", "--run.resume"))
-    assert code == 0, told
-    assert "resumed at step" in told
+    code, message = finish(spawn(*options, f"--run.dir={run}", "--run.resume"))
+    assert code == 0, message
+    assert "resumed at step" in message
     check_same(run, alone)
 
 
@@ -106,8 +106,8 @@ def test_sigterm_on_one_saves_on_all_and_one_process_goes_on(options: list[str],
     both[1].send_signal(signal.SIGTERM)
     ended = [finish(process) for process in both]
     assert [code for code, _ in ended] == [143, 143], ended
-    code, told = finish(spawn(*options, f"--run.dir={run}", "--run.resume", devices=8))
-    assert code == 0, told
+    code, message = finish(spawn(*options, f"--run.dir={run}", "--run.resume", devices=8))
+    assert code == 0, message
     check_same(run, alone)
 
 
@@ -118,8 +118,8 @@ def test_processes_that_disagree_say_in_what(options: list[str], tmp_path: Path)
     second = spawn(*options, run, "--optim.learning-rate=1e-3", JAX_PROCESS_ID="1", **environment)
     ended = [finish(first), finish(second)]
     assert [code for code, _ in ended] == [2, 2], ended
-    for _, told in ended:
-        assert "optim.learning_rate is 0.001 here and 5e-05 there" in told
+    for _, message in ended:
+        assert "optim.learning_rate is 0.001 here and 5e-05 there" in message
     assert not (tmp_path / "run").exists()
 
 
@@ -133,7 +133,7 @@ def test_a_coordinator_that_is_not_there_is_named_in_time(options: list[str], tm
         JAX_PROCESS_ID="1",
         PAIRJAX_CONNECT_TIMEOUT="2",
     )
-    code, told = finish(process)
+    code, message = finish(process)
     assert code == 2
-    assert "process 1 of 2 did not reach the others at 127.0.0.1:9 within 2 s" in told
+    assert "process 1 of 2 did not reach the others at 127.0.0.1:9 within 2 s" in message
     assert time.monotonic() - began < 200

@@ -31,13 +31,13 @@ def test_a_phase_is_told_when_it_is_late_and_each_time_it_has_doubled(monkeypatc
     clock, said = Clock(monkeypatch), list[str]()
     watch = Watchdog(said.append, bounds=dict.fromkeys(watchdog.BOUNDS, 10.0))
     with watch.phase("data", step=3):
-        told = []
+        message = []
         for clock.now in (0.0, 9.0, 10.0, 11.0, 19.0, 20.0, 39.0, 45.0):
             line = watch._line(clock.now)
             if line is not None:
-                told.append((clock.now, line))
+                message.append((clock.now, line))
     starved = "step 3: no batch for {} s: the data pipeline starves the device"
-    assert told == [(10.0, starved.format(10)), (20.0, starved.format(20)), (45.0, starved.format(45))]
+    assert message == [(10.0, starved.format(10)), (20.0, starved.format(20)), (45.0, starved.format(45))]
     assert said == ["step 3: went on after 45 s"]
     assert watch._line(1000.0) is None
     with watch.phase("step", step=4):
@@ -67,7 +67,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     )
 
 
-class Told(io.StringIO):
+class WaitingLog(io.StringIO):
     """A log that lets go, once it holds a line, whatever waits for it."""
 
     def __init__(self, awaited: str) -> None:
@@ -81,7 +81,7 @@ class Told(io.StringIO):
         return count
 
 
-def run(config: Config, folder: Path, log: Told, monkeypatch: pytest.MonkeyPatch, **bounds: float) -> str:
+def run(config: Config, folder: Path, log: WaitingLog, monkeypatch: pytest.MonkeyPatch, **bounds: float) -> str:
     quick = dict(watchdog.BOUNDS) | bounds
     monkeypatch.setattr(session, "Watchdog", lambda say: Watchdog(say, bounds=quick, tick=0.02))
     chosen = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=str(folder)))
@@ -92,7 +92,7 @@ def run(config: Config, folder: Path, log: Told, monkeypatch: pytest.MonkeyPatch
 def test_a_pipeline_that_starves_the_device_is_told_and_the_run_goes_on(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, real = Told("step 3: no batch for "), job.train_batches
+    log, real = WaitingLog("step 3: no batch for "), job.train_batches
 
     def slow(*args: Any, **options: Any) -> Iterator[tuple[int, Any]]:
         for step, batch in real(*args, **options):
@@ -101,16 +101,16 @@ def test_a_pipeline_that_starves_the_device_is_told_and_the_run_goes_on(
             yield step, batch
 
     monkeypatch.setattr(job, "train_batches", slow)
-    told = run(config, tmp_path / "r", log, monkeypatch, data=0.1)
-    assert "the data pipeline starves the device" in told
-    assert "step 3: went on after" in told
+    message = run(config, tmp_path / "r", log, monkeypatch, data=0.1)
+    assert "the data pipeline starves the device" in message
+    assert "step 3: went on after" in message
     assert (tmp_path / "r" / "result.json").exists()
 
 
 def test_a_step_that_hangs_is_told_and_the_run_goes_on(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, real, count = Told("step 3: not finished after "), programs.make_train_step, 0
+    log, real, count = WaitingLog("step 3: not finished after "), programs.make_train_step, 0
 
     def make(*args: Any, **options: Any) -> Any:
         step = real(*args, **options)
@@ -125,7 +125,7 @@ def test_a_step_that_hangs_is_told_and_the_run_goes_on(
         return hanging
 
     monkeypatch.setattr(programs, "make_train_step", make)
-    told = run(config, tmp_path / "r", log, monkeypatch, step=0.1)
-    assert "a device hangs, or waits for another process" in told
-    assert "step 3: went on after" in told
-    assert "the loop took" in told
+    message = run(config, tmp_path / "r", log, monkeypatch, step=0.1)
+    assert "a device hangs, or waits for another process" in message
+    assert "step 3: went on after" in message
+    assert "the loop took" in message

@@ -15,7 +15,7 @@ from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.step.adapt import adaptation_notes, adapted_kernels, add_lora, merge_lora, reinit_top, with_lora
 from pairjax.step.losses import make_loss
 from pairjax.step.optim import anchors, decay_mask, rate_multipliers, trainable_paths, turns
-from pairjax.step.programs import build_programs
+from pairjax.step.programs import build_update
 from pairjax.step.sharding import build_mesh, gather, place_params, put_batch
 from tests.step.test_optim import random_like, tree
 from tests.step.test_pair_step import SPEC, TASK, make_batch
@@ -28,10 +28,10 @@ DEEP: EncoderSpec = dataclasses.replace(SPEC, num_layers=3)
 def test_only_the_top_layers_start_anew_and_each_leaf_in_its_way() -> None:
     fns = build_pair_model(ModelConfig(), DEEP, 3)
     params = random_like(fns.init(jax.random.key(0)), 0)
-    found, start = flatten(reinit_top(OptimConfig(reinit_layers=2), params, KEY)), flatten(params)
-    assert list(found) == list(start)
+    actual, start = flatten(reinit_top(OptimConfig(reinit_layers=2), params, KEY)), flatten(params)
+    assert list(actual) == list(start)
     kernels = []
-    for path, leaf in found.items():
+    for path, leaf in actual.items():
         if not path.startswith(("encoder/layer_1/", "encoder/layer_2/")):
             assert leaf is start[path], path
         elif path.endswith("/kernel"):
@@ -142,29 +142,31 @@ def run(sizes: tuple[int, int, int], *, lora: bool) -> tuple[Params, list[str]]:
     mesh = build_mesh(jax.devices()[: int(np.prod(sizes))], data=sizes[0], fsdp=sizes[1], tensor=sizes[2])
     params = add_lora(optim.lora, fns.init(jax.random.key(0)), KEY)
     placement = place_params(params, mesh, heads=heads_by_path(fns.config, SPEC))
-    programs = build_programs(
+    update = build_update(
         params,
         trainable_paths(optim, params, pooler_kept=False),
         apply=with_lora(fns.apply, optim.lora),
         loss=make_loss(LossConfig(), TASK, None),
         optim=optim,
-        hypers=Hypers(1e-2, 0.01, 0.1, DropoutRates(0.1, 0.1, 0.1, 0.1)),
         total_steps=3,
-        seed=1,
         mesh=mesh,
         specs=placement.specs,
         anchored=anchors(optim, params, pooler_kept=False),
+    )
+    start = update.start(
+        Hypers(1e-2, 0.01, 0.1, DropoutRates(0.1, 0.1, 0.1, 0.1)),
+        seed=1,
         export=lambda tree: merge_lora(optim.lora, tree),
     )
-    state = programs.state
+    state = start.state
     for _ in range(3):
-        state, _ = programs.step(state, make_batch(16))
+        state, _ = start.step(state, make_batch(16))
     for part in (state.params, state.average, state.opt_state.inner[1].nu):
         for path, leaf in flatten(part).items():
             assert leaf.sharding.spec == flatten(placement.specs)[path], path
     shown = [str(leaf.sharding.spec) for path, leaf in flatten(state.average).items() if "lora_" in path]
     assert put_batch(make_batch(16), mesh) is not None
-    return gather(programs.params(state), mesh), shown
+    return gather(start.params(state), mesh), shown
 
 
 @pytest.mark.parametrize("lora", [True, False], ids=["lora", "anchored"])
@@ -182,7 +184,9 @@ def test_the_menu_is_the_same_on_a_mesh_and_its_leaves_are_spread(lora: bool) ->
 
 def test_what_is_adapted_is_told() -> None:
     config = OptimConfig(lora=LoraConfig(rank=2))
-    told = "LoRA: rank 2 beside 6 kernels, 48 numbers"
-    assert adaptation_notes(config, add_lora(config.lora, tree(), KEY)) == (told,)
-    assert adaptation_notes(OptimConfig(reinit_layers=2), tree()) == ("the top 2 encoder layers start anew",)
+    note = "LoRA: rank 2 beside 6 kernels, 48 parameters"
+    assert adaptation_notes(config, add_lora(config.lora, tree(), KEY)) == (note,)
+    assert adaptation_notes(OptimConfig(reinit_layers=2), tree()) == (
+        "the top 2 encoder layers start from new random weights",
+    )
     assert adaptation_notes(OptimConfig(), tree()) == ()

@@ -104,7 +104,7 @@ def test_without_bias_correction_the_moments_stand_for_themselves() -> None:
 
 
 def test_turns_come_from_the_top_down_at_even_intervals_and_the_embeddings_last() -> None:
-    found = flatten(turns(OptimConfig(gradual=0.5), tree(layers=3), total_steps=40) or {})
+    actual = flatten(turns(OptimConfig(gradual=0.5), tree(layers=3), total_steps=40) or {})
     expected = {
         "encoder/layer_2/": 5,
         "encoder/layer_1/": 10,
@@ -116,16 +116,16 @@ def test_turns_come_from_the_top_down_at_even_intervals_and_the_embeddings_last(
         "combine/": 0,
         "head/": 0,
     }
-    assert found.keys() == flatten(tree()).keys()
-    for path, turn in found.items():
+    assert actual.keys() == flatten(tree()).keys()
+    for path, turn in actual.items():
         assert [turn] == [value for prefix, value in expected.items() if path.startswith(prefix)], path
 
 
 def test_frozen_layers_take_no_turn() -> None:
     trains = {"encoder": {f"layer_{i}": tree()["encoder"][f"layer_{i}"] for i in (1, 2)}, "head": tree()["head"]}
-    found = flatten(turns(OptimConfig(gradual=0.5), trains, total_steps=40) or {})
-    assert {found[f"encoder/layer_{i}/mlp_in/kernel"] for i in (1, 2)} == {20, 10}
-    assert {turn for path, turn in found.items() if "layer_2" in path} == {10}
+    actual = flatten(turns(OptimConfig(gradual=0.5), trains, total_steps=40) or {})
+    assert {actual[f"encoder/layer_{i}/mlp_in/kernel"] for i in (1, 2)} == {20, 10}
+    assert {turn for path, turn in actual.items() if "layer_2" in path} == {10}
 
 
 @pytest.mark.parametrize("decay_to", ["zero", "initial"])
@@ -171,9 +171,9 @@ def test_gradients_of_leaves_whose_turn_has_not_come_do_not_count_in_clipping() 
 def test_what_came_from_the_checkpoint_is_anchored_and_nothing_else() -> None:
     config = OptimConfig(decay_to="initial", reinit_layers=1)
     for kept in (False, True):
-        found = flatten(anchors(config, tree(layers=3), pooler_kept=kept) or {})
+        actual = flatten(anchors(config, tree(layers=3), pooler_kept=kept) or {})
         fresh = ("encoder/layer_2/", "head/", "interact/", "combine/", *(() if kept else ("pooler/",)))
-        assert found == {path: not path.startswith(fresh) for path in flatten(tree(layers=3))}
+        assert actual == {path: not path.startswith(fresh) for path in flatten(tree(layers=3))}
     assert anchors(OptimConfig(), tree(), pooler_kept=True) is None
 
 
@@ -288,19 +288,19 @@ def test_r_drop_trains_in_the_step_and_over_micro_batches() -> None:
     task = TaskSpec("classification", ("a", "b", "c"))
     optimizer = optimizer_of(OptimConfig(eps=1e-3, **STEADY), toy.init(), 3)
     plain, dropped = (make_loss(LossConfig(r_drop=alpha), task, None) for alpha in (0.0, 5.0))
-    found = []
+    actual = []
     for apply, loss, parts in ((toy.apply, plain, 1), (two_passes(toy.apply), dropped, 1)):
         step = make_train_step(apply, loss, optimizer, accumulate=parts)
         state = init_state(toy.init(), optimizer, key=jax.random.key(0))
         state, metrics = step(state, {}, toy.make_batch(12), toy.make_hypers())
-        found.append((flatten(state.params), float(metrics["loss_sum"])))
-    assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
-    for path, leaf in found[0][0].items():
-        np.testing.assert_allclose(found[1][0][path], leaf, atol=1e-6, err_msg=path)
+        actual.append((flatten(state.params), float(metrics["loss_sum"])))
+    assert actual[0][1] == pytest.approx(actual[1][1], rel=1e-5)
+    for path, leaf in actual[0][0].items():
+        np.testing.assert_allclose(actual[1][0][path], leaf, atol=1e-6, err_msg=path)
     step = make_train_step(two_passes(toy.apply), dropped, optimizer, accumulate=3)
     state = init_state(toy.init(), optimizer, key=jax.random.key(0))
     state, metrics = step(state, {}, toy.make_batch(12), toy.make_hypers(dropout=0.5))
-    assert float(metrics["loss_sum"]) > found[0][1]
+    assert float(metrics["loss_sum"]) > actual[0][1]
 
 
 # Bad input.
@@ -310,14 +310,17 @@ def test_r_drop_trains_in_the_step_and_over_micro_batches() -> None:
     ("fields", "message"),
     [
         ({"gradual": 1.0}, "--optim.gradual is out of range"),
-        ({"gradual": 0.5, "freeze": "encoder"}, "--optim.gradual is about an encoder that trains"),
+        ({"gradual": 0.5, "freeze": "encoder"}, "--optim.gradual needs an encoder that trains"),
         ({"decay_to": "initial", "weight_decay": 0.0}, "--optim.decay-to initial does nothing"),
-        ({"decay_to": "initial", "freeze": "all_but_head"}, "--optim.decay-to initial is about an encoder that trains"),
+        ({"decay_to": "initial", "freeze": "all_but_head"}, "--optim.decay-to initial needs an encoder that trains"),
         ({"reinit_layers": -1}, "--optim.reinit-layers is too small"),
-        ({"reinit_layers": 1, "freeze": "encoder"}, "--optim.reinit-layers is about an encoder that trains"),
-        ({"lora": LoraConfig(rank=2), "freeze": "layers", "freeze_layers": 1}, "--optim.freeze goes without it"),
+        ({"reinit_layers": 1, "freeze": "encoder"}, "--optim.reinit-layers needs an encoder that trains"),
+        (
+            {"lora": LoraConfig(rank=2), "freeze": "layers", "freeze_layers": 1},
+            "--optim.lora and --optim.freeze exclude each other",
+        ),
         ({"lora": LoraConfig(rank=2), "reinit_layers": 1}, "leaves the encoder's own weights"),
-        ({"lora": LoraConfig(rank=2), "decay_to": "initial"}, "draws to the checkpoint's weights already"),
+        ({"lora": LoraConfig(rank=2), "decay_to": "initial"}, "already pulls towards the pretrained weights"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(fields: dict, message: str) -> None:
@@ -331,7 +334,7 @@ def test_options_that_contradict_each_other_are_refused(fields: dict, message: s
         (lambda: LoraConfig(rank=-1), "--optim.lora.rank is too small"),
         (lambda: LoraConfig(rank=2, alpha=0.0), "--optim.lora.alpha must be positive"),
         (lambda: LoraConfig(alpha=8.0), "go with --optim.lora.rank"),
-        (lambda: LoraConfig(rank=2, targets=()), "names no kernel"),
+        (lambda: LoraConfig(rank=2, targets=()), "--optim.lora.targets is empty"),
         (lambda: AverageConfig(start=0.5), "--optim.average.start goes with"),
         (lambda: AverageConfig("mean", decay=0.5), "--optim.average.decay goes with --optim.average.kind ema"),
         (lambda: AverageConfig("ema", decay=1.0), "--optim.average.decay is out of range"),

@@ -92,7 +92,7 @@ def test_a_users_own_combiner_may_name_its_parameters_as_it_likes() -> None:
 
 def test_multipliers_fall_from_the_top_layer_down_and_the_head_has_its_own() -> None:
     config = OptimConfig(layer_decay=0.5, head_multiplier=7.0)
-    found = flatten(rate_multipliers(config, tree()))
+    actual = flatten(rate_multipliers(config, tree()))
     prefixes = {
         "encoder/embeddings/": 0.125,
         "encoder/projection/": 0.125,
@@ -104,15 +104,15 @@ def test_multipliers_fall_from_the_top_layer_down_and_the_head_has_its_own() -> 
         "combine/": 7.0,
         "head/": 7.0,
     }
-    assert found.keys() == flatten(tree()).keys()
-    for path, share in found.items():
+    assert actual.keys() == flatten(tree()).keys()
+    for path, share in actual.items():
         assert [share] == [value for prefix, value in prefixes.items() if path.startswith(prefix)], path
 
 
 def test_layer_indices_of_two_digits_are_told_apart() -> None:
-    found = flatten(rate_multipliers(OptimConfig(layer_decay=0.5), tree(layers=12)))
-    assert found["encoder/layer_1/mlp_in/kernel"] == 0.5**10
-    assert found["encoder/layer_11/mlp_in/kernel"] == 1.0
+    actual = flatten(rate_multipliers(OptimConfig(layer_decay=0.5), tree(layers=12)))
+    assert actual["encoder/layer_1/mlp_in/kernel"] == 0.5**10
+    assert actual["encoder/layer_11/mlp_in/kernel"] == 1.0
     frozen = trainable_paths(OptimConfig(freeze="layers", freeze_layers=2), tree(layers=12), pooler_kept=False)
     assert not frozen["encoder/layer_1/mlp_in/kernel"]
     assert frozen["encoder/layer_10/mlp_in/kernel"]
@@ -134,8 +134,8 @@ def test_layer_indices_of_two_digits_are_told_apart() -> None:
     ],
 )
 def test_freezing_covers_exactly_what_it_names(config: OptimConfig, pooler_kept: bool, frozen: tuple[str, ...]) -> None:
-    found = trainable_paths(config, tree(), pooler_kept=pooler_kept)
-    assert found == {path: not path.startswith(frozen) for path in flatten(tree())}
+    actual = trainable_paths(config, tree(), pooler_kept=pooler_kept)
+    assert actual == {path: not path.startswith(frozen) for path in flatten(tree())}
 
 
 def test_freezing_more_layers_than_there_are_is_refused() -> None:
@@ -232,9 +232,9 @@ def torch_adamw(config: OptimConfig, params: Params, steps: int, numbers: Hypers
 )
 def test_the_update_equals_torchs_adamw(config: OptimConfig) -> None:
     params = random_like(tree(), 0)
-    found = flatten(run(config, params, 8, hypers()))
+    actual = flatten(run(config, params, 8, hypers()))
     for path, expected in torch_adamw(config, params, 8, hypers()).items():
-        np.testing.assert_allclose(found[path], expected, rtol=1e-5, atol=1e-6, err_msg=path)
+        np.testing.assert_allclose(actual[path], expected, rtol=1e-5, atol=1e-6, err_msg=path)
 
 
 def test_the_update_equals_optaxs_adamw() -> None:
@@ -245,9 +245,9 @@ def test_the_update_equals_optaxs_adamw() -> None:
     for step in range(5):
         updates, state = oracle.update(random_like(params, 100 + step), state, expected)
         expected = optax.apply_updates(expected, updates)
-    found = flatten(run(config, params, 5, hypers()))
+    actual = flatten(run(config, params, 5, hypers()))
     for path, leaf in flatten(expected).items():
-        np.testing.assert_allclose(found[path], leaf, rtol=1e-6, atol=1e-7, err_msg=path)
+        np.testing.assert_allclose(actual[path], leaf, rtol=1e-6, atol=1e-7, err_msg=path)
 
 
 def test_decay_with_zero_gradients_shrinks_weights_and_spares_biases() -> None:
@@ -258,10 +258,10 @@ def test_decay_with_zero_gradients_shrinks_weights_and_spares_biases() -> None:
     )
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates, _ = optimizer(hypers(learning_rate=0.5, weight_decay=0.1)).update(zeros, optimizer.init(params), params)
-    found = flatten(optax.apply_updates(params, updates))
+    actual = flatten(optax.apply_updates(params, updates))
     for path, decays in flatten(decay_mask(params)).items():
         expected = 1.0 - 0.05 * (1.0 if path.startswith("encoder/") else 2.0) if decays else 1.0
-        np.testing.assert_allclose(found[path], expected, rtol=1e-6, err_msg=path)
+        np.testing.assert_allclose(actual[path], expected, rtol=1e-6, err_msg=path)
 
 
 def test_moments_cover_the_trainable_parameters_alone() -> None:

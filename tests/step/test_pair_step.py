@@ -160,21 +160,21 @@ def alone(model: ModelConfig) -> Run:
     return run(build_mesh(jax.devices()[:1]), model=model)
 
 
-def check_same(found: Run, expected: Run) -> None:
+def check_same(actual: Run, expected: Run) -> None:
     """Losses within 1e-5 relative; parameters within 2e-6 and gradients within 1e-5 of their largest, absolute."""
-    np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-5)
+    np.testing.assert_allclose(actual.losses, expected.losses, rtol=1e-5)
     for path, leaf in flatten(expected.params).items():
-        np.testing.assert_allclose(flatten(found.params)[path], leaf, rtol=0, atol=2e-6, err_msg=path)
+        np.testing.assert_allclose(flatten(actual.params)[path], leaf, rtol=0, atol=2e-6, err_msg=path)
     for path, leaf in flatten(expected.moments).items():
         atol = 1e-5 * float(np.abs(leaf).max()) + 1e-8
-        np.testing.assert_allclose(flatten(found.moments)[path], leaf, rtol=0, atol=atol, err_msg=path)
+        np.testing.assert_allclose(flatten(actual.moments)[path], leaf, rtol=0, atol=atol, err_msg=path)
 
 
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2), (1, 8, 1), (1, 1, 8)], ids=str)
 @pytest.mark.parametrize("model", [MODELS[0], MODELS[2]], ids=["cross", "bi-cross-attention"])
 def test_the_pair_models_step_is_the_same_on_every_mesh(sizes: tuple[int, int, int], model: ModelConfig) -> None:
-    found = run(build_mesh(data=sizes[0], fsdp=sizes[1], tensor=sizes[2]), model=model)
-    check_same(found, alone(model))
+    actual = run(build_mesh(data=sizes[0], fsdp=sizes[1], tensor=sizes[2]), model=model)
+    check_same(actual, alone(model))
 
 
 @functools.cache
@@ -200,9 +200,8 @@ def test_what_the_mesh_does_not_divide_is_whole_and_listed() -> None:
     assert specs["encoder/layer_0/mlp_in/kernel"] == PartitionSpec(None, "tensor")
     assert specs["encoder/layer_0/mlp_out/kernel"] == PartitionSpec("tensor", None)
     assert placed.notes == (
-        "tensor=8 does not divide dimension 0 of 30522: whole on every device of tensor: "
-        "encoder/embeddings/word/embedding",
-        "tensor=8 does not divide heads of 12: whole on every device of tensor: encoder/layer_0/attention/key/bias, "
+        "tensor=8 does not divide dimension 0 of 30522: replicated over tensor: encoder/embeddings/word/embedding",
+        "tensor=8 does not divide heads of 12: replicated over tensor: encoder/layer_0/attention/key/bias, "
         "encoder/layer_0/attention/key/kernel and 12 more",
     )
     both = place_params(params, build_mesh(fsdp=2, tensor=2), heads=heads)

@@ -13,7 +13,7 @@ from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Hypers
 from pairjax.models.encoder import encoder_heads
 from pairjax.models.pretraining import build_pretraining_model
 from pairjax.step.losses import make_pretraining_loss
-from pairjax.step.programs import build_programs
+from pairjax.step.programs import build_update
 from pairjax.step.sharding import build_mesh, gather, place_params
 from tests.step.test_pair_step import FACTORISATIONS, MINILM, Run, check_same
 
@@ -67,22 +67,21 @@ def run(mesh: Mesh, spec: EncoderSpec, *, steps: int) -> Run:
     params = fns.init(jax.random.key(0))
     loss, _ = make_pretraining_loss(segments=True)
     specs = place_params(params, mesh, heads=encoder_heads(spec)).specs
-    programs = build_programs(
+    update = build_update(
         params,
         dict.fromkeys(flatten(params), True),
         apply=fns.apply,
         loss=loss,
         # A larger eps: Adam makes noise of rounding where a gradient is nearly 0, as that of keys' biases is.
         optim=OptimConfig(schedule="constant", warmup=0.0, eps=1e-3),
-        hypers=Hypers(1e-2, 0.01, 0.0, DropoutRates(0.2, 0.2, 0.0, 0.0)),
         total_steps=steps,
-        seed=1,
         mesh=mesh,
         specs=specs,
     )
-    state, losses = programs.state, []
+    start = update.start(Hypers(1e-2, 0.01, 0.0, DropoutRates(0.2, 0.2, 0.0, 0.0)), seed=1)
+    state, losses = start.state, []
     for seed in range(steps):
-        state, metrics = programs.step(state, make_batch(16, spec, seed=seed))
+        state, metrics = start.step(state, make_batch(16, spec, seed=seed))
         assert int(metrics["tokens"]) == 15 * 9
         assert np.asarray(metrics["weight_sum"]).tolist() == [15 * MASKED - 2, 15]
         losses += np.asarray(metrics["loss_sum"] / metrics["weight_sum"]).tolist()
@@ -98,8 +97,8 @@ def alone(spec: EncoderSpec, steps: int) -> Run:
 
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2), (1, 8, 1), (1, 1, 8)], ids=str)
 def test_the_pretraining_step_is_the_same_on_every_mesh(sizes: tuple[int, int, int]) -> None:
-    found = run(build_mesh(data=sizes[0], fsdp=sizes[1], tensor=sizes[2]), SPEC, steps=3)
-    check_same(found, alone(SPEC, 3))
+    actual = run(build_mesh(data=sizes[0], fsdp=sizes[1], tensor=sizes[2]), SPEC, steps=3)
+    check_same(actual, alone(SPEC, 3))
 
 
 @pytest.mark.slow
@@ -107,8 +106,8 @@ def test_the_pretraining_step_is_the_same_on_every_mesh(sizes: tuple[int, int, i
 def test_the_pretraining_step_is_the_same_in_every_factorisation_at_minilms_shapes(
     sizes: tuple[int, int, int],
 ) -> None:
-    found = run(build_mesh(data=sizes[0], fsdp=sizes[1], tensor=sizes[2]), MINILM, steps=2)
-    check_same(found, alone(MINILM, 2))
+    actual = run(build_mesh(data=sizes[0], fsdp=sizes[1], tensor=sizes[2]), MINILM, steps=2)
+    check_same(actual, alone(MINILM, 2))
 
 
 def test_words_and_heads_are_split_and_the_classifiers_whole() -> None:

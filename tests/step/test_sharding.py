@@ -125,12 +125,12 @@ def test_the_sharded_step_equals_the_step_on_one_device(sizes: tuple[int, int, i
     """Dropout included; losses within 1e-5 relative, parameters within 1e-6 absolute (float32 sums reordered)."""
     expected, losses = run(None, dropout=0.3, accumulate=accumulate)
     mesh = build_mesh(data=sizes[0], fsdp=sizes[1], tensor=sizes[2])
-    found, sharded = run(mesh, dropout=0.3, accumulate=accumulate)
+    actual, sharded = run(mesh, dropout=0.3, accumulate=accumulate)
     for one, other in zip(sharded, losses, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
     for path, leaf in flatten(expected.params).items():
-        np.testing.assert_allclose(flatten(found.params)[path], leaf, rtol=0, atol=1e-6, err_msg=path)
-    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(found))
+        np.testing.assert_allclose(flatten(actual.params)[path], leaf, rtol=0, atol=1e-6, err_msg=path)
+    assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(actual))
 
 
 def test_one_program_serves_every_step_of_a_mesh(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ from pairjax.base.params import flatten, merge
 from pairjax.base.types import Batch, Hypers, Params
 from pairjax.step.optim import Optimizer
 from pairjax.step.state import TrainState, init_state
-from pairjax.step.step import Step, make_eval_step, make_train_step
+from pairjax.step.step import TrainStep, make_eval_step, make_train_step
 from tests.step import toy
 
 STEADY = OptimConfig(schedule="constant", warmup=0.0)
@@ -24,7 +24,7 @@ CALM = OptimConfig(schedule="constant", warmup=0.0, eps=1e-3)
 
 
 @functools.cache
-def compiled(config: OptimConfig, accumulate: int) -> tuple[Params, Params, Optimizer, Step]:
+def compiled(config: OptimConfig, accumulate: int) -> tuple[Params, Params, Optimizer, TrainStep]:
     """Trainable and frozen parameters, the optimiser and the step; shared, since compiling is most of the time."""
     trains, frozen, optimizer = toy.split_and_build(config)
     return trains, frozen, optimizer, make_train_step(toy.apply, toy.loss, optimizer, accumulate=accumulate)
@@ -80,8 +80,8 @@ def test_grad_norm_is_taken_before_clipping() -> None:
 
 def test_the_learning_rate_that_is_reported_follows_the_schedule() -> None:
     _, _, seen = train(OptimConfig(warmup=0.2), [toy.make_batch(12)] * 6, toy.make_hypers(learning_rate=1.0))
-    found = [metrics["learning_rate"] for metrics in seen]
-    np.testing.assert_allclose(found, [0.0, 0.5, 1.0, 7 / 8, 6 / 8, 5 / 8], rtol=1e-6)
+    actual = [metrics["learning_rate"] for metrics in seen]
+    np.testing.assert_allclose(actual, [0.0, 0.5, 1.0, 7 / 8, 6 / 8, 5 / 8], rtol=1e-6)
 
 
 @pytest.mark.parametrize("accumulate", [2, 3])
@@ -91,9 +91,9 @@ def test_accumulated_micro_batches_equal_the_large_batch(accumulate: int) -> Non
     per_part = {float(batches[0].weight[part::accumulate].sum()) for part in range(accumulate)}
     assert len(per_part) > 1
     whole, _, expected = train(CALM, batches, toy.make_hypers())
-    parts, _, found = train(CALM, batches, toy.make_hypers(), accumulate=accumulate)
+    parts, _, actual = train(CALM, batches, toy.make_hypers(), accumulate=accumulate)
     assert_same(parts.params, whole.params, atol=1e-6)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(actual, expected, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
 
 
@@ -128,8 +128,8 @@ def test_empty_slots_count_for_nothing() -> None:
     padded = Batch(*(None if a is None else np.concatenate([a, b]) for a, b in zip(batch, padding, strict=True)))
     hypers = toy.make_hypers()
     whole, _, expected = train(CALM, [batch] * 3, hypers)
-    found, _, metrics = train(CALM, [padded] * 3, hypers)
-    assert_same(found.params, whole.params, atol=1e-6)
+    actual, _, metrics = train(CALM, [padded] * 3, hypers)
+    assert_same(actual.params, whole.params, atol=1e-6)
     assert metrics[0] == pytest.approx(expected[0], rel=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""A run whose folder lies in a bucket: the real clients (Orbax, TensorStore, gcsfs), and a bucket on this machine."""
+"""A run whose folder is in a bucket: the real clients (Orbax, TensorStore, gcsfs) and a server on this machine."""
 
 import dataclasses
 import importlib.util
@@ -52,7 +52,7 @@ def download(bucket: Bucket, folder: Path, name: str = "run") -> Path:
     return folder
 
 
-def test_a_run_stopped_and_resumed_in_a_bucket_is_the_run_left_alone_on_a_disk(
+def test_a_run_resumed_in_a_bucket_equals_an_uninterrupted_run_on_a_disk(
     config: Config, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
@@ -81,7 +81,7 @@ def test_a_run_stopped_and_resumed_in_a_bucket_is_the_run_left_alone_on_a_disk(
     assert list((tmp_path / "scratch").glob("pairjax-run-*")) == []
 
 
-def test_what_is_there_is_left_alone_unless_it_is_to_be_overwritten(config: Config, bucket: Bucket) -> None:
+def test_existing_files_are_only_replaced_with_overwrite(config: Config, bucket: Bucket) -> None:
     bucket.objects["other/readme.txt"] = (b"no run", 1)
     with pytest.raises(UserError, match=r"gs://kept/other is not a pairjax run; got no config\.json"):
         start_there(config, "other", overwrite=True)
@@ -113,7 +113,7 @@ def unfinish(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip, unfinish])
-def test_a_checkpoint_that_is_not_whole_is_passed_over_for_the_one_before(
+def test_an_incomplete_checkpoint_is_skipped_for_the_previous_one(
     config: Config, bucket: Bucket, damage: Callable[[Bucket], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, save_every=2))
@@ -130,14 +130,14 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over_for_the_one_before(
     assert {name for name in files(bucket) if "digests" in name} == {f"checkpoints/digests/{n}.json" for n in (2, 6, 8)}
 
 
-def test_what_cannot_be_reached_is_one_line(
+def test_an_unreachable_bucket_is_reported_in_one_line(
     config: Config, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for address, line in {
-        "gs://nowhere/run": "gs://nowhere/run: there is no such bucket",
-        "gs://kept": "neither a folder nor one in a bucket; got gs://kept; expected a path, or gs://BUCKET/FOLDER",
-        "s3://kept/run": "neither a folder nor one in a bucket; got s3://kept/run",
+        "gs://nowhere/run": "gs://nowhere/run: the bucket does not exist",
+        "gs://kept": "neither a path nor an address in a bucket; got gs://kept; expected a path, or gs://BUCKET/FOLDER",
+        "s3://kept/run": "neither a path nor an address in a bucket; got s3://kept/run",
     }.items():
         with pytest.raises(UserError, match=line):
             check_run(dataclasses.replace(config.run, dir=address), {}, default_name="x")
@@ -147,7 +147,7 @@ def test_what_cannot_be_reached_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_processes_write_one_checkpoint_there(
+def test_two_processes_write_one_checkpoint_to_a_bucket(
     served: tuple[Bucket, dict[str, str]], bucket: Bucket, tmp_path: Path
 ) -> None:
     command = [*write_inputs(tmp_path), "--run.dir=gs://kept/two"]

@@ -1,4 +1,4 @@
-"""Effects of the Propositions and Corollaries on results that are known: signs, units, and what is averaged."""
+"""Effects of the Propositions and Corollaries on known results: signs, units and averages."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -16,11 +16,11 @@ from pairjax.population.pooled import HeadTask
 from pairjax.studies.claim import ClaimRun
 from pairjax.studies.combiners.board import COMBINATION, CONCATENATION, DIFFERENCE, PRODUCT, CombinerBoard
 from pairjax.studies.combiners.cells import Cell, CellResult
-from pairjax.studies.small_data.arms import Measured
+from pairjax.studies.small_data.arms import RunMeasures
 
 CLAIMS = Path(__file__).resolve().parents[2] / "experiments" / "claims"
 PAIRS = 20
-"""Of test, so that a pair is 5 points."""
+"""Number of test pairs; one pair is 5 points."""
 SEEDS = (0, 1)
 LABELS = {
     "sick": ("entailment", "neutral", "contradiction"),
@@ -75,14 +75,14 @@ def source_of(name: str) -> HeadTask:
 
 
 def with_right(label: np.ndarray, right: int, classes: int) -> np.ndarray:
-    """So many of the first predictions right, the others the next class."""
+    """Returns predictions of which the first `right` are correct and the others are the next class."""
     return np.where(np.arange(len(label)) < right, label, (label + 1) % classes)
 
 
 def board(
     right: Callable[[str, Features, bool, float], int], judged: Callable[[str, Features, bool], float]
 ) -> CombinerBoard:
-    """Cells with so many pairs of test right; of scores, in their order (20) or against it (0)."""
+    """Builds cells with a given number of correct test pairs; for scores, 20 is the correct order and 0 the reverse."""
     sources = {name: source_of(name) for name in LABELS}
     cells = {}
     for name, source in sources.items():
@@ -104,12 +104,12 @@ def board(
 
 
 def points(name: str, right: int) -> float:
-    """Of accuracy; of Spearman's correlation where the order is right or turned round."""
+    """Returns accuracy in points, or Spearman's correlation for the correct or the reversed order."""
     return 100.0 * right / PAIRS if LABELS[name] else (100.0 if right == PAIRS else -100.0)
 
 
 def counts(name: str, features: Features, hidden: bool, noise: float) -> int:
-    """Known, and different for each cell."""
+    """Returns a known number of correct pairs, different for each cell."""
     if not LABELS[name]:
         return PAIRS if features != CONCATENATION or hidden else 0
     place = list(LABELS).index(name)
@@ -117,7 +117,7 @@ def counts(name: str, features: Features, hidden: bool, noise: float) -> int:
 
 
 def chosen(name: str, hidden: bool) -> Features:
-    """Dev's choice: the product where names are long, turned round under a hidden layer."""
+    """Returns the choice on dev: the product for long names, the reverse with a hidden layer."""
     return PRODUCT if (len(name) > 4) != hidden else DIFFERENCE
 
 
@@ -176,17 +176,17 @@ def test_the_effects_of_proposition_1_1_are_those_of_its_docstring(known: Callab
 
 def measured(
     *, train: float, right: int, loss: float, dev: float = 0.0, more: Mapping[str, int] | None = None
-) -> Measured:
-    """A run with so many of test right; `more` likewise, of the probed tasks."""
+) -> RunMeasures:
+    """Returns the measures of a run with `right` correct test pairs, and `more` correct pairs of each probed task."""
     label = np.arange(PAIRS) % 2
-    return Measured(
+    return RunMeasures(
         train_loss=0.0,
-        train_right=train,
+        train_accuracy=train,
         dev_loss=dev,
         loss=np.full(PAIRS, loss),
-        right=(np.arange(PAIRS) < right).astype(float),
+        hits=(np.arange(PAIRS) < right).astype(float),
         clusters=np.arange(PAIRS),
-        more={name: with_right(label, count, 2) for name, count in (more or {}).items()},
+        extra={name: with_right(label, count, 2) for name, count in (more or {}).items()},
     )
 
 
@@ -219,7 +219,7 @@ def test_the_effects_of_corollary_1_1_are_those_of_its_docstring(monkeypatch: py
                 )
     before = {"mrpc": with_right(label, 18, 2), "stsb": with_right(label, 11, 2)}
     monkeypatch.setattr(found, "read_data", lambda quick: (data, probes))
-    monkeypatch.setattr(found, "probe_kept", lambda encoder, tasks, folder: before)
+    monkeypatch.setattr(found, "cached_probes", lambda encoder, tasks, folder: before)
     monkeypatch.setattr(found, "run_all", lambda claim, data, probes: table)
 
     def mean(one: str, other: str, value: Callable[[str, int], float], over: tuple[int, ...] = sizes[:3]) -> float:
@@ -252,7 +252,7 @@ def test_the_effects_of_corollary_1_2_are_those_of_its_docstring(monkeypatch: py
     sizes = tuple(found.STEPS)
 
     def cell(dropout: float, decay: float, size: int) -> tuple[float, int, float]:
-        """Train accuracy, pairs of test right, test loss."""
+        """Returns train accuracy, the number of correct test pairs, and test loss."""
         p, d, s = dropouts.index(dropout), decays.index(decay), sizes.index(size)
         return 0.9 - 0.07 * p - 0.03 * d * p, (4 + 5 * p + 3 * d + 7 * s + p * d) % PAIRS, 0.8 - 0.1 * p + 0.05 * d * d
 
@@ -260,7 +260,7 @@ def test_the_effects_of_corollary_1_2_are_those_of_its_docstring(monkeypatch: py
     for size in sizes:
         for setting in found.settings("full", size, quick=False):
             train, right, loss = cell(setting.dropout, setting.decay, size)
-            # Dev likes dropout 0.1 and decay 10 best of those above 0, whatever test says.
+            # Of the values above 0, dropout 0.1 and decay 10 are best on dev, but not on test.
             dev = (
                 1.0 + (setting.dropout == 0.3) + (setting.decay == 0.01) - 9.0 * (setting.dropout * setting.decay == 0)
             )

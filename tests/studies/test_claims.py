@@ -1,4 +1,4 @@
-"""Claims: verdicts by rule, cells that are tuned and kept, files that say beforehand what is tested."""
+"""Claims: verdicts by a fixed rule, tuned cells that are kept, and files that state in advance what is tested."""
 
 import dataclasses
 import json
@@ -42,7 +42,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> HeadTask:
     return head_task(data, cached_features(data.splits.values(), folder / "f", FeatureConfig(encoder=str(encoder))))
 
 
-def test_a_verdict_is_where_the_interval_lies() -> None:
+def test_a_verdict_follows_from_the_interval() -> None:
     assert verdict_of(Interval(2.0, 1.1, 3.0), 1.0) == "supported"
     assert verdict_of(Interval(0.2, -0.5, 0.9), 1.0) == "refuted"
     assert verdict_of(Interval(1.5, 0.9, 2.0), 1.0) == "undecided"
@@ -52,27 +52,27 @@ def test_a_verdict_is_where_the_interval_lies() -> None:
     assert overall(["supported", "refuted"]) == overall(["supported", "undecided"]) == overall([]) == "undecided"
 
 
-def test_a_cell_is_tuned_on_dev_alone_and_read_the_second_time(
+def test_a_cell_is_tuned_only_on_dev_and_read_the_second_time(
     source: HeadTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = Cell(("|u-v|", "u*v"), hidden=False)
-    found = run_cell(source, cell, DESIGN, folder=tmp_path)
-    assert found.tuned.shape == (3, 1)
-    assert found.rate == DESIGN.rates[int(found.tuned[:, 0].argmax())]
+    result = run_cell(source, cell, DESIGN, folder=tmp_path)
+    assert result.tuning.shape == (3, 1)
+    assert result.rate == DESIGN.rates[int(result.tuning[:, 0].argmax())]
     label = source.label("test")
-    np.testing.assert_allclose(found.test, [(row == label).mean() for row in found.predicted])
-    assert main_metric(source, found.predicted[1])(np.ones((1, 50)))["value"][0] == pytest.approx(100 * found.test[1])
+    np.testing.assert_allclose(result.test, [(row == label).mean() for row in result.predicted])
+    assert main_metric(source, result.predicted[1])(np.ones((1, 50)))["value"][0] == pytest.approx(100 * result.test[1])
     flipped = dict(source.splits)
     flipped["test"] = dataclasses.replace(source.splits["test"], label=1 - label)
-    other = run_cell(dataclasses.replace(source, splits=flipped), cell, DESIGN, folder=tmp_path / "other")
-    assert (other.rate, other.decay) == (found.rate, found.decay)
-    np.testing.assert_array_equal(other.predicted, found.predicted)
+    relabelled = run_cell(dataclasses.replace(source, splits=flipped), cell, DESIGN, folder=tmp_path / "other")
+    assert (relabelled.rate, relabelled.decay) == (result.rate, result.decay)
+    np.testing.assert_array_equal(relabelled.predicted, result.predicted)
     monkeypatch.setattr(cells, "_run", lambda *_: pytest.fail("was run again"))
     again = run_cell(source, cell, DESIGN, folder=tmp_path)
-    np.testing.assert_array_equal(again.predicted, found.predicted)
+    np.testing.assert_array_equal(again.predicted, result.predicted)
 
 
-def test_hidden_heads_have_about_the_same_size_whatever_they_read(source: HeadTask) -> None:
+def test_hidden_heads_have_about_the_same_size_for_all_combiners(source: HeadTask) -> None:
     design = dataclasses.replace(DESIGN, hidden_parameters=3000)
     for features in (("u-v",), ("u", "v"), ("u", "v", "u-v", "u*v")):
         width = hidden_width(source, Cell(features, hidden=True), design)
@@ -81,7 +81,7 @@ def test_hidden_heads_have_about_the_same_size_whatever_they_read(source: HeadTa
     assert hidden_width(source, Cell(("u",), hidden=False), design) == 0
 
 
-def test_noise_makes_the_share_asked_for_wrong_and_only_in_train(source: HeadTask) -> None:
+def test_noise_makes_the_requested_fraction_of_train_wrong(source: HeadTask) -> None:
     target = noisy_target(source, 0.25)
     changed = np.flatnonzero(target != source.target)
     assert len(changed) == 20
@@ -94,20 +94,20 @@ def test_a_run_that_diverged_leaves_its_metric_undefined(source: HeadTask) -> No
     label = source.label("test")
     predicted = np.random.default_rng(0).integers(0, 2, len(label)).astype(np.int8)
     name = source.task.labels[1]
-    found = class_f1(name)(source, predicted)(np.ones((1, len(label))))["value"][0]
-    assert found == pytest.approx(100 * f1_score(label == 1, predicted == 1))
-    lost = np.full(len(label), -1, np.int8)
+    score = class_f1(name)(source, predicted)(np.ones((1, len(label))))["value"][0]
+    assert score == pytest.approx(100 * f1_score(label == 1, predicted == 1))
+    diverged = np.full(len(label), -1, np.int8)
     for measure in (class_f1(name), main_metric):
-        assert np.isnan(measure(source, lost)(np.ones((1, len(label))))["value"][0])
+        assert np.isnan(measure(source, diverged)(np.ones((1, len(label))))["value"][0])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_each_claim_says_beforehand_what_it_tests(path: Path) -> None:
+def test_each_claim_states_in_advance_what_it_tests(path: Path) -> None:
     module = load_experiment(str(path), defines="claim")
     assert isinstance(module.claim, Claim)
     assert module.claim.id == path.stem
     text = module.__doc__ or ""
-    for part in ("Command: ", "Claim: ", "Data", "Members", "Hypotheses", "Test: ", "Supported: ", "Smallest effect"):
+    for part in ("Command: ", "Claim: ", "Data", "Runs", "Hypotheses", "Test: ", "Supported: ", "Smallest effect"):
         assert part.lower() in text.lower(), part
 
 
@@ -162,26 +162,26 @@ def test_no_verdict_from_a_quick_run_too_few_seeds_or_a_file_without_commit(
         return json.loads((tmp_path / folder / "toy" / "verdict.json").read_text())
 
     assert main([*base[:2], "--dir", str(tmp_path / "early"), *base[4:]]) == 0
-    assert "no verdict will come of this: toy.py is not committed" in capsys.readouterr().err
+    assert "this run will give no verdict: toy.py is not committed" in capsys.readouterr().err
     assert "not committed" in row("early")["no_verdict_because"]
     for words in (("init", "-q"), ("add", "toy.py"), ("commit", "-qm", "a claim")):
         subprocess.run(("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words), check=True)
     capsys.readouterr()
     assert main([*base, "--seeds", "2"]) == 2
-    shown = capsys.readouterr().err
-    assert "too few seeds for a verdict" in shown
-    assert "at least 3" in shown
+    message = capsys.readouterr().err
+    assert "too few seeds for a verdict" in message
+    assert "at least 3" in message
     assert main([*base, "--quick"]) == 0
     assert "quick" in row("claims/quick")["no_verdict_because"]
     capsys.readouterr()
     assert main(base) == 0
-    shown = capsys.readouterr()
-    assert "toy: supported (3 seeds" in shown.out
-    assert "[u; v]" in shown.err
+    output = capsys.readouterr()
+    assert "toy: supported (3 seeds" in output.out
+    assert "[u; v]" in output.err
     assert row()["verdict"] == "supported"
     assert row()["hypotheses"][0]["effect"]["low"] == pytest.approx(2.05, abs=0.02)
     assert "+3.00 0.01 nat (" in (tmp_path / "claims" / "verdicts.md").read_text()
-    # Its effects were seen before the text was committed.
+    # The effects were seen before the text was committed.
     assert main([*base[:2], "--dir", str(tmp_path / "early"), *base[4:]]) == 0
     assert "began before the claim was committed" in row("early")["no_verdict_because"]
     assert row("early")["hypotheses"][0]["verdict"] is None
@@ -208,7 +208,7 @@ def test_a_spent_budget_stops_without_a_verdict_and_bad_input_is_one_line(
     file.write_text(CLAIM)
     args = ["claim", str(file), "--dir", str(tmp_path / "claims"), "--compilation-cache", ""]
     assert main([*args, "--budget", "1e-9"]) == 0
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command to continue" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "claims").rglob("*.*")] == ["registered.json"]
     assert main([*args, "--budget", "-1"]) == 2
     file.write_text("x = 1\n")
@@ -220,7 +220,7 @@ def test_a_spent_budget_stops_without_a_verdict_and_bad_input_is_one_line(
     assert "PAIRJAX_DATA" in capsys.readouterr().err
 
 
-def test_a_p_of_a_toy_effect() -> None:
+def test_the_p_value_of_a_toy_effect() -> None:
     assert Sampled(3.0, *[np.linspace(2.0, 4.0, 99)] * 2).p_value() == pytest.approx(0.02)
 
 
@@ -231,7 +231,7 @@ def test_a_cell_agrees_with_scikit_learns_logistic_regression(realdata: Path, tm
 
     data = load_pairs(DataConfig(path=str(realdata / "sick")))
     source = head_task(data, cached_features(data.splits.values(), tmp_path / "f", FeatureConfig()))
-    found = run_cell(source, Cell(("|u-v|", "u*v"), hidden=False), CellDesign(seeds=(0, 1, 2)), folder=tmp_path)
+    result = run_cell(source, Cell(("|u-v|", "u*v"), hidden=False), CellDesign(seeds=(0, 1, 2)), folder=tmp_path)
 
     def inputs(split: str) -> np.ndarray:
         u, v = (source.vectors[source.sides[source.rows[split], side]] for side in (0, 1))
@@ -241,4 +241,4 @@ def test_a_cell_agrees_with_scikit_learns_logistic_regression(realdata: Path, tm
     for strength in (0.01, 0.03, 0.1, 0.3, 1.0):
         model = LogisticRegression(C=strength, max_iter=3000).fit(inputs("train"), source.label("train"))
         scores[model.score(inputs("dev"), source.label("dev"))] = model.score(inputs("test"), source.label("test"))
-    assert 100 * found.test.mean() == pytest.approx(100 * scores[max(scores)], abs=1.0)
+    assert 100 * result.test.mean() == pytest.approx(100 * scores[max(scores)], abs=1.0)

@@ -1,11 +1,11 @@
-"""What tests of sweeps share: a tiny config with its data, and sweeps of it."""
+"""Shared by the tests of sweeps: a tiny config with its data, and sweeps of it."""
 
 from pathlib import Path
 from typing import Any
 
 from pairjax import CombineConfig, Config, DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from pairjax.cli.space import set_fields
-from pairjax.sweep.sweep import Sweep, SweepDesign, without_choice
+from pairjax.sweep.sweep import Sweep, SweepDesign, prepare_sweep, without_choice
 from pairjax.sweep.trials import Trial
 from tests.cli.conftest import write_pairs
 from tests.tiny import write_tiny_encoder
@@ -34,7 +34,8 @@ def trials_of(config: Config, *points: dict[str, Any]) -> list[Trial]:
 
 
 def sweep_of(trials: list[Trial], folder: Path, **design: Any) -> Sweep:
-    return Sweep(trials, SweepDesign(**{"method": "grid", "folds": 3} | design), folder=folder, say=lambda line: None)
+    options: dict[str, Any] = {"method": "grid", "folds": 3}
+    return prepare_sweep(trials, SweepDesign(**options | design), folder=folder, log=lambda line: None)
 
 
 RATES = [{"optim.learning_rate": rate} for rate in (1e-4, 3e-3, 3e-2)]

@@ -17,11 +17,11 @@ from pairjax.cli.options import load_experiment
 from pairjax.cli.space import set_fields
 from pairjax.data.sources import load_pairs
 from pairjax.population.features import cached_features
-from pairjax.sweep.end_to_end import fits_population
+from pairjax.sweep.end_to_end import EndToEndTrainer
 from pairjax.sweep.experiment_file import config_source
-from pairjax.sweep.pooled import fits_features
+from pairjax.sweep.pooled import PooledTrainer
 from pairjax.sweep.results import write_sweep
-from pairjax.sweep.sweep import Sweep, SweepDesign
+from pairjax.sweep.sweep import Sweep, SweepDesign, prepare_sweep
 from pairjax.sweep.trials import FILE
 from pairjax.weights import read_encoder_spec
 from tests.sweep.sweeps import RATES, sweep_of, tiny_config, trials_of
@@ -43,11 +43,11 @@ def test_a_sweep_goes_on_trial_by_trial_and_a_larger_one_trains_what_is_new(conf
     damaged = tmp_path / "trials" / again.rows[0].id / FILE
     damaged.write_text(damaged.read_text()[:-30])
     lines: list[str] = []
-    mended = Sweep(
-        trials_of(config, *RATES), SweepDesign("grid", folds=3), folder=tmp_path, say=lambda line: lines.append(line)
+    repaired = prepare_sweep(
+        trials_of(config, *RATES), SweepDesign("grid", folds=3), folder=tmp_path, log=lambda line: lines.append(line)
     )
     assert "cannot be read" in lines[0]
-    assert mended.run().trained == 6
+    assert repaired.run().trained == 6
     other = set_fields(config, {"data.max_length": 32})
     assert sweep_of(trials_of(other, *RATES), tmp_path).run().found == 0
 
@@ -100,7 +100,7 @@ def test_a_cache_given_to_a_sweep_is_read_or_refused_and_never_replaced(config: 
 
     def sweep(swept: Config, cache: Path) -> Sweep:
         trials = trials_of(swept, *RATES)
-        return Sweep(trials, design, folder=tmp_path / "sweep", say=lambda line: None, features=cache)
+        return prepare_sweep(trials, design, folder=tmp_path / "sweep", log=lambda line: None, features=cache)
 
     found = sweep(config, given).run()
     assert not list((tmp_path / "sweep" / "cache").glob("features-*"))
@@ -181,7 +181,7 @@ def test_a_combiner_of_ones_own_is_read_from_its_experiment(tmp_path: Path) -> N
 
 def test_only_what_a_cache_serves_trains_from_it(config: Config) -> None:
     spec = read_encoder_spec(Path(config.model.encoder))
-    assert fits_features(config, spec)
+    assert PooledTrainer.fits(config, spec)
     for field, value in {
         "optim.freeze": "none",
         "model.interact.kind": "cross",
@@ -190,17 +190,17 @@ def test_only_what_a_cache_serves_trains_from_it(config: Config) -> None:
         "optim.accumulate": 2,
         "data.truncation": "only_first",
     }.items():
-        assert not fits_features(set_fields(config, {field: value}), spec), field
+        assert not PooledTrainer.fits(set_fields(config, {field: value}), spec), field
     gate = set_fields(config, {"model.combine.kind": "gate"})
-    assert fits_features(gate, spec)
-    assert not fits_features(set_fields(gate, {"optim.freeze": "all_but_head"}), spec)
+    assert PooledTrainer.fits(gate, spec)
+    assert not PooledTrainer.fits(set_fields(gate, {"optim.freeze": "all_but_head"}), spec)
 
 
 def test_only_small_models_in_padded_rows_train_with_others(config: Config) -> None:
     spec = read_encoder_spec(Path(config.model.encoder))
     config = set_fields(config, {"optim.freeze": "none"})
-    assert fits_population(config, spec)
-    assert not fits_population(config, dataclasses.replace(spec, num_layers=6, hidden_size=384))
+    assert EndToEndTrainer.fits(config, spec)
+    assert not EndToEndTrainer.fits(config, dataclasses.replace(spec, num_layers=6, hidden_size=384))
     for field, value in {
         "data.layout": "bucketed",
         "model.dtype": "bfloat16",
@@ -210,7 +210,7 @@ def test_only_small_models_in_padded_rows_train_with_others(config: Config) -> N
         "optim.lora.rank": 2,
         "loss.r_drop": 1.0,
     }.items():
-        assert not fits_population(set_fields(config, {field: value}), spec), field
+        assert not EndToEndTrainer.fits(set_fields(config, {field: value}), spec), field
 
 
 def test_designs_that_cannot_be_are_refused() -> None:

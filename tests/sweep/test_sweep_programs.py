@@ -13,7 +13,7 @@ from pairjax import Config
 from pairjax.cli.space import set_fields
 from pairjax.sweep.search import DEV
 from pairjax.sweep.single import train_run
-from pairjax.sweep.trials import TrialRun, shape_key
+from pairjax.sweep.trials import Missing, TrialRun, shape_key
 from tests.sweep.sweeps import RATES, sweep_of, tiny_config, trials_of
 
 COUNTED = "/jax/core/compile/backend_compile_duration"
@@ -43,21 +43,21 @@ def compilations() -> Iterator[list[str]]:
 STILL = {f"model.dropout.{name}": 0.0 for name in ("hidden", "attention", "interaction", "head")}
 
 
-@pytest.mark.parametrize(("way", "freeze"), [("features", "encoder"), ("population", "none")])
+@pytest.mark.parametrize(("trainer", "freeze"), [("features", "encoder"), ("population", "none")])
 def test_a_population_scores_as_the_ordinary_trainer_does(
-    config: Config, tmp_path: Path, way: str, freeze: str
+    config: Config, tmp_path: Path, trainer: str, freeze: str
 ) -> None:
     config = set_fields(config, STILL | {"optim.freeze": freeze})
     sweep = sweep_of(trials_of(config, *RATES), tmp_path, nested=False)
-    assert all(sweep.way(number) == way for number in range(3))
+    assert all(sweep.trainer_of(number).name == trainer for number in range(3))
     result = sweep.run()
     trial = sweep.trials[2]
     assert result.rows[0].score.mean > 0.8
     run = TrialRun((1,), 20, 0)
-    alone = train_run(trial.trial.config, sweep.data, run, folder=tmp_path / "alone", metric="accuracy")
-    assert trial.found[run].by == way
+    alone = train_run(trial.trial.config, sweep.inputs.data, run, folder=tmp_path / "alone", metric="accuracy")
+    assert trial.results[run].by == trainer
     assert alone.by == "training"
-    assert alone.scores == trial.found[run].scores
+    assert alone.scores == trial.results[run].scores
     assert not (tmp_path / "alone" / "model").exists()
 
 
@@ -99,18 +99,19 @@ def test_whole_runs_of_one_shape_take_the_step_from_the_cache_of_compiled_progra
         {"optim.learning_rate": 3e-3, "model.dropout.hidden": 0.3},
     ]
     sweep = sweep_of(trials_of(config, *points), tmp_path, folds=0)
-    assert sweep.way(0) == "training"
-    run = TrialRun((DEV,), 2, 0)
+    trainer, run = sweep.trainer_of(0), TrialRun((DEV,), 2, 0)
+    assert trainer.name == "training"
+    missing: list[Missing] = [(trial, [run]) for trial in sweep.trials]
     try:
-        sweep._train_one(0, run, "first")
+        trainer.run(missing[:1])
         jax.monitoring.register_event_listener(listen)
-        sweep._train_one(1, run, "second")
+        trainer.run(missing[1:])
     finally:
         jax.monitoring.unregister_event_listener(listen)
         jax.config.update("jax_compilation_cache_dir", kept)
         compilation_cache.reset_cache()
     assert hits.count("hits") > 0
     assert hits.count("misses") == 0
-    first, second = (trial.found[run] for trial in sweep.trials)
+    first, second = (trial.results[run] for trial in sweep.trials)
     assert all(0 <= score <= 1 for score in (*first.scores, *second.scores))
     assert sweep.run().found == 2

@@ -38,7 +38,7 @@ RUN_LENGTHS = 5
 
 @dataclass
 class Tally:
-    """What was done to the runs."""
+    """Counts of what happened to the runs."""
 
     kills: int = 0
     during_save: int = 0
@@ -48,7 +48,7 @@ class Tally:
 
 
 def write_inputs(folder: Path, kind: str) -> list[str]:
-    """The command and its options, less the run's folder; what it reads is written to `folder`."""
+    """Writes the inputs to `folder` and returns the command with its options, without the run's folder."""
     write_tiny_encoder(folder / "encoder")
     common = {
         "model.encoder": folder / "encoder",
@@ -69,7 +69,7 @@ def write_inputs(folder: Path, kind: str) -> list[str]:
 
 
 def write_pairs(folder: Path) -> dict[str, Any]:
-    """61 pairs, so that the last batch of an epoch is a part; the options that read them."""
+    """Writes 61 pairs, whose last batch of an epoch is incomplete, and returns the options that read them."""
     words = ["the", "a", "man", "woman", "dog", "is", "are", "not", "no", "some", "all"]
     draw = random.Random(7)
     for split, rows in (("train", 61), ("dev", 13)):
@@ -88,7 +88,7 @@ def free_port() -> int:
 
 
 def fork(arguments: Sequence[str], log: Path, environment: dict[str, str]) -> int:
-    """One process of the command line; its number."""
+    """Starts one process of the command line and returns its number."""
     child = os.fork()
     if child:
         return child
@@ -120,7 +120,7 @@ def start(arguments: Sequence[str], processes: int, log: Path) -> list[int]:
 
 
 def ended(child: int) -> int | None:
-    """A child's exit code (minus the signal's number), None while it runs."""
+    """Returns a child's exit code (minus the number of its signal), or None while it runs."""
     found, status = os.waitpid(child, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if found else None
 
@@ -143,7 +143,7 @@ def lines(run: Path) -> int:
 
 
 def saving(run: Path) -> bool:
-    """Whether a checkpoint has been begun that has no digest yet."""
+    """Returns whether a checkpoint was begun that has no digest yet."""
     folder = run / "checkpoints"
     if not folder.exists():
         return False
@@ -152,7 +152,7 @@ def saving(run: Path) -> bool:
 
 
 def strike(children: Sequence[int], run: Path, draw: random.Random, tally: Tally) -> bool:
-    """Waits for a moment and kills one process; False where the run ended before."""
+    """Waits for a random time and kills one process; returns False if the run ended first."""
     how = draw.choice(["save", "save", "line", "line", "early"])
     target, patience = lines(run) + draw.randint(1, 10), 4 * draw.random() ** 2
     began = time.monotonic()
@@ -176,7 +176,7 @@ def strike(children: Sequence[int], run: Path, draw: random.Random, tally: Tally
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All of a finished run that must not depend on kills."""
+    """Returns everything in a finished run that must not depend on kills."""
     result = json.loads((run / "result.json").read_text())
     files = ["model/encoder/model.safetensors", "model/head.safetensors", "metrics.jsonl", "predictions.dev.jsonl"]
     if "tokens" in result["train"]:
@@ -187,13 +187,13 @@ def outcome(run: Path) -> dict[str, Any]:
 
 
 def own_options(options: Sequence[str], run: Path) -> list[str]:
-    """With the run's folder, and in pretraining a cache of its own, so that kills meet the indexing too."""
+    """Adds the run's folder and, for pretraining, a cache of its own, so that kills hit the indexing too."""
     own = [f"--data.cache={run.with_suffix('.corpora')}"] if options[0] == "pretrain" else []
     return [*options, *own, f"--run.dir={run}"]
 
 
 def run_and_kill(options: list[str], run: Path, processes: int, wanted: int, draw: random.Random, tally: Tally) -> None:
-    """One run with up to `wanted` kills, then to its end."""
+    """Kills one run up to `wanted` times, then lets it finish."""
     log = run.with_suffix(".log")
     for _ in range(wanted):
         resume = ["--run.resume"] if (run / "config.json").exists() else ["--run.overwrite"]

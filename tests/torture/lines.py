@@ -26,7 +26,7 @@ from tests.torture.test_fuzz import write_tiny_artifact
 
 MEGABYTE = 2**20
 SAMPLE = 500
-"""Rows whose answers are compared."""
+"""Number of rows whose answers are compared."""
 
 ODD: dict[str, tuple[bytes, bool]] = {
     "empty": (b"", False),
@@ -82,7 +82,7 @@ def jsonl_line(row: int, long: set[int]) -> bytes:
 
 
 def write_lines(path: Path, rows: int, *, long: set[int]) -> None:
-    """The input; `long` rows have a megabyte each."""
+    """Writes the input; the rows in `long` have a megabyte each."""
     make = tsv_line if path.suffix == ".tsv" else jsonl_line
     with path.open("wb") as file:
         if path.suffix == ".tsv":
@@ -99,7 +99,7 @@ def is_pair(row: int, long: set[int], suffix: str) -> bool:
 
 
 def check_output(path: Path, rows: int, *, long: set[int], suffix: str) -> Iterator[tuple[tuple[str, str], Any]]:
-    """Reads the answers beside what they must be; gives some of them to be compared."""
+    """Checks the answers line by line, and yields some of them for comparison."""
     header = 1 if suffix == ".tsv" else 0
     sample = set(random.Random(rows).sample(range(rows), min(SAMPLE, rows // 2)))
     count = 0
@@ -135,7 +135,7 @@ def run(folder: Path, rows: int, *, suffix: str, long_rows: int) -> dict[str, An
     long = {rows * (2 * part + 1) // (2 * long_rows) for part in range(long_rows)}
     write_lines(source, rows, long=long)
     began = time.monotonic()
-    command = [sys.executable, "-m", "pairjax.cli.main", "predict", str(model), str(source), "--output", str(target)]
+    command = [sys.executable, "-m", "pairjax", "predict", str(model), str(source), "--output", str(target)]
     child = subprocess.Popen([*command, "--bad-rows", "mark"], stderr=subprocess.PIPE, text=True)
     assert child.stderr is not None
     told = child.stderr.read()

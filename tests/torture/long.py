@@ -28,13 +28,13 @@ EVAL_EVERY = 500
 
 
 def sample() -> tuple[float, int, int]:
-    """Resident megabytes, open files, threads."""
+    """Returns resident megabytes, open files and threads."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, len(os.listdir("/proc/self/fd")), threading.active_count()
 
 
 def run(steps: int, *, kind: str, save_every: int) -> dict[str, Any]:
-    """Trains so long, with a sample after each hundredth of the run."""
+    """Trains for `steps` steps and takes a sample after each hundredth of the run."""
     seen: dict[int, tuple[float, int, int]] = {}
     every = max(1, steps // 100)
 

@@ -1,4 +1,4 @@
-"""A run of seconds, to be damaged."""
+"""A run that takes seconds, for tests that damage it."""
 
 import dataclasses
 import io
@@ -13,7 +13,7 @@ from tests.tiny import write_tiny_encoder
 
 
 def tiny_config(folder: Path) -> Config:
-    """8 steps, a checkpoint after every second one; encoder and pairs are written to `folder`."""
+    """Writes an encoder and pairs to `folder`, and returns the config of 8 steps with a checkpoint every 2 steps."""
     encoder = write_tiny_encoder(folder / "encoder", layers=1, hidden=8)
     (folder / "pairs").mkdir()
     write_pairs(folder / "pairs" / "train.tsv", start=0, rows=21)
@@ -28,7 +28,7 @@ def tiny_config(folder: Path) -> Config:
 
 
 def start(config: Config, folder: Path, **run: object) -> str:
-    """Runs a config in a folder; what it told."""
+    """Runs a config in a folder and returns its console output."""
     told = io.StringIO()
     chosen = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=str(folder), **run))
     train(chosen, console=Console(file=told, width=4000))
@@ -36,7 +36,7 @@ def start(config: Config, folder: Path, **run: object) -> str:
 
 
 def options(config: Config) -> list[str]:
-    """The same run, less its folder, as options of `pairjax train`."""
+    """Returns the same run, without its folder, as options of `pairjax train`."""
     given = {
         "data.path": config.data.path,
         "data.max-length": config.data.max_length,
@@ -55,6 +55,6 @@ def options(config: Config) -> list[str]:
 
 
 def outcome(run: Path) -> dict[str, bytes]:
-    """What two runs of one config have in common, byte for byte."""
+    """Returns the files that two runs of one config must share byte for byte."""
     names = ("model/encoder/model.safetensors", "model/head.safetensors", "metrics.jsonl", "predictions.dev.jsonl")
     return {name: (run / name).read_bytes() for name in names}

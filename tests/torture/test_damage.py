@@ -1,7 +1,7 @@
-"""Damage to a run's checkpoints and to a model folder: each kind is named, and none is ever loaded as if it were whole.
+"""Damage to a run's checkpoints and to a model folder: every kind is named, and damaged files are never loaded.
 
-A damaged checkpoint is passed over for the last good one, which is said, and the run ends as if it had never been
-stopped; where none is good the run is refused. A few kinds run in CI; all of them:
+A damaged checkpoint is skipped with a note for the last good one, and the run ends as if it had never been stopped. If
+no checkpoint is good, the run is refused. A few kinds run in CI; this runs all of them:
 
     pytest tests/torture/test_damage.py -m "slow or not slow"
 """
@@ -38,12 +38,12 @@ def cut(path: Path) -> None:
 
 
 def zero(path: Path) -> None:
-    """As a disk leaves a file whose length was written and whose blocks were not."""
+    """Fills a file with zeros, as a disk does that wrote its length but not its blocks."""
     path.write_bytes(bytes(path.stat().st_size))
 
 
 def arrays(step: Path) -> Path:
-    """The largest file of array data of a checkpoint."""
+    """Returns the largest file of array data of a checkpoint."""
     return max((step / "state").glob("**/d/*"), key=lambda path: path.stat().st_size)
 
 
@@ -55,7 +55,7 @@ def swap(one: Path, other: Path) -> None:
 
 
 def replace(target: Path, source: Path) -> None:
-    """A file or folder by a copy of another."""
+    """Replaces a file or folder with a copy of another."""
     if target.is_dir():
         shutil.rmtree(target)
         shutil.copytree(source, target)
@@ -82,7 +82,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-    """One run never stopped; itself stopped after step 6; and another, of another seed, stopped there too."""
+    """An uninterrupted run, the same run stopped after step 6, and a run with another seed stopped there too."""
 
     config: Config
     whole: Path
@@ -181,7 +181,7 @@ CHECKPOINT: dict[str, tuple[Damage, str]] = {
 @pytest.mark.parametrize(
     "name", [name if name in IN_CI else pytest.param(name, marks=pytest.mark.slow) for name in CHECKPOINT]
 )
-def test_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_the_last_good_one(
+def test_a_damaged_checkpoint_is_named_and_the_run_resumes_from_the_last_good_one(
     name: str, runs: Runs, tmp_path: Path
 ) -> None:
     damage, told = CHECKPOINT[name]
@@ -197,7 +197,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_the_last_good_on
 
 
 def refuse_reading(monkeypatch: pytest.MonkeyPatch, forbidden: Path) -> None:
-    """As for a user without permission (root reads everything); refused once, as the run then writes it anew."""
+    """Refuses to read a path once, as for a user without permission (root may read everything)."""
     real, left = builtins.open, [forbidden]
 
     def guarded(file: Any, *rest: Any, **options: Any) -> Any:
@@ -210,7 +210,7 @@ def refuse_reading(monkeypatch: pytest.MonkeyPatch, forbidden: Path) -> None:
     monkeypatch.setattr(io, "open", guarded)
 
 
-def test_a_checkpoint_that_may_not_be_read_is_named_and_passed_over(
+def test_a_checkpoint_without_read_permission_is_named_and_skipped(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Path(shutil.copytree(runs.stopped, tmp_path / "run"))
@@ -243,9 +243,7 @@ REFUSED: dict[str, tuple[Callable[[Path, Runs], object], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_run_of_which_nothing_can_be_trusted_is_refused_and_left_as_it_is(
-    name: str, runs: Runs, tmp_path: Path
-) -> None:
+def test_a_run_without_a_sound_checkpoint_is_refused_and_unchanged(name: str, runs: Runs, tmp_path: Path) -> None:
     damage, told = REFUSED[name]
     run = Path(shutil.copytree(runs.stopped, tmp_path / "run"))
     damage(run, runs)
@@ -282,7 +280,7 @@ MODEL: dict[str, tuple[Callable[[Path, Path], object], str]] = {
         lambda m, _: (shutil.rmtree(m / "encoder"), (m / "encoder").write_text("")),
         "encoder/config.json: missing",
     ),
-    "manifest missing": (lambda m, _: (m / "pairjax.json").unlink(), "no pairjax model here"),
+    "manifest missing": (lambda m, _: (m / "pairjax.json").unlink(), "no pairjax model in this folder"),
     "manifest cut": (lambda m, _: cut(m / "pairjax.json"), "pairjax.json: cannot be read as JSON"),
     "manifest empty": (lambda m, _: (m / "pairjax.json").write_text(""), "pairjax.json: cannot be read as JSON"),
     "labels turned round in manifest": (
@@ -324,14 +322,14 @@ def test_a_damaged_model_folder_is_named_and_never_loaded(name: str, runs: Runs,
     assert "\n" not in str(error.value)
 
 
-def test_a_model_that_may_not_be_read_is_named(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_without_read_permission_is_named(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Path(shutil.copytree(runs.whole / "model", tmp_path / "model"))
     refuse_reading(monkeypatch, model / "head.safetensors")
     with pytest.raises(UserError, match=r"head\.safetensors: cannot be read \(Permission denied\)"):
         pairjax.load(model)
 
 
-def test_a_damaged_model_is_written_anew_from_the_runs_checkpoints(runs: Runs, tmp_path: Path) -> None:
+def test_a_damaged_model_is_rewritten_from_the_runs_checkpoints(runs: Runs, tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs.whole, tmp_path / "run"))
     flip(run / "model" / "head.safetensors")
     with pytest.raises(UserError, match=r"head\.safetensors: differs"):

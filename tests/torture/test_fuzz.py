@@ -1,4 +1,4 @@
-"""Inputs that nobody would write: each is read or refused in one line, soon and in little memory.
+"""Random inputs: each is read, or refused in one line, quickly and in little memory.
 
 The unmarked tests are CI's short share. The whole, with the figures of experiments/RELIABILITY.md:
 
@@ -60,7 +60,7 @@ def bounded_memory() -> Iterator[None]:
 
 
 def accepted_or_refused(read: Callable[[], Any]) -> bool:
-    """Whether it was read; anything but a one-line `UserError` in time fails."""
+    """Returns whether the input was read; fails on anything but a one-line `UserError` in time."""
     began = time.monotonic()
     told: str | None = None
     try:
@@ -101,7 +101,7 @@ HEADER = st.sampled_from([["sentence1", "sentence2", "label"], ["a", "b"], ["pre
 
 @st.composite
 def tables(draw: st.DrawFn, separator: str) -> bytes:
-    """Rows under a header, mostly of one width, with a few bytes changed."""
+    """Draws rows below a header, mostly of one width, with a few bytes changed."""
     rows = [draw(HEADER), *draw(st.lists(st.lists(CELL, min_size=0, max_size=4), max_size=6))]
     end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
     data = bytearray(end.join(separator.join(row) for row in rows).encode("utf-8", "surrogatepass"))
@@ -153,7 +153,7 @@ def plain(row: tuple[str, str] | BadRow) -> list[str]:
 
 
 def both_ways(file: Path, data: bytes) -> bool:
-    """By `predict`'s reader and by `train`'s; also by the one of `predict` that marks bad rows."""
+    """Reads with the readers of `predict` and `train`, and with the one of `predict` that marks bad rows."""
     file.write_bytes(data)
     accepted_or_refused(lambda: [json.dumps(row, ensure_ascii=False).encode() for row in map(plain, iter_rows(file))])
     one = accepted_or_refused(lambda: sum(1 for _ in iter_pairs(file)))
@@ -199,7 +199,7 @@ def spec(encoder: Path) -> EncoderSpec:
 
 @st.composite
 def safetensors(draw: st.DrawFn, whole: bytes) -> bytes:
-    """A file with its header's JSON or its length changed, or its bytes."""
+    """Draws a file in which the header's JSON, its length or other bytes are changed."""
     size = struct.unpack("<Q", whole[:8])[0]
     header = json.loads(whole[8 : 8 + size])
     kind = draw(st.sampled_from(["bytes", "length", "entry", "json"]))
@@ -230,7 +230,7 @@ def test_safetensors(folder: Path, encoder: Path, spec: EncoderSpec, data: st.Da
 
 
 def changed_json(draw: st.DrawFn, value: Any) -> bytes:
-    """A JSON object with fields changed or missing, or with bytes changed."""
+    """Draws a JSON object with fields changed or missing, or with bytes changed."""
     value = dict(value)
     for _ in range(draw(st.integers(0, 3))):
         key = draw(st.sampled_from(sorted(value))) if value else ""
@@ -294,40 +294,19 @@ def artefact(folder: Path) -> Path:
 
 
 def write_tiny_artifact(folder: Path, *, sharpness: float = 1.0) -> Path:
-    """A cross-encoder as a model folder, untrained; its classifier's weights times `sharpness` tell texts apart."""
-    import jax
-
+    """Writes an untrained cross-encoder as a model folder; `sharpness` multiplies its classifier's weights."""
     from pairjax.base.config import ModelConfig
     from pairjax.base.types import TaskSpec
-    from pairjax.evaluation.calibration import Calibration
-    from pairjax.inference.model_folder import save_artifact
-    from pairjax.models.build import build_pair_model, initial_params
+    from tests.inference.tiny_model import write_tiny_model
 
-    source = write_tiny_encoder(folder / "source", layers=1, hidden=8)
-    spec = read_encoder_spec(source)
-    fns = build_pair_model(ModelConfig(), spec, 2)
-    loaded = load_encoder(source, spec)
-    params, _ = initial_params(fns, jax.random.key(0), encoder=loaded.params, pooler=loaded.pooler)
-    params["head"] = jax.tree.map(lambda leaf: leaf * sharpness, params["head"])
-    save_artifact(
-        folder / "artefact",
-        task=TaskSpec("classification", ("no", "yes")),
-        model=fns.config,
-        max_length=32,
-        truncation="longest_first",
-        calibration=Calibration(),
-        spec=spec,
-        params=params,
-        encoder_source=source,
-        card="x",
-    )
-    return folder / "artefact"
+    task = TaskSpec("classification", ("no", "yes"))
+    return write_tiny_model(folder, config=ModelConfig(), task=task, layers=1, hidden=8, sharpness=sharpness)
 
 
 @fuzz(DEAR)
 @given(data=st.data())
 def test_artefact(folder: Path, artefact: Path, data: st.DataObject) -> None:
-    """The manifest changed, its digests left true or not; or any file's bytes."""
+    """Changes the manifest, with or without correct digests, or the bytes of any file."""
     copy = folder / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(artefact, copy)

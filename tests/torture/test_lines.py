@@ -1,4 +1,4 @@
-"""CI's small share of `tests/torture/lines.py`, and the reading of rows that are no pairs."""
+"""A small part of `tests/torture/lines.py` for CI, and the reading of rows that are not pairs."""
 
 import io
 import time
@@ -15,7 +15,7 @@ from tests.torture.lines import run
 
 
 @pytest.mark.parametrize("suffix", [".tsv", ".jsonl"])
-def test_each_odd_line_has_its_row_in_order(suffix: str, tmp_path: Path) -> None:
+def test_every_bad_line_has_its_row_in_order(suffix: str, tmp_path: Path) -> None:
     run(tmp_path, 2_000, suffix=suffix, long_rows=3)
 
 
@@ -23,7 +23,7 @@ def rows(data: bytes, **options: str) -> list[tuple[str, str] | BadRow]:
     return list(iter_rows(io.BytesIO(data), **options))
 
 
-def test_a_bad_row_says_its_line_and_what_is_wrong() -> None:
+def test_a_bad_row_names_its_line_and_its_fault() -> None:
     found = rows(b"x y\tz\n\tc\nd\n\xffe\tf\ng\0\th\n\ni\tj\n\n\n")
     assert found[0] == ("x y", "z")
     assert found[6:] == [("i", "j")]
@@ -51,7 +51,7 @@ def test_json_lines_are_marked_one_by_one() -> None:
         row.reason.encode()
 
 
-def test_a_csv_is_marked_row_by_row_but_an_open_quote_ends_it() -> None:
+def test_a_csv_is_marked_row_by_row_and_an_open_quote_ends_it() -> None:
     found = rows(b'p,q\n1,"2\n3"\n\xff,4\n5\n6,7\n', format="csv", first="p", second="q")
     assert [row.number if isinstance(row, BadRow) else row for row in found] == [("1", "2\n3"), 4, 5, ("6", "7")]
     with pytest.raises(UserError, match="not RFC 4180"):
@@ -64,7 +64,7 @@ def test_without_the_option_the_first_bad_row_is_an_error(data: bytes) -> None:
         list(iter_pairs(io.BytesIO(data)))
 
 
-def test_a_megabyte_of_combining_marks_is_read_at_once_and_a_short_run_stays_as_it_is() -> None:
+def test_a_megabyte_of_combining_marks_is_read_quickly_and_a_few_marks_are_unchanged() -> None:
     began = time.monotonic()
     cleaned = clean_text("a" + "\u0316\u0301" * 250_000, place="x", column="y")
     # The quadratic way takes minutes; this bound is for a machine that is all but standing still.

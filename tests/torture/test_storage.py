@@ -1,4 +1,4 @@
-"""Disks that are full or read-only, a clock that goes back, two runs on one folder: told in a line, nothing lost.
+"""Full and read-only disks, a clock that runs backwards, two runs in one folder: one line each, and nothing is lost.
 
 Cases that need a file system of their own mount a small tmpfs, and are left out where that is not allowed.
 """
@@ -32,7 +32,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="module")
 def whole(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nothing happened to."""
+    """Returns the folder of an undisturbed run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     start(config, folder)
     return folder
@@ -40,7 +40,7 @@ def whole(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB; `remount` changes it."""
+    """Yields a file system of 4 MB, which `remount` changes."""
     place = tmp_path / "disk"
     place.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], capture_output=True).returncode:
@@ -54,7 +54,7 @@ def remount(disk: Path, how: str) -> None:
 
 
 def fill(disk: Path, *, leave: int) -> Path:
-    """A file that leaves so many bytes."""
+    """Writes a file that leaves `leave` bytes free."""
     ballast = disk / "ballast"
     ballast.unlink(missing_ok=True)
     free = shutil.disk_usage(disk).free
@@ -63,7 +63,7 @@ def fill(disk: Path, *, leave: int) -> Path:
 
 
 def at_save(step: int, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Does something just before that step's save, when the one before is finished."""
+    """Calls `act` just before a step is saved, when the previous save is finished."""
     real = Checkpointer.save
 
     def save(self: Checkpointer, at: int, *args: Any, **named: Any) -> bool:
@@ -76,8 +76,8 @@ def at_save(step: int, act: Callable[[], object], monkeypatch: pytest.MonkeyPatc
 
 
 def command(config: Config, run: Path, *more: str, **environment: str) -> list[Any]:
-    """Arguments of `subprocess` for `pairjax train`."""
-    line = [sys.executable, "-m", "pairjax.cli.main", "train", *options(config), f"--run.dir={run}", *more]
+    """Returns the arguments of `subprocess` for `pairjax train`."""
+    line = [sys.executable, "-m", "pairjax", "train", *options(config), f"--run.dir={run}", *more]
     flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": os.environ["XLA_FLAGS"], "PYTHONPATH": str(ROOT)}
     return [line, os.environ | flags | environment]
 
@@ -85,7 +85,7 @@ def command(config: Config, run: Path, *more: str, **environment: str) -> list[A
 # ------------------------------------------------------------------------------------------------------- full disks
 
 
-def test_a_limit_on_the_size_of_files_during_a_save_leaves_the_earlier_checkpoint_good(
+def test_a_limit_on_file_sizes_during_a_save_leaves_the_earlier_checkpoint_intact(
     config: Config, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -102,7 +102,7 @@ def test_a_limit_on_the_size_of_files_during_a_save_leaves_the_earlier_checkpoin
 
 
 @pytest.mark.parametrize("leave", [0, 20_000, 60_000])
-def test_a_disk_that_fills_during_a_save_leaves_the_earlier_checkpoint_good(
+def test_a_disk_that_fills_during_a_save_leaves_the_earlier_checkpoint_intact(
     leave: int, config: Config, whole: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_save(4, lambda: fill(disk, leave=leave), monkeypatch)
@@ -116,7 +116,7 @@ def test_a_disk_that_fills_during_a_save_leaves_the_earlier_checkpoint_good(
     assert outcome(disk / "run") == outcome(whole)
 
 
-def test_a_full_disk_takes_no_checkpoint_away_however_often_the_run_is_tried(
+def test_a_full_disk_removes_no_checkpoint_however_often_the_run_is_tried(
     config: Config, whole: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_save(4, lambda: fill(disk, leave=20_000), monkeypatch)
@@ -133,7 +133,7 @@ def test_a_full_disk_takes_no_checkpoint_away_however_often_the_run_is_tried(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("leave", [450_000, 600_000, 750_000, 900_000])
-def test_what_a_user_sees_of_a_full_disk_is_one_line(leave: int, config: Config, whole: Path, disk: Path) -> None:
+def test_a_full_disk_is_reported_in_one_line(leave: int, config: Config, whole: Path, disk: Path) -> None:
     ballast = fill(disk, leave=leave)
     line, environment = command(config, disk / "run", "--run.keep-checkpoints=8")
     done = subprocess.run(line, env=environment, capture_output=True, text=True)
@@ -146,7 +146,7 @@ def test_what_a_user_sees_of_a_full_disk_is_one_line(leave: int, config: Config,
     assert outcome(disk / "run").keys() == outcome(whole).keys()
 
 
-def test_retention_never_takes_the_last_good_checkpoint_though_newer_ones_are_damaged(tmp_path: Path) -> None:
+def test_retention_never_removes_the_last_good_checkpoint_if_newer_ones_are_damaged(tmp_path: Path) -> None:
     import jax.numpy as jnp
 
     state = {"w": jnp.arange(1000.0)}
@@ -174,7 +174,7 @@ def test_retention_never_takes_the_last_good_checkpoint_though_newer_ones_are_da
 # ------------------------------------------------------------------------------------------- read-only, TMPDIR, clock
 
 
-def test_a_read_only_folder_is_told_before_anything_is_read(config: Config, disk: Path) -> None:
+def test_a_read_only_folder_is_reported_before_anything_is_read(config: Config, disk: Path) -> None:
     start(config, disk / "run")
     before = outcome(disk / "run")
     remount(disk, "ro")
@@ -186,7 +186,7 @@ def test_a_read_only_folder_is_told_before_anything_is_read(config: Config, disk
     assert outcome(disk / "run") == before
 
 
-def test_a_folder_that_becomes_read_only_ends_the_run_with_a_line_and_loses_nothing(
+def test_a_folder_that_becomes_read_only_ends_the_run_with_one_line_and_loses_nothing(
     config: Config, whole: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = Path(shutil.copytree(whole, disk / "run"))
@@ -211,7 +211,7 @@ def test_a_folder_that_becomes_read_only_ends_the_run_with_a_line_and_loses_noth
 
 
 @pytest.mark.slow
-def test_a_full_tmpdir_is_no_matter(config: Config, whole: Path, disk: Path, tmp_path: Path) -> None:
+def test_a_full_tmpdir_has_no_effect(config: Config, whole: Path, disk: Path, tmp_path: Path) -> None:
     fill(disk, leave=0)
     line, environment = command(config, tmp_path / "run", TMPDIR=str(disk))
     done = subprocess.run(line, env=environment, capture_output=True, text=True)
@@ -224,10 +224,10 @@ def test_a_full_tmpdir_is_no_matter(config: Config, whole: Path, disk: Path, tmp
     assert [path.name for path in disk.iterdir()] == ["ballast"]
 
 
-def test_a_clock_that_goes_back_changes_nothing(
+def test_a_clock_that_runs_backwards_has_no_effect(
     config: Config, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each look at the wall clock is an hour before the last one, and all files are of a later day."""
+    """Every reading of the clock is an hour earlier than the last one, and all files have a later date."""
     run = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StopSignal, "requested", lambda self, done: done == 6)
@@ -265,7 +265,7 @@ def test_a_clock_that_goes_back_changes_nothing(
 
 
 @pytest.mark.parametrize("how", ["--run.overwrite", pytest.param("--run.resume", marks=pytest.mark.slow)])
-def test_a_second_run_on_a_folder_in_use_is_refused_and_the_first_goes_on(
+def test_a_second_run_in_a_folder_in_use_is_refused_and_the_first_continues(
     how: str, config: Config, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[subprocess.CompletedProcess[str]] = []
@@ -283,7 +283,9 @@ def test_a_second_run_on_a_folder_in_use_is_refused_and_the_first_goes_on(
 
 
 @pytest.mark.slow
-def test_of_two_runs_started_at_once_on_one_folder_one_ends_and_one_is_refused(config: Config, tmp_path: Path) -> None:
+def test_of_two_runs_started_together_in_one_folder_one_finishes_and_one_is_refused(
+    config: Config, tmp_path: Path
+) -> None:
     for trial in range(5):
         line, environment = command(config, tmp_path / str(trial))
         both = [subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Reading and writing Hugging Face folders: names, prefixes, heads, and every kind of bad folder."""
+"""Reading and writing Hugging Face folders: names, prefixes, heads, and every kind of invalid folder."""
 
 import json
 import shutil
@@ -10,12 +10,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from pairjax.base.errors import UserError
+from pairjax.base.families import FAMILIES
 from pairjax.base.params import flatten
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, save_encoder
 from pairjax.weights.source import PACKAGE_SHA256
 from tests.tiny import write_tiny_encoder
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "distilbert", "electra")
 WEIGHTS = "model.safetensors"
 
 
@@ -29,7 +29,7 @@ def load(folder):
 
 
 def rewrite(folder, change):
-    """Pass the tensors through `change`, which may also edit the dict in place."""
+    """Replaces the tensors by `change(tensors)`; `change` may also edit the dict in place and return None."""
     tensors = load_file(folder / WEIGHTS)
     save_file(change(tensors) or tensors, folder / WEIGHTS)
     return folder
@@ -42,11 +42,11 @@ def configure(folder, **changes):
     return folder
 
 
-def assert_equal(one, other):
-    one, other = flatten(one), flatten(other)
-    assert one.keys() == other.keys()
-    for path in one:
-        np.testing.assert_array_equal(one[path], other[path], err_msg=path, strict=True)
+def assert_equal(left, right):
+    left, right = flatten(left), flatten(right)
+    assert left.keys() == right.keys()
+    for path in left:
+        np.testing.assert_array_equal(left[path], right[path], err_msg=path, strict=True)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -75,12 +75,13 @@ def test_kernels_are_transposed(folder):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_prefix_and_head_of_a_task_model_are_understood(family, tmp_path):
+def test_a_prefix_is_removed_and_heads_are_ignored_with_a_note(family, tmp_path):
     folder = write_tiny_encoder(tmp_path, family=family)
     plain = load(folder)
-    prefix = "roberta" if family == "xlm-roberta" else family
     head = {"classifier.weight": np.ones((2, 32), np.float32), "cls.predictions.bias": np.ones(3, np.float32)}
-    rewrite(folder, lambda tensors: {f"{prefix}.{name}": value for name, value in tensors.items()} | head)
+    rewrite(
+        folder, lambda tensors: {f"{FAMILIES[family].prefix}.{name}": value for name, value in tensors.items()} | head
+    )
     loaded = load(folder)
     assert_equal(loaded.params, plain.params)
     assert len(loaded.notes) == 1
@@ -88,7 +89,7 @@ def test_prefix_and_head_of_a_task_model_are_understood(family, tmp_path):
     assert "cls.predictions.bias" in loaded.notes[0]
 
 
-def test_old_names_of_norms_and_buffers_are_understood(folder):
+def test_old_names_of_norms_are_read_and_buffers_skipped(folder):
     plain = load(folder)
 
     def old(tensors):
@@ -110,7 +111,7 @@ def test_other_floats_load_as_float32(folder, dtype):
         np.testing.assert_array_equal(leaf, flatten(plain.params)[path].astype(dtype).astype(np.float32))
 
 
-def test_checkpoint_without_pooler_gives_none(folder):
+def test_weights_without_a_pooler_give_none(folder):
     rewrite(folder, lambda tensors: {k: v for k, v in tensors.items() if not k.startswith("pooler")})
     loaded = load(folder)
     assert loaded.pooler is None
@@ -119,14 +120,16 @@ def test_checkpoint_without_pooler_gives_none(folder):
 
 
 def shard(folder, *, index=None):
-    """Split model.safetensors in two, with the index that transformers writes."""
+    """Splits model.safetensors into two files, with an index as transformers writes it."""
     tensors = load_file(folder / WEIGHTS)
     names = sorted(tensors)
     halves = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
     for file, members in halves.items():
         save_file({name: tensors[name] for name in members}, folder / file)
-    where = {name: file for file, members in halves.items() for name in members}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where if index is None else index}))
+    weight_map = {name: file for file, members in halves.items() for name in members}
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": weight_map if index is None else index})
+    )
     (folder / WEIGHTS).unlink()
     return folder
 
@@ -171,13 +174,13 @@ BROKEN_WEIGHTS = {
     "half a pooler": (lambda f: rewrite(f, lambda t: t.pop("pooler.dense.bias") is None), "pooler.dense.bias"),
     "unknown": (lambda f: rewrite(f, lambda t: t | {"adapter.weight": t[KEY]}), "adapter.weight is not known"),
     "one layer more": (lambda f: configure(f, num_hidden_layers=1), "encoder.layer.1."),
-    "another shape": (lambda f: configure(f, intermediate_size=80), "has shape (64, 32) and not (80, 32)"),
-    "integers": (lambda f: rewrite(f, lambda t: t | {KEY: t[KEY].astype(np.int8)}), "I8"),
+    "another shape": (lambda f: configure(f, intermediate_size=80), "has shape (64, 32) instead of (80, 32)"),
+    "integers": (lambda f: rewrite(f, lambda t: t | {KEY: t[KEY].astype(np.int8)}), "is I8, not floating-point"),
     "NaN": (lambda f: rewrite(f, poison), "encoder.layer.0.output.dense.bias holds NaN"),
     "twice": (lambda f: rewrite(f, lambda t: t | {"bert.pooler.dense.bias": t["pooler.dense.bias"]}), "not known"),
     "another family": (
         lambda f: rewrite(f, lambda t: {f"roberta.{name}": value for name, value in t.items()}),
-        "got roberta; expected bert",
+        "got roberta; expected bert, as in config.json",
     ),
     "another model": (lambda f: rewrite(f, lambda t: {"wte.weight": t[KEY]}), "another kind of model"),
     "missing shard": (unlink_shard, "model-00002-of-00002.safetensors"),
@@ -191,17 +194,17 @@ BROKEN_WEIGHTS = {
 
 
 @pytest.mark.parametrize("case", BROKEN_WEIGHTS)
-def test_broken_weights_are_told_in_one_line(folder, case):
-    spoil, said = BROKEN_WEIGHTS[case]
+def test_broken_weights_give_one_line(folder, case):
+    spoil, message = BROKEN_WEIGHTS[case]
     spoil(folder)
     with pytest.raises(UserError) as error:
         load(folder)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert str(error.value).startswith(str(folder))
     assert "\n" not in str(error.value)
 
 
-def test_pickles_are_refused_with_the_way_to_convert_them(folder):
+def test_pickles_are_refused_and_the_message_converts_them(folder):
     to_pickle(folder)
     with pytest.raises(UserError, match=r"save_pretrained\('tiny-safetensors'\)"):
         load(folder)
@@ -209,11 +212,11 @@ def test_pickles_are_refused_with_the_way_to_convert_them(folder):
 
 BROKEN_CONFIGS = {
     "family": ({"model_type": "gpt2"}, "got gpt2; expected one of bert, roberta, xlm-roberta, distilbert, electra"),
-    "no family": ({"model_type": ...}, "model_type"),
+    "no family": ({"model_type": ...}, "model_type is not supported; got none"),
     "missing": ({"hidden_size": ...}, "hidden_size is missing"),
-    "negative": ({"num_hidden_layers": -1}, "num_hidden_layers makes no sense; got -1"),
-    "text": ({"vocab_size": "many"}, "vocab_size makes no sense"),
-    "heads": ({"num_attention_heads": 5}, "heads do not divide"),
+    "negative": ({"num_hidden_layers": -1}, "num_hidden_layers is impossible; got -1"),
+    "text": ({"vocab_size": "many"}, "vocab_size is impossible"),
+    "heads": ({"num_attention_heads": 5}, "the number of heads does not divide the hidden size; got 5 heads for 32"),
     "activation": ({"hidden_act": "swish"}, "activation"),
     "positions": ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
     "decoder": ({"is_decoder": True}, "is_decoder"),
@@ -222,12 +225,12 @@ BROKEN_CONFIGS = {
 
 
 @pytest.mark.parametrize("case", BROKEN_CONFIGS)
-def test_broken_config_is_told_in_one_line(folder, case):
-    changes, said = BROKEN_CONFIGS[case]
+def test_a_broken_config_gives_one_line(folder, case):
+    changes, message = BROKEN_CONFIGS[case]
     configure(folder, **changes)
     with pytest.raises(UserError) as error:
         read_encoder_spec(folder)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert str(error.value).startswith(str(folder / "config.json"))
 
 
@@ -273,7 +276,7 @@ def test_saved_config_names_the_bare_model_and_no_path(folder):
     assert config.keys().isdisjoint({"_name_or_path", "torch_dtype"})
 
 
-def test_folder_of_a_model_or_a_run_means_its_encoder(folder, tmp_path):
+def test_the_folder_of_a_model_or_a_run_stands_for_its_encoder(folder, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(folder, run / "model" / "encoder")
     (run / "config.json").write_text("{}")
@@ -283,7 +286,7 @@ def test_folder_of_a_model_or_a_run_means_its_encoder(folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "./nowhere", "/nowhere/at/all", "a/b/c", "package:no-such-package"])
-def test_name_that_means_nothing_is_an_error(name, tmp_path, monkeypatch):
+def test_an_unknown_name_is_an_error(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError):
         resolve_encoder(name)
@@ -318,7 +321,7 @@ def test_hub_id_in_the_cache_needs_no_network(tmp_path, monkeypatch):
 
 
 def install(site, name, *, files=("config.json", WEIGHTS)):
-    """An installed distribution as pip leaves it."""
+    """Writes an installed distribution as pip leaves it."""
     package, info = site / name.replace("-", "_"), site / f"{name.replace('-', '_')}-1.0.dist-info"
     tiny = write_tiny_encoder(package / "model")
     info.mkdir()
@@ -327,7 +330,7 @@ def install(site, name, *, files=("config.json", WEIGHTS)):
     return tiny
 
 
-def test_package_means_the_folder_inside_it(tmp_path, monkeypatch):
+def test_a_package_stands_for_the_folder_in_it(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     tiny = install(tmp_path, "some-encoder")
     assert resolve_encoder("package:some-encoder") == tiny

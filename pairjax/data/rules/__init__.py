@@ -1,1 +1,1 @@
-"""Grammars and rules behind the rule-made pairs: words, sentences in two languages, and one module a task."""
+"""Grammars and rules for the rule-made pairs: words, sentences in two languages, and one module for each task."""

@@ -1,4 +1,4 @@
-"""English: lexicon and grammar of the rule-made pairs."""
+"""The English lexicon and grammar of the rule-made pairs."""
 
 from pairjax.data.rules.words import (
     Adjective,
@@ -36,6 +36,7 @@ QUANTIFIERS: dict[Quantifier, str] = {
 
 
 def _plural(word: str) -> str:
+    """Returns the plural of a noun."""
     if word in IRREGULAR_PLURALS:
         return IRREGULAR_PLURALS[word]
     if word.endswith("y") and word[-2] not in VOWELS:
@@ -44,11 +45,12 @@ def _plural(word: str) -> str:
 
 
 def _nouns(words: str) -> tuple[Noun, ...]:
+    """Parses nouns; "_" is a space."""
     return tuple(Noun(word.replace("_", " "), _plural(word.replace("_", " "))) for word in words.split())
 
 
 def _verb(entry: str) -> Verb:
-    """ "fix" is regular, "draw:drew:drawn" is not; a consonant that doubles is written out ("hug:hugged:hugged")."""
+    """Parses a verb: "fix" is regular, "draw:drew:drawn" is not, and neither is "hug:hugged:hugged"."""
     if ":" in entry:
         return Verb(*entry.split(":"))
     past = entry + "d" if entry.endswith("e") else entry + "ed"
@@ -58,11 +60,12 @@ def _verb(entry: str) -> Verb:
 
 
 def _verbs(entries: str) -> tuple[tuple[Verb, ...], ...]:
+    """Parses groups of synonyms, which "/" separates."""
     return tuple(tuple(_verb(entry) for entry in group.split("/")) for group in entries.split())
 
 
 def _opposites(entries: str) -> tuple[Opposites, ...]:
-    """ "closed|shut" are synonyms, "open/closed" opposites, "_" a blank."""
+    """Parses opposites: "closed|shut" are synonyms, "open/closed" opposites, "_" is a space."""
     sides = ([side.replace("_", " ").split("|") for side in entry.split("/")] for entry in entries.split())
     return tuple(
         Opposites(first[0], *(tuple(Adjective(word, word, word, word) for word in side) for side in (first, second)))
@@ -71,14 +74,16 @@ def _opposites(entries: str) -> tuple[Opposites, ...]:
 
 
 def _kinds(entries: str) -> tuple[Kind, ...]:
+    """Parses "hypernym:hyponym,hyponym"."""
     split = (entry.split(":") for entry in entries.split())
     return tuple(Kind(_nouns(name)[0], _nouns(members.replace(",", " "))) for name, members in split)
 
 
 def _dimensions(entries: str) -> tuple[Dimension, ...]:
+    """Parses dimensions: "more|synonym/less|synonym", which ";" separates."""
     split = ([side.split("|") for side in entry.strip().split("/")] for entry in entries.split(";"))
     return tuple(
-        Dimension(more[0], *(tuple((one, one) for one in side) for side in (more, less))) for more, less in split
+        Dimension(more[0], *(tuple((text, text) for text in side) for side in (more, less))) for more, less in split
     )
 
 
@@ -97,7 +102,7 @@ THINGS = _nouns(
     "camera candle coat drum flag hat kettle kite ladder map necklace oven piano pillow plate poster ring scarf "
     "shirt sofa telescope toy trumpet typewriter vase violin wheel"
 )
-# No place lies in another: "no dog in the hotel" must not touch "a dog in the library".
+# No place is inside another: "no dog in the hotel" must say nothing about "a dog in the library".
 PLACES = tuple(
     (f"in the {word}", word)
     for word in [
@@ -286,7 +291,7 @@ FRESH_FRAMES = Frames(
 
 
 class English(Grammar):
-    """English clauses."""
+    """Builds English clauses."""
 
     lexicon = Lexicon(
         people=PEOPLE,

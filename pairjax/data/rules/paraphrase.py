@@ -1,26 +1,32 @@
-"""Paraphrase: two texts that are true of the same occasions, or not, by rules that change the same words either way.
+"""Makes paraphrase pairs: two texts that are true of the same occasions, or not.
 
-Where saying the same takes two changes that cancel out (another adjective and a negation), the other class gets both
-changes as well, but in different clauses; where it takes a swap, the other class gets it with the wrong word.
+The rules change the same words under both labels. If a paraphrase needs two changes that cancel out (another adjective
+and a negation), the other class gets both changes too, but in different clauses. If it needs a swap, the other class
+gets the swap with the wrong word.
 """
 
 from collections.abc import Callable
 from typing import Literal
 
 from pairjax.data.rules.entailment import MIRROR, QUANTIFIERS, possible
-from pairjax.data.rules.words import Bound, Draws, Frames, Grammar, Made, Quantifier
+from pairjax.data.rules.words import Bound, Draws, Frames, Grammar, Quantifier, RulePair
 
 Label = Literal["not_paraphrase", "paraphrase"]
 LABELS: tuple[Label, ...] = ("not_paraphrase", "paraphrase")
-Rule = Callable[[Grammar, Draws, Frames, Label], Made]
+Rule = Callable[[Grammar, Draws, Frames, Label], RulePair]
+"""Makes a pair with the given label."""
 
 
-def _joined(grammar: Grammar, draws: Draws, frames: Frames, one: str, two: str) -> str:
-    return grammar.sentence(draws.pick(frames.joined), one, two)
+def _joined(grammar: Grammar, draws: Draws, frames: Frames, *clauses: str) -> str:
+    """Makes one sentence of two clauses."""
+    return grammar.sentence(draws.pick(frames.joined), *clauses)
 
 
-def _pair(grammar: Grammar, draws: Draws, frames: Frames, *, first: str, second: str, words: tuple[str, ...]) -> Made:
-    return Made(
+def _pair(
+    grammar: Grammar, draws: Draws, frames: Frames, *, first: str, second: str, words: tuple[str, ...]
+) -> RulePair:
+    """Makes the pair of two clauses with the same content words."""
+    return RulePair(
         grammar.sentence(draws.pick(frames.single), first),
         grammar.sentence(draws.pick(frames.second), second),
         words,
@@ -28,8 +34,11 @@ def _pair(grammar: Grammar, draws: Draws, frames: Frames, *, first: str, second:
     )
 
 
-def roles(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Made:
-    """Who did it to whom: voice, a synonym and where the time stands change nothing; a swap of the two people does."""
+def roles(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> RulePair:
+    """Makes a pair about who did it to whom: only a swap of the two people changes the meaning.
+
+    Voice, a synonym and the position of the time do not.
+    """
     lexicon = grammar.lexicon
     a, b = draws.several(lexicon.people, 2)
     verbs, time = draws.pick(lexicon.person_verbs), draws.pick(lexicon.times)
@@ -38,8 +47,8 @@ def roles(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Made:
     def clause(swapped: bool, voice: bool, fronted: bool) -> str:
         agent, patient = (b, a) if swapped else (a, b)
         tail = "" if fronted else f" {time}"
-        told = grammar.event(agent, draws.pick(verbs), patient, negative=denied, passive=voice, tail=tail)
-        return grammar.phrase("fronted", {"time": time, "clause": told}) if fronted else told
+        event = grammar.event(agent, draws.pick(verbs), patient, negative=denied, passive=voice, tail=tail)
+        return grammar.phrase("fronted", {"time": time, "clause": event}) if fronted else event
 
     first = clause(label == "not_paraphrase", passive ^ change_voice, front ^ (not change_voice))
     second = clause(False, passive, front)
@@ -48,34 +57,37 @@ def roles(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Made:
     )
 
 
-def comparison(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Made:
-    """Converses: older than reversed is younger than; younger than alone is the contrary."""
+def comparison(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> RulePair:
+    """Makes a pair of converses: a is older than b if b is younger than a; a is younger than b is the contrary."""
     lexicon = grammar.lexicon
     a, b = draws.several(lexicon.people, 2)
     dimension, less = draws.pick(lexicon.dimensions), draws.coin()
-    one, two = (b, a) if label == "paraphrase" else (a, b)
-    first = grammar.compared(one, draws.pick(dimension.more if less else dimension.less), two)
+    left, right = (b, a) if label == "paraphrase" else (a, b)
+    first = grammar.compared(left, draws.pick(dimension.more if less else dimension.less), right)
     second = grammar.compared(a, draws.pick(dimension.less if less else dimension.more), b)
     return _pair(grammar, draws, frames, first=first, second=second, words=(a.singular, b.singular, dimension.name))
 
 
-def order(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Made:
-    """Two clauses in the other order say the same; with their doers exchanged as well they do not."""
+def order(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> RulePair:
+    """Makes a pair of two clauses in two orders, which mean the same unless their agents are exchanged too."""
     lexicon = grammar.lexicon
     a, b = draws.several(lexicon.people, 2)
     x, y = draws.several(lexicon.things, 2)
     deeds = draws.several(lexicon.thing_verbs, 2)
-    # In B the clauses stand in the order drawn, in A in the other; A's doers are exchanged or not.
+    # B has the clauses in the order drawn, A in the other order. In non-paraphrases, A's agents are exchanged.
     second = (grammar.event(a, draws.pick(deeds[0]), x), grammar.event(b, draws.pick(deeds[1]), y))
-    one, two = (a, b) if label == "paraphrase" else (b, a)
-    first = (grammar.event(two, draws.pick(deeds[1]), y), grammar.event(one, draws.pick(deeds[0]), x))
+    x_agent, y_agent = (a, b) if label == "paraphrase" else (b, a)
+    first = (grammar.event(y_agent, draws.pick(deeds[1]), y), grammar.event(x_agent, draws.pick(deeds[0]), x))
     words = (a.singular, b.singular, x.singular, y.singular, deeds[0][0].base, deeds[1][0].base)
-    return Made(_joined(grammar, draws, frames, *first), _joined(grammar, draws, frames, *second), words, words)
+    return RulePair(_joined(grammar, draws, frames, *first), _joined(grammar, draws, frames, *second), words, words)
 
 
-def antonyms(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Made:
-    """Complementary adjectives: not open is closed. Paraphrase: both changes in one clause, where they cancel out;
-    otherwise one in each clause, where each makes it false."""
+def antonyms(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> RulePair:
+    """Makes a pair of complementary adjectives: not open is closed.
+
+    A paraphrase has both changes in one clause, where they cancel out. The other class has one change in each clause,
+    and each makes its clause false.
+    """
     field = draws.pick(grammar.lexicon.fields)
     x, y = draws.several(field.nouns, 2)
     opposites = draws.several(field.opposites, 2)
@@ -91,11 +103,14 @@ def antonyms(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Ma
 
     words = (x.singular, y.singular, opposites[0].name, opposites[1].name)
     first = _joined(grammar, draws, frames, *clauses(turned, negated))
-    return Made(first, _joined(grammar, draws, frames, *clauses(-1, -1)), words, words)
+    return RulePair(first, _joined(grammar, draws, frames, *clauses(-1, -1)), words, words)
 
 
-def negation(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Made:
-    """Forgetting is not remembering: the two changes in one clause cancel out, one in each clause makes both false."""
+def negation(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> RulePair:
+    """Makes a pair of implicatives: forgetting is not remembering.
+
+    Two changes in one clause cancel out; one change in each clause makes both false.
+    """
     lexicon = grammar.lexicon
     a, b = draws.several(lexicon.people, 2)
     x, y = draws.several(lexicon.things, 2)
@@ -105,24 +120,27 @@ def negation(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Ma
     negated = turned if label == "paraphrase" else 1 - turned
 
     def clauses(turn: int, negate: int) -> list[str]:
-        told = []
+        texts = []
         for at, (agent, thing) in enumerate(((a, x), (b, y))):
             phrase = lexicon.forget if forgot[at] ^ (turn == at) else lexicon.remember
             wording = phrase.denied if denied[at] ^ (negate == at) else phrase.affirmed
-            told.append(grammar.implied(agent, wording, draws.pick(deeds[at]), grammar.the(thing)))
-        return told
+            texts.append(grammar.implied(agent, wording, draws.pick(deeds[at]), grammar.the(thing)))
+        return texts
 
     words = (a.singular, b.singular, x.singular, y.singular, deeds[0][0].base, deeds[1][0].base)
     first = _joined(grammar, draws, frames, *clauses(turned, negated))
-    return Made(first, _joined(grammar, draws, frames, *clauses(-1, -1)), words, words)
+    return RulePair(first, _joined(grammar, draws, frames, *clauses(-1, -1)), words, words)
 
 
 OTHER_NEGATION: dict[Quantifier, Quantifier] = {"all": "not_all", "not_all": "all", "some": "none", "none": "some"}
 
 
-def quantifiers(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Made:
-    """All open is none closed, at least one open is not all closed. Otherwise the other quantifier with (or without)
-    a negation: all open is compatible with, but not the same as, not all closed."""
+def quantifiers(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> RulePair:
+    """Makes a pair of quantifiers: all open is none closed, and at least one open is not all closed.
+
+    The other class has the other quantifier with (or without) the negation: all open is compatible with not all closed,
+    but does not mean the same.
+    """
     field = draws.pick(grammar.lexicon.fields)
     noun, opposites, place = draws.pick(field.nouns), draws.pick(field.opposites), draws.pick(grammar.lexicon.places)
     quantifier, side = draws.pick(QUANTIFIERS), draws.below(2)
@@ -148,8 +166,8 @@ PARTNERS = {
 SECOND_CLAIMS = tuple(claim for claim, partners in PARTNERS.items() if all(partners.values()))
 
 
-def numbers(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> Made:
-    """Over whole numbers at least four is more than three, and at most three is fewer than four; compared as sets."""
+def numbers(grammar: Grammar, draws: Draws, frames: Frames, label: Label) -> RulePair:
+    """Makes a pair of counts: at least four is more than three, and at most three is fewer than four."""
     lexicon = grammar.lexicon
     agent, noun, verbs = draws.pick(lexicon.people), draws.pick(lexicon.counted), draws.pick(lexicon.count_verbs)
     claim = draws.pick(SECOND_CLAIMS)

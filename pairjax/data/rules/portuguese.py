@@ -1,4 +1,4 @@
-"""Portuguese: lexicon and grammar of the rule-made pairs, in words that both standards share where there are any."""
+"""The Portuguese lexicon and grammar of the rule-made pairs; it prefers words common to both standards."""
 
 from pairjax.data.rules.words import (
     Adjective,
@@ -45,7 +45,7 @@ def _plural(word: str) -> str:
 
 
 def _nouns(entries: str) -> tuple[Noun, ...]:
-    """ "caixa" is feminine by its ending, else masculine; "f:vez" says so, "m:cão:cães" gives the plural too."""
+    """Parses nouns: "caixa" is feminine by its ending, "f:vez" names the gender, "m:cão:cães" also the plural."""
     nouns = []
     for entry in entries.replace("_", " ").split(","):
         parts = entry.strip().split(":")
@@ -67,7 +67,7 @@ def _verbs(entries: str) -> tuple[tuple[Verb, ...], ...]:
 
 
 def _adjective(word: str) -> Adjective:
-    """Words in -o inflect, as do those in -vel in number; a phrase (por assinar) does not."""
+    """Inflects an adjective: -o for gender and number, -vel for number; a phrase ("por assinar") does not inflect."""
     if " " in word:
         return Adjective(word, word, word, word)
     if word.endswith("o"):
@@ -85,7 +85,7 @@ def _opposites(entries: str) -> tuple[Opposites, ...]:
 
 
 def _dimensions(entries: str) -> tuple[Dimension, ...]:
-    """ "[o]" becomes the ending of the first noun phrase's gender."""
+    """Parses dimensions; "[o]" becomes the ending for the gender of the first noun phrase."""
     split = ([side.split("|") for side in entry.strip().split("/")] for entry in entries.split(";"))
     return tuple(
         Dimension(
@@ -273,7 +273,7 @@ PHRASES = {
     "only": "só {x} foi {participle}",
     "fronted": "{time}, {clause}",
 }
-# Clauses stand side by side: after a conjunction such as "enquanto" the pronoun of "lembrou-se" would have to move.
+# Only coordinating conjunctions: after one such as "enquanto" the pronoun of "lembrou-se" would have to move.
 TRAIN_FRAMES = Frames(
     joined=("{0}, mas {1}.", "{0} e {1}.", "{0}; {1}."),
     single=("{0}.", "{0}.", "na verdade, {0}."),
@@ -295,7 +295,7 @@ def _article(noun: Noun, *, plural: bool = False) -> str:
 
 
 class Portuguese(Grammar):
-    """Portuguese clauses: articles, participles and adjectives agree, prepositions contract with articles."""
+    """Builds Portuguese clauses: articles, participles and adjectives agree; prepositions contract with articles."""
 
     lexicon = Lexicon(
         people=PEOPLE,
@@ -351,8 +351,8 @@ class Portuguese(Grammar):
     def compared(self, noun: Noun, phrase: tuple[str, str], other: Noun) -> str:
         text = phrase[noun.gender == "f"]
         # "antes de" contracts with the article, "do que" does not.
-        joint = f"{text[:-2]}d{self.the(other)}" if text.endswith(" de") else f"{text} {self.the(other)}"
-        return f"{self.the(noun)} {joint}"
+        predicate = f"{text[:-2]}d{self.the(other)}" if text.endswith(" de") else f"{text} {self.the(other)}"
+        return f"{self.the(noun)} {predicate}"
 
     def implied(self, agent: Noun, phrase: str, verb: Verb, rest: str) -> str:
         return f"{self.the(agent)} {phrase} {verb.base} {rest}"

@@ -1,4 +1,4 @@
-"""What the two grammars and the rules share: word entries, drawing by seed, and the grammar's interface."""
+"""Defines what the two grammars and the rules share: word entries, seeded draws, and the grammar's interface."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ Bound = Literal["exactly", "at_least", "at_most", "more_than", "fewer_than"]
 
 
 class Draws:
-    """Uniform draws by seed, in blocks: a scalar draw from a NumPy generator costs more than a sentence.
+    """Seeded uniform draws, made in blocks because one scalar draw from a NumPy generator costs more than a sentence.
 
-    Only PCG64's doubles are used, whose stream NumPy keeps stable; no `hash()`, no set order.
+    Only PCG64's doubles are used, whose stream NumPy keeps stable. Nothing depends on `hash()` or the order of a set.
     """
 
     def __init__(self, seed: Sequence[int]) -> None:
@@ -23,23 +23,25 @@ class Draws:
         self._block: list[float] = []
 
     def uniform(self) -> float:
-        """A number in [0, 1)."""
+        """Draws a float in [0, 1)."""
         if not self._block:
             self._block = self._generator.random(8192).tolist()
         return self._block.pop()
 
     def below(self, limit: int) -> int:
-        """An integer in [0, limit)."""
+        """Draws an integer in [0, limit)."""
         return int(self.uniform() * limit)
 
     def coin(self, chance: float = 0.5) -> bool:
+        """Draws True with the given probability."""
         return self.uniform() < chance
 
     def pick(self, items: Sequence[Item]) -> Item:
+        """Draws one item."""
         return items[int(self.uniform() * len(items))]
 
     def several(self, items: Sequence[Item], count: int) -> list[Item]:
-        """`count` different items, in random order."""
+        """Draws `count` different items, in random order."""
         chosen: list[Item] = []
         while len(chosen) < count:
             item = items[int(self.uniform() * len(items))]
@@ -48,16 +50,16 @@ class Draws:
         return chosen
 
     def another(self, nouns: Sequence["Noun"], noun: "Noun") -> "Noun":
-        """A different noun of the same gender, so that no article tells them apart."""
-        return self.pick([one for one in nouns if one.gender == noun.gender and one != noun])
+        """Draws a different noun of the same gender, so articles do not distinguish the two."""
+        return self.pick([other for other in nouns if other.gender == noun.gender and other != noun])
 
     def order(self, count: int) -> list[int]:
-        """A permutation of range(count)."""
+        """Draws a permutation of range(count)."""
         return [int(index) for index in self._generator.permutation(count)]
 
 
 class Noun(NamedTuple):
-    """`gender` is grammatical, "m" or "f"; English has the one that its article does not show, and ignores it."""
+    """A noun. `gender` is grammatical, "m" or "f"; English nouns are all "m", and English ignores it."""
 
     singular: str
     plural: str
@@ -65,7 +67,7 @@ class Noun(NamedTuple):
 
 
 class Verb(NamedTuple):
-    """One past-tense transitive verb; Portuguese participles are masculine singular here."""
+    """A transitive verb with its past tense; Portuguese participles are masculine singular."""
 
     base: str
     past: str
@@ -73,7 +75,7 @@ class Verb(NamedTuple):
 
 
 class Adjective(NamedTuple):
-    """Masculine singular, and the form each gender and number takes (English: all alike)."""
+    """An adjective: masculine and feminine, singular (`m`, `f`) and plural (`ms`, `fs`); all are equal in English."""
 
     m: str
     f: str
@@ -82,21 +84,21 @@ class Adjective(NamedTuple):
 
 
 class Opposites(NamedTuple):
-    """Complementary adjectives: of the things named with them, each is exactly one of the two."""
+    """Complementary adjectives: each thing of the field is exactly one of the two."""
 
     name: str
     first: tuple[Adjective, ...]
     second: tuple[Adjective, ...]
 
     def side(self, index: int) -> tuple[Adjective, ...]:
-        """One of the two, in all its synonyms."""
+        """Returns all synonyms of one of the two."""
         return self.first if index == 0 else self.second
 
 
 class Dimension(NamedTuple):
-    """A strict order in words: `more` and `less` stand between two noun phrases and are converses of each other.
+    """A strict order: `more` and `less` are phrases between two noun phrases, and converses of each other.
 
-    Each is a set of synonyms, in their masculine and feminine by the first noun phrase.
+    Each is a tuple of synonyms, in their forms for a masculine and a feminine first noun phrase.
     """
 
     name: str
@@ -112,7 +114,7 @@ class Kind(NamedTuple):
 
 
 class Field(NamedTuple):
-    """Things of one kind with the opposites that each of them can be said to have, independently."""
+    """Things of one kind, with pairs of opposites; each thing has one of each pair, independently of the others."""
 
     nouns: tuple[Noun, ...]
     opposites: tuple[Opposites, ...]
@@ -121,8 +123,9 @@ class Field(NamedTuple):
 class Implicative(NamedTuple):
     """A verb phrase before an infinitive, affirmed and denied.
 
-    Those of `Lexicon.achieve` and `miss` are two-way implicative (Karttunen 1971): managed to entails did, did not
-    manage to entails did not; failed to the reverse. Of `intend`, neither form tells; of `decline` only this form.
+    The phrases of `Lexicon.achieve` and `miss` are two-way implicatives (Karttunen 1971): "managed to" entails that it
+    was done and "did not manage to" that it was not; "failed to" is the reverse. Neither form of `intend` entails
+    either. The phrases of `decline`, which are affirmed only, entail that it was not done.
     """
 
     affirmed: str
@@ -130,7 +133,7 @@ class Implicative(NamedTuple):
 
 
 class Change(NamedTuple):
-    """Two deeds that undo each other, and the states they leave: who opens it makes it open."""
+    """Two actions that undo each other, and the states that they cause: opening a thing makes it open."""
 
     things: tuple[Noun, ...]
     opposites: Opposites
@@ -139,10 +142,14 @@ class Change(NamedTuple):
 
 
 class Frames(NamedTuple):
-    """Sentence templates by kind; `fresh` ones are for dev and test alone where templates are held out.
+    """Sentence templates, in which {0} and {1} are clauses.
 
-    {0} and {1} are clauses. `joined` takes a text of two clauses, `single` a first text of one clause, `second` a
-    second text of one; `linked` and `next` lead the later sentences of a first text, and its continuation.
+    Attributes:
+        joined: Templates of a text of two clauses.
+        single: Templates of a first text of one clause.
+        second: Templates of a second text of one clause.
+        linked: Templates of the later sentences of a first text.
+        next: Templates of the continuation of a first text.
     """
 
     joined: tuple[str, ...]
@@ -153,9 +160,10 @@ class Frames(NamedTuple):
 
 
 class Lexicon(NamedTuple):
-    """All words of a language. A verb's entry is a set of synonyms, any of which may stand for the others.
+    """All words of a language. An entry of verbs is a tuple of synonyms, which can replace each other.
 
-    Every entry of `renamed_verbs` (things) and `choice_verbs` (indefinite things of any kind) has a synonym.
+    Every entry of `renamed_verbs` (for things) and `choice_verbs` (for indefinite things of any kind) has a synonym.
+    Dev and test use `fresh_frames` if templates are held out.
     """
 
     people: tuple[Noun, ...]
@@ -187,103 +195,103 @@ class Lexicon(NamedTuple):
 
 
 class Grammar(ABC):
-    """Clauses of one language, in lower case and without a full stop; `sentence` finishes them.
+    """Builds the clauses of one language, in lower case and without a full stop; `sentence` completes them.
 
-    Every clause is in the past tense unless it tells a state, and takes definite noun phrases, so that two clauses
-    with the same words speak of the same people, things and occasion.
+    Every clause is in the past tense, except descriptions of a state, and has definite noun phrases, so two clauses
+    with the same words are about the same people, things and occasion.
     """
 
     lexicon: Lexicon
 
     @abstractmethod
     def the(self, noun: Noun) -> str:
-        """The definite noun phrase."""
+        """Returns the definite noun phrase."""
 
     @abstractmethod
     def active(self, agent: Noun, verb: Verb, rest: str, *, negative: bool = False) -> str:
-        """Agent did (not) verb `rest`, which is a noun phrase and perhaps adjuncts."""
+        """Returns "agent (did not) verb rest"; `rest` is a noun phrase with optional adjuncts."""
 
     @abstractmethod
     def passive(self, agent: Noun, verb: Verb, patient: Noun, *, negative: bool = False) -> str:
-        """Patient was (not) verbed by agent."""
+        """Returns "patient was (not) verbed by agent"."""
 
     def event(
         self, agent: Noun, verb: Verb, patient: Noun, *, negative: bool = False, passive: bool = False, tail: str = ""
     ) -> str:
-        """Agent did (not) verb patient, in either voice; `tail` (adjuncts, led by a blank) ends the clause."""
+        """Returns "agent (did not) verb patient" in either voice; `tail` has adjuncts and starts with a space."""
         if passive:
             return self.passive(agent, verb, patient, negative=negative) + tail
         return self.active(agent, verb, self.the(patient) + tail, negative=negative)
 
     @abstractmethod
     def state(self, noun: Noun, adjective: Adjective, *, negative: bool = False) -> str:
-        """The noun is (not) adjective."""
+        """Returns "noun is (not) adjective"."""
 
     @abstractmethod
     def compared(self, noun: Noun, phrase: tuple[str, str], other: Noun) -> str:
-        """Noun is older than (...) other."""
+        """Returns "noun is older than other", for example."""
 
     @abstractmethod
     def implied(self, agent: Noun, phrase: str, verb: Verb, rest: str) -> str:
-        """Agent managed to (failed to, promised to, did not forget to ...) verb `rest`, which is a noun phrase."""
+        """Returns "agent managed to verb rest", for example; `rest` is a noun phrase."""
 
     @abstractmethod
     def earlier(self, agent: Noun, verb: Verb, patient: Noun) -> str:
-        """Agent had verbed patient."""
+        """Returns "agent had verbed patient"."""
 
     @abstractmethod
     def quantified(self, quantifier: Quantifier, noun: Noun, adjective: Adjective, place: str) -> str:
-        """All (at least one, none, not all) of the nouns in the place are adjective."""
+        """Returns "all (at least one, none, not all) of the nouns in the place are adjective"."""
 
     @abstractmethod
     def counted(self, agent: Noun, verb: Verb, bound: Bound, number: str, noun: Noun) -> str:
-        """Agent verb at least (...) `number`, in words or figures, nouns."""
+        """Returns "agent verb at least number nouns", for example; `number` is in words."""
 
     @abstractmethod
     def number(self, number: int, noun: Noun) -> str:
-        """The number (2 to 10) in words."""
+        """Returns the number (2 to 10) in words."""
 
     @abstractmethod
     def some(self, noun: Noun) -> str:
-        """The indefinite noun phrase."""
+        """Returns the indefinite noun phrase."""
 
     @abstractmethod
     def any_of(self, noun: Noun, *, under_not: bool) -> str:
-        """The indefinite noun phrase under a denied verb, or else under a verb that denies (refused to)."""
+        """Returns the indefinite noun phrase after a denied verb (`under_not`) or a verb that denies ("refused to")."""
 
     @abstractmethod
     def went(self, agent: Noun, start: tuple[str, str], end: tuple[str, str], *, on: bool) -> str:
-        """Agent went (on) from one place to another."""
+        """Returns "agent went (on) from one place to another"."""
 
     @abstractmethod
     def forms(self, key: str, noun: Noun) -> dict[str, str]:
-        """The noun's forms that a phrase may name: {key}, {to_key}, {of_key}, and its endings (Portuguese)."""
+        """Returns the noun's forms for a phrase: {key}, and in Portuguese also {to_key}, {of_key}, {key_art}."""
 
     @abstractmethod
     def agreeing(self, participle: str, noun: Noun) -> str:
-        """The participle in the noun's gender, singular."""
+        """Returns the singular participle in the noun's gender."""
 
     def phrase(self, name: str, words: Mapping[str, str] = MappingProxyType({}), **nouns: Noun) -> str:
-        """A phrase of the lexicon filled with nouns in their forms and with words as they are."""
+        """Fills a phrase of the lexicon with the forms of nouns and with words as they are."""
         forms = dict(words)
         for key, noun in nouns.items():
             forms |= self.forms(key, noun)
         return self.lexicon.phrases[name].format_map(forms)
 
     def sentence(self, frame: str, *clauses: str) -> str:
-        """The frame with its clauses, capitalised."""
+        """Fills the frame with clauses and capitalises the sentence."""
         text = frame.format(*clauses)
         return text[0].upper() + text[1:]
 
 
-class Made(NamedTuple):
-    """A pair as a rule makes it.
+class RulePair(NamedTuple):
+    """A pair made by a rule.
 
     Attributes:
-        first: A's text.
-        second: B's text.
-        first_words: A's content words, as dictionary entries; synonyms and antonyms count as one.
-        second_words: B's.
+        first: Text A.
+        second: Text B.
+        first_words: Content words of A as dictionary entries; synonyms and antonyms have one entry.
+        second_words: Content words of B in the same form.
     """
 
     first: str

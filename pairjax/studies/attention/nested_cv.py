@@ -1,9 +1,9 @@
-"""Nested cross-validation of a grid of models on cached tokens: what is chosen, and how well it then does elsewhere.
+"""Nested cross-validation of a grid of models on cached tokens: what is chosen, and how well the choice generalises.
 
-For each outer fold, a setting of the grid (model, rate) is judged by inner folds of the other rows alone, and its score
-is that of models trained on all of those other rows and read on the outer fold. A model trained without the folds o and
-i serves twice: it is judged on i for the outer fold o, and on o for the outer fold i; so K folds need K (K - 1) / 2
-inner fits. All fits of a model, and their rates, are groups of one population.
+For each outer fold, inner folds of the other pairs choose a setting of the grid (a model and a learning rate). Its
+score is that of models trained on all of those other pairs and evaluated on the outer fold. A model trained without
+folds o and i serves twice: its accuracy on i counts for the outer fold o, and its accuracy on o for the outer fold i.
+So K folds need K (K - 1) / 2 inner fits. All fits of a model, with all learning rates, are groups of one population.
 """
 
 import hashlib
@@ -24,25 +24,25 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import DropoutRates, Hypers
 from pairjax.population.engine import MemberProgram, Trained, make_hypers, train_population
 from pairjax.population.members import make_runs
-from pairjax.population.tokens import TokenTask, parameter_count, step_flops, token_program
+from pairjax.population.tokens import TokenTask, parameter_count, token_program
 from pairjax.storage.arrays import cached_arrays
+from pairjax.studies.attention.flops import step_flops
 
 FORMAT = 1
 FEATURES: tuple[Feature, ...] = ("u", "v", "u-v", "u*v")
 TOKEN_KINDS = ("self", "joint", "cross")
-POOLED_KINDS = ("none", "sized", "vectors", "gate")
 
 
 @dataclass(frozen=True)
 class AttentionSetting:
-    """A model of the grid; all read the combination [u; v; u - v; u * v] of mean-pooled vectors.
+    """A model of the grid. All models use the combination [u; v; u - v; u * v] of mean-pooled vectors.
 
     Attributes:
-        kind: `none`: a linear head; `sized`: a hidden layer, so wide that there are as many parameters as in token
-            attention of `layers` layers; `self`, `joint`, `cross`: attention over tokens before pooling; `vectors`:
-            attention over the four parts; `gate`: elementwise weights. All but `sized` have a linear head.
-        layers: Of attention; 0 where there is none.
-        heads: Likewise.
+        kind: `none`: no attention; `sized`: a hidden layer that gives the model as many parameters as token attention
+            of `layers` layers; `self`, `joint`, `cross`: attention over tokens before pooling; `vectors`: attention
+            over the four parts; `gate`: elementwise weights. All kinds except `sized` have a linear head.
+        layers: The number of attention layers; 0 without attention.
+        heads: The number of attention heads; 0 without attention.
     """
 
     kind: str
@@ -51,7 +51,7 @@ class AttentionSetting:
 
     @property
     def name(self) -> str:
-        """As in tables: cross 2x4."""
+        """The setting as tables name it, for example "cross 2x4"."""
         if self.kind == "sized":
             return f"sized as {self.layers}"
         return f"{self.kind} {self.layers}x{self.heads}" if self.layers else self.kind
@@ -59,19 +59,19 @@ class AttentionSetting:
 
 @dataclass(frozen=True)
 class NestedDesign:
-    """How each setting is run; the same for all of a table.
+    """How each setting is run; the same for all settings of a table.
 
     Attributes:
-        folds: Outer folds K; each inner choice is a cross-validation over the K - 1 others.
-        seeds: Whose scores on outer folds count.
-        inner_seeds: Seeds that choose; none of `seeds`.
-        token_rates: Learning rates tried for attention over tokens.
-        pooled_rates: Those of models of pooled vectors, which cost little.
+        folds: The number K of outer folds. Each choice is a cross-validation over the other K - 1 folds.
+        seeds: The seeds whose scores on outer folds count.
+        inner_seeds: The seeds that choose; they are not among `seeds`.
+        token_rates: The learning rates to try for attention over tokens.
+        pooled_rates: The learning rates to try for models of pooled vectors, which are cheap.
         decay: Weight decay.
-        dropout: Of attention layers and the head, in all settings.
+        dropout: Dropout rate of attention layers and head, in all settings.
         steps: Updates of a run.
-        batch_size: Pairs a step.
-        at_once: Groups of a chunk; products of tokens fill a core with one.
+        batch_size: Pairs per update.
+        at_once: Groups per chunk of the population. The matrix products of one group with tokens keep a core busy.
     """
 
     folds: int = 4
@@ -87,23 +87,25 @@ class NestedDesign:
 
     def __post_init__(self) -> None:
         if self.folds < 3:
-            raise UserError("too few folds for a choice and a score", got=self.folds, expected="at least 3")
+            raise UserError("too few folds to choose a setting and to score it", got=self.folds, expected="at least 3")
 
-    def rates(self, setting: AttentionSetting) -> tuple[float, ...]:
+    def learning_rates(self, setting: AttentionSetting) -> tuple[float, ...]:
+        """Returns the learning rates to try for a setting."""
         return self.token_rates if setting.kind in TOKEN_KINDS else self.pooled_rates
 
 
 @dataclass(frozen=True)
 class SettingResult:
-    """What a setting gives.
+    """The result of a setting.
 
     Attributes:
-        inner: float64 [folds, rates], accuracy on the inner folds of each outer one; -inf where a run diverged.
-        rates: float64 [folds], the rate chosen for each outer fold.
-        predicted: int8 [seeds, N], each pair's class by models that trained without its fold; -1 where one diverged.
-        parameters: That train.
+        inner: float64 [folds, rates]; accuracy on the inner folds of each outer fold, -inf if a run diverged.
+        rates: float64 [folds]; the learning rate chosen for each outer fold.
+        predicted: int8 [seeds, N]; class of each pair, predicted by models trained without its fold; -1 if the model
+            diverged.
+        parameters: The number of trainable parameters.
         notes: Members that diverged.
-        read: Whether it was run before.
+        reused: Whether the result was read from disk.
     """
 
     inner: Float64[np.ndarray, "folds rates"]
@@ -111,16 +113,16 @@ class SettingResult:
     predicted: Int8[np.ndarray, "seeds pairs"]
     parameters: int
     notes: tuple[str, ...]
-    read: bool = False
+    reused: bool = False
 
     @property
-    def judged(self) -> Float64[np.ndarray, " folds"]:
-        """Inner accuracy at the chosen rate."""
+    def inner_accuracy(self) -> Float64[np.ndarray, " folds"]:
+        """float64 [folds]; inner accuracy at the chosen learning rate."""
         return self.inner.max(axis=1)
 
 
 def setting_model(setting: AttentionSetting, source: TokenTask) -> ModelConfig:
-    """The configuration of a setting, for the width of a task's tokens."""
+    """Returns the model config of a setting, for the width of a task's tokens."""
     interact, combine = InteractConfig(), CombineConfig(features=FEATURES)
     hidden: tuple[int, ...] = ()
     if setting.kind in TOKEN_KINDS:
@@ -132,12 +134,12 @@ def setting_model(setting: AttentionSetting, source: TokenTask) -> ModelConfig:
     elif setting.kind == "sized":
         hidden = (sized_width(setting.layers, source),)
     elif setting.kind != "none":
-        raise ValueError(f"no setting of the kind {setting.kind}")
+        raise ValueError(f"unknown kind of setting: {setting.kind}")
     return ModelConfig(kind="bi", interact=interact, combine=combine, head=HeadConfig(hidden=hidden))
 
 
 def sized_width(layers: int, source: TokenTask) -> int:
-    """Of the hidden layer whose head has about as many parameters as token attention with a linear head."""
+    """Returns the hidden width that gives a head about the parameters of token attention with a linear head."""
     spec, outputs = source.heads.spec, source.heads.task.outputs
     width, inner, inputs = spec.hidden_size, spec.intermediate_size, len(FEATURES) * spec.hidden_size
     layer = 4 * (width**2 + width) + 2 * width * inner + inner + width + 4 * width
@@ -145,8 +147,8 @@ def sized_width(layers: int, source: TokenTask) -> int:
 
 
 def setting_flops(source: TokenTask, setting: AttentionSetting, design: NestedDesign) -> float:
-    """Products of all updates of a setting (`step_flops`); evaluation, less than a tenth of it, is not counted."""
-    inner = math.comb(design.folds, 2) * len(design.inner_seeds) * len(design.rates(setting))
+    """Returns the FLOPs of all updates of a setting (`step_flops`), without evaluation (less than a tenth of them)."""
+    inner = math.comb(design.folds, 2) * len(design.inner_seeds) * len(design.learning_rates(setting))
     runs = inner + design.folds * len(design.seeds)
     update = step_flops(source, setting_model(setting, source), batch_size=design.batch_size)
     return sum(update.values()) * design.steps * runs
@@ -155,73 +157,76 @@ def setting_flops(source: TokenTask, setting: AttentionSetting, design: NestedDe
 def run_setting(
     source: TokenTask, fold: Int[np.ndarray, " pairs"], setting: AttentionSetting, design: NestedDesign, *, folder: Path
 ) -> SettingResult:
-    """Run a setting, or read it where it was run before.
+    """Runs a setting, or reads its result if it was run before.
 
     Args:
-        source: The task; its split `train` is all there is.
-        fold: Of each pair.
+        source: The task; all pairs are in its split `train`.
+        fold: int [N]; the outer fold of each pair.
         setting: The model.
-        design: Folds, seeds, rates, steps.
-        folder: Of finished settings, by identity.
+        design: The folds, seeds, learning rates and steps.
+        folder: The folder of finished settings, which are named by identity.
     """
     parts: list[Any] = [FORMAT, source.key, asdict(setting), asdict(design)]
     described = json.dumps(parts, sort_keys=True).encode() + fold.astype(np.int64).tobytes()
     identity = hashlib.sha256(described).hexdigest()
-    found, read = cached_arrays(folder, identity, lambda: _run(source, fold, setting, design))
-    notes = tuple(str(note) for note in found["notes"])
-    return SettingResult(found["inner"], found["rates"], found["predicted"], int(found["parameters"]), notes, read=read)
+    arrays, reused = cached_arrays(folder, identity, lambda: _run(source, fold, setting, design))
+    notes = tuple(str(note) for note in arrays["notes"])
+    return SettingResult(
+        arrays["inner"], arrays["rates"], arrays["predicted"], int(arrays["parameters"]), notes, reused=reused
+    )
 
 
 def _run(source: TokenTask, fold: np.ndarray, setting: AttentionSetting, design: NestedDesign) -> dict[str, np.ndarray]:
+    """Runs a setting and returns the arrays to keep."""
     program = token_program(
         source, setting_model(setting, source), optim=OptimConfig(), steps=design.steps, dropout=design.dropout > 0
     )
-    inner, inner_notes = _inner(source, fold, program, design, rates=design.rates(setting))
-    rates = np.asarray(design.rates(setting))[inner.argmax(axis=1)]
-    pairs = [(out, seed) for out in range(design.folds) for seed in design.seeds]
-    found = _train(
+    inner, inner_notes = _inner(source, fold, program, design, rates=design.learning_rates(setting))
+    rates = np.asarray(design.learning_rates(setting))[inner.argmax(axis=1)]
+    fits = [(outer, seed) for outer in range(design.folds) for seed in design.seeds]
+    trained = _train(
         source,
         program,
         design,
-        subsets=[np.flatnonzero(fold != out) for out, _ in pairs],
-        seeds=[seed for _, seed in pairs],
-        rates=[float(rates[out]) for out, _ in pairs],
+        subsets=[np.flatnonzero(fold != outer) for outer, _ in fits],
+        seeds=[seed for _, seed in fits],
+        rates=[float(rates[outer]) for outer, _ in fits],
     )
-    classes = _classes(found)
+    classes = _classes(trained)
     predicted = np.full((len(design.seeds), len(fold)), -1, np.int8)
-    for row, (out, seed) in enumerate(pairs):
-        inside = fold == out
-        predicted[design.seeds.index(seed), inside] = classes[row, inside]
+    for fit, (outer, seed) in enumerate(fits):
+        inside = fold == outer
+        predicted[design.seeds.index(seed), inside] = classes[fit, inside]
     return {
         "inner": inner,
         "rates": rates,
         "predicted": predicted,
         "parameters": np.asarray(parameter_count(program)),
-        "notes": np.asarray([*inner_notes, *found.notes()], dtype=np.str_),
+        "notes": np.asarray([*inner_notes, *trained.notes()], dtype=np.str_),
     }
 
 
 def _inner(
     source: TokenTask, fold: np.ndarray, program: MemberProgram, design: NestedDesign, *, rates: Sequence[float]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Accuracy on inner folds, mean over them and over the choosing seeds, [folds, rates]."""
-    left_out = list(itertools.combinations(range(design.folds), 2))
-    runs = list(itertools.product(left_out, design.inner_seeds, range(len(rates))))
-    found = _train(
+    """Returns accuracy on inner folds, mean over them and over the inner seeds, [folds, rates]; and notes."""
+    excluded = list(itertools.combinations(range(design.folds), 2))
+    runs = list(itertools.product(excluded, design.inner_seeds, range(len(rates))))
+    trained = _train(
         source,
         program,
         design,
-        subsets=[np.flatnonzero(~np.isin(fold, out)) for out, _, _ in runs],
+        subsets=[np.flatnonzero(~np.isin(fold, folds)) for folds, _, _ in runs],
         seeds=[seed for _, seed, _ in runs],
-        rates=[rates[place] for _, _, place in runs],
+        rates=[rates[column] for _, _, column in runs],
     )
-    right = _classes(found) == source.heads.label("train")
+    hits = _classes(trained) == source.heads.label("train")
     total = np.zeros((design.folds, len(rates)))
-    for row, (out, _, place) in enumerate(runs):
-        for outer, inner in (out, out[::-1]):
-            lost = found.diverged[row, 0] >= 0
-            total[outer, place] += -np.inf if lost else right[row, fold == inner].mean()
-    return total / ((design.folds - 1) * len(design.inner_seeds)), found.notes()
+    for run, (folds, _, column) in enumerate(runs):
+        for outer, inner in (folds, folds[::-1]):
+            diverged = trained.diverged[run, 0] >= 0
+            total[outer, column] += -np.inf if diverged else hits[run, fold == inner].mean()
+    return total / ((design.folds - 1) * len(design.inner_seeds)), trained.notes()
 
 
 def _train(
@@ -233,25 +238,25 @@ def _train(
     seeds: Sequence[int],
     rates: Sequence[float],
 ) -> Trained:
-    """A group for each subset of rows, with its own seed and rate."""
+    """Trains a group for each subset of pairs, with its own seed and learning rate."""
     base = Hypers(0.0, design.decay, 0.0, DropoutRates(0.0, 0.0, design.dropout, design.dropout))
     hypers = jax.tree.map(lambda leaf: leaf[:, None], make_hypers(base, learning_rate=rates))
     runs = make_runs(subsets, seeds=seeds, hypers=hypers, batch_size=design.batch_size, steps=design.steps)
     return train_population(program, runs, evaluate={"all": source.heads.rows["train"]}, at_once=design.at_once)
 
 
-def _classes(found: Trained) -> Int8[np.ndarray, "groups pairs"]:
-    """Predicted class of every row by every group, -1 for one that diverged."""
-    outputs = found.outputs["all"][:, 0]
-    lost = ~np.isfinite(outputs).all(axis=(1, 2))
-    return np.where(lost[:, None], -1, outputs.argmax(axis=-1)).astype(np.int8)
+def _classes(trained: Trained) -> Int8[np.ndarray, "groups pairs"]:
+    """Returns every group's predicted class of every pair; -1 for a group that diverged."""
+    outputs = trained.outputs["all"][:, 0]
+    diverged = ~np.isfinite(outputs).all(axis=(1, 2))
+    return np.where(diverged[:, None], -1, outputs.argmax(axis=-1)).astype(np.int8)
 
 
-def choose(results: Mapping[AttentionSetting, SettingResult]) -> list[AttentionSetting]:
-    """The setting that the inner folds of each outer fold prefer; the first of equals."""
+def chosen_settings(results: Mapping[AttentionSetting, SettingResult]) -> list[AttentionSetting]:
+    """Returns, for each outer fold, the setting with the highest inner accuracy; the first one among equals."""
     settings = list(results)
-    judged = np.stack([results[setting].judged for setting in settings])
-    return [settings[index] for index in judged.argmax(axis=0)]
+    accuracy = np.stack([results[setting].inner_accuracy for setting in settings])
+    return [settings[index] for index in accuracy.argmax(axis=0)]
 
 
 def out_of_fold(
@@ -259,7 +264,13 @@ def out_of_fold(
     chosen: Sequence[AttentionSetting],
     fold: Int[np.ndarray, " pairs"],
 ) -> Int8[np.ndarray, "seeds pairs"]:
-    """Predictions where each outer fold is read by the setting chosen for it."""
+    """Returns predictions in which each outer fold comes from the setting chosen for that fold.
+
+    Args:
+        results: The results of all settings.
+        chosen: The setting of each outer fold.
+        fold: int [N]; the outer fold of each pair.
+    """
     predicted = np.empty_like(results[chosen[0]].predicted)
     for number, setting in enumerate(chosen):
         predicted[:, fold == number] = results[setting].predicted[:, fold == number]

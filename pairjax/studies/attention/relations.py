@@ -1,4 +1,4 @@
-"""Slices of pairs by the relation that is asked for: negation, quantifiers, swapped roles, and the rest."""
+"""Slices of pairs by their relation: negation, quantifiers, swapped roles, and the rest."""
 
 from typing import Literal
 
@@ -20,25 +20,30 @@ QUANTIFIERS = frozenset([
 
 
 def rule_slices(pairs: Pairs) -> Shaped[np.ndarray, " pairs"]:
-    """By the rule that made a pair, as `where` names it (rule:roles/neutral): `negation`, `quantifiers`, `roles`;
-    every other rule is the rest."""
-    rules = [place.removeprefix("rule:").split("/")[0] for place in pairs.where]
+    """Returns the slice of each pair by the rule that made it, as `where` names it (rule:roles/neutral).
+
+    The rules `negation`, `quantifiers` and `roles` are slices; all other rules are the rest.
+    """
+    rules = [origin.removeprefix("rule:").split("/")[0] for origin in pairs.where]
     return np.array([rule if rule in SLICES else "rest" for rule in rules], dtype=np.str_)
 
 
 def word_slices(pairs: Pairs) -> Shaped[np.ndarray, " pairs"]:
-    """By the words of English pairs, the first that fits: `roles`, the same words in another order; `negation`, a
-    negation in A or B; `quantifiers`, quantifiers and numerals that are not the same in A and B; else the rest."""
-    found: list[Slice] = []
+    """Returns the slice of each pair by its words, for English; the first that applies.
+
+    `roles`: the same words in another order. `negation`: A or B contains a negation. `quantifiers`: the quantifiers and
+    numerals of A and B differ. Otherwise the rest.
+    """
+    slices: list[Slice] = []
     for first, second in zip(pairs.first, pairs.second, strict=True):
         a, b = words_of(first), words_of(second)
-        counted = [sorted(word for word in words if word in QUANTIFIERS) for words in (a, b)]
+        quantifiers = [sorted(word for word in words if word in QUANTIFIERS) for words in (a, b)]
         if a != b and sorted(a) == sorted(b):
-            found.append("roles")
+            slices.append("roles")
         elif not NEGATIONS.isdisjoint((*a, *b)):
-            found.append("negation")
-        elif counted[0] != counted[1]:
-            found.append("quantifiers")
+            slices.append("negation")
+        elif quantifiers[0] != quantifiers[1]:
+            slices.append("quantifiers")
         else:
-            found.append("rest")
-    return np.array(found, dtype=np.str_)
+            slices.append("rest")
+    return np.array(slices, dtype=np.str_)

@@ -1,7 +1,8 @@
-"""A cell of a table: one combiner and head on one task, tuned on dev by seeds of its own, then run with many seeds.
+"""A cell of the combiners' table: one combiner and head on one task.
 
-Rate and decay are chosen by the mean dev score of the tuning seeds, which are none of the seeds whose test scores
-count; so every combiner meets its own best settings, and no test label chooses anything.
+A cell is tuned on dev with tuning seeds, then run with other seeds. The mean dev score of the tuning seeds chooses the
+learning rate and the weight decay. Only the test scores of the other seeds count. So each combiner has its own best
+settings, and no test label influences a choice.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,13 +33,13 @@ class CellDesign:
     """How each cell is tuned and run; the same for all cells of a table.
 
     Attributes:
-        rates: Learning rates tried.
-        decays: Weight decays tried, each with each rate.
-        tuning_seeds: Seeds that choose among them.
-        seeds: Seeds whose scores count.
+        rates: The learning rates to try.
+        decays: The weight decays to try, each with each learning rate.
+        tuning_seeds: The seeds that choose among them.
+        seeds: The seeds whose scores count.
         steps: Updates of a run.
-        batch_size: Pairs a step.
-        hidden_parameters: About how many parameters a head with one hidden layer has, whatever it reads.
+        batch_size: Pairs per update.
+        hidden_parameters: The approximate number of parameters of a head with one hidden layer, for any combiner.
     """
 
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -52,12 +53,12 @@ class CellDesign:
 
 @dataclass(frozen=True)
 class Cell:
-    """What is measured.
+    """A combiner and a head.
 
     Attributes:
-        features: What the combiner lays side by side.
-        hidden: Whether the head has a hidden layer (of the design's size) or is linear.
-        noise: Share of training labels made wrong.
+        features: The features that the combiner concatenates.
+        hidden: Whether the head has a hidden layer (of the design's size); otherwise it is linear.
+        noise: The fraction of the training labels that are made wrong.
     """
 
     features: tuple[Feature, ...]
@@ -66,28 +67,28 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As in tables: [u; v]."""
+        """The combiner as tables name it, for example [u; v]."""
         return "[" + "; ".join(self.features) + "]"
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell's scores.
+    """The scores of a cell.
 
     Attributes:
-        rate: Chosen learning rate.
-        decay: Chosen weight decay.
-        tuned: Mean dev score of the tuning seeds, float64 [rates, decays].
-        dev: float64 [seeds].
-        test: float64 [seeds]; NaN for a seed that diverged.
-        predicted: On test, [seeds, N]: class indices, or scores standardised as the head learns them.
-        width: Of the hidden layer, 0 for a linear head.
-        notes: Members that diverged, a rate at the edge of the grid.
+        rate: The chosen learning rate.
+        decay: The chosen weight decay.
+        tuning: float64 [rates, decays]; mean dev score of the tuning seeds.
+        dev: float64 [seeds]; dev scores.
+        test: float64 [seeds]; test scores, NaN for a seed that diverged.
+        predicted: [seeds, N]; predictions on test: class indices, or scores standardised as the head learns them.
+        width: The width of the hidden layer; 0 for a linear head.
+        notes: Members that diverged, and a chosen rate at the edge of the grid.
     """
 
     rate: float
     decay: float
-    tuned: Float64[np.ndarray, "rates decays"]
+    tuning: Float64[np.ndarray, "rates decays"]
     dev: Float64[np.ndarray, " seeds"]
     test: Float64[np.ndarray, " seeds"]
     predicted: np.ndarray
@@ -96,12 +97,12 @@ class CellResult:
 
 
 def metric_of(source: HeadTask) -> str:
-    """Accuracy of classes, Spearman's correlation of scores."""
+    """Returns the metric of a task: accuracy for classes, Spearman's correlation for scores."""
     return "accuracy" if source.task.kind == "classification" else "spearman"
 
 
 def hidden_width(source: HeadTask, cell: Cell, design: CellDesign) -> int:
-    """Of the hidden layer whose head has about `design.hidden_parameters`; 0 for a linear one."""
+    """Returns the hidden width for a head of about `design.hidden_parameters`; 0 for a linear head."""
     if not cell.hidden:
         return 0
     inputs = source.vectors.shape[1] * len(cell.features)
@@ -109,37 +110,38 @@ def hidden_width(source: HeadTask, cell: Cell, design: CellDesign) -> int:
 
 
 def noisy_target(source: HeadTask, noise: float, *, seed: int = 0) -> np.ndarray:
-    """Targets of all rows with a share of train's made wrong (`make_wrong`)."""
-    generator, rows = np.random.default_rng(seed), source.rows["train"]
-    chosen = generator.permutation(rows)[: round(noise * len(rows))]
-    return make_wrong(source.target, chosen, source.task, generator)
+    """Returns the targets of all pairs, with a fraction of those of train made wrong (`make_wrong`)."""
+    generator, index = np.random.default_rng(seed), source.rows["train"]
+    wrong = generator.permutation(index)[: round(noise * len(index))]
+    return make_wrong(source.target, wrong, source.task, generator)
 
 
 def cell_identity(source: HeadTask, cell: Cell, design: CellDesign) -> str:
-    """SHA-256 of all that decides a cell's result, but for versions and machine."""
+    """Returns the SHA-256 of everything that determines a cell's result, except versions and machine."""
     parts: list[Any] = [FORMAT, source.key, asdict(cell), asdict(design)]
     return hash_json(parts)
 
 
 def run_cell(source: HeadTask, cell: Cell, design: CellDesign, *, folder: Path) -> CellResult:
-    """Tune and run a cell, or read it where it was run before.
+    """Tunes and runs a cell, or reads its result if it was run before.
 
     Args:
         source: The task.
         cell: The combiner and head.
-        design: Grid, seeds, steps.
-        folder: Of finished cells, by identity.
+        design: The grid, the seeds and the steps.
+        folder: The folder of finished cells, which are named by identity.
     """
     identity = cell_identity(source, cell, design)
-    found, _ = cached_arrays(folder, identity, lambda: _run(source, cell, design))
-    notes = tuple(str(note) for note in found["notes"])
-    rate, decay = (float(value) for value in found["chosen"])
+    arrays, _ = cached_arrays(folder, identity, lambda: _run(source, cell, design))
+    notes = tuple(str(note) for note in arrays["notes"])
+    rate, decay = (float(value) for value in arrays["chosen"])
     return CellResult(
-        rate, decay, found["tuned"], found["dev"], found["test"], found["predicted"], int(found["width"]), notes
+        rate, decay, arrays["tuned"], arrays["dev"], arrays["test"], arrays["predicted"], int(arrays["width"]), notes
     )
 
 
 def _run(source: HeadTask, cell: Cell, design: CellDesign) -> dict[str, np.ndarray]:
+    """Tunes and runs a cell; returns the arrays to keep."""
     metric, width = metric_of(source), hidden_width(source, cell, design)
     model = ModelConfig(
         kind="bi",
@@ -163,16 +165,15 @@ def _run(source: HeadTask, cell: Cell, design: CellDesign) -> dict[str, np.ndarr
     grid = [(rate, decay) for rate in design.rates for decay in design.decays]
     tuning = train(design.tuning_seeds, [rate for rate, _ in grid], [decay for _, decay in grid], ["dev"])
     scores = scores_of(source.task, tuning.outputs["dev"], source.label("dev"), metric).mean(axis=0)
-    best = int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))
-    rate, decay = grid[best]
+    rate, decay = grid[int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))]
     final = train(design.seeds, [rate], [decay], ["dev", "test"])
     notes = [*final.notes()]
     if len(design.rates) > 1 and rate in (min(design.rates), max(design.rates)):
         notes.append(f"the chosen rate {rate:g} is {AT_EDGE}")
     outputs = final.outputs["test"][:, 0]
-    lost = ~np.isfinite(outputs).all(axis=(1, 2))
+    diverged = ~np.isfinite(outputs).all(axis=(1, 2))
     classes = source.task.kind == "classification"
-    predicted = np.where(lost[:, None], -1, outputs.argmax(axis=-1)).astype(np.int8) if classes else outputs[..., 0]
+    predicted = np.where(diverged[:, None], -1, outputs.argmax(axis=-1)).astype(np.int8) if classes else outputs[..., 0]
     by_split = {
         split: scores_of(source.task, final.outputs[split], source.label(split), metric)[:, 0]
         for split in final.outputs
@@ -188,23 +189,26 @@ def _run(source: HeadTask, cell: Cell, design: CellDesign) -> dict[str, np.ndarr
 
 
 Measure = Callable[[HeadTask, np.ndarray], Statistic]
-"""From a task and one run's predictions on test to a statistic with the metric `value`."""
+"""Takes a task and one run's predictions on test, and returns a statistic with the metric `value`."""
 
 
 def _diverged(source: HeadTask, predicted: np.ndarray) -> bool:
-    """Such a run has no class (-1) or no finite score. Its metric is undefined, and with it the effect's interval."""
+    """Returns whether a run diverged: it then has no class (-1) or no finite score.
+
+    Its metric is undefined, so the interval of the effect is undefined, too.
+    """
     return bool((predicted < 0).any() if source.task.kind == "classification" else not np.isfinite(predicted).all())
 
 
 def main_metric(source: HeadTask, predicted: Float[np.ndarray, " pairs"] | np.ndarray) -> Statistic:
-    """Accuracy or Spearman's correlation, in points (percent); undefined for a run that diverged."""
+    """Returns accuracy or Spearman's correlation in points (percent); undefined for a run that diverged."""
     if _diverged(source, predicted):
         return metrics.constant(np.nan)
     return metrics.points_of(source.task, predicted, source.label("test"))
 
 
 def class_f1(name: str) -> Measure:
-    """F1 of one class, in points; undefined for a run that diverged."""
+    """Builds the measure "F1 of one class", in points; undefined for a run that diverged."""
 
     def measure(source: HeadTask, predicted: np.ndarray) -> Statistic:
         if _diverged(source, predicted):

@@ -1,8 +1,8 @@
-"""Tuning on few rows: subsets of a task, arms that differ in the encoder's rate alone, and what is measured of each.
+"""Training on few pairs: training arms that differ only in the encoder's learning rate, and the measurements of each.
 
-Both claims on overfitting read it: an arm is trained on a subset, its last parameters are scored on that subset, on
-dev and on test, and kept as one loss and one hit a pair. The frozen arm trains on cached features, where it is the
-same model with the encoder's rate 0, as a population.
+Both claims on overfitting use this module. An arm trains on a subset of a task. Its last parameters are scored on that
+subset, on dev and on test, and one loss and one hit per pair are kept. The frozen arm trains on cached features as a
+population; it is the same model with an encoder learning rate of 0.
 """
 
 import hashlib
@@ -38,34 +38,34 @@ from pairjax.population.members import make_runs
 from pairjax.population.pooled import HeadTask, head_program
 from pairjax.storage.files import to_json, write_text
 from pairjax.studies.claim import RESAMPLES
-from pairjax.studies.kept_runs import Look, run_unit
+from pairjax.studies.kept_runs import MeasureRun, run_unit
 
 Arm = Literal["frozen", "low", "full", "gradual"]
 FEATURES: tuple[Feature, ...] = ("u", "v", "|u-v|", "u*v")
 RATES: Mapping[Arm, float] = {"low": 5e-6, "full": 5e-5, "gradual": 5e-5}
-"""The encoder's; the frozen arm's is 0."""
+"""The encoder's learning rate; 0 in the frozen arm."""
 HEAD_RATE = 3e-3
-"""The classifier's, in every arm."""
+"""The classifier's learning rate in every arm."""
 LADDER = (32, 64)
-"""Row lengths, the same for every subset, so that all of them run the same compiled programs."""
+"""Row lengths. All subsets have the same lengths, so they share compiled programs."""
 GRADUAL = 0.5
-"""Share of the run over which the gradual arm unfreezes."""
+"""Fraction of the run during which the gradual arm unfreezes its layers."""
 SCORED_TRAIN = 1000
-"""Most train pairs that an arm is scored on."""
+"""Most training pairs that an arm is scored on."""
 WHAT = "loss and hit of each pair, 1"
 
 
 @dataclass(frozen=True)
 class ArmSetting:
-    """What a run is, but for its seed.
+    """A run, except for its seed.
 
     Attributes:
-        arm: How the encoder is tuned.
-        size: Rows of train.
-        steps: Updates.
-        dropout: All rates alike.
-        decay: Of the weights.
-        batch_size: Pairs a step.
+        arm: How the encoder is trained.
+        size: Number of training pairs.
+        steps: Number of updates.
+        dropout: All four dropout rates.
+        decay: Weight decay.
+        batch_size: Pairs per update.
     """
 
     arm: Arm
@@ -77,61 +77,71 @@ class ArmSetting:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A run's losses and hits.
+class RunMeasures:
+    """The losses and hits of a run.
 
     Attributes:
-        train_loss: Mean over the rows that it trained on, without dropout, in nats.
-        train_right: Share of hits there.
-        dev_loss: Mean, in nats.
-        loss: Of each test pair.
-        right: Of each test pair, 1 or 0.
-        clusters: Of each test pair (`text_clusters`).
-        more: What else was measured, by name.
+        train_loss: Mean loss over the training pairs, without dropout, in nats.
+        train_accuracy: Accuracy on the training pairs, without dropout.
+        dev_loss: Mean loss over dev, in nats.
+        loss: float [N]; loss of each test pair, in nats.
+        hits: float [N]; 1 for each test pair that is classified correctly, else 0.
+        clusters: int [N]; cluster of each test pair (`text_clusters`).
+        extra: Further measurements by name.
     """
 
     train_loss: float
-    train_right: float
+    train_accuracy: float
     dev_loss: float
     loss: Float[np.ndarray, " pairs"]
-    right: Float[np.ndarray, " pairs"]
+    hits: Float[np.ndarray, " pairs"]
     clusters: Int[np.ndarray, " pairs"]
-    more: Mapping[str, np.ndarray]
+    extra: Mapping[str, np.ndarray]
 
     @property
     def test_loss(self) -> float:
+        """Mean loss over test, in nats."""
         return float(self.loss.mean())
 
 
 def subset(data: PairData, size: int, *, seed: int) -> Int[np.ndarray, " size"]:
-    """Rows of train, drawn by seed, with each class's share kept; all of them where there are no more."""
+    """Draws a subset of the training pairs, stratified by class; all of them if there are no more than `size`.
+
+    Args:
+        data: The task.
+        size: Number of pairs.
+        seed: Seeds the draw.
+
+    Returns:
+        int [size]; indices of the pairs in ascending order.
+    """
     label = data.splits["train"].label
     assert label is not None
     if size >= len(label):
         return np.arange(len(label))
-    rows, _ = train_test_split(np.arange(len(label)), train_size=size, stratify=label, random_state=seed)
-    return np.sort(rows)
+    index, _ = train_test_split(np.arange(len(label)), train_size=size, stratify=label, random_state=seed)
+    return np.sort(index)
 
 
-def write_pairs(data: PairData, rows: Int[np.ndarray, " _"], folder: Path) -> Path:
-    """A data folder of these rows of train, and dev, named by its content."""
+def write_pairs(data: PairData, index: Int[np.ndarray, " subset"], folder: Path) -> Path:
+    """Writes some training pairs, and dev, as a data folder named by its content; returns that folder."""
     texts = {}
-    for split, pairs in {"train": take_pairs(data.splits["train"], rows), "dev": data.splits["dev"]}.items():
+    for split, pairs in {"train": take_pairs(data.splits["train"], index), "dev": data.splits["dev"]}.items():
         assert pairs.label is not None
         lines = [
             to_json({"sentence1": a, "sentence2": b, "label": data.task.labels[int(label)]}) + "\n"
             for a, b, label in zip(pairs.first, pairs.second, pairs.label, strict=True)
         ]
         texts[f"{split}.jsonl"] = "".join(lines)
-    place = folder / hashlib.sha256("\0".join(texts.values()).encode()).hexdigest()[:20]
-    place.mkdir(parents=True, exist_ok=True)
+    subset_folder = folder / hashlib.sha256("\0".join(texts.values()).encode()).hexdigest()[:20]
+    subset_folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        write_text(place / name, text)
-    return place
+        write_text(subset_folder / name, text)
+    return subset_folder
 
 
 def tuned_config(setting: ArmSetting, *, encoder: str, data: Path, seed: int) -> Config:
-    """A run of an arm that tunes the encoder: a bi-encoder with mean pooling and a linear classifier."""
+    """Returns the config of an arm that trains the encoder: bi-encoder, mean pooling, linear classifier."""
     rate = RATES[setting.arm]
     return Config(
         data=DataConfig(path=str(data), ladder=LADDER),
@@ -162,43 +172,43 @@ def tuned_config(setting: ArmSetting, *, encoder: str, data: Path, seed: int) ->
 def losses_and_hits(
     logits: Float[np.ndarray, "pairs classes"], label: Int[np.ndarray, " pairs"]
 ) -> tuple[Float[np.ndarray, " pairs"], Float[np.ndarray, " pairs"]]:
-    """Cross-entropy in nats, and 1 where the likeliest class is the true one."""
+    """Returns each pair's cross-entropy in nats, and 1 if its most probable class is correct, else 0."""
     return metrics.nll_each(logits, label), (logits.argmax(axis=1) == label).astype(np.float64)
 
 
-def make_look(data: PairData, rows: Int[np.ndarray, " _"], more: Look) -> Look:
-    """What is kept of a tuned run: losses and hits by split, and `more` under its own names."""
-    splits = {"train": take_pairs(data.splits["train"], rows[:SCORED_TRAIN]), "dev": data.splits["dev"]}
+def make_measure(data: PairData, index: Int[np.ndarray, " subset"], extra: MeasureRun) -> MeasureRun:
+    """Builds the measurement of a run: losses and hits by split, and the further measurements of `extra`."""
+    splits = {"train": take_pairs(data.splits["train"], index[:SCORED_TRAIN]), "dev": data.splits["dev"]}
     splits["test"] = data.splits["test"]
 
-    def look(folder: Path) -> dict[str, np.ndarray]:
+    def measure(folder: Path) -> dict[str, np.ndarray]:
         model = load(folder)
         order = [model.task.labels.index(name) for name in data.task.labels]
-        found: dict[str, np.ndarray] = {}
+        arrays: dict[str, np.ndarray] = {}
         for split, pairs in splits.items():
             assert pairs.label is not None
             logits = model.outputs(pairs.first, pairs.second)[:, order]
-            found[f"{split}/loss"], found[f"{split}/right"] = losses_and_hits(logits, pairs.label)
-        return found | {f"more/{name}": value for name, value in more(folder).items()}
+            arrays[f"{split}/loss"], arrays[f"{split}/right"] = losses_and_hits(logits, pairs.label)
+        return arrays | {f"more/{name}": value for name, value in extra(folder).items()}
 
-    return look
+    return measure
 
 
-def measured(found: Mapping[str, np.ndarray], clusters: Int[np.ndarray, " pairs"]) -> Measured:
-    """From kept arrays of a run, and the clusters of its test pairs."""
-    return Measured(
-        float(found["train/loss"].mean()),
-        float(found["train/right"].mean()),
-        float(found["dev/loss"].mean()),
-        found["test/loss"],
-        found["test/right"],
+def read_measures(arrays: Mapping[str, np.ndarray], clusters: Int[np.ndarray, " pairs"]) -> RunMeasures:
+    """Returns the measures of a run from its kept arrays and the clusters of its test pairs."""
+    return RunMeasures(
+        float(arrays["train/loss"].mean()),
+        float(arrays["train/right"].mean()),
+        float(arrays["dev/loss"].mean()),
+        arrays["test/loss"],
+        arrays["test/right"],
         clusters,
-        {name.removeprefix("more/"): value for name, value in found.items() if name.startswith("more/")},
+        {name.removeprefix("more/"): value for name, value in arrays.items() if name.startswith("more/")},
     )
 
 
-def nothing(_: Path) -> dict[str, np.ndarray]:
-    """No further measures."""
+def no_extra_measures(_: Path) -> dict[str, np.ndarray]:
+    """Returns no further measurements."""
     return {}
 
 
@@ -209,117 +219,135 @@ def run_tuned(
     encoder: str,
     seed: int,
     folder: Path,
-    more: Look = nothing,
+    extra: MeasureRun = no_extra_measures,
     what: str = "",
-) -> Measured:
-    """One run of an arm that tunes the encoder, run now or read.
+) -> RunMeasures:
+    """Runs an arm that trains the encoder, or reads its measures if it was run before.
 
     Args:
-        setting: What to run.
-        data: The task; its train is the pool that the subset is drawn from.
-        encoder: As --model.encoder.
-        seed: Of subset, order, dropout and classifier.
-        folder: Units lie in `folder/units`, data in `folder/subsets`.
-        more: Measures the run's model too.
-        what: Names that.
+        setting: The arm and its settings.
+        data: The task; the subset is drawn from its train split.
+        encoder: The encoder, as in --model.encoder.
+        seed: Seeds the subset, the order, dropout and the classifier.
+        folder: Runs are kept in `folder/units` and subsets in `folder/subsets`.
+        extra: Further measurements of the finished run.
+        what: Identifies these further measurements.
     """
-    rows = subset(data, setting.size, seed=seed)
-    config = tuned_config(setting, encoder=encoder, data=write_pairs(data, rows, folder / "subsets"), seed=seed)
+    index = subset(data, setting.size, seed=seed)
+    config = tuned_config(setting, encoder=encoder, data=write_pairs(data, index, folder / "subsets"), seed=seed)
     test = hashlib.sha256("\0".join(data.splits["test"].first).encode()).hexdigest()[:12]
-    look = make_look(data, rows, more)
-    found = run_unit(config, folder / "units", look=look, what=f"{WHAT}; test {test}; {what}")
-    return measured(found, text_clusters(data.splits["test"]))
+    measure = make_measure(data, index, extra)
+    arrays = run_unit(config, folder / "units", measure=measure, what=f"{WHAT}; test {test}; {what}")
+    return read_measures(arrays, text_clusters(data.splits["test"]))
 
 
 def run_frozen(
     settings: Sequence[ArmSetting], source: HeadTask, data: PairData, *, seeds: Sequence[int]
-) -> dict[tuple[ArmSetting, int], Measured]:
-    """The frozen arm on cached features: settings of one size and length, each with every seed, as one program."""
-    size, steps, batch_size = {(s.size, s.steps, s.batch_size) for s in settings}.pop()
+) -> dict[tuple[ArmSetting, int], RunMeasures]:
+    """Trains the frozen arm on cached features: all settings, each with every seed, as one program.
+
+    Args:
+        settings: The settings. They may differ in dropout and weight decay only.
+        source: The task's cached features.
+        data: The task.
+        seeds: The seeds of the runs.
+
+    Returns:
+        The measures by setting and seed.
+
+    Raises:
+        ValueError: The settings differ in size, steps or batch size.
+    """
+    sizes = {(setting.size, setting.steps, setting.batch_size) for setting in settings}
+    if len(sizes) != 1:
+        raise ValueError(f"settings of one program differ in (size, steps, batch_size): {sorted(sizes)}")
+    ((size, steps, batch_size),) = sizes
     model = ModelConfig(kind="bi", combine=CombineConfig(features=FEATURES))
     program = head_program(source, model, optim=OptimConfig(), steps=steps, dropout=True)
     subsets = [subset(data, size, seed=seed) for seed in seeds]
     hypers = make_hypers(
         Hypers(HEAD_RATE, 0.0, 0.0, DropoutRates(0.0, 0.0, 0.0, 0.0)),
-        head=[s.dropout for s in settings],
-        weight_decay=[s.decay for s in settings],
+        head=[setting.dropout for setting in settings],
+        weight_decay=[setting.decay for setting in settings],
     )
     runs = make_runs(
-        [source.rows["train"][rows] for rows in subsets],
+        [source.rows["train"][index] for index in subsets],
         seeds=seeds,
         hypers=hypers,
         batch_size=batch_size,
         steps=steps,
     )
     outputs = train_population(program, runs, evaluate=source.rows).outputs
-    found = {}
-    for group, (seed, rows) in enumerate(zip(seeds, subsets, strict=True)):
+    measures = {}
+    for group, (seed, index) in enumerate(zip(seeds, subsets, strict=True)):
         for variant, setting in enumerate(settings):
-            kept: dict[str, np.ndarray] = {}
+            arrays: dict[str, np.ndarray] = {}
             for split in ("train", "dev", "test"):
-                chosen = rows[:SCORED_TRAIN] if split == "train" else np.arange(len(source.rows[split]))
-                logits, label = outputs[split][group, variant][chosen], source.label(split)[chosen]
-                kept[f"{split}/loss"], kept[f"{split}/right"] = losses_and_hits(logits, label)
-            found[setting, seed] = measured(kept, source.test_clusters)
-    return found
+                scored = index[:SCORED_TRAIN] if split == "train" else np.arange(len(source.rows[split]))
+                logits, label = outputs[split][group, variant][scored], source.label(split)[scored]
+                arrays[f"{split}/loss"], arrays[f"{split}/right"] = losses_and_hits(logits, label)
+            measures[setting, seed] = read_measures(arrays, source.test_clusters)
+    return measures
 
 
-Read = Callable[[Measured], Statistic]
-"""From a run to a statistic with the metric `value`, over test pairs."""
+RunStatistic = Callable[[RunMeasures], Statistic]
+"""Takes a run and returns a statistic over test pairs with the metric `value`."""
 
 
-def loss_of(run: Measured) -> Statistic:
-    """Mean test loss, in hundredths of a nat."""
+def loss_of(run: RunMeasures) -> Statistic:
+    """Returns the mean test loss, in hundredths of a nat."""
     return lambda counts: {"value": 100.0 * metrics.mean(run.loss, counts)}
 
 
-def accuracy_of(run: Measured) -> Statistic:
-    """Test accuracy, in points."""
-    return lambda counts: {"value": 100.0 * metrics.mean(run.right, counts)}
+def accuracy_of(run: RunMeasures) -> Statistic:
+    """Returns the test accuracy, in points."""
+    return lambda counts: {"value": 100.0 * metrics.mean(run.hits, counts)}
 
 
-def gap_of(run: Measured) -> Statistic:
-    """Accuracy on the rows that it trained on, less that on test, in points."""
-    return lambda counts: {"value": 100.0 * (run.train_right - metrics.mean(run.right, counts))}
+def gap_of(run: RunMeasures) -> Statistic:
+    """Returns accuracy on the training pairs minus accuracy on test, in points."""
+    return lambda counts: {"value": 100.0 * (run.train_accuracy - metrics.mean(run.hits, counts))}
 
 
-READINGS: Mapping[str, Callable[[Measured], float]] = {
-    "Test accuracy, points": lambda run: 100 * float(run.right.mean()),
-    "Gap: train less test accuracy, points": lambda run: 100 * float(run.train_right - run.right.mean()),
+READINGS: Mapping[str, Callable[[RunMeasures], float]] = {
+    "Test accuracy, points": lambda run: 100 * float(run.hits.mean()),
+    "Gap: train minus test accuracy, points": lambda run: 100 * float(run.train_accuracy - run.hits.mean()),
     "Test loss, nats": lambda run: run.test_loss,
     "Dev loss, nats": lambda run: run.dev_loss,
     "Train loss, nats": lambda run: run.train_loss,
 }
-"""Numbers of a run, for tables."""
+"""The numbers of a run that tables show."""
 
 
-def told(run: Measured) -> str:
-    """A line on a run."""
+def run_line(run: RunMeasures) -> str:
+    """Returns a line with the scores of a run."""
     return (
-        f"train {100 * run.train_right:6.2f} test {100 * run.right.mean():6.2f} "
+        f"train {100 * run.train_accuracy:6.2f} test {100 * run.hits.mean():6.2f} "
         f"loss train {run.train_loss:.3f} dev {run.dev_loss:.3f} test {run.test_loss:.3f}"
     )
 
 
-def difference(pairs: Sequence[Sequence[tuple[Measured, Measured]]], read: Read, *, seed: int = 0) -> Sampled:
-    """Mean of one run's measure less the other's, over seeds and test pairs; both paired.
+def difference(
+    pairs: Sequence[Sequence[tuple[RunMeasures, RunMeasures]]], statistic: RunStatistic, *, seed: int = 0
+) -> Sampled:
+    """Returns the mean difference between two runs, left minus right, paired by seed and test pair.
 
     Args:
-        pairs: For each seed, the pairs of runs that its value is the mean of (one a size, say).
-        read: The measure.
-        seed: Of the bootstrap.
+        pairs: For each seed, the pairs of runs (left, right) whose mean is its value, for example one pair per size.
+        statistic: The statistic of a run.
+        seed: Seeds the bootstrap.
     """
 
-    def of_seed(both: Sequence[tuple[Measured, Measured]]) -> Statistic:
-        made = [difference_of(read(one), read(other)) for one, other in both]
-        return lambda counts: {"value": np.mean([found(counts)["value"] for found in made], axis=0)}
+    def of_seed(both: Sequence[tuple[RunMeasures, RunMeasures]]) -> Statistic:
+        parts = [difference_of(statistic(left), statistic(right)) for left, right in both]
+        return lambda counts: {"value": np.mean([part(counts)["value"] for part in parts], axis=0)}
 
     clusters = pairs[0][0][0].clusters
     runs = [of_seed(both) for both in pairs]
     return two_way_bootstrap(runs, len(clusters), resamples=RESAMPLES, seed=seed, clusters=clusters)["value"]
 
 
-def cut_test(data: PairData, rows: int) -> PairData:
-    """The task with a fixed sample of its test pairs, where it has more."""
-    test = sample_pairs(data.splits["test"], rows)
+def cut_test(data: PairData, size: int) -> PairData:
+    """Returns the task with a fixed sample of at most `size` test pairs."""
+    test = sample_pairs(data.splits["test"], size)
     return data if test is data.splits["test"] else replace(data, splits={**data.splits, "test": test})

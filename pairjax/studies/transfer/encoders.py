@@ -1,9 +1,9 @@
-"""Encoders that were pretrained alike but for the objective: the start that they share, and one run of each.
+"""Encoders that are pretrained alike except for the objective.
 
-The start is some of an encoder's layers (a small model that reads language already: one from scratch does not learn to
-tell next segments within a few million tokens), adapted to the corpus by masked tokens. From it each objective goes on
-with the same text, steps, rates and seed. Embeddings are frozen throughout. Every run is a folder of its own, named by
-a hash of all that decides it, and goes on where it was stopped.
+All share one start: some layers of a trained encoder, adapted to the corpus by masked tokens. (A model trained from
+scratch does not learn to recognise next segments within a few million tokens.) Each objective continues from the start
+with the same text, steps, learning rates and seed. Embeddings stay frozen. Each run has its own folder, named by a hash
+of everything that determines it, and continues after an interruption.
 """
 
 import shutil
@@ -33,23 +33,24 @@ from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, sa
 
 FORMAT = 2
 Origin = Literal["start", "none", "nsp", "sop"]
-"""Not pretrained further, or the objective beside masked tokens."""
+"""The start, which is not pretrained further, or the objective besides masked tokens."""
 
 
 @dataclass(frozen=True)
 class PretrainDesign:
-    """How encoders are made.
+    """How the encoders are pretrained.
 
     Attributes:
-        layers: How many of the encoder that all start from (`spaced_layers`).
-        adapt_steps: Updates of the start, masked tokens alone.
-        steps: Updates of each objective.
-        batch_size: Rows an update.
+        layers: Number of layers taken from the source encoder (`spaced_layers`).
+        adapt_steps: Updates of the start, with masked tokens only.
+        steps: Updates with each objective.
+        batch_size: Rows per update.
         length: Tokens of a row.
         adapt_rate: Peak learning rate of the start's updates.
-        learning_rate: Of the objectives'.
-        head_multiplier: Rate of all above the encoder, relative to it: a fresh pooler else learns the segments late.
-        examples: Held-out examples scored at the end.
+        learning_rate: Peak learning rate of the objectives' updates.
+        head_multiplier: Learning rate of everything above the encoder, relative to it. Otherwise a fresh pooler learns
+            the segments late.
+        examples: Held-out examples to score at the end.
     """
 
     layers: int = 3
@@ -65,16 +66,21 @@ class PretrainDesign:
 
 @dataclass(frozen=True)
 class Texts:
-    """A corpus: globs of its train and its held-out files, one sentence a line, blank lines between documents."""
+    """A corpus: one sentence per line, blank lines between documents.
+
+    Attributes:
+        train: Glob of the training files.
+        held_out: Glob of the held-out files.
+    """
 
     train: str
     held_out: str
 
     def sources(self) -> dict[str, tuple[Source, ...]]:
-        """Both, read and hashed.
+        """Reads and hashes both; returns the sources by name.
 
         Raises:
-            UserError: A glob matches nothing.
+            UserError: A glob matches no file.
         """
         return {
             name: text_sources(pattern, format="lines", language="en", option=f"the corpus's {name} text")
@@ -83,7 +89,7 @@ class Texts:
 
 
 def write_stories(folder: Path, *, documents: int) -> Texts:
-    """A corpus made by rules; held out are a fifth as many documents."""
+    """Writes a rule-made corpus to a folder, with a fifth as many held-out documents."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, (split, size) in enumerate((("train", documents), ("heldout", documents // 5))):
         path = folder / f"stories-{size}.{split}.txt"
@@ -94,22 +100,27 @@ def write_stories(folder: Path, *, documents: int) -> Texts:
 
 
 def spaced_layers(source: Path, layers: int, folder: Path) -> Path:
-    """An encoder's embeddings and some of its layers as a folder, without its pooler.
+    """Writes an encoder's embeddings and some of its layers as a folder, without its pooler.
 
-    The layers are evenly spaced and end with the last, as DistilBERT was begun (Sanh et al. 2019): of n layers j of
-    1..k is layer floor(j n / k).
+    The layers are evenly spaced and include the last one, as in the initialisation of DistilBERT (Sanh et al. 2019):
+    for k of n layers, layer j of 1..k is layer floor(j n / k).
 
     Args:
         source: A Hugging Face folder.
-        layers: How many.
-        folder: Written once, whole or not at all.
+        layers: Number of layers.
+        folder: The folder to write, completely or not at all; an existing folder is left as it is.
+
+    Returns:
+        `folder`.
 
     Raises:
-        UserError: It has fewer.
+        UserError: The source has fewer layers.
     """
     spec = read_encoder_spec(source)
     if not 1 <= layers <= spec.num_layers:
-        raise UserError(f"{source}: it has no {layers} layers", got=spec.num_layers)
+        raise UserError(
+            f"{source} does not have {layers} layers", got=spec.num_layers, expected=f"1 to {spec.num_layers} layers"
+        )
     if (folder / "config.json").is_file():
         return folder
     loaded = load_encoder(source, spec).params
@@ -123,46 +134,49 @@ def spaced_layers(source: Path, layers: int, folder: Path) -> Path:
 
 
 class Encoders:
-    """Makes encoders, or finds those that were made.
+    """Pretrains encoders and keeps them in a folder.
 
     Attributes:
-        design: How.
+        design: How each is pretrained.
+        texts: The corpus.
+        folder: The folder with a subfolder for each encoder.
+        held_out: The sources of the held-out text.
     """
 
     def __init__(self, design: PretrainDesign, texts: Texts, *, source: str, folder: Path) -> None:
-        """Name nothing yet.
+        """Reads and hashes the corpus; pretrains nothing yet.
 
         Args:
-            design: How each is made.
-            texts: From what.
-            source: The encoder whose layers all start from.
-            folder: Where each has its own.
+            design: How each is pretrained.
+            texts: The corpus.
+            source: The encoder whose layers the start uses.
+            folder: The folder with a subfolder for each encoder.
         """
         self.design, self.texts, self.folder = design, texts, folder
         self._source = resolve_encoder(source)
-        found = texts.sources()
-        self.held_out = found["held_out"]
-        digests = {name: [source.digest for source in sources] for name, sources in found.items()}
+        sources = texts.sources()
+        self.held_out = sources["held_out"]
+        digests = {name: [source.digest for source in parts] for name, parts in sources.items()}
         self._weights = weights_hash(self._source)
         self._base = {"format": FORMAT, "texts": digests, "source": self._weights}
 
     def path(self, origin: Origin, seed: int) -> Path:
-        """Where an encoder lies, or will; the start is the same for every seed."""
+        """Returns the folder of an encoder; the start is the same for every seed."""
         if origin == "start":
             return self.folder / f"start-{self._key(self._start_config())}"
         return self.folder / f"{origin}-{seed}-{self._key(self._config(origin, seed))}"
 
-    def made(self, origin: Origin, seed: int) -> bool:
-        """Whether it is there."""
+    def exists(self, origin: Origin, seed: int) -> bool:
+        """Returns whether an encoder is finished."""
         return (self.path(origin, seed) / "result.json").is_file()
 
     def make(self, origin: Origin, seed: int) -> Path:
-        """The encoder's folder; makes it, or goes on making it, where it is not there.
+        """Returns the folder of an encoder; pretrains it first, or continues its pretraining, if it is not finished.
 
         Raises:
-            SystemExit: Code 143, after a signal.
+            SystemExit: A signal stopped the pretraining; the code is 143.
         """
-        if not self.made(origin, seed):
+        if not self.exists(origin, seed):
             if origin == "start":
                 spaced_layers(self._source, self.design.layers, self._layers_folder())
                 _run(self._start_config(), self.path(origin, seed))
@@ -172,7 +186,7 @@ class Encoders:
         return self.path(origin, seed)
 
     def result(self, origin: Origin, seed: int) -> Mapping[str, Any]:
-        """What its run left in result.json."""
+        """Reads the result.json of an encoder's run."""
         return with_current_names(read_json(self.path(origin, seed) / "result.json", kind="a run's result"))
 
     def _layers_folder(self) -> Path:
@@ -214,7 +228,7 @@ class Encoders:
 
     def _key(self, config: PretrainConfig) -> str:
         plain = asdict(config)
-        # Where things lie decides nothing: the texts go by their digests, and a start by its folder's name.
+        # Paths do not count: the corpus is identified by its digests, and the start by the name of its folder.
         for section, name in (("data", "corpus"), ("data", "dev"), ("data", "cache")):
             del plain[section][name]
         plain["model"]["encoder"] = Path(str(config.model.encoder)).name
@@ -223,7 +237,7 @@ class Encoders:
 
 
 def _run(config: PretrainConfig, folder: Path) -> None:
-    """A pretraining run, begun or gone on with; its checkpoints go when it is done."""
+    """Starts or continues a pretraining run, and deletes its checkpoints when it is finished."""
     begun = (folder / "config.json").is_file()
     if not begun:
         shutil.rmtree(folder, ignore_errors=True)
@@ -234,7 +248,7 @@ def _run(config: PretrainConfig, folder: Path) -> None:
         progress=False,
         compilation_cache=compilation_cache(),
     )
-    done = pretrain(replace(config, run=run), console=Console(quiet=True))
-    if done.result is None:
-        raise SystemExit(done.exit_code)
+    run_result = pretrain(replace(config, run=run), console=Console(quiet=True))
+    if run_result.result is None:
+        raise SystemExit(run_result.exit_code)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

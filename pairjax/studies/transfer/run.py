@@ -1,8 +1,8 @@
-"""What pretraining brings to pairs: encoders pretrained alike but for the objective, fine-tuned alike, compared.
+"""How pretraining objectives affect fine-tuning on pairs.
 
-Run s of every arm has the same seed, training rows and order, so that differences are paired. Each pretraining is a
-folder of its own and each fine-tuning a file, by a hash of all that decides it: what was done is read, and a run that
-was stopped goes on.
+Encoders are pretrained alike except for the objective, then fine-tuned alike and compared. Run s of every arm has the
+same seed, training pairs and order, so differences are paired. Each pretraining has its own folder and each fine-tuning
+its own file, named by a hash of everything that determines it. Finished work is read, and an interrupted run continues.
 """
 
 import hashlib
@@ -19,16 +19,16 @@ from pairjax.storage.hashes import hash_pairs
 from pairjax.studies.claim import ClaimRun
 from pairjax.studies.sets import data_folder
 from pairjax.studies.transfer.board import TransferBoard
-from pairjax.studies.transfer.design import TransferDesign, Work, choose_design, quick
+from pairjax.studies.transfer.design import Condition, TransferDesign, choose_design, smoke_design
 from pairjax.studies.transfer.encoders import Encoders, Origin, Texts, write_stories
 from pairjax.studies.transfer.targets import Target, load_target
-from pairjax.studies.transfer.tuner import Tuned, Tuner
+from pairjax.studies.transfer.tuner import TunedRun, Tuner
 
 FORMAT = 2
 
 
 def corpus_of(run: ClaimRun) -> Texts:
-    """The English corpus of PAIRJAX_DATA; of a quick run, stories made by rules."""
+    """Returns the English corpus of PAIRJAX_DATA; for a quick run, rule-made stories."""
     if run.quick:
         return write_stories(run.root / "transfer" / "stories", documents=60)
     folder = data_folder() / "corpus-en"
@@ -36,33 +36,33 @@ def corpus_of(run: ClaimRun) -> Texts:
 
 
 def run_transfer(run: ClaimRun, levels: Sequence[TransferDesign]) -> TransferBoard:
-    """Make what is missing, and read the rest.
+    """Runs what is missing, and reads the rest.
 
     Args:
-        run: Its budget chooses the design, and its seeds are the runs of each arm; fewer where the budget does not hold
-            them, and then so in `run`.
-        levels: Designs, from the largest.
+        run: The claim's run. Its budget chooses the design. If not even the smallest design fits with all seeds,
+            `run.seeds` is reduced.
+        levels: The designs, largest first.
 
     Raises:
-        BudgetSpentError: The time is up; what is done is kept.
-        UserError: There is no data.
+        BudgetSpentError: The time is up; finished work is kept.
+        UserError: PAIRJAX_DATA is not set to the data.
     """
     notes: list[str] = []
     if run.quick:
-        design = quick(levels[0])
+        design = smoke_design(levels[0])
     else:
         choice = choose_design(levels, seeds=run.seeds, minutes=run.budget)
         design, run.seeds = choice.design, choice.seeds
         notes += choice.notes
         for note in notes:
-            run.say(note)
+            run.log(note)
     root = run.root / "transfer"
     encoders = Encoders(design.pretrain, corpus_of(run), source=run.claim.encoder, folder=root / "encoders")
     _pretrain_all(run, design, encoders)
     like = encoders.path("start", 0) / "model" / "encoder"
     targets: dict[str, Target] = {}
-    runs: dict[Work, list[Tuned]] = {}
-    for name in dict.fromkeys(one.task for one in design.work()):
+    runs: dict[Condition, list[TunedRun]] = {}
+    for name in dict.fromkeys(condition.task for condition in design.conditions()):
         target = load_target(
             name,
             held_out=encoders.held_out,
@@ -70,58 +70,59 @@ def run_transfer(run: ClaimRun, levels: Sequence[TransferDesign]) -> TransferBoa
             cache=root / "encoders" / "indexes",
             sizes=(design.dev, design.test),
             rules=run.quick,
-            lean=bool(design.skews),
+            skewed=bool(design.skews),
         )
         tuner = Tuner(target.data, like, design.tune)
         runs |= _tune_all(run, design, encoders, tuner, target)
         targets[name] = target
         notes += [note for note in target.data.notes if note.startswith("coherence")]
-    facts: dict[Origin, list[Mapping[str, float]]] = {
+    segment_accuracy: dict[Origin, list[Mapping[str, float]]] = {
         origin: [encoders.result(origin, seed)["metrics"]["dev"]["segment_accuracy"] for seed in range(run.seeds)]
         for origin in design.origins()
         if origin != "none"
     }
-    return TransferBoard(design, targets, runs, tuner.steps, facts, notes)
+    return TransferBoard(design, targets, runs, tuner.steps, segment_accuracy, notes)
 
 
 def _pretrain_all(run: ClaimRun, design: TransferDesign, encoders: Encoders) -> None:
-    """The start, and an encoder of each objective and seed."""
+    """Pretrains the start, and an encoder for each objective and seed."""
     for seed, origin in [(0, "start"), *((seed, origin) for seed in range(run.seeds) for origin in design.origins())]:
-        if encoders.made(origin, seed):
+        if encoders.exists(origin, seed):
             continue
         run.check_time()
         began = time.monotonic()
         folder = encoders.make(origin, seed)
         run.cells_run += 1
-        run.say(f"{run.cells_run:4d} pretrained {origin}, seed {seed}: {folder} ({time.monotonic() - began:.0f} s)")
+        run.log(f"{run.cells_run:4d} pretrained {origin}, seed {seed}: {folder} ({time.monotonic() - began:.0f} s)")
 
 
 def _tune_all(
     run: ClaimRun, design: TransferDesign, encoders: Encoders, tuner: Tuner, target: Target
-) -> dict[Work, list[Tuned]]:
-    """All runs of a task; those from one encoder follow one another, so that it is read once."""
-    todo = [one for one in design.work() if one.task == target.name]
-    found: dict[Work, list[Tuned]] = {one: [] for one in todo}
+) -> dict[Condition, list[TunedRun]]:
+    """Fine-tunes all runs of a task. Runs from one encoder follow one another, so it is read once."""
+    conditions = [condition for condition in design.conditions() if condition.task == target.name]
+    runs: dict[Condition, list[TunedRun]] = {condition: [] for condition in conditions}
     content = hash_pairs(target.data).hexdigest()
     read = lru_cache(maxsize=1)(lambda folder: tuner.read(folder / "model" / "encoder"))
     for seed in range(run.seeds):
-        for one in sorted(todo, key=lambda one: one.arm.origin):
-            folder = encoders.path(one.arm.origin, seed)
-            described = [FORMAT, folder.name, content, one.arm.pooler, asdict(one.variant), design.rows, seed]
+        for condition in sorted(conditions, key=lambda condition: condition.arm.origin):
+            arm, variant = condition.arm, condition.variant
+            folder = encoders.path(arm.origin, seed)
+            described = [FORMAT, folder.name, content, arm.pooler, asdict(variant), design.rows, seed]
             identity = hashlib.sha256(json.dumps([described, asdict(design.tune)]).encode()).hexdigest()
             path = run.root / "transfer" / "runs" / f"{identity[:20]}.npz"
-            kept = read_arrays(path, identity)
-            if kept is None:
+            arrays = read_arrays(path, identity)
+            if arrays is None:
                 run.check_time()
                 began = time.monotonic()
-                rows, label = target.draw(one.variant, rows=design.rows, seed=seed)
-                made = tuner.run(read(folder), pooler=one.arm.pooler, seed=seed, rows=rows, label=label)
-                kept = {"curve": made.curve, "outputs": made.outputs, "score": np.asarray(made.score)}
-                write_arrays(path, identity, kept)
+                index, label = target.draw(variant, size=design.rows, seed=seed)
+                tuned = tuner.run(read(folder), pooler=arm.pooler, seed=seed, index=index, label=label)
+                arrays = {"curve": tuned.curve, "outputs": tuned.outputs, "score": np.asarray(tuned.score)}
+                write_arrays(path, identity, arrays)
                 run.cells_run += 1
-                run.say(
-                    f"{run.cells_run:4d} {target.name:10s} {one.variant.name:18s} {one.arm.name:24s} seed {seed}: "
-                    f"{made.score:6.2f} ({time.monotonic() - began:.0f} s)"
+                run.log(
+                    f"{run.cells_run:4d} {target.name:10s} {variant.name:18s} {arm.name:24s} seed {seed}: "
+                    f"{tuned.score:6.2f} ({time.monotonic() - began:.0f} s)"
                 )
-            found[one].append(Tuned(kept["curve"], kept["outputs"], float(kept["score"])))
-    return found
+            runs[condition].append(TunedRun(arrays["curve"], arrays["outputs"], float(arrays["score"])))
+    return runs

@@ -1,4 +1,4 @@
-"""Target tasks of the transfer experiment, and what of their training data a run gets: few rows, noise, a skew."""
+"""Target tasks of the transfer experiment, and the training data of each run: few pairs, label noise, a skew."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -33,17 +33,17 @@ RULES: Mapping[str, DataConfig] = {
     "assin2": DataConfig(rules="entailment", language="pt", sizes=(400, 100, 200)),
     "stsb": DataConfig(rules="similarity", sizes=(400, 100, 200)),
 }
-"""What stands for each set where none is given: a smoke run's."""
+"""The rule-made pairs that replace each data set in a smoke run."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What a run's training data are like.
+    """The kind of training data of a run.
 
     Attributes:
-        noise: Share of the labels made wrong: another class by lot, or scores dealt out anew.
-        skew: The rows are drawn from all, or from the half that is shortest, has most words in common, or leans most
-            to one topic.
+        noise: Fraction of the labels that are made wrong (`make_wrong`).
+        skew: Whether the pairs are drawn from all training pairs, or from the half that is shortest, has most words in
+            common, or is closest to one topic.
     """
 
     noise: float = 0.0
@@ -51,7 +51,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """As in tables."""
+        """The variant as tables name it."""
         parts = [f"{self.noise:.0%} noise"] if self.noise else []
         return ", ".join([*parts, *([f"skewed by {self.skew}"] if self.skew != "none" else [])]) or "clean"
 
@@ -61,51 +61,60 @@ CLEAN = Variant()
 
 @dataclass(frozen=True)
 class Target:
-    """A task.
+    """A target task.
 
     Attributes:
-        name: Of the set.
-        data: train whole; dev and test cut to size.
-        group: Of each pair of test, where pairs share a document; None where they do not.
-        lean: By skew, a number for each pair of train; the lowest half is drawn from.
+        name: The name of the data set.
+        data: The pairs: all of train; dev and test cut to size.
+        group: int64 [N]; the document of each test pair, if pairs share documents; else None.
+        skew_scores: float64 [train] by skew; a skewed draw uses the half of train with the lowest scores.
     """
 
     name: str
     data: PairData
     group: Int64[np.ndarray, " test"] | None
-    lean: Mapping[Skew, Float64[np.ndarray, " train"]]
+    skew_scores: Mapping[Skew, Float64[np.ndarray, " train"]]
 
     @cached_property
     def clusters(self) -> Int64[np.ndarray, " test"]:
-        """Of each pair of test: its document, or where it has none, that of `text_clusters`."""
+        """int64 [N]; the cluster of each test pair: its document, or else that of `text_clusters`."""
         return text_clusters(self.data.splits["test"]) if self.group is None else self.group
 
-    def draw(self, variant: Variant, *, rows: int, seed: int) -> tuple[Int64[np.ndarray, " rows"], np.ndarray]:
-        """A run's training rows, by its seed, and the labels of all of train; noise falls on drawn rows alone."""
+    def draw(self, variant: Variant, *, size: int, seed: int) -> tuple[Int64[np.ndarray, " size"], np.ndarray]:
+        """Draws the training pairs of a run.
+
+        Args:
+            variant: The kind of training data.
+            size: Number of pairs.
+            seed: Seeds the draw and the noise.
+
+        Returns:
+            int64 [size], the indices of the pairs; and the labels of all of train, with noise in the drawn pairs only.
+        """
         train = self.data.splits["train"]
         assert train.label is not None
         generator = np.random.default_rng((seed, 7))
         pool = np.arange(len(train))
         if variant.skew != "none":
-            pool = np.sort(np.argsort(self.lean[variant.skew], kind="stable")[: len(train) // 2])
-        drawn = generator.permutation(pool)[:rows].astype(np.int64)
-        # As many rows of each noise level are changed as the level says, and a higher level changes those of a lower.
-        wrong = drawn[: round(variant.noise * len(drawn))]
-        return drawn, make_wrong(train.label, wrong, self.data.task, generator)
+            pool = np.sort(np.argsort(self.skew_scores[variant.skew], kind="stable")[: len(train) // 2])
+        index = generator.permutation(pool)[:size].astype(np.int64)
+        # Exactly this fraction of the labels is wrong, and a higher noise level includes the pairs of a lower one.
+        wrong = index[: round(variant.noise * len(index))]
+        return index, make_wrong(train.label, wrong, self.data.task, generator)
 
 
-def _leanings(train: Pairs) -> dict[Skew, np.ndarray]:
-    """Length in words, share of words in common (turned), and the first topic of the joint texts (turned)."""
+def _skew_scores(train: Pairs) -> dict[Skew, np.ndarray]:
+    """Returns by skew: length in words, negative word overlap, and the first topic of the joint texts."""
     words = [
-        (re.findall(r"\w+", one.lower()), re.findall(r"\w+", two.lower()))
-        for one, two in zip(train.first, train.second, strict=True)
+        (re.findall(r"\w+", first.lower()), re.findall(r"\w+", second.lower()))
+        for first, second in zip(train.first, train.second, strict=True)
     ]
-    length = np.array([len(one) + len(two) for one, two in words], np.float64)
-    common = np.array([len(set(one) & set(two)) / max(1, len(set(one) | set(two))) for one, two in words])
+    length = np.array([len(first) + len(second) for first, second in words], np.float64)
+    common = np.array([len(set(a) & set(b)) / max(1, len(set(a) | set(b))) for a, b in words])
     weights = TfidfVectorizer(sublinear_tf=True, stop_words=None, min_df=2).fit_transform(
-        [f"{one} {two}" for one, two in zip(train.first, train.second, strict=True)]
+        [f"{first} {second}" for first, second in zip(train.first, train.second, strict=True)]
     )
-    # The first direction is how common a text's words are; the second tells topics apart.
+    # The first direction measures how frequent a text's words are; the second separates topics.
     topic = TruncatedSVD(2, random_state=0).fit_transform(weights)[:, 1]
     return {"length": length, "overlap": -common, "topic": topic}
 
@@ -118,29 +127,29 @@ def load_target(
     cache: Path,
     sizes: tuple[int, int],
     rules: bool,
-    lean: bool,
+    skewed: bool,
 ) -> Target:
-    """A task by the name of its set.
+    """Loads a target task by the name of its data set.
 
     Args:
-        name: coherence, or a set of PAIRJAX_DATA.
-        held_out: Text that coherence is made of.
-        like: Folder of an encoder whose tokeniser fills coherence's segments.
-        cache: Of its token indexes.
+        name: coherence, or a data set of PAIRJAX_DATA.
+        held_out: The text that coherence pairs are made from.
+        like: The folder of an encoder whose tokeniser fills coherence's segments.
+        cache: The folder of the token indexes for coherence.
         sizes: Most pairs of dev and of test.
-        rules: Whether rule-made pairs stand for the set.
-        lean: Whether skewed draws are wanted.
+        rules: Whether to use rule-made pairs instead of the data set.
+        skewed: Whether to compute the scores for skewed draws.
     """
     group = None
     if name == COHERENCE:
         tokenizer = load_tokenizer(like, family=read_encoder_spec(like).family)
-        made = coherence_pairs(
+        coherence = coherence_pairs(
             held_out, tokenizer, cache=cache, sizes=(COHERENCE_TRAIN, *sizes), length=COHERENCE_LENGTH
         )
-        data, group = made.data, made.document["test"]
+        data, group = coherence.data, coherence.document["test"]
     else:
         data = load_pairs(RULES[name]) if rules else real_pairs(name)
         split_sizes = zip(("dev", "test"), sizes, strict=True)
         cut = {split: sample_pairs(data.splits[split], size) for split, size in split_sizes}
         data = replace(data, splits={"train": data.splits["train"], **cut})
-    return Target(name, data, group, _leanings(data.splits["train"]) if lean else {})
+    return Target(name, data, group, _skew_scores(data.splits["train"]) if skewed else {})

@@ -1,12 +1,10 @@
-"""Fine-tuning on one task from many encoders of one architecture, by one compiled program.
+"""Fine-tuning on one task from many encoders of one architecture, with one compiled program.
 
-What differs from run to run (where the encoder and the pooler come from, seed, training rows, labels) is an argument of
-the program. A run is short, is not checkpointed, and leaves its dev curve and its outputs on test.
+The runs differ in the encoder, the pooler, the seed, the training pairs and their labels; the program takes these as
+arguments. A run is short and writes no checkpoints. It returns its dev curve and its outputs on test.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +16,8 @@ from pairjax.base.config import DataConfig, LossConfig, ModelConfig, OptimConfig
 from pairjax.base.params import merge, split
 from pairjax.base.types import Batch, DropoutRates, Hypers, PairData, Params
 from pairjax.data.encode import encode_split
-from pairjax.data.layout import choose_layout, plan_epoch, steps_per_epoch
-from pairjax.data.pipeline import make_batch
+from pairjax.data.layout import choose_layout
+from pairjax.data.pipeline import train_batches
 from pairjax.data.tasks import fit_score_scale, targets_of
 from pairjax.data.tokenizer import check_fit, load_tokenizer
 from pairjax.inference.logits import make_predict_logits
@@ -41,12 +39,12 @@ class TuneConfig:
     """How each run trains.
 
     Attributes:
-        steps: Updates.
-        batch_size: Pairs an update.
-        eval_every: Updates between scores on dev.
-        learning_rate: Peak rate; linear, a tenth of the steps warm-up.
-        weight_decay: Decoupled.
-        max_length: Tokens of a joint row.
+        steps: Number of updates.
+        batch_size: Pairs per update.
+        eval_every: Updates between two evaluations on dev.
+        learning_rate: Peak learning rate, reached after a tenth of the steps; it then falls linearly.
+        weight_decay: Decoupled weight decay.
+        max_length: Most tokens of a joint sequence.
     """
 
     steps: int = 150
@@ -58,13 +56,14 @@ class TuneConfig:
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """What a run leaves.
+class TunedRun:
+    """The results of a run.
 
     Attributes:
-        curve: Score on dev after each `eval_every` updates, in points (accuracy, or Spearman's correlation).
-        outputs: Of the last parameters on test, [N, C]; scores in the data's own units.
-        score: On test, in points; NaN where the run diverged.
+        curve: float64 [evaluations]; dev score after each `eval_every` updates, in points (accuracy, or Spearman's
+            correlation).
+        outputs: float32 [N, C]; outputs of the last parameters on test. Scores are in the data's own units.
+        score: Test score in points; NaN if the run diverged.
     """
 
     curve: Float64[np.ndarray, " evals"]
@@ -73,20 +72,20 @@ class Tuned:
 
 
 class Tuner:
-    """A task's encoded pairs and its compiled programs.
+    """The encoded pairs of a task and its compiled programs.
 
     Attributes:
-        task: Regression with the center and scale of all training scores.
-        steps: Updates done at each entry of a curve.
+        task: The task; for regression with the center and scale of all training scores.
+        steps: int64 [evaluations]; the number of updates done at each entry of a curve.
     """
 
     def __init__(self, data: PairData, like: Path, config: TuneConfig) -> None:
-        """Encode the task for encoders of one architecture and vocabulary.
+        """Encodes the task for encoders of one architecture and vocabulary.
 
         Args:
-            data: train, dev and test, all labelled; runs name their rows of train.
-            like: Folder of one of the encoders.
-            config: Of every run.
+            data: Labelled train, dev and test; each run trains on some of the training pairs.
+            like: The folder of one of the encoders.
+            config: How each run trains.
         """
         self.config, self.data = config, data
         self.task = fit_score_scale(data.task, data.splits["train"])
@@ -100,11 +99,11 @@ class Tuner:
         }
         self.layout = choose_layout(DataConfig(buckets=2), self.encoded["train"].lengths)
         self.fns = build_pair_model(model, self.spec, self.task.outputs)
-        # The embeddings stay as they are: most parameters, and few of their rows meet the task's words.
+        # The embeddings are most of the parameters, and few of their rows occur in the task: they stay frozen.
         self.optim = OptimConfig(freeze="embeddings")
         shapes = jax.eval_shape(self.fns.init, jax.random.key(0))
-        self.chosen = trainable_paths(self.optim, shapes, pooler_kept=True)
-        trainable, _ = split(shapes, self.chosen)
+        self.trainable = trainable_paths(self.optim, shapes, pooler_kept=True)
+        trainable, _ = split(shapes, self.trainable)
         self.optimizer = build_optimizer(
             self.optim,
             total_steps=config.steps,
@@ -121,16 +120,17 @@ class Tuner:
 
     @property
     def metric(self) -> str:
+        """The name of the metric that scores each run."""
         return "accuracy" if self.task.kind == "classification" else "spearman"
 
     def label(self, name: str) -> np.ndarray:
-        """Labels of a split, in the data's own units."""
+        """Returns the labels of a split, in the data's own units."""
         label = self.data.splits[name].label
         assert label is not None
         return label
 
     def read(self, folder: Path) -> LoadedEncoder:
-        """An encoder of the architecture, with its pooler where it has one."""
+        """Reads an encoder of the architecture, with its pooler if it has one."""
         return load_encoder(folder, self.spec)
 
     def run(
@@ -139,50 +139,52 @@ class Tuner:
         *,
         pooler: Pooler,
         seed: int,
-        rows: Int[np.ndarray, " rows"],
+        index: Int[np.ndarray, " subset"],
         label: np.ndarray | None = None,
-    ) -> Tuned:
-        """Train and score.
+    ) -> TunedRun:
+        """Trains a model and scores it.
 
         Args:
-            encoder: Where it starts from.
-            pooler: The encoder's own, or one drawn by the seed.
-            seed: Of the fresh parameters and of the order.
-            rows: Of train.
-            label: Stands in for the labels of all of train, in the data's own units (noise); the rows' are read.
+            encoder: The encoder to start from.
+            pooler: Whether to keep the encoder's pooler or to draw a fresh one.
+            seed: Seeds the fresh parameters and the order of the pairs.
+            index: Indices of the training pairs to use.
+            label: Labels of all training pairs, in the data's own units, in place of their own (noise).
         """
-        kept = encoder.pooler if pooler == "keep" else None
-        params, _ = initial_params(self.fns, jax.random.key(seed), encoder=encoder.params, pooler=kept)
-        trainable, frozen = split(params, self.chosen)
+        params, _ = initial_params(
+            self.fns,
+            jax.random.key(seed),
+            encoder=encoder.params,
+            pooler=encoder.pooler if pooler == "keep" else None,
+        )
+        trainable, frozen = split(params, self.trainable)
         state = init_state(trainable, self.optimizer, key=jax.random.key(seed))
         frozen = jax.device_put(frozen, jax.devices()[0])
         zero = DropoutRates(0.0, 0.0, 0.0, 0.0)
         hypers = Hypers(self.config.learning_rate, self.config.weight_decay, 0.0, zero)
+        pairs = self.data.splits["train"]
+        batches = train_batches(
+            self.encoded["train"],
+            targets_of(self.task, pairs if label is None else replace(pairs, label=label)),
+            seed=seed,
+            layout=self.layout,
+            batch_size=self.config.batch_size,
+            start_step=0,
+            stop_step=self.config.steps,
+            prefetch=0,
+            subset=index,
+        )
         curve: list[float] = []
-        for done, batch in enumerate(self._batches(rows, label, seed=seed), start=1):
+        for step, batch in batches:
             state, _ = self.step(state, frozen, batch, hypers)
-            if done in self.steps:
+            if step + 1 in self.steps:
                 curve.append(self._score("dev", self._outputs(merge(state.params, frozen), "dev")))
         outputs = self._outputs(merge(state.params, frozen), "test")
-        return Tuned(np.array(curve), outputs, self._score("test", outputs))
-
-    def _batches(self, rows: np.ndarray, label: np.ndarray | None, *, seed: int) -> Iterator[Batch]:
-        encoded, size = self.encoded["train"], self.config.batch_size
-        pairs = self.data.splits["train"]
-        target = targets_of(self.task, pairs if label is None else replace(pairs, label=label))
-        per_epoch, lengths = steps_per_epoch(len(rows), size), encoded.lengths[rows]
-        plan_of = lru_cache(maxsize=1)(
-            lambda epoch: plan_epoch(seed=seed, epoch=epoch, lengths=lengths, layout=self.layout, batch_size=size)
-        )
-        for step in range(self.config.steps):
-            plan, place = plan_of(step // per_epoch), step % per_epoch
-            index = plan.index[place, :, 0]
-            chosen = np.where(index >= 0, rows[np.maximum(index, 0)], -1).astype(np.int32)[:, None]
-            yield make_batch(encoded, target, chosen, int(plan.length[place]))
+        return TunedRun(np.array(curve), outputs, self._score("test", outputs))
 
     def _outputs(self, params: Params, name: str) -> np.ndarray:
         return self.predict(params, self.encoded[name], layout=self.layout, batch_size=EVAL_BATCH)
 
     def _score(self, name: str, outputs: np.ndarray) -> float:
-        found = scores_of(self.task, outputs[None, None], self.label(name), self.metric)
-        return 100.0 * float(found[0, 0])
+        scores = scores_of(self.task, outputs[None, None], self.label(name), self.metric)
+        return 100.0 * float(scores[0, 0])

@@ -1,4 +1,4 @@
-"""The search of interactions: its grid and pools; effects of Lemmas 2 and 2.1 on predictions that are known."""
+"""The search over interactions: its grid, its pools, and the effects of Lemmas 2 and 2.1 on known predictions."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from pairjax.base.types import EncoderSpec, Pairs, TaskSpec
 from pairjax.cli.options import load_experiment
 from pairjax.population.pooled import HeadTask
 from pairjax.population.tokens import TokenTask
-from pairjax.studies.attention.board import KINDS, Pool, Search, drawn, grid
+from pairjax.studies.attention.board import KINDS, Pool, Search, grid, sample_pool
 from pairjax.studies.attention.nested_cv import AttentionSetting, NestedDesign, SettingResult
 from pairjax.studies.attention.relations import SLICES
 
@@ -26,9 +26,9 @@ def test_the_grid_varies_layers_and_heads_one_at_a_time() -> None:
     assert {(t.layers, t.heads) for t in grid("joint")} == {(1, 4), (2, 4), (3, 4), (1, 1), (1, 2), (1, 8)}
 
 
-def test_a_pool_takes_so_many_of_a_slice_and_fills_up_with_the_rest() -> None:
+def test_a_pool_takes_a_number_of_pairs_per_slice_and_fills_up_with_the_rest() -> None:
     slices = np.repeat(np.array(["roles", "negation", "rest"]), [3, 50, 200])
-    rows = drawn(slices, of_slice=20, pool=100)
+    rows = sample_pool(slices, of_slice=20, pool=100)
     assert {name: int((slices[rows] == name).sum()) for name in ("roles", "negation", "rest")} == {
         "roles": 3,
         "negation": 20,
@@ -38,7 +38,7 @@ def test_a_pool_takes_so_many_of_a_slice_and_fills_up_with_the_rest() -> None:
 
 
 def pool() -> Pool:
-    """20 pairs of each slice, slice after slice; texts and tokens are never read."""
+    """Builds a pool with 20 pairs of each slice, slice after slice; texts and tokens are not used."""
     size = OF_SLICE * len(SLICES)
     spec = EncoderSpec("bert", 9, 4, 4, 1, 1, 8, 8, 2, 0, 0, 1e-12, "gelu", has_pooler=False)
     label = np.arange(size, dtype=np.int32) % 3
@@ -61,21 +61,21 @@ def pool() -> Pool:
 def search(
     right: Mapping[AttentionSetting, tuple[int, int, int, int]], judged: Mapping[AttentionSetting, float]
 ) -> Search:
-    """All settings of the grid on rule-made pairs.
+    """Builds the results of all settings of the grid on rule-made pairs.
 
     Args:
-        right: How many pairs of each slice a setting has right, with every seed; 10 where nothing is said.
-        judged: Its inner accuracy in every fold; 0.5 where nothing is said.
+        right: The number of correct pairs of each slice by setting, for every seed; 10 by default.
+        judged: The inner accuracy by setting, in every fold; 0.5 by default.
     """
-    one = pool()
-    label = one.source.heads.label("train")
+    rules = pool()
+    label = rules.source.heads.label("train")
     results = {}
     for setting in (setting for kind in KINDS for setting in grid(kind)):
         counts = np.repeat(right.get(setting, (10, 10, 10, 10)), OF_SLICE)
         found = np.where(np.tile(np.arange(OF_SLICE), len(SLICES)) < counts, label, (label + 1) % 3).astype(np.int8)
         inner = np.full((DESIGN.folds, 2), judged.get(setting, 0.5))
         results[setting] = SettingResult(inner, np.full(DESIGN.folds, 1.5e-3), np.stack([found, found]), 100, ())
-    return Search({"rules": one}, {"rules": results}, DESIGN)
+    return Search({"rules": rules}, {"rules": results}, DESIGN)
 
 
 RIGHT = {
@@ -102,7 +102,7 @@ def effects(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, fl
 
 def test_the_effects_of_lemma_2_are_those_of_its_docstring(monkeypatch: pytest.MonkeyPatch) -> None:
     found = effects(load_experiment(str(CLAIMS / "lemma_2.py"), defines="claim"), monkeypatch)
-    # A pair is 5 points. Chosen: cross 2x4; its twin: sized as 2; the best pooled ones: vectors 1x1, sized as 3.
+    # A pair is 5 points. Chosen: cross 2x4; of equal size: sized as 2; best pooled settings: vectors 1x1, sized as 3.
     expected = {"A1": (6 + 4 + 2) / 3, "A2": (10 + 8 + 6) / 3, "A3": 4 - 1, "A4": 6, "A5": 4, "A6": 2, "A7": 15 - 13}
     assert found == pytest.approx({name: 5 * pairs for name, pairs in expected.items()})
 
@@ -120,7 +120,7 @@ def test_the_effects_of_lemma_2_1_are_those_of_its_docstring(monkeypatch: pytest
     assert found == pytest.approx({name: 5 * pairs for name, pairs in expected.items()})
 
 
-def test_slices_weigh_alike_and_the_best_of_a_column_is_bold() -> None:
+def test_slices_have_equal_weight_and_the_best_of_a_column_is_bold() -> None:
     found = search(RIGHT, JUDGED)
     predicted = found.results["rules"][AttentionSetting("cross", 2, 4)].predicted
     none = found.results["rules"][AttentionSetting("none")].predicted

@@ -1,4 +1,4 @@
-"""Nested cross-validation: a fold's labels decide nothing of its own predictions; equal sizes."""
+"""Nested cross-validation: a fold's labels do not influence its own predictions; models of equal size."""
 
 import dataclasses
 import itertools
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pairjax.base.config import DataConfig, FeatureConfig, OptimConfig
+from pairjax.base.config import CombineConfig, DataConfig, FeatureConfig, InteractConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import DropoutRates, Hypers
 from pairjax.data.folds import stratified_folds
@@ -18,11 +18,12 @@ from pairjax.population.members import make_runs
 from pairjax.population.projection import fit_projection
 from pairjax.population.tokens import TokenTask, parameter_count, token_program, token_task
 from pairjax.studies.attention import nested_cv
+from pairjax.studies.attention.flops import step_flops
 from pairjax.studies.attention.nested_cv import (
     AttentionSetting,
     NestedDesign,
     SettingResult,
-    choose,
+    chosen_settings,
     out_of_fold,
     run_setting,
     setting_model,
@@ -49,7 +50,7 @@ def fold(source: TokenTask) -> np.ndarray:
 
 
 def relabelled(source: TokenTask, rows: np.ndarray) -> TokenTask:
-    """Other labels on some rows."""
+    """Returns the task with other labels on some pairs."""
     pairs = source.heads.splits["train"]
     assert pairs.label is not None
     label = pairs.label.copy()
@@ -63,7 +64,7 @@ def relabelled(source: TokenTask, rows: np.ndarray) -> TokenTask:
 @pytest.mark.parametrize(
     "setting", [AttentionSetting("none"), AttentionSetting("cross", 1, 2)], ids=lambda setting: setting.name
 )
-def test_a_folds_labels_decide_nothing_of_its_own_predictions(
+def test_a_folds_labels_do_not_influence_its_own_predictions(
     source: TokenTask, fold: np.ndarray, setting: AttentionSetting, tmp_path: Path
 ) -> None:
     found = run_setting(source, fold, setting, DESIGN, folder=tmp_path)
@@ -75,7 +76,7 @@ def test_a_folds_labels_decide_nothing_of_its_own_predictions(
     assert (found.predicted[:, fold != 0] != other.predicted[:, fold != 0]).any()
 
 
-def test_inner_scores_are_those_of_the_fits_one_by_one_and_a_setting_is_read_the_second_time(
+def test_inner_scores_equal_separate_fits_and_a_setting_is_read_the_second_time(
     source: TokenTask, fold: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting = AttentionSetting("none")
@@ -96,7 +97,7 @@ def test_inner_scores_are_those_of_the_fits_one_by_one_and_a_setting_is_read_the
     monkeypatch.setattr(nested_cv, "_run", lambda *_: pytest.fail("was run again"))
     again = run_setting(source, fold, setting, DESIGN, folder=tmp_path)
     np.testing.assert_array_equal(again.predicted, found.predicted)
-    assert (found.read, again.read) == (False, True)
+    assert (found.reused, again.reused) == (False, True)
     assert again.parameters == found.parameters == 4 * 16 * 3 + 3
 
 
@@ -112,12 +113,12 @@ def test_sized_heads_have_as_many_parameters_as_attention_over_tokens(source: To
     assert size(AttentionSetting("cross", 2, 1)) == size(AttentionSetting("self", 2, 8))
 
 
-def test_a_choice_and_a_score_need_three_folds() -> None:
+def test_choosing_and_scoring_need_three_folds() -> None:
     with pytest.raises(UserError, match="too few folds"):
         NestedDesign(folds=2)
 
 
-def test_each_fold_is_read_by_the_setting_that_its_inner_folds_chose() -> None:
+def test_each_fold_is_predicted_by_the_setting_that_its_inner_folds_chose() -> None:
     fold = np.array([0, 0, 1, 2, 2, 1])
 
     def result(inner: list[float], value: int) -> SettingResult:
@@ -128,6 +129,18 @@ def test_each_fold_is_read_by_the_setting_that_its_inner_folds_chose() -> None:
         AttentionSetting("cross", 1, 1): result([0.6, 0.2, 0.4], 1),
         AttentionSetting("gate"): result([-np.inf, 0.3, 0.3], 2),
     }
-    chosen = choose(results)
+    chosen = chosen_settings(results)
     assert [setting.kind for setting in chosen] == ["cross", "self", "self"]
     np.testing.assert_array_equal(out_of_fold(results, chosen, fold), [[1, 1, 0, 0, 0, 0]] * 2)
+
+
+def test_flops_are_those_of_the_matrix_products(source: TokenTask) -> None:
+    width, inner, length = source.heads.spec.hidden_size, source.heads.spec.intermediate_size, source.place.shape[1]
+    combine = CombineConfig(features=("|u-v|", "u*v"))
+    flops = step_flops(
+        source, ModelConfig(kind="bi", interact=InteractConfig("cross", 2, 2), combine=combine), batch_size=16
+    )
+    layer = 4 * width**2 + 2 * width * inner + 2 * length * width
+    assert flops["interact"] == 6 * 16 * 2 * length * layer
+    assert flops["combine"] == 0
+    assert flops["head"] == 6 * 16 * 2 * width * source.heads.task.outputs

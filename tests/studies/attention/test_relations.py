@@ -1,4 +1,4 @@
-"""Slices of pairs by the relation that is asked for."""
+"""Slices of pairs by their relation."""
 
 from pairjax.base.types import Pairs
 from pairjax.studies.attention.relations import rule_slices, word_slices

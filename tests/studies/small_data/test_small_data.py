@@ -1,4 +1,4 @@
-"""Tuning on few rows: subsets, arms, what is kept of a run, and probes of what the encoder still knows."""
+"""Training on few pairs: subsets, arms, the measures of a run, and probes of its encoder."""
 
 import dataclasses
 from pathlib import Path
@@ -19,7 +19,7 @@ from pairjax.studies.kept_runs import unit_identity
 from pairjax.studies.small_data import arms
 from pairjax.studies.small_data.arms import (
     ArmSetting,
-    Measured,
+    RunMeasures,
     accuracy_of,
     cut_test,
     difference,
@@ -32,12 +32,12 @@ from pairjax.studies.small_data.arms import (
     write_pairs,
 )
 from pairjax.studies.small_data.probes import (
-    cut,
-    make_probe_look,
+    cached_probes,
+    make_probe_measure,
     probe_difference,
     probe_encoder,
-    probe_kept,
     probe_score,
+    subsample,
 )
 from tests.tiny import write_tiny_encoder
 
@@ -54,7 +54,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def wide_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tiny tokeniser spells words, so pairs are long."""
+    """The tiny tokeniser splits words into letters, so pairs are long."""
     monkeypatch.setattr(arms, "LADDER", (256,))
 
 
@@ -69,7 +69,7 @@ def test_subsets_are_drawn_by_seed_with_each_classs_share(data: PairData) -> Non
     np.testing.assert_array_equal(subset(data, 99, seed=0), np.arange(60))
 
 
-def test_a_written_subset_is_read_back_as_it_was(data: PairData, tmp_path: Path) -> None:
+def test_a_written_subset_is_read_back_unchanged(data: PairData, tmp_path: Path) -> None:
     rows = subset(data, 15, seed=0)
     place = write_pairs(data, rows, tmp_path)
     read = load_pairs(DataConfig(path=str(place)))
@@ -82,7 +82,7 @@ def test_a_written_subset_is_read_back_as_it_was(data: PairData, tmp_path: Path)
     assert write_pairs(data, rows, tmp_path) == place
 
 
-def test_arms_differ_in_the_encoders_rate_alone(tmp_path: Path) -> None:
+def test_arms_differ_only_in_the_encoders_learning_rate(tmp_path: Path) -> None:
     made = {
         arm: tuned_config(ArmSetting(arm, 50, 60), encoder="e", data=tmp_path, seed=3)
         for arm in ("low", "full", "gradual")
@@ -95,7 +95,7 @@ def test_arms_differ_in_the_encoders_rate_alone(tmp_path: Path) -> None:
     assert made["low"].optim.learning_rate == pytest.approx(made["full"].optim.learning_rate / 10)
 
 
-def test_a_units_identity_is_its_content_and_not_its_place(tmp_path: Path) -> None:
+def test_a_units_identity_depends_on_content_and_not_on_the_path(tmp_path: Path) -> None:
     setting = ArmSetting("full", 50, 60)
     one = tuned_config(setting, encoder="e", data=tmp_path / "a" / "x", seed=0)
     moved = tuned_config(setting, encoder="e", data=tmp_path / "b" / "x", seed=0)
@@ -109,7 +109,7 @@ def test_a_units_identity_is_its_content_and_not_its_place(tmp_path: Path) -> No
     assert unit_identity(one, "w") != unit_identity(one, "other")
 
 
-def test_a_units_encoder_folder_counts_by_its_weights(tmp_path: Path) -> None:
+def test_a_units_identity_contains_the_weights_of_its_encoder_folder(tmp_path: Path) -> None:
     def identity(folder: Path) -> str:
         return unit_identity(tuned_config(ArmSetting("full", 50, 60), encoder=str(folder), data=Path("x"), seed=0), "w")
 
@@ -124,23 +124,23 @@ def test_a_units_encoder_folder_counts_by_its_weights(tmp_path: Path) -> None:
     assert identity(tmp_path / "one") != before
 
 
-def test_a_unit_is_run_once_measured_and_emptied_of_its_weights(
+def test_a_unit_is_run_once_measured_and_its_weights_are_deleted(
     data: PairData, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut off by a signal, it goes on; measured, it is read; its losses are those of the model it had."""
+    """A run stopped by a signal continues; a measured run is read; its losses are those of its model."""
     setting = ArmSetting("full", 12, 4, batch_size=4)
-    probes = {"paraphrase": cut(load_pairs(DataConfig(rules="paraphrase", sizes=(20, 12, 16))))}
+    probes = {"paraphrase": subsample(load_pairs(DataConfig(rules="paraphrase", sizes=(20, 12, 16))))}
     seen: list[np.ndarray] = []
 
-    def more(folder: Path) -> dict[str, np.ndarray]:
+    def extra(folder: Path) -> dict[str, np.ndarray]:
         import pairjax
 
         test = data.splits["test"]
         seen.append(pairjax.load(folder).outputs(test.first, test.second))
-        return make_probe_look(probes)(folder)
+        return make_probe_measure(probes)(folder)
 
-    def run() -> Measured:
-        return run_tuned(setting, data, encoder=encoder, seed=0, folder=tmp_path, more=more, what="probe")
+    def run() -> RunMeasures:
+        return run_tuned(setting, data, encoder=encoder, seed=0, folder=tmp_path, extra=extra, what="probe")
 
     monkeypatch.setattr(StopSignal, "requested", lambda self, done: done == 2)
     with pytest.raises(BudgetSpentError):
@@ -155,8 +155,8 @@ def test_a_unit_is_run_once_measured_and_emptied_of_its_weights(
     label = data.splits["test"].label
     assert label is not None
     np.testing.assert_allclose(found.loss, -log_softmax(seen[0], axis=1)[np.arange(30), label], rtol=1e-5)
-    np.testing.assert_array_equal(found.right, seen[0].argmax(axis=1) == label)
-    assert found.more["paraphrase"].shape == (16,)
+    np.testing.assert_array_equal(found.hits, seen[0].argmax(axis=1) == label)
+    assert found.extra["paraphrase"].shape == (16,)
     monkeypatch.setattr(kept_runs, "train", lambda *_, **__: pytest.fail("was run again"))
     np.testing.assert_array_equal(run().loss, found.loss)
 
@@ -169,31 +169,38 @@ def test_the_frozen_arm_is_each_setting_with_each_seed(data: PairData, encoder: 
     losses = {key: run.test_loss for key, run in found.items()}
     assert len(set(losses.values())) == 6
     assert all(len(run.loss) == 30 and 0.0 < run.train_loss < 5.0 for run in found.values())
-    # Alone or among others, a member is the same within the rounding of vmap.
+    # A member trained alone equals the member among others, up to rounding in vmap.
     alone = run_frozen(settings[1:2], source, data, seeds=(1,))[settings[1], 1]
     np.testing.assert_allclose(alone.loss, found[settings[1], 1].loss, atol=1e-4)
 
 
-def made(train_right: float, right: list[float], loss: list[float]) -> Measured:
+def test_settings_of_one_program_must_agree_in_size_and_steps(data: PairData, encoder: str, tmp_path: Path) -> None:
+    source = head_task(data, cached_features(data.splits.values(), tmp_path, FeatureConfig(encoder=encoder)))
+    settings = [ArmSetting("frozen", 12, 6), ArmSetting("frozen", 12, 7)]
+    with pytest.raises(ValueError, match="differ in"):
+        run_frozen(settings, source, data, seeds=(0,))
+
+
+def measures(train_accuracy: float, hits: list[float], loss: list[float]) -> RunMeasures:
     clusters = np.arange(len(loss))
-    return Measured(0.1, train_right, 0.5, np.asarray(loss, float), np.asarray(right, float), clusters, {})
+    return RunMeasures(0.1, train_accuracy, 0.5, np.asarray(loss, float), np.asarray(hits, float), clusters, {})
 
 
 def test_measures_are_means_over_the_resampled_pairs() -> None:
-    run, counts = made(1.0, [1, 0, 1, 1], [0.1, 2.0, 0.3, 0.4]), np.array([[1.0, 1, 1, 1], [0, 4, 0, 0]])
+    run, counts = measures(1.0, [1, 0, 1, 1], [0.1, 2.0, 0.3, 0.4]), np.array([[1.0, 1, 1, 1], [0, 4, 0, 0]])
     np.testing.assert_allclose(loss_of(run)(counts)["value"], [70.0, 200.0])
     np.testing.assert_allclose(accuracy_of(run)(counts)["value"], [75.0, 0.0])
     np.testing.assert_allclose(gap_of(run)(counts)["value"], [25.0, 100.0])
 
 
 def test_a_difference_is_paired_by_seed_and_the_mean_over_sizes() -> None:
-    worse, better = made(1.0, [0, 0, 1, 1], [1.0] * 4), made(0.5, [1, 1, 1, 1], [0.5] * 4)
+    worse, better = measures(1.0, [0, 0, 1, 1], [1.0] * 4), measures(0.5, [1, 1, 1, 1], [0.5] * 4)
     found = difference([[(worse, better), (better, better)], [(worse, better), (worse, better)]], loss_of)
     assert found.value == pytest.approx((25.0 + 50.0) / 2)
     assert difference([[(better, better)]] * 3, loss_of).error == 0.0
 
 
-def test_cuts_are_fixed_and_keep_small_splits(data: PairData) -> None:
+def test_samples_are_fixed_and_small_splits_are_kept(data: PairData) -> None:
     assert cut_test(data, 30) is data
     one, same = cut_test(data, 10), cut_test(data, 10)
     assert one.splits["test"].first == same.splits["test"].first
@@ -201,8 +208,8 @@ def test_cuts_are_fixed_and_keep_small_splits(data: PairData) -> None:
     assert one.splits["train"] is data.splits["train"]
 
 
-def test_probes_tell_an_encoder_that_knows_from_one_that_does_not(encoder: str, tmp_path: Path) -> None:
-    """Labels that hang on the vectors are found; labels by lot are not; kept probes are read."""
+def test_probes_find_labels_that_depend_on_the_vectors(encoder: str, tmp_path: Path) -> None:
+    """Probes do not find random labels; kept probes are read."""
     data = load_pairs(DataConfig(rules="paraphrase", sizes=(80, 40, 60)))
     rng = np.random.default_rng(0)
     lot = {
@@ -218,10 +225,10 @@ def test_probes_tell_an_encoder_that_knows_from_one_that_does_not(encoder: str, 
         same[split] = Pairs(pairs.first, tuple(second), twice.astype(np.int32))
     data = dataclasses.replace(data, splits=same)
     tasks = {"real": data, "lot": dataclasses.replace(data, splits=lot)}
-    found = probe_kept(encoder, tasks, folder=tmp_path)
+    found = cached_probes(encoder, tasks, folder=tmp_path)
     assert probe_score(data, found["real"]) > 90.0
     assert probe_score(tasks["lot"], found["lot"]) < 70.0
-    again = probe_kept(encoder, tasks, folder=tmp_path)
+    again = cached_probes(encoder, tasks, folder=tmp_path)
     np.testing.assert_array_equal(again["real"], found["real"])
     np.testing.assert_array_equal(probe_encoder(encoder, tasks)["real"], found["real"])
     assert probe_difference(data, [found["real"]], [found["real"]]).value == 0.0

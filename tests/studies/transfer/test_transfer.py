@@ -1,4 +1,4 @@
-"""Transfer: encoders pretrained alike but for the objective, fine-tuned alike, from rules and tiny models."""
+"""Transfer with rules and tiny models: encoders that differ only in the objective, all fine-tuned alike."""
 
 import dataclasses
 import json
@@ -20,16 +20,16 @@ from pairjax.studies.transfer.design import (
     MLM,
     NSP,
     START,
+    Condition,
     TransferDesign,
-    Work,
     choose_design,
     minutes_of,
-    quick,
+    smoke_design,
 )
 from pairjax.studies.transfer.encoders import Encoders, PretrainDesign, spaced_layers, write_stories
 from pairjax.studies.transfer.run import run_transfer
 from pairjax.studies.transfer.targets import Target, Variant
-from pairjax.studies.transfer.tuner import Tuned, Tuner
+from pairjax.studies.transfer.tuner import TunedRun, Tuner
 from pairjax.weights import load_encoder, read_encoder_spec
 from tests.tiny import write_tiny_encoder
 
@@ -46,10 +46,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def claim_run(root: Path, *, deadline: float = 1e9, said: list[str] | None = None) -> ClaimRun:
+def claim_run(root: Path, *, deadline: float = 1e9, lines: list[str] | None = None) -> ClaimRun:
     claim = Claim("toy", "s", 2, lambda run: Outcome([]), encoder=str(root / "encoder"), pooling="pooler")
-    say: Callable[[str], None] = [].append if said is None else said.append
-    return ClaimRun(claim, root / "claims", 2, True, time.monotonic() + deadline, say)
+    log: Callable[[str], None] = [].append if lines is None else lines.append
+    return ClaimRun(claim, root / "claims", 2, True, time.monotonic() + deadline, log)
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,8 @@ def board(root: Path) -> TransferBoard:
 
 
 def test_every_arm_is_run_by_every_seed_on_every_task(board: TransferBoard, root: Path) -> None:
-    clean = {Work(task, arm) for task in ("sick", "coherence") for arm in (START, MLM, NSP)}
-    worse = {Work("sick", arm, variant) for arm in (MLM, NSP) for variant in (NOISY, Variant(skew="length"))}
+    clean = {Condition(task, arm) for task in ("sick", "coherence") for arm in (START, MLM, NSP)}
+    worse = {Condition("sick", arm, variant) for arm in (MLM, NSP) for variant in (NOISY, Variant(skew="length"))}
     assert set(board.runs) == clean | worse
     assert all(len(runs) == 2 for runs in board.runs.values())
     for runs in board.runs.values():
@@ -93,7 +93,7 @@ def test_the_pooler_of_the_objective_is_kept_and_the_embeddings_are_the_start_s(
     assert not np.array_equal(start[2], nsp[2])
 
 
-def test_a_second_time_all_is_read(board: TransferBoard, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_reads_everything(board: TransferBoard, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tuner, "run", lambda *_, **__: pytest.fail("tuned again"))
     monkeypatch.setattr(encoders, "pretrain", lambda *_, **__: pytest.fail("pretrained again"))
     again = run_transfer(claim_run(root, deadline=-1.0), (DESIGN,))
@@ -103,7 +103,7 @@ def test_a_second_time_all_is_read(board: TransferBoard, root: Path, monkeypatch
             np.testing.assert_array_equal(one.curve, other.curve)
 
 
-def test_a_spent_budget_keeps_what_is_done_and_the_next_run_goes_on(
+def test_a_spent_budget_keeps_finished_work_and_the_next_run_continues(
     board: TransferBoard, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = root / "claims" / "transfer" / "runs"
@@ -118,7 +118,7 @@ def test_a_spent_budget_keeps_what_is_done_and_the_next_run_goes_on(
     assert {path: path.stat().st_mtime_ns for path in files[1:]} == before
 
 
-def test_a_pretraining_cut_off_is_taken_up_and_ends_alike(
+def test_an_interrupted_pretraining_continues_and_ends_with_the_same_weights(
     board: TransferBoard, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "other"
@@ -140,7 +140,7 @@ def test_a_pretraining_cut_off_is_taken_up_and_ends_alike(
 
 
 def test_another_design_is_another_encoder(root: Path, board: TransferBoard) -> None:
-    small = quick(DESIGN).pretrain
+    small = smoke_design(DESIGN).pretrain
     texts = write_stories(root / "claims/transfer/stories", documents=60)
     paths = {
         Encoders(design, texts, source=str(root / "encoder"), folder=root).path("nsp", seed)
@@ -150,33 +150,33 @@ def test_another_design_is_another_encoder(root: Path, board: TransferBoard) -> 
     assert len(paths) == 6
 
 
-def test_noise_and_skew_fall_on_drawn_rows_alone(board: TransferBoard) -> None:
+def test_noise_and_skew_affect_only_the_drawn_pairs(board: TransferBoard) -> None:
     target = board.targets["sick"]
     train = target.data.splits["train"]
-    rows, label = target.draw(NOISY, rows=50, seed=3)
-    clean, same = target.draw(Variant(), rows=50, seed=3)
+    rows, label = target.draw(NOISY, size=50, seed=3)
+    clean, same = target.draw(Variant(), size=50, seed=3)
     np.testing.assert_array_equal(rows, clean)
     np.testing.assert_array_equal(same, train.label)
     assert set(np.flatnonzero(label != train.label)) == set(rows[:20])
-    lean = {"length": np.arange(len(train), dtype=float)}
-    skewed, _ = dataclasses.replace(target, lean=lean).draw(Variant(skew="length"), rows=50, seed=3)
+    scores = {"length": np.arange(len(train), dtype=float)}
+    skewed, _ = dataclasses.replace(target, skew_scores=scores).draw(Variant(skew="length"), size=50, seed=3)
     assert skewed.max() < len(train) // 2
     assert len(set(skewed)) == 50
 
 
-def runs(*curves: Sequence[float], right: Sequence[int] = (0,)) -> list[Tuned]:
-    """One a curve; the first `right[i]` of the 20 test pairs of `target` are answered rightly, the others wrongly."""
+def runs(*curves: Sequence[float], right: Sequence[int] = (0,)) -> list[TunedRun]:
+    """Builds one run per curve; run i classifies the first `right[i]` of the 20 test pairs correctly."""
     made = []
     for curve, good in zip(curves, [*right, *[0] * len(curves)], strict=False):
         answer = np.where(np.arange(20) < good, LABEL, (LABEL + 1) % 3)
-        made.append(Tuned(np.array(curve, float), np.eye(3, dtype=np.float32)[answer], 5.0 * good))
+        made.append(TunedRun(np.array(curve, float), np.eye(3, dtype=np.float32)[answer], 5.0 * good))
     return made
 
 
 LABEL = np.array([0] * 8 + [1] * 6 + [2] * 6, np.int32)
 
 
-def board_of(found: dict[Work, list[Tuned]], design: TransferDesign) -> TransferBoard:
+def board_of(found: dict[Condition, list[TunedRun]], design: TransferDesign) -> TransferBoard:
     pairs = Pairs(("a",) * 20, ("b",) * 20, LABEL)
     data = PairData(TaskSpec("classification", ("x", "y", "z")), dict.fromkeys(("train", "dev", "test"), pairs), {})
     targets = {task: Target(task, data, None, {}) for task in design.tasks}
@@ -187,31 +187,29 @@ def test_steps_to_the_goal_are_counted_to_the_first_average_that_reaches_it() ->
     design = TransferDesign(tasks=("sick",), arms=(MLM, NSP))
     slow, quickly = [40, 50, 60, 70, 70, 70], [64, 70, 70, 70, 70, 70]
     never, lucky = [40, 40, 40, 40, 40, 40], [40, 40, 90, 40, 40, np.nan]
-    board = board_of({Work("sick", MLM): runs(slow, slow), Work("sick", NSP): runs(quickly, quickly)}, design)
+    board = board_of({Condition("sick", MLM): runs(slow, slow), Condition("sick", NSP): runs(quickly, quickly)}, design)
     assert board.goal("sick") == 40 + 15
-    assert board.steps_to_goal(Work("sick", MLM)) == [40, 40]
-    assert board.steps_to_goal(Work("sick", NSP)) == [10, 10]
+    assert board.steps_to_goal(Condition("sick", MLM)) == [40, 40]
+    assert board.steps_to_goal(Condition("sick", NSP)) == [10, 10]
     assert board.saved("sick", NSP).value == pytest.approx(100 * 30 / 60)
     assert board.saved("sick", NSP).interval().low == pytest.approx(50)
     assert board.unlearnt() == []
-    board = board_of({Work("sick", MLM): runs(never, lucky), Work("sick", NSP): runs(never, never)}, design)
+    board = board_of({Condition("sick", MLM): runs(never, lucky), Condition("sick", NSP): runs(never, never)}, design)
     assert board.goal("sick") == 42
-    assert board.steps_to_goal(Work("sick", MLM)) == [60, 30]
-    assert board.unlearnt() == [
-        "sick was not learnt: the best arm ends at 40.0 on dev, an answer without reading at 40.0"
-    ]
+    assert board.steps_to_goal(Condition("sick", MLM)) == [60, 30]
+    assert board.unlearnt() == ["sick was not learnt: the best arm ends at 40.0 on dev, a constant answer at 40.0"]
 
 
 def test_a_gain_is_paired_over_pairs_and_seeds_and_seeds_are_drawn_alike_for_all_tasks() -> None:
     design = TransferDesign(tasks=("sick", "mrpc"), arms=(MLM, NSP))
     curve = [40] * 6
     reference, treated = runs(curve, curve, right=(8, 8)), runs(curve, curve, right=(8, 20))
-    found = {Work(task, arm): made for task in design.tasks for arm, made in ((MLM, reference), (NSP, treated))}
+    found = {Condition(task, arm): made for task in design.tasks for arm, made in ((MLM, reference), (NSP, treated))}
     board = board_of(found, design)
     gain = board.gain("sick", NSP)
     assert gain.value == pytest.approx((0 + 60) / 2)
     assert board.gain("sick", MLM).samples.tolist() == [0.0] * 2000
-    # The first seed gains nothing whatever the pairs: where it alone is drawn, on every task at once, so is nought.
+    # The first seed gains nothing on any pairs. A resample that contains only this seed has gain 0 on every task.
     other = board.gain("mrpc", NSP)
     np.testing.assert_array_equal(gain.samples == 0.0, other.samples == 0.0)
     assert 0.2 < np.mean(gain.samples == 0.0) < 0.3
@@ -223,19 +221,19 @@ def test_a_run_that_diverged_leaves_the_gain_undefined() -> None:
     design = TransferDesign(tasks=("sick",), arms=(MLM, NSP))
     lost = runs([40] * 6, right=(20,))
     lost[0].outputs[:] = np.nan
-    board = board_of({Work("sick", MLM): runs([40] * 6, right=(20,)), Work("sick", NSP): lost}, design)
+    board = board_of({Condition("sick", MLM): runs([40] * 6, right=(20,)), Condition("sick", NSP): lost}, design)
     assert np.isnan(board.gain("sick", NSP).value)
 
 
-def test_an_objective_that_taught_nothing_is_said() -> None:
+def test_an_objective_that_taught_nothing_is_reported() -> None:
     found = {"value": 0.52, "low": 0.49, "high": 0.55}
     accuracy = {"nsp": [found, found], "sop": [found | {"low": 0.51}] * 2}
     board = TransferBoard(DESIGN, {}, {}, np.arange(1), accuracy)
-    assert "did not take" in str(board.untaken("nsp"))
-    assert board.untaken("sop") is None
+    assert "the treatment failed" in str(board.failed_treatment("nsp"))
+    assert board.failed_treatment("sop") is None
 
 
-def test_model_rows_and_tasks_are_cut_and_seeds_last() -> None:
+def test_model_rows_and_tasks_are_cut_first_and_seeds_last() -> None:
     full = TransferDesign(PretrainDesign(layers=6, steps=4000), rows=2000)
     small = TransferDesign(PretrainDesign(layers=2, steps=100), tasks=("sick",), arms=(MLM, NSP), rows=200)
     assert minutes_of(full, seeds=5) > 10 * minutes_of(small, seeds=5)
@@ -253,7 +251,7 @@ def test_model_rows_and_tasks_are_cut_and_seeds_last() -> None:
     assert f"seeds from 5 to {fewer.seeds}" in fewer.notes[1]
     least = choose_design((full, small), seeds=5, minutes=0.01)
     assert least.seeds == 2
-    assert "the same command goes on" in least.notes[2]
+    assert "run the same command again to continue" in least.notes[2]
 
 
 def test_layers_are_spaced_evenly_and_end_with_the_last(tmp_path: Path) -> None:
@@ -267,7 +265,7 @@ def test_layers_are_spaced_evenly_and_end_with_the_last(tmp_path: Path) -> None:
         for index, other in enumerate(wanted):
             one, two = part.params[f"layer_{index}"], whole[f"layer_{other}"]
             np.testing.assert_array_equal(one["mlp_in"]["kernel"], two["mlp_in"]["kernel"])
-    with pytest.raises(UserError, match="it has no 7 layers"):
+    with pytest.raises(UserError, match="does not have 7 layers"):
         spaced_layers(source, 7, tmp_path / "seven")
 
 
@@ -281,20 +279,19 @@ from pairjax.studies.claim import Claim, Hypothesis, Outcome
 
 def run(claim):
     effect = Sampled(3.0, *[np.linspace(2.0, 4.0, 99)] * 2)
-    return Outcome([Hypothesis("H", effect, 1.0, True, "q")], undecided_because="the treatment did not take")
+    return Outcome([Hypothesis("H", effect, 1.0, True, "q")], undecided_because="the treatment failed")
 
 
 claim = Claim(id="toy", statement="s", seeds=2, run=run)
 '''
 
 
-def test_a_treatment_that_did_not_take_leaves_the_claim_undecided(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_treatment_leaves_the_claim_undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "toy.py").write_text(CLAIM)
-    monkeypatch.setattr("pairjax.studies.registration.committed", lambda file: ("a" * 40, None))
+    for module in ("registration", "verdict"):
+        monkeypatch.setattr(f"pairjax.studies.{module}.committed", lambda file: ("a" * 40, None))
     assert main(["claim", str(tmp_path / "toy.py"), "--dir", str(tmp_path / "c"), "--compilation-cache", ""]) == 0
     row = json.loads((tmp_path / "c" / "toy" / "verdict.json").read_text())
     assert row["verdict"] == "undecided"
     assert row["hypotheses"][0]["verdict"] is None
-    assert row["notes"] == ["the treatment did not take"]
+    assert row["notes"] == ["the treatment failed"]

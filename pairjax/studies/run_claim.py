@@ -1,0 +1,91 @@
+"""The run of a claim, from its registration to its verdict."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pairjax.base.errors import UserError
+from pairjax.studies.claim import BudgetSpentError, Claim, ClaimRun
+from pairjax.studies.registration import register
+from pairjax.studies.verdict import hypothesis_table, verdict_row, write_outcome
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """The result of a claim's run, as it was written.
+
+    Attributes:
+        row: The content of verdict.json, without the tables.
+        tables: By title, rows of text cells; the first row is the header.
+        folder: The folder of the claim's results.
+    """
+
+    row: dict[str, Any]
+    tables: dict[str, list[list[str]]]
+    folder: Path
+
+
+def run_claim(
+    claim: Claim,
+    *,
+    file: Path,
+    root: Path,
+    log: Callable[[str], None],
+    budget: float,
+    seeds: int | None = None,
+    quick: bool = False,
+    encoder: str | None = None,
+) -> ClaimResult | None:
+    """Runs a claim's experiment and writes its verdict.
+
+    Args:
+        claim: The claim.
+        file: The file that defines the claim. A full run registers its docstring.
+        root: The folder of all claims' results. Runs with another encoder and quick runs use folders inside it.
+        log: Prints a line.
+        budget: Minutes after which the run stops.
+        seeds: Runs of each score; None for the number that the claim needs.
+        quick: Whether to make a smoke run, which gives no verdict.
+        encoder: Another encoder than the claim names; None for the claim's own.
+
+    Returns:
+        The result; None if the budget ran out first. Finished work is then kept, and the same call continues it.
+
+    Raises:
+        UserError: There are too few seeds for a verdict, or the claim's text changed after its first full run.
+    """
+    if encoder is not None:
+        claim = replace(claim, encoder=encoder)
+        root /= Path(encoder).name
+    if quick:
+        root /= "quick"
+    folder = root / claim.id
+    seeds = 2 if quick else seeds or claim.seeds
+    if claim.decides and not quick:
+        if seeds < claim.seeds:
+            raise UserError(
+                f"too few seeds for a verdict on {claim.id}",
+                got=seeds,
+                expected=f"at least {claim.seeds}",
+                fix="leave --seeds out, or use --quick for a smoke run",
+            )
+        # The text is registered before the first effect is computed.
+        if reason := register(folder, file):
+            log(f"this run will give no verdict: {reason}")
+    began = time.monotonic()
+    run = ClaimRun(
+        claim=claim, root=root, seeds=seeds, quick=quick, deadline=began + 60.0 * budget, budget=budget, log=log
+    )
+    try:
+        outcome = claim.run(run)
+    except BudgetSpentError:
+        log(
+            f"stopped after {budget:g} minutes with {run.cells_run} cells done and no verdict yet: "
+            "run the same command to continue"
+        )
+        return None
+    row = verdict_row(run, outcome, file=file, minutes=(time.monotonic() - began) / 60.0)
+    write_outcome(folder, row, outcome)
+    return ClaimResult(row, {f"{claim.id}: {claim.statement}": hypothesis_table(row), **outcome.tables}, folder)
