@@ -81,7 +81,7 @@ def test_full_pretraining_step_has_the_shapes_it_should(path: Path, accumulate: 
     assert "Command: pairjax pretrain" in module.__doc__
     config = module.config
     fns = build_pretraining_model(MINILM, masked=config.data.most_masked)
-    loss, terms = make_pretraining_loss(order=config.data.objective != "none")
+    loss, terms = make_pretraining_loss(segments=config.data.objective != "none")
     places = np.zeros((16, config.data.most_masked), np.int32)
     rows = batch(16, config.data.max_length, regression=False)._replace(
         masked_positions=places, masked_targets=places, masked_weights=places.astype(np.float32)

@@ -79,5 +79,5 @@ def test_a_report_shows_the_figures_of_older_runs(old: Path) -> None:
     assert main(["report", "finished", "pretrained", "--output", "report.html"]) == 0
     page = Path("report.html").read_text()
     accuracy = json.loads(Path("pretrained", "result.json").read_text())["metrics"]["dev"]["order_accuracy_whole"]
-    assert "accuracy on segments" in page
+    assert "segment accuracy" in page
     assert f"{accuracy['value']:.3f}" in page

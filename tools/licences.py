@@ -24,8 +24,12 @@ names an SPDX expression, it is given here, otherwise the package's own words or
 
 
 def locked(lock: Path) -> dict[str, str]:
-    """Returns the locked version of each package, by name."""
-    return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    """Returns the locked version of each package, by name; the versions if Pythons get different ones."""
+    versions: dict[str, list[str]] = {}
+    pinned = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for name, version in pinned:
+        versions.setdefault(name, []).append(version)
+    return {name: ", ".join(several) for name, several in versions.items()}
 
 
 def licence_of(name: str) -> str:

@@ -85,7 +85,7 @@ def test_evaluate_shows_baselines_and_slices(
     alone = ["evaluate", str(run), "--data.path", str(pairs / "test.tsv"), "--evaluation.baselines"]
     assert main(alone) == 2
     error = capsys.readouterr().err
-    assert "fitted on train" in error
+    assert "needs a labelled train split" in error
     assert len(error.strip().splitlines()) == 1
 
 

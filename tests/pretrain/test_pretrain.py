@@ -90,7 +90,7 @@ def test_a_run_leaves_figures_and_a_folder_of_berts_names(config: PretrainConfig
     steps = [line for line in lines(whole) if "loss" in line]
     assert [line["step"] for line in steps] == list(range(1, 7))
     assert steps[0]["loss"] == pytest.approx(steps[0]["mlm_loss"] + steps[0]["segment_loss"])
-    assert any("segment head fresh" in note for note in result["notes"])
+    assert any("segment head new" in note for note in result["notes"])
     folder = whole / "model" / "encoder"
     loaded, heads = load_pretraining(folder, read_encoder_spec(folder))
     assert loaded.notes == ()
@@ -288,7 +288,7 @@ def test_intervals_resample_documents_and_not_examples() -> None:
     [
         (["--data.corpus", "FOLDER/none*"], ["--data.corpus", "no such file"]),
         (["--data.corpus", "FOLDER/one.txt", "--data.dev", "FOLDER/one.txt"], ["single document", "blank line"]),
-        (["--data.corpus", "FOLDER/copies.txt", "--data.dev", "FOLDER/two.txt"], ["3 documents", "no copy"]),
+        (["--data.corpus", "FOLDER/copies.txt", "--data.dev", "FOLDER/two.txt"], ["3 documents", "not a copy"]),
         (["--data.corpus", "FOLDER/short.txt"], ["one sentence only"]),
         (["--data.corpus", "FOLDER/two.txt"], ["--data.dev-fraction 0.05", "0 of 2 documents", "--data.dev"]),
         (["--data.corpus", "FOLDER/empty.txt"], ["empty"]),
