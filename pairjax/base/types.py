@@ -129,10 +129,22 @@ class TaskSpec:
         return None if self.positive is None else self.labels.index(self.positive)
 
 
+NEGATIONS = ("not", "no", "non", "in", "un", "dis")
+"""Prefixes that make the name of a class that of its opposite, such as "not adjacent" or "unrelated"."""
+
+
 def default_positive(labels: tuple[str, ...]) -> str | None:
-    """Returns the positive one of two classes: the one with a usual name, else the last; None unless there are two."""
+    """Returns the positive one of two classes; None unless there are two.
+
+    It is the one that the other negates ("match" of "match" and "no match"), else the one with a usual name, else the
+    last.
+    """
     if len(labels) != 2:
         return None
+    for name, other in (labels, labels[::-1]):
+        words, others = (re.sub(r"[\s_-]+", " ", label.strip().lower()) for label in (name, other))
+        if words and any(others in (f"{negation} {words}", negation + words) for negation in NEGATIONS):
+            return name
     usual = [name for name in labels if re.sub(r"[\s-]+", "_", name.lower()) in POSITIVE_NAMES]
     return usual[0] if len(usual) == 1 else labels[-1]
 

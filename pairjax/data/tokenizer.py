@@ -17,8 +17,9 @@ PADDED_BY = 127
 SOURCES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 """Files from which a tokeniser can be read."""
 
-# These settings do not change the tokens, and would write one machine's paths into a saved model.
-ORIGINS = (
+# These settings do not change the tokens. A saved model must neither hold one machine's paths nor name code to run.
+DROPPED = (
+    "auto_map",
     "name_or_path",
     "tokenizer_file",
     "special_tokens_map_file",
@@ -40,6 +41,7 @@ class PairTokenizer:
         pad_id: Id of the token in empty slots.
         mask_id: Id of the token that replaces a masked one; None if the vocabulary has none.
         settings: The folder's `tokenizer_config.json` with its special tokens resolved, for `save`.
+        notes: Lines for the log: settings that transformers reads in another way.
     """
 
     backend: Any
@@ -49,6 +51,7 @@ class PairTokenizer:
     pad_id: int
     mask_id: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def segments(self) -> bool:
@@ -74,10 +77,11 @@ class PairTokenizer:
             )
 
     def vocabulary_notes(self, size: int) -> tuple[str, ...]:
-        """Returns a note if an embedding table of `size` rows is larger than padding explains."""
+        """Returns `notes`, with another if an embedding table of `size` rows is larger than padding explains."""
         if size - self.vocabulary_size <= max(PADDED_BY, size // 100):
-            return ()
+            return self.notes
         return (
+            *self.notes,
             f"the tokeniser has {self.vocabulary_size:,} tokens for the encoder's {size:,} embeddings: check that it "
             "is the encoder's own",
         )
@@ -119,8 +123,19 @@ def _load_backend(folder: Path, settings: Mapping[str, Any]) -> Any:
         else:
             from transformers import AutoTokenizer
 
-            backend = AutoTokenizer.from_pretrained(str(folder), use_fast=True, local_files_only=True).backend_tokenizer
+            # Without trust_remote_code, transformers asks on standard input whether to run the folder's own code.
+            loaded = AutoTokenizer.from_pretrained(
+                str(folder), use_fast=True, local_files_only=True, trust_remote_code=False
+            )
+            backend = loaded.backend_tokenizer
     except Exception as error:  # The Rust side raises plain Exception, and transformers raises many kinds.
+        if not (folder / "tokenizer.json").is_file() and _names_code(folder, settings):
+            raise UserError(
+                f"{folder}: the tokeniser needs Python code from its folder, which pairjax never runs",
+                got="auto_map in tokenizer_config.json or config.json",
+                expected="tokenizer.json",
+                fix="if you trust the code, load it with transformers elsewhere and save it there as tokenizer.json",
+            ) from None
         raise UserError(
             f"{folder}: the tokeniser cannot be read",
             got=str(error)[:200],
@@ -131,8 +146,17 @@ def _load_backend(folder: Path, settings: Mapping[str, Any]) -> Any:
     return backend
 
 
+def _names_code(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Returns whether the folder's settings name Python code of its own (`auto_map`)."""
+    return "auto_map" in settings or "auto_map" in _read_settings(folder / "config.json")
+
+
 def _apply_case(backend: Any, settings: Mapping[str, Any]) -> None:
-    """Lets tokenizer_config.json override a BERT normaliser's casing, as transformers does."""
+    """Lets tokenizer_config.json override a BERT normaliser's casing, as transformers does.
+
+    A setting that is missing there leaves tokenizer.json as it is, since the file belongs to the vocabulary that the
+    weights know. transformers fills it with the default of the tokeniser's class, so it lower-cases for BERT.
+    """
     from tokenizers.normalizers import BertNormalizer
 
     if isinstance(backend.normalizer, BertNormalizer):
@@ -155,6 +179,18 @@ def _case_settings(backend: Any) -> dict[str, Any]:
         "strip_accents": normalizer.strip_accents,
         "tokenize_chinese_chars": normalizer.handle_chinese_chars,
     }
+
+
+def _case_notes(folder: Path, backend: Any, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns a note if tokenizer.json keeps capitals and transformers, for want of a setting, does not."""
+    case = _case_settings(backend)
+    generic = settings.get("tokenizer_class") in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    if not case or case["do_lower_case"] or "do_lower_case" in settings or generic:
+        return ()
+    return (
+        f"{folder}: tokenizer.json keeps capitals, and tokenizer_config.json does not say do_lower_case: pairjax keeps "
+        "them too, but transformers may lower-case texts; add do_lower_case there to decide it",
+    )
 
 
 def _special_names(folder: Path, backend: Any, *, family: str, named: Mapping[str, Any]) -> dict[str, str]:
@@ -181,7 +217,7 @@ def load_tokenizer(folder: Path, *, family: str) -> PairTokenizer:
     """Reads the tokeniser of a Hugging Face folder.
 
     Special tokens are those that `tokenizer_config.json` or `special_tokens_map.json` names, else the family's usual
-    ones. Truncation and padding settings of `tokenizer.json` are switched off.
+    ones. Truncation and padding settings of `tokenizer.json` are switched off. No code from the folder is run.
 
     Args:
         folder: A folder with tokenizer.json, or with a vocabulary that transformers can convert.
@@ -194,7 +230,7 @@ def load_tokenizer(folder: Path, *, family: str) -> PairTokenizer:
     backend = _load_backend(folder, settings)
     named = {**_read_settings(folder / "special_tokens_map.json"), **settings}
     names = _special_names(folder, backend, family=family, named=named)
-    portable = {key: value for key, value in settings.items() if key not in ORIGINS}
+    portable = {key: value for key, value in settings.items() if key not in DROPPED}
     return PairTokenizer(
         backend=backend,
         family=family,
@@ -203,6 +239,7 @@ def load_tokenizer(folder: Path, *, family: str) -> PairTokenizer:
         pad_id=backend.token_to_id(names["pad_token"]),
         mask_id=backend.token_to_id(names["mask_token"]) if "mask_token" in names else None,
         settings={**_case_settings(backend), **portable, **names},
+        notes=_case_notes(folder, backend, settings),
     )
 
 

@@ -51,6 +51,21 @@ def fit_temperature(logits: Float[np.ndarray, "pairs classes"], label: Int[np.nd
     return math.exp(minimize_scalar(nll, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-7}).x)
 
 
+def temperature_warning(temperature: float) -> str | None:
+    """Returns a warning if the temperature is at a bound of the search, so that it is no minimum, else None."""
+    if 1.01 / LIMIT < temperature < LIMIT / 1.01:
+        return None
+    if temperature > 1:
+        return (
+            f"WARNING: the temperature is at its upper bound, {LIMIT:g}: on dev the model is no better than chance, so "
+            "calibrated probabilities are nearly equal for all classes"
+        )
+    return (
+        f"WARNING: the temperature is at its lower bound, {1 / LIMIT:g}: the logits of dev are too small or too few to "
+        "calibrate, and calibrated probabilities are nearly 0 or 1"
+    )
+
+
 def fit_threshold(probability: Float64[np.ndarray, " pairs"], positive: Bool[np.ndarray, " pairs"]) -> float | None:
     """Returns the threshold t that maximises F1 if the positive class is predicted for probabilities of at least t.
 

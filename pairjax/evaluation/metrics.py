@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float64, Int, Int64, Num
+from jaxtyping import Bool, Float, Float64, Int, Int64, Num
 
 from pairjax.base.errors import DivergedError, UserError
 from pairjax.base.types import TaskSpec
@@ -121,9 +121,21 @@ def f1(tallied: Tally) -> Float64[np.ndarray, "resamples classes"]:
     return _share(2.0 * tallied.hits, tallied.predicted + tallied.labelled)
 
 
-def macro_f1(tallied: Tally) -> Float64[np.ndarray, " resamples"]:
-    """Returns the mean of F1 over all classes of the task; a class that does not occur counts as 0."""
-    return f1(tallied).mean(axis=1)
+def macro_f1(
+    tallied: Tally, *, occurring: Bool[np.ndarray, " classes"] | None = None
+) -> Float64[np.ndarray, " resamples"]:
+    """Returns the mean of F1 over all classes of the task; a class that does not occur counts as 0.
+
+    Args:
+        tallied: The counts of each resample.
+        occurring: bool [classes]; classes that occur among the labels or predictions of the data. A resample that
+            lacks such a class leaves it out, since a 0 would come from the draw and not from the model.
+    """
+    scores = f1(tallied)
+    if occurring is None:
+        return scores.mean(axis=1)
+    lacking = occurring & (tallied.labelled + tallied.predicted == 0)
+    return scores.sum(axis=1) / (~lacking).sum(axis=1)
 
 
 def mcc(tallied: Tally) -> Float64[np.ndarray, " resamples"]:
@@ -216,10 +228,24 @@ def pearson(
     a, b = ((z - z.mean()) / z.std() for z in (x.astype(np.float64), y.astype(np.float64)))
     n = counts.sum(axis=1)
     first, second, aa, bb, ab = (counts @ np.stack([a, b, a * a, b * b, a * b], axis=1)).T
-    spread = (aa / n - (first / n) ** 2) * (bb / n - (second / n) ** 2)
+    a_spread, b_spread = aa / n - (first / n) ** 2, bb / n - (second / n) ** 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = (ab / n - first * second / n**2) / np.sqrt(spread)
-    return np.where(spread > 1e-24, np.clip(correlation, -1.0, 1.0), np.nan)
+        correlation = (ab / n - first * second / n**2) / np.sqrt(a_spread * b_spread)
+    # These differences have lost half of their digits or more: they are computed again, centred on the resample.
+    for row in np.flatnonzero((a_spread < 1e-8 * aa / n) | (b_spread < 1e-8 * bb / n)):
+        correlation[row] = _centred_correlation(x, y, counts[row])
+    return np.clip(correlation, -1.0, 1.0)
+
+
+def _centred_correlation(x: np.ndarray, y: np.ndarray, count: np.ndarray) -> float:
+    """Returns Pearson's correlation of one resample, from its own means; NaN if either side is constant in it."""
+    drawn = count > 0
+    x, y, count = x[drawn].astype(np.float64), y[drawn].astype(np.float64), count[drawn]
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return np.nan
+    # The extremes bound the scale; scaling keeps the squares of tiny values from underflowing.
+    a, b = ((z - np.average(z, weights=count)) / np.ptp(z) for z in (x, y))
+    return float((count * a * b).sum() / np.sqrt((count * a * a).sum() * (count * b * b).sum()))
 
 
 def _centred_ranks(x: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -288,6 +314,9 @@ def make_class_statistic(
 
     If all labels are equal, all of them but accuracy are NaN: a constant prediction would have an F1 of 1.
 
+    A resample may lack a class that the data have. Macro F1 then leaves the class out. Precision, recall and F1 of the
+    positive class are NaN in a resample in which their denominator is 0 by the draw, and MCC if the labels are equal.
+
     Args:
         task: The task.
         label: int [N]; true classes.
@@ -296,14 +325,23 @@ def make_class_statistic(
     """
     positive = task.positive_index
     varied = len(np.unique(label)) > 1
+    whole = tally(label, predicted, once(len(label)), classes=task.outputs)
+    occurring = (whole.labelled + whole.predicted)[0] > 0
 
     def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
         tallied = tally(label, predicted, counts, classes=task.outputs)
         scores = {"accuracy": accuracy(tallied)}
         if positive is not None:
-            for name, metric in (("precision", precision), ("recall", recall), ("f1", f1)):
-                scores[name] = metric(tallied)[:, positive]
-        scores |= {"macro_f1": macro_f1(tallied), "mcc": mcc(tallied)}
+            for name, metric, of, total in (
+                ("precision", precision, tallied.predicted, whole.predicted),
+                ("recall", recall, tallied.labelled, whole.labelled),
+                ("f1", f1, tallied.predicted + tallied.labelled, whole.predicted + whole.labelled),
+            ):
+                lacking = (of[:, positive] == 0) & (total[0, positive] > 0)
+                scores[name] = np.where(lacking, np.nan, metric(tallied)[:, positive])
+        equal = (tallied.labelled > 0).sum(axis=1) < 2
+        scores["macro_f1"] = macro_f1(tallied, occurring=occurring)
+        scores["mcc"] = np.where(equal, np.nan, mcc(tallied))
         return {
             f"{name}{suffix}": value if varied or name == "accuracy" else np.full_like(value, np.nan)
             for name, value in scores.items()

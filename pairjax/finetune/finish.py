@@ -11,7 +11,7 @@ from rich.console import Console
 from pairjax.base.config import Config
 from pairjax.base.types import Pairs, Params
 from pairjax.data.encode import encode_split
-from pairjax.evaluation.calibration import Calibration
+from pairjax.evaluation.calibration import Calibration, temperature_warning
 from pairjax.evaluation.scores import calibrate, collapsed
 from pairjax.evaluation.tables import print_results
 from pairjax.finetune.prepare import Prepared, plain_config
@@ -156,7 +156,7 @@ def describe_run(
         },
         "calibration": dataclasses.asdict(scores.calibration),
         "task": dataclasses.asdict(prepared.task),
-        "warnings": [warning] if warning else [],
+        "warnings": [line for line in (warning, temperature_warning(scores.calibration.temperature)) if line],
         "notes": list(prepared.notes),
         "provenance": dict(origin) | {"data": dict(prepared.data.source)},
     }

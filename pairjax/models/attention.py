@@ -102,7 +102,11 @@ class Attention(nn.Module):
         dim = queries.shape[-1]
         weights = {name: Projection(dim, dtype=self.dtype, name=name)(dim) for name in ("query", "key", "value", "out")}
         q, k, v = (self._split(part) for part in _project(queries, keys, weights))
-        scores = jnp.einsum("rqhd,rshd->rhqs", q * (q.shape[-1] ** -0.5), k, preferred_element_type=jnp.float32)
+        scale = q.shape[-1] ** -0.5
+        # Queries are smaller than scores. In bfloat16 their product with the scale would be rounded once more.
+        narrow = jnp.finfo(q.dtype).bits < 32
+        scores = jnp.einsum("rqhd,rshd->rhqs", q if narrow else q * scale, k, preferred_element_type=jnp.float32)
+        scores = scores * scale if narrow else scores
         scores = jnp.where(mask[:, None], scores, MASKED)
         probabilities = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
         if rate is not None:

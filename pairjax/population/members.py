@@ -163,6 +163,12 @@ class Source(ABC):
         )
 
 
+def supported(optim: OptimConfig, loss: LossConfig | None) -> bool:
+    """Returns whether populations support these options; the ordinary trainer supports all."""
+    plain = replace(optim, reinit_layers=0, gradual=0.0, decay_to="zero", lora=LoraConfig(), average=AverageConfig())
+    return plain == optim and not (loss is not None and loss.r_drop)
+
+
 def assemble(
     source: Source, *, optim: OptimConfig, loss: LossConfig | None, steps: int, dropout: bool
 ) -> MemberProgram:
@@ -178,8 +184,7 @@ def assemble(
     Raises:
         UserError: An option that only fine-tuning supports.
     """
-    plain = replace(optim, reinit_layers=0, gradual=0.0, decay_to="zero", lora=LoraConfig(), average=AverageConfig())
-    if plain != optim or (loss is not None and loss.r_drop):
+    if not supported(optim, loss):
         raise UserError(
             "populations do not support --loss.r-drop or --optim.gradual, .decay-to, .reinit-layers, .lora and "
             ".average",
@@ -255,9 +260,12 @@ def scores_of(
             from scipy.stats import rankdata
 
             x, y = rankdata(x, axis=-1), rankdata(y)
+        # The mean of equal numbers is not exactly one of them, so rounding would make a score of 0 from a constant.
+        constant = (np.ptp(x, axis=-1) == 0) | (np.ptp(y) == 0)
         x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean()
         with np.errstate(invalid="ignore", divide="ignore"):
             scores = (x * y).sum(axis=-1) / np.sqrt((x * x).sum(axis=-1) * (y * y).sum())
+        scores = np.where(constant, np.nan, scores)
     else:
         scale, center = (task.scale, task.center) if task.kind == "regression" else (1.0, 0.0)
         scores = np.array(

@@ -118,6 +118,10 @@ def make_loss(config: LossConfig, task: TaskSpec, counts: np.ndarray | None) -> 
     The weight of a pair is `batch.weight` times its class's weight. It counts in both sums, so their quotient is the
     weighted mean (as in torch's `CrossEntropyLoss(weight=...)`). Targets are used as they are; scores are not rescaled.
 
+    With label smoothing too, the pair's whole smoothed cross-entropy has the weight of its true class, so a weight of 2
+    is the same as having the pair twice: `sum_i w_yi sum_c q_ic (-log p_ic) / sum_i w_yi`. torch differs: it weights
+    each term of the sum over c by w_c, so a class's weight also scales the share that smoothing gives to it.
+
     Args:
         config: Class weights and R-Drop. The label smoothing is an argument of each call, since a population varies it.
         task: The classes, or regression.
@@ -155,7 +159,8 @@ def make_loss(config: LossConfig, task: TaskSpec, counts: np.ndarray | None) -> 
         else:
             losses = cross_entropy(logits, label, smoothing=smoothing)
         if table is not None:
-            weight = weight * (jax.nn.one_hot(label, len(table), dtype=jnp.float32) @ table)
+            # A sum, since the matrix products of accelerators round their float32 inputs.
+            weight = weight * jnp.sum(jax.nn.one_hot(label, len(table), dtype=jnp.float32) * table, axis=-1)
         return jnp.sum(jnp.where(weight > 0, losses, 0.0) * weight), jnp.sum(weight)
 
     return loss

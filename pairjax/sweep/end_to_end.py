@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from pairjax.base.config import Config
-from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.types import EncoderSpec
 from pairjax.models.build import resolve
 from pairjax.population.end_to_end import end_to_end_program, end_to_end_task
+from pairjax.population.members import supported
 from pairjax.sweep.together import PopulationTrainer, TrialProgram, traced_values
 from pairjax.sweep.trials import TrialFolder
 
@@ -39,12 +39,7 @@ class EndToEndTrainer(PopulationTrainer):
             and config.data.layout == "padded"
             and resolve(config.model, spec).dtype == "float32"
             and optim.accumulate == 1
-            and optim.reinit_layers == 0
-            and optim.gradual == 0.0
-            and optim.decay_to == "zero"
-            and optim.lora == LoraConfig()
-            and optim.average == AverageConfig()
-            and not config.loss.r_drop
+            and supported(optim, config.loss)
         )
 
     def program(self, trials: Sequence[TrialFolder], *, steps: int) -> TrialProgram:

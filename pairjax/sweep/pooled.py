@@ -8,6 +8,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import EncoderSpec
 from pairjax.models.build import resolve
 from pairjax.population.features import cached_features, read_features
+from pairjax.population.members import supported
 from pairjax.population.pooled import HeadTask, head_program, head_task
 from pairjax.storage.hashes import hash_json
 from pairjax.sweep.together import PopulationTrainer, TrialProgram, traced_values
@@ -52,6 +53,7 @@ class PooledTrainer(PopulationTrainer):
             and (model.pooling != "pooler" or model.pooler == "keep")
             and model.dtype == "float32"
             and config.optim.accumulate == 1
+            and supported(config.optim, config.loss)
             and config.data.truncation in ("longest_first", "head_tail")
         )
 
@@ -61,6 +63,11 @@ class PooledTrainer(PopulationTrainer):
         Raises:
             UserError: The trial trains more than a head on pooled vectors, or the cache was made from something else.
         """
+        if not supported(config.optim, config.loss):
+            raise UserError(
+                f"--features serves no trial with --loss.r-drop or --optim.average ({self.features})",
+                fix="leave --features out",
+            )
         if not self.fits(config, spec):
             raise UserError(
                 f"--features serves no trial that trains more than a head on pooled vectors ({self.features})",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ml_dtypes  # noqa: F401  Registers bfloat16 with NumPy, which safetensors needs and does not do.
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -344,10 +345,14 @@ def _write_folder(
 
 
 def copy_tokeniser(source: Path, folder: Path) -> None:
-    """Copies those of the tokeniser's files that `source` has into `folder`."""
+    """Copies those of the tokeniser's files that `source` has into `folder`, without the code that one may name."""
     for name in TOKENISER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+    path = folder / "tokenizer_config.json"
+    if path.is_file() and "auto_map" in (settings := read_json(path)):
+        del settings["auto_map"]
+        path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def bare_config(config: Mapping[str, Any], architecture: str) -> dict[str, Any]:

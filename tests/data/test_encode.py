@@ -263,6 +263,33 @@ def test_config_overrides_the_casing_of_tokenizer_json(tmp_path: Path) -> None:
     assert cased.backend.encode("W1", add_special_tokens=False).tokens == ["[UNK]"]
 
 
+@pytest.mark.parametrize("class_name", ["BertTokenizer", None, "PreTrainedTokenizerFast"])
+def test_a_cased_tokenizer_json_stays_cased_and_a_note_says_that_transformers_may_lower_case(
+    tmp_path: Path, class_name: str | None
+) -> None:
+    from transformers import AutoTokenizer
+
+    folder = write_bert(tmp_path / "cased")
+    path = folder / "tokenizer.json"
+    cased = json.loads(path.read_text()) | {"truncation": None, "padding": None}
+    cased["normalizer"]["lowercase"] = False
+    path.write_text(json.dumps(cased))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": class_name} if class_name else {}))
+    tokenizer = load_tokenizer(folder, family="bert")
+    assert tokenizer.backend.encode("W1", add_special_tokens=False).tokens == ["[UNK]"]
+    lowered = class_name != "PreTrainedTokenizerFast"
+    assert AutoTokenizer.from_pretrained(str(folder)).tokenize("W1") == (["w1"] if lowered else ["[UNK]"])
+    assert len(tokenizer.notes) == lowered
+    assert all("does not say do_lower_case" in note for note in tokenizer.vocabulary_notes(80))
+    # A saved model says it, so transformers reads the model as pairjax does.
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    tokenizer.save(saved)
+    (saved / "config.json").write_text((folder / "config.json").read_text())
+    assert AutoTokenizer.from_pretrained(str(saved)).tokenize("W1") == ["[UNK]"]
+    assert load_tokenizer(saved, family="bert").notes == ()
+
+
 def test_special_tokens_are_those_the_folder_names(tmp_path: Path) -> None:
     folder = write_bert(tmp_path, cls_token={"content": "w7", "lstrip": False}, mask_token="absent")
     (folder / "special_tokens_map.json").write_text(json.dumps({"sep_token": "w8", "cls_token": "w9"}))

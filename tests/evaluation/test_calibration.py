@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from pairjax.evaluation.calibration import fit_temperature, fit_threshold
+from pairjax.evaluation.calibration import fit_temperature, fit_threshold, temperature_warning
 from pairjax.evaluation.metrics import nll_each
 
 
@@ -40,7 +40,17 @@ def test_the_temperature_is_1_if_dev_gives_nothing_to_fit() -> None:
 
 def test_the_temperature_of_a_model_that_is_worse_than_chance_is_bounded() -> None:
     label = np.array([0, 1, 1, 0], np.int32)
-    assert 10 < fit_temperature(np.eye(2, dtype=np.float32)[1 - label] * 3, label) <= 100.0
+    temperature = fit_temperature(np.eye(2, dtype=np.float32)[1 - label] * 3, label)
+    assert temperature == pytest.approx(100.0, rel=1e-3)
+    assert "at its upper bound, 100" in (temperature_warning(temperature) or "")
+
+
+def test_a_temperature_at_its_lower_bound_is_reported_and_one_between_is_not() -> None:
+    label = np.array([0, 1, 1, 0, 1], np.int32)
+    logits = np.eye(2, dtype=np.float32)[label] * 1e-4
+    logits[-1] = [2e-8, 1e-8]  # Wrong by a hair, so the likelihood rises down to the bound.
+    assert "at its lower bound, 0.01" in (temperature_warning(fit_temperature(logits, label)) or "")
+    assert [temperature_warning(value) for value in (0.02, 1.0, 90.0)] == [None] * 3
 
 
 @pytest.mark.parametrize("seed", range(6))

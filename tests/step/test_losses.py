@@ -74,6 +74,24 @@ def test_sums_equal_numpy_for_every_class_weighting(config, smoothing):
     np.testing.assert_allclose(mass, want_mass, rtol=1e-6)
 
 
+def test_class_weights_with_smoothing_weight_the_whole_pair_and_torch_each_term_of_its_target():
+    """By hand: two pairs of classes 0 and 1 with probabilities (1/2, 1/2) and (1/4, 3/4), weights 1 and 3, s = 0.2."""
+    logits, label = np.log([[[0.5, 0.5], [0.25, 0.75]]]), [[0, 1]]
+    config = LossConfig(class_weights="given", weights=(1.0, 3.0), label_smoothing=0.2)
+    loss = make_loss(config, TaskSpec(kind="classification", labels=("a", "b")), None)
+    total, weight = loss(jnp.asarray(logits, jnp.float32), batch_of(label, [[1, 1]]), smoothing=0.2)
+    # The targets are (0.9, 0.1) and (0.1, 0.9).
+    ours = (1 * np.log(2) + 3 * (0.1 * np.log(4) + 0.9 * np.log(4 / 3))) / (1 + 3)
+    torchs = (1 * 0.9 * np.log(2) + 3 * 0.1 * np.log(2) + 1 * 0.1 * np.log(4) + 3 * 0.9 * np.log(4 / 3)) / (1 + 3)
+    assert (round(ours, 4), round(torchs, 4)) == (0.4714, 0.4368)
+    assert float(total / weight) == pytest.approx(ours, abs=1e-6)
+    # A weight of 3 is the same as having the pair three times.
+    plain = make_loss(LossConfig(label_smoothing=0.2), TaskSpec(kind="classification", labels=("a", "b")), None)
+    repeated = jnp.asarray(logits, jnp.float32)[:, np.array([0, 1, 1, 1])]
+    total, weight = plain(repeated, batch_of([[0, 1, 1, 1]], [[1, 1, 1, 1]]), smoothing=0.2)
+    assert float(total / weight) == pytest.approx(ours, abs=1e-6)
+
+
 def test_balanced_weights_are_scikit_learns():
     label = np.repeat([0, 1, 2], [7, 2, 11])
     ours = class_weights(LossConfig(class_weights="balanced"), THREE, np.bincount(label))

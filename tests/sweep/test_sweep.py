@@ -12,6 +12,7 @@ import pytest
 
 from pairjax import Config, DataConfig, UserError
 from pairjax.base.config import FeatureConfig
+from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.types import Pairs
 from pairjax.cli.options import load_experiment
 from pairjax.cli.space import set_fields
@@ -194,6 +195,36 @@ def test_only_what_a_cache_serves_trains_from_it(config: Config) -> None:
     gate = set_fields(config, {"model.combine.kind": "gate"})
     assert PooledTrainer.fits(gate, spec)
     assert not PooledTrainer.fits(set_fields(gate, {"optim.freeze": "all_but_head"}), spec)
+
+
+@pytest.mark.parametrize("freeze", ["encoder", "all_but_head", "none"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        {"optim.average": AverageConfig(kind="ema")},
+        {"optim.average": AverageConfig(kind="mean")},
+        {"loss.r_drop": 1.0},
+        {"optim.gradual": 0.5},
+        {"optim.decay_to": "initial"},
+        {"optim.reinit_layers": 1},
+        {"optim.lora": LoraConfig(rank=2)},
+    ],
+    ids=lambda point: " ".join(map(str, point.items())),
+)
+def test_options_that_populations_lack_train_alone(config: Config, freeze: str, point: dict[str, Any]) -> None:
+    optim = {name.removeprefix("optim."): value for name, value in point.items() if name.startswith("optim.")}
+    loss = {name.removeprefix("loss."): value for name, value in point.items() if name.startswith("loss.")}
+    try:
+        own = dataclasses.replace(
+            config,
+            optim=dataclasses.replace(config.optim, freeze=freeze, **optim),
+            loss=dataclasses.replace(config.loss, **loss),
+        )
+    except UserError:
+        return  # `train` does not take it either.
+    spec = read_encoder_spec(Path(config.model.encoder))
+    assert not PooledTrainer.fits(own, spec)
+    assert not EndToEndTrainer.fits(own, spec)
 
 
 def test_only_small_models_in_padded_rows_train_with_others(config: Config) -> None:

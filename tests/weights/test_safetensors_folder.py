@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -109,6 +111,18 @@ def test_other_floats_load_as_float32(folder, dtype):
     for path, leaf in flatten(load(folder).params).items():
         assert leaf.dtype == np.float32
         np.testing.assert_array_equal(leaf, flatten(plain.params)[path].astype(dtype).astype(np.float32))
+
+
+def test_bfloat16_loads_in_a_process_that_has_not_imported_ml_dtypes(folder):
+    rewrite(folder, lambda tensors: {name: value.astype(ml_dtypes.bfloat16) for name, value in tensors.items()})
+    code = (
+        "import sys, pathlib; assert 'ml_dtypes' not in sys.modules; folder = pathlib.Path(sys.argv[1]);"
+        "from pairjax.weights import load_encoder, read_encoder_spec;"
+        "params = load_encoder(folder, read_encoder_spec(folder)).params;"
+        "print(params['embeddings']['word']['embedding'].dtype)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "float32\n"), done.stderr
 
 
 def test_weights_without_a_pooler_give_none(folder):
