@@ -11,6 +11,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import PairData, Pairs, TaskSpec
 from pairjax.data import tfds
 from pairjax.data.columns import find_columns, join_names
+from pairjax.data.groups import describe_groups, text_clusters
 from pairjax.data.quality import measure_quality
 from pairjax.data.readers import SUFFIXES, open_stream, open_table, read_rows
 from pairjax.data.subsets import cut_dev, take_pairs
@@ -244,13 +245,15 @@ def _cut_dev_split(splits: Mapping[str, Pairs], task: TaskSpec, config: DataConf
     """Cuts dev off train, and returns all splits and a note."""
     full = splits["train"]
     assert full.label is not None
-    train, dev = cut_dev(full.label, kind=task.kind, fraction=config.dev_fraction, seed=config.seed)
+    cluster = text_clusters(full) if config.group_texts else None
+    train, dev = cut_dev(full.label, kind=task.kind, fraction=config.dev_fraction, seed=config.seed, cluster=cluster)
     parts = {"train": take_pairs(full, train), "dev": take_pairs(full, dev)}
     by = "label" if task.kind == "classification" else "score"
     note = (
         f"dev: {len(dev):,} of train's {len(full):,} pairs, cut off by "
-        f"--data.dev-fraction {config.dev_fraction:g} (seed {config.seed}, stratified by {by})"
+        f"--data.dev-fraction {config.dev_fraction:g} (seed {config.seed}, stratified by {by}"
     )
+    note += f"; pairs that share texts stay together: {describe_groups(full)})" if config.group_texts else ")"
     return parts | {split: pairs for split, pairs in splits.items() if split != "train"}, note
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Int32
 from pairjax.base.config import LossConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec, PairData, Pairs, Params, TaskSpec
-from pairjax.data.folds import text_clusters
+from pairjax.data.groups import text_clusters
 from pairjax.models.build import build_pair_model
 from pairjax.models.pool import Pooling
 from pairjax.population.engine import MemberProgram

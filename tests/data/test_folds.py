@@ -6,7 +6,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs, TaskSpec
-from pairjax.data.folds import stratified_folds, text_clusters
+from pairjax.data.folds import stratified_folds
+from pairjax.data.groups import text_clusters
 
 CLASSES = TaskSpec("classification", ("a", "b", "c"))
 
