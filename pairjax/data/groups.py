@@ -67,7 +67,7 @@ def describe_groups(pairs: Pairs) -> str:
     """Describes the groups of pairs that share texts: `3,000 groups of pairs that share texts, largest 12`."""
     sizes = np.bincount(number_groups(text_clusters(pairs)))
     if sizes.max(initial=0) <= 1:
-        return "no two pairs share a text"
+        return "each text is in one pair only"
     connected = int(sizes[sizes > 1].sum())
     return (
         f"{len(sizes):,} groups of pairs that share texts, the largest of {sizes.max():,} pairs; "

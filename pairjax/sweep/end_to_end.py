@@ -7,6 +7,7 @@ from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.types import EncoderSpec
 from pairjax.models.build import resolve
 from pairjax.population.end_to_end import end_to_end_program, end_to_end_task
+from pairjax.population.members import TrainPart
 from pairjax.sweep.together import PopulationTrainer, TrialProgram, traced_values
 from pairjax.sweep.trials import TrialFolder
 
@@ -47,7 +48,7 @@ class EndToEndTrainer(PopulationTrainer):
             and not config.loss.r_drop
         )
 
-    def program(self, trials: Sequence[TrialFolder], *, steps: int) -> TrialProgram:
+    def program(self, trials: Sequence[TrialFolder], *, steps: int, parts: Sequence[TrainPart]) -> TrialProgram:
         config, traced = trials[0].trial.config, traced_values(trials)
         source = end_to_end_task(
             self.inputs.data.data,
@@ -56,5 +57,7 @@ class EndToEndTrainer(PopulationTrainer):
             truncation=config.data.truncation,
         )
         dropout = any(rate > 0 for name in ("hidden", "attention", "interaction", "head") for rate in traced[name])
-        program = end_to_end_program(source, optim=config.optim, loss=config.loss, steps=steps, dropout=dropout)
+        program = end_to_end_program(
+            source, optim=config.optim, loss=config.loss, steps=steps, dropout=dropout, parts=parts
+        )
         return TrialProgram(program, source.task, source.rows)

@@ -24,6 +24,7 @@ from pairjax.evaluation.intervals import Spread, mean_and_spread
 from pairjax.evaluation.metrics import LOWER_IS_BETTER
 from pairjax.finetune.job import task_metric, total_steps
 from pairjax.models.build import build_pair_model
+from pairjax.population.members import needs_parts
 from pairjax.sweep.end_to_end import EndToEndTrainer
 from pairjax.sweep.pooled import PooledTrainer
 from pairjax.sweep.search import (
@@ -207,7 +208,10 @@ def prepare_sweep(
     for trial in trials:
         encoder = trial.config.model.encoder
         encoders.check(trial.config, loaded.task.outputs)
-        opened, note = open_trial(folder / "trials", trial, data_key=key, encoder=encoders.contents[encoder])
+        fitted = needs_parts(loaded.task, trial.config.loss)
+        opened, note = open_trial(
+            folder / "trials", trial, data_key=key, encoder=encoders.contents[encoder], fitted=fitted
+        )
         folders.append(opened)
         if note:
             log(note)
