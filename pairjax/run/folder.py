@@ -330,13 +330,9 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _fixed_leaves(config: Any) -> Iterator[tuple[str, Any]]:
     """Yields the leaves that must be the same when a run is resumed."""
     for name, value in _leaves(config):
-        if not _may_change(name) and not (name in OLD_VALUES and OLD_VALUES[name] == value):
+        may_change = any(name == field or name.startswith(f"{field}.") for field in MAY_CHANGE)
+        if not may_change and (name, value) not in OLD_VALUES.items():
             yield name, value
-
-
-def _may_change(name: str) -> bool:
-    """Returns whether a resumed run may change the field."""
-    return any(name == field or name.startswith(f"{field}.") for field in MAY_CHANGE)
 
 
 def _check_same(path: AnyPath, saved: Mapping[str, Any], resolved: Any) -> None:

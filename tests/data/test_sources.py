@@ -113,7 +113,7 @@ def test_empty_texts_and_missing_labels_are_skipped_and_counted_by_option(tmp_pa
     write(tmp_path, train__tsv=train, dev__tsv=TSV)
     data = load_pairs(DataConfig(path=str(tmp_path), empty="skip"))
     assert len(data.splits["train"]) == 3
-    assert "train: skipped 2 rows with an empty text (--data.empty skip)" in data.notes
+    assert "train: skipped 2 rows with an empty text or a wrong number of fields (--data.empty skip)" in data.notes
     assert "train: skipped 1 rows without a label (--data.empty skip)" in data.notes
     write(tmp_path, train__tsv=HEADER + "\tb\tyes\n")
     assert "every row has an empty text" in message(DataConfig(path=str(tmp_path), empty="skip"))
