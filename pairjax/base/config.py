@@ -58,8 +58,12 @@ class DataConfig:
     """With two classes, the label whose F1 is reported. By default one with a usual name, else the last label."""
     dev_fraction: float = 0.0
     """Share of train that becomes dev if there is no dev split; stratified by label."""
+    group_texts: bool = True
+    """Keep pairs that share a text, directly or through other pairs, on one side of every cut of train: dev of
+    --data.dev-fraction, and the folds of a sweep. Without it a model has seen the texts that it is scored on."""
     empty: Literal["error", "skip"] = "error"
-    """What to do with an empty text or a missing label: stop with an error, or skip the pair and count it."""
+    """What to do with an empty text or a missing label: stop with an error, or skip the pair and count it. skip
+    also leaves out rows of a .tsv or .csv with a wrong number of fields."""
     seed: int = 0
     """Seeds the rule-made pairs and the choice of dev pairs."""
     max_length: int = 128

@@ -27,6 +27,9 @@ class ClaimOptions:
     encoder: str | None = None
     """Encoder to use instead of the claim's, as in --model.encoder. The verdict is then about this encoder, and its
     results go to a folder of its name inside --dir."""
+    group_texts: bool = True
+    """Keep pairs that share a text in one fold, in claims that cut folds. --no-group-texts recomputes the design with
+    which Lemmas 2 and 2.1 were registered."""
     dir: str = "runs/claims"
     """Folder for the results, cells and features of all claims."""
     compilation_cache: str | None = None
@@ -71,6 +74,7 @@ def main(args: Sequence[str]) -> int:
         seeds=options.seeds,
         quick=options.quick,
         encoder=options.encoder,
+        group_texts=options.group_texts,
     )
     if result is None:
         return 0

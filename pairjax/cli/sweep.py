@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Search fields of a config: pairjax sweep [experiments/X.py] --grid FIELD=V,V ... [options].
 
-Trials are compared on stratified folds of the train split; dev and test are not read. The score of the chosen config
+Trials are compared on stratified folds of the train split; dev and test are not read. Pairs that share texts are in one
+fold, unless --data.no-group-texts is given. The score of the chosen config
 comes from folds that had no part in the choice (nested). Bi-encoders with --optim.freeze encoder train from cached
 features, all folds, seeds and rates as one program. Small encoders with the padded layout train together too; other
 trials train one after another. The same command resumes a sweep that was stopped, and a larger search in the same

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from pairjax.base.terminal import plain_table, shorten
 from pairjax.base.types import PairData, Pairs, TaskSpec
+from pairjax.data.groups import describe_groups
 from pairjax.data.quality import Quality, measure_quality
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
@@ -165,10 +166,10 @@ def _leak_table(summary: Summary) -> Table:
     """Builds the table of repeated pairs within and between splits."""
     quality = summary.quality
     splits = list(summary.splits)
-    columns = ["rows of", "repeated there", *(f"also in {early} (swapped)" for early in splits[:-1])]
+    columns = ["rows of", "repeated there (swapped)", *(f"also in {early} (swapped)" for early in splits[:-1])]
     table = plain_table("Repeats and leaks", columns)
     for number, late in enumerate(splits):
-        cells = [f"{quality.repeated[late]:,}"]
+        cells = [f"{quality.repeated[late]:,} ({quality.reversed[late]:,})"]
         for early_number, early in enumerate(splits[:-1]):
             is_earlier = early_number < number
             cells.append(f"{quality.shared[early, late]:,} ({quality.swapped[early, late]:,})" if is_earlier else "")
@@ -218,6 +219,7 @@ def print_summary(summary: Summary, console: Console, *, rows: int = 2, seed: in
     notes = [note for note in summary.data.notes if note not in in_tables]
     if summary.quality.contradictory:
         notes.append(summary.quality.notes()[-1])
+    notes += [f"{name}: {describe_groups(pairs)}" for name, pairs in summary.data.splits.items()]
     for note in notes:
         console.print(f"- {escape(note)}", highlight=False)
 

@@ -7,6 +7,7 @@ a row starts.
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -14,6 +15,11 @@ from typing import Any
 from pairjax.base.errors import UserError
 from pairjax.data.columns import join_names
 from pairjax.data.table import OnError, Record, Table, keep_error, raise_error
+
+SPACED_QUOTE = re.compile(r'\s+"')
+"""A field whose quote is not its first character, so it is text by RFC 4180."""
+UTF16_MARKS = {b"\xff\xfe": "utf-16le", b"\xfe\xff": "utf-16be"}
+"""What a UTF-16 file begins with, and the name that iconv has for its encoding."""
 
 CSV_FIELD_LIMIT = 2**31 - 1
 """The largest value that fits a C long on every platform; csv's own limit is 128 KiB."""
@@ -31,9 +37,12 @@ def decode_lines(stream: Iterable[bytes], place: str, *, on_error: OnError = rai
         on_error: `raise_error` or `keep_error`.
 
     Raises:
-        UserError: A byte is not UTF-8, or is a NUL. The message names the line and the byte, from 1.
+        UserError: A byte is not UTF-8, or is a NUL. The message names the line and the byte, from 1. Or the whole file
+            is UTF-16, or its lines end with carriage returns alone; this is an error with `keep_error` too.
     """
     for number, raw in enumerate(stream, 1):
+        if number == 1:
+            _check_encoding(raw, place)
         if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
             raw = raw[3:]
         if on_error is keep_error:
@@ -45,13 +54,33 @@ def decode_lines(stream: Iterable[bytes], place: str, *, on_error: OnError = rai
             raise UserError(
                 f"{place}, line {number}: not UTF-8 at byte {error.start + 1} of the line",
                 got=f"0x{raw[error.start]:02x}",
-                fix="save the file as UTF-8 (iconv -f latin1 -t utf-8)",
+                fix="save the file as UTF-8 (if it is Latin-1: iconv -f latin1 -t utf-8)",
             ) from None
         if "\0" in text:
             raise UserError(
                 f"{place}, line {number}: a NUL byte", expected="text in UTF-8", fix="save the file as UTF-8"
             )
         yield text
+
+
+def _check_encoding(raw: bytes, place: str) -> None:
+    """Checks that a file's first line is not of UTF-16 or of a file with the line ends of old Macs."""
+    encoding = UTF16_MARKS.get(raw[:2])
+    if encoding is None and b"\0" in raw:
+        # Without a mark, the zero byte of each ASCII letter shows the order.
+        encoding = "utf-16le" if raw[1:2] == b"\0" else "utf-16be" if raw[:1] == b"\0" else None
+    if encoding is not None:
+        raise UserError(
+            f"{place}: the file is UTF-16",
+            expected="UTF-8",
+            fix=f"save it as UTF-8 (iconv -f {encoding} -t utf-8; in Excel: CSV UTF-8)",
+        )
+    if b"\r" in raw.rstrip(b"\r\n"):
+        raise UserError(
+            f"{place}: the lines end with carriage returns, as on old Macs",
+            expected="line feeds",
+            fix="convert them (tr '\\r' '\\n' < OLD > NEW)",
+        )
 
 
 def _without_trailing_blanks(records: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
@@ -98,8 +127,14 @@ def csv_records(lines: Iterable[str], place: str) -> Iterator[tuple[int, list[st
     return _without_trailing_blanks(read())
 
 
-def _ragged(place: str, number: int, fields: list[str], header: Sequence[str], fix: str) -> UserError:
+def _ragged(place: str, number: int, fields: list[str], header: Sequence[str], suffix: str) -> UserError:
     """Returns the error for a row that has not as many fields as the header."""
+    if suffix == ".csv" and any(SPACED_QUOTE.match(field) for field in fields):
+        fix = "put no space between a comma and a quote"
+    elif len(fields) < len(header):
+        fix = "fill in the missing fields, or leave the row out (train: --data.empty skip; predict: --bad-rows mark)"
+    else:
+        fix = "put no tab inside a text" if suffix == ".tsv" else "quote a text that contains a comma or a newline"
     blank = " (a blank line)" if fields in ([], [""]) else ""
     return UserError(
         f"{place}, line {number}: fields and header differ",
@@ -109,7 +144,9 @@ def _ragged(place: str, number: int, fields: list[str], header: Sequence[str], f
     )
 
 
-def delimited_table(stream: Iterable[bytes], *, place: str, short: str, suffix: str) -> Table:
+def delimited_table(
+    stream: Iterable[bytes], *, place: str, short: str, suffix: str, on_error: OnError = raise_error
+) -> Table:
     """Builds the table of a .tsv or .csv stream that starts with a header line.
 
     Args:
@@ -117,6 +154,7 @@ def delimited_table(stream: Iterable[bytes], *, place: str, short: str, suffix: 
         place: As in `Table`.
         short: As in `Table`.
         suffix: `.tsv` or `.csv`.
+        on_error: As for `records_table`.
 
     Raises:
         UserError: The file is empty, or its header cannot be read.
@@ -126,7 +164,7 @@ def delimited_table(stream: Iterable[bytes], *, place: str, short: str, suffix: 
     top = next(records, None)
     if top is None:
         raise UserError(f"{place}: the file is empty", expected="a header line and rows")
-    return records_table(top[1], records, place=place, short=short, suffix=suffix)
+    return records_table(top[1], records, place=place, short=short, suffix=suffix, on_error=on_error)
 
 
 def records_table(
@@ -149,13 +187,12 @@ def records_table(
         on_error: What to do with a row that has not as many fields as the header.
     """
     header = tuple(name.strip() for name in names)
-    fix = "put no tab inside a text" if suffix == ".tsv" else "quote a text that contains a comma or a newline"
 
     def select(columns: Sequence[str]) -> Iterator[Record]:
         positions = [header.index(name) for name in columns]
         for number, fields in records:
             if len(fields) != len(header):
-                yield number, on_error(_ragged(place, number, fields, header, fix))
+                yield number, on_error(_ragged(place, number, fields, header, suffix))
             else:
                 yield number, tuple(fields[i] for i in positions)
 

@@ -41,7 +41,12 @@ class Masking:
     continues: Bool[np.ndarray, " vocabulary"] | None
 
     def apply(
-        self, tokens: Int32[np.ndarray, " tokens"], free: Int[np.ndarray, " candidates"], stream: Stream
+        self,
+        tokens: Int32[np.ndarray, " tokens"],
+        free: Int[np.ndarray, " candidates"],
+        stream: Stream,
+        *,
+        begins: Bool[np.ndarray, " tokens"] | None = None,
     ) -> tuple[Int32[np.ndarray, " tokens"], Int32[np.ndarray, " chosen"]]:
         """Returns the masked row and the chosen positions, ascending.
 
@@ -49,6 +54,8 @@ class Masking:
             tokens: int32 [L]; the row.
             free: Positions that may be chosen unless they have a special token, ascending.
             stream: Random numbers of the example.
+            begins: Whether a token is the first one of its sentence, so it continues no word, whatever its mark says:
+                byte-level BPE puts no space before a text's first word. None if no sentence begins in the row.
         """
         free = free[~self.special[tokens[free]]]
         count = min(self.most, len(free), max(1, round(self.rate * len(free))))
@@ -56,17 +63,20 @@ class Masking:
         if self.continues is None:
             chosen = np.sort(free[order[:count]])
         else:
-            chosen = self._whole_words(tokens, free, order, count)
+            continues = self.continues[tokens[free]]
+            if begins is not None:
+                continues &= ~begins[free]
+            chosen = self._whole_words(continues, free, order, count)
         masked = tokens.copy()
         kind = (stream.words(len(chosen)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
         stand_in = self.words[(stream.words(len(chosen)) % np.uint64(len(self.words))).astype(np.int64)]
         masked[chosen] = np.where(kind < MASKED, self.mask_id, np.where(kind < REPLACED, stand_in, tokens[chosen]))
         return masked, chosen.astype(np.int32)
 
-    def _whole_words(self, tokens: np.ndarray, free: np.ndarray, order: np.ndarray, count: int) -> np.ndarray:
+    @staticmethod
+    def _whole_words(continues: np.ndarray, free: np.ndarray, order: np.ndarray, count: int) -> np.ndarray:
         """Chooses words in the order of their first tokens' draws while they fit; if none fits, chooses tokens."""
-        assert self.continues is not None
-        inside = self.continues[tokens[free]] & np.concatenate([[False], np.diff(free) == 1])
+        inside = continues & np.concatenate([[False], np.diff(free) == 1])
         word = np.cumsum(~inside) - 1
         sizes = np.bincount(word)
         chosen: list[int] = []
@@ -159,7 +169,9 @@ class RowMaker:
             stream = Stream(self.sampler.seed, int(index[row]))
             segments = self.sampler.draw_from(int(index[row]), stream)
             tokens, sides, free = self._join(segments.first, segments.second)
-            masked, chosen = self.masking.apply(tokens, free, stream)
+            begins = np.zeros(len(tokens), bool)
+            begins[free] = np.concatenate([segments.first_begins, segments.second_begins])
+            masked, chosen = self.masking.apply(tokens, free, stream, begins=begins)
             end = len(tokens)
             input_ids[row, :end], side_ids[row, :end], pair_ids[row, :end] = masked, sides, 1
             position_ids[row, :end] = np.arange(end)

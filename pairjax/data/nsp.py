@@ -19,7 +19,7 @@ from itertools import accumulate, groupby, islice, pairwise
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, UInt64
+from jaxtyping import Bool, Int32, UInt64
 
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import Objective
@@ -97,6 +97,8 @@ class Segments(NamedTuple):
         other: Number of the document that B is from.
         start: Number in the corpus of the sentence at which the example starts.
         second_start: Number of the first sentence of B's text; -1 if there is only one segment.
+        first_begins: bool [a]; whether a token of A is the first one of its sentence.
+        second_begins: bool [b]; the same for B.
     """
 
     first: Int32[np.ndarray, " a"]
@@ -106,6 +108,8 @@ class Segments(NamedTuple):
     other: int
     start: int
     second_start: int
+    first_begins: Bool[np.ndarray, " a"]
+    second_begins: Bool[np.ndarray, " b"]
 
 
 class _Run(NamedTuple):
@@ -200,8 +204,9 @@ class PairSampler:
         end = int(self.corpus.documents[document + 1])
         if self.objective == "none":
             run = self._fill(anchor, end, target, least=1)
-            first = self._cut(run, min(run.tokens, self.budget), stream)
-            return Segments(first, np.zeros(0, np.int32), 0, document, document, anchor, -1)
+            first, begins = self._cut(run, min(run.tokens, self.budget), stream)
+            nothing = np.zeros(0, np.int32)
+            return Segments(first, nothing, 0, document, document, anchor, -1, begins, nothing.astype(bool))
         # 2. A and the true B. Anchors leave out one sentence of each document before this one.
         start = anchor + document
         chunk = self._fill(start, end, target, least=2)
@@ -213,10 +218,10 @@ class PairSampler:
         if self.objective == "nsp" and label:
             other, right = self._draw_other(document, left, true, target, stream)
         lengths = fair_lengths(left.tokens, right.tokens, self.budget)
-        first, second = self._cut(left, lengths[0], stream), self._cut(right, lengths[1], stream)
+        a, b = self._cut(left, lengths[0], stream), self._cut(right, lengths[1], stream)
         if self.objective == "sop" and label:
-            first, second = second, first
-        return Segments(first, second, label, document, other, start, right.start)
+            a, b = b, a
+        return Segments(a[0], b[0], label, document, other, start, right.start, a[1], b[1])
 
     def label(self, index: int) -> int:
         """Returns the label of example `index`; 2j and 2j + 1 have different labels."""
@@ -243,12 +248,21 @@ class PairSampler:
         stop = start + least + int(np.searchsorted(ends, self.corpus.sentences[start] + target))
         return self._run(start, min(stop, end))
 
-    def _cut(self, run: _Run, length: int, stream: Stream) -> Int32[np.ndarray, " length"]:
-        """Returns `length` tokens of the run, cut at the front or at the end at random."""
+    def _cut(
+        self, run: _Run, length: int, stream: Stream
+    ) -> tuple[Int32[np.ndarray, " length"], Bool[np.ndarray, " length"]]:
+        """Cuts a run to `length` tokens, at the front or at the end at random.
+
+        Returns:
+            The tokens, and whether each is the first one of its sentence.
+        """
         begin = int(self.corpus.sentences[run.start])
         if stream.uniform() < 0.5:
             begin += run.tokens - length
-        return self.corpus.tokens[begin : begin + length].astype(np.int32)
+        starts = self.corpus.sentences[run.start : run.stop].astype(np.int64) - begin
+        begins = np.zeros(length, bool)
+        begins[starts[(starts >= 0) & (starts < length)]] = True
+        return self.corpus.tokens[begin : begin + length].astype(np.int32), begins
 
     def _draw_other(self, document: int, left: _Run, true: _Run, target: int, stream: Stream) -> tuple[int, _Run]:
         """Draws a segment of another document that matches the true one; returns its document and the segment."""

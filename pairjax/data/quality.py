@@ -1,6 +1,6 @@
 """Counts what is wrong with pairs as data: repeats, leaks from train, one pair with two labels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pairjax.base.types import Pairs, TaskSpec
@@ -14,6 +14,7 @@ class Quality:
 
     Attributes:
         repeated: By split, the number of pairs that an earlier row of the same split has.
+        reversed: As `repeated`, for pairs that an earlier row has with its sides swapped and none has unswapped.
         shared: By (earlier split, later split), the number of the later split's pairs that the earlier one has.
         swapped: As `shared`, for pairs whose sides are swapped; a pair that is also shared unswapped does not count.
         contradictory: Number of pairs with two labels or more, over all splits.
@@ -21,6 +22,7 @@ class Quality:
     """
 
     repeated: Mapping[str, int]
+    reversed: Mapping[str, int]
     shared: Mapping[Pair, int]
     swapped: Mapping[Pair, int]
     contradictory: int
@@ -28,16 +30,15 @@ class Quality:
 
     def notes(self) -> list[str]:
         """Returns one line for each count that is not zero."""
-        lines = [
-            f"{split}: {_count_repeats(count)} a pair of an earlier row"
-            for split, count in self.repeated.items()
-            if count
-        ]
+        lines = []
+        for split, count in self.repeated.items():
+            swapped = self.reversed[split]
+            if count or swapped:
+                lines.append(f"{split}: {_count_repeats(count + swapped)} a pair of an earlier row{_swapped(swapped)}")
         for (early, late), count in self.shared.items():
             swapped = self.swapped[early, late]
             if count or swapped:
-                suffix = f", {swapped:,} of them with its sides swapped" if swapped else ""
-                lines.append(f"{late}: {_count_repeats(count + swapped)} a pair of {early}{suffix}")
+                lines.append(f"{late}: {_count_repeats(count + swapped)} a pair of {early}{_swapped(swapped)}")
         if self.contradictory:
             subject = "pairs carry labels" if self.contradictory > 1 else "pair carries labels"
             lines.append(f"{self.contradictory:,} {subject} that differ ({self.example})")
@@ -47,6 +48,21 @@ class Quality:
 def _count_repeats(count: int) -> str:
     """Returns the subject and verb of a note."""
     return f"{count:,} row repeats" if count == 1 else f"{count:,} rows repeat"
+
+
+def _swapped(count: int) -> str:
+    """Returns the end of a note on repeats."""
+    return f", {count:,} of them with its sides swapped" if count else ""
+
+
+def _count_reversed(pairs: Sequence[Pair]) -> int:
+    """Returns how many pairs an earlier one repeats with its sides swapped, while no earlier one is equal."""
+    known: set[Pair] = set()
+    count = 0
+    for pair in pairs:
+        count += pair not in known and pair[::-1] in known
+        known.add(pair)
+    return count
 
 
 def _contradictions(task: TaskSpec, splits: Mapping[str, Pairs]) -> tuple[int, str]:
@@ -82,6 +98,7 @@ def measure_quality(task: TaskSpec, splits: Mapping[str, Pairs]) -> Quality:
     contradictory, example = _contradictions(task, splits)
     return Quality(
         repeated={split: len(pairs_of[split]) - len(unique[split]) for split in order},
+        reversed={split: _count_reversed(pairs_of[split]) for split in order},
         shared=shared,
         swapped=swapped,
         contradictory=contradictory,

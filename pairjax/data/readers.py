@@ -10,7 +10,7 @@ from pairjax.data.clean import clean_text
 from pairjax.data.columns import Columns
 from pairjax.data.line_formats import delimited_table, jsonl_table
 from pairjax.data.parquet import parquet_table
-from pairjax.data.table import RawSplit, Table
+from pairjax.data.table import RawSplit, Table, keep_error, raise_error
 
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".parquet")
 
@@ -41,8 +41,12 @@ def byte_lines(path: Path) -> Iterator[bytes]:
         yield from stream
 
 
-def open_table(path: Path) -> Table:
+def open_table(path: Path, *, empty: str = "error") -> Table:
     """Opens the table of a file, whose suffix says the format.
+
+    Args:
+        path: The file.
+        empty: As for `read_rows`, which then skips rows with a wrong number of fields too.
 
     Raises:
         UserError: The file cannot be read, is empty, or has another suffix.
@@ -50,14 +54,16 @@ def open_table(path: Path) -> Table:
     suffix = path.suffix.lower()
     open_stream(path).close()
     if suffix not in SUFFIXES:
-        raise UserError(f"{path}: this kind of file cannot be read", expected=" or ".join(SUFFIXES))
+        fix = "name a file with one JSON object a line .jsonl" if suffix == ".json" else None
+        raise UserError(f"{path}: this kind of file cannot be read", expected=" or ".join(SUFFIXES), fix=fix)
+    on_error = keep_error if empty == "skip" else raise_error
     match suffix:
         case ".parquet":
             return parquet_table(path)
         case ".jsonl":
             return jsonl_table(byte_lines(path), place=str(path), short=path.name)
         case _:
-            return delimited_table(byte_lines(path), place=str(path), short=path.name, suffix=suffix)
+            return delimited_table(byte_lines(path), place=str(path), short=path.name, suffix=suffix, on_error=on_error)
 
 
 def read_rows(table: Table, columns: Columns, *, empty: str) -> RawSplit:
@@ -85,6 +91,10 @@ def read_rows(table: Table, columns: Columns, *, empty: str) -> RawSplit:
     )
     skipped = 0
     for number, values in table.select(names):
+        if isinstance(values[0], UserError):
+            # `open_table` keeps ragged rows only if they are to be skipped.
+            skipped += 1
+            continue
         place = f"{table.place}, {table.unit} {number}"
         first = clean_text(values[0], place=place, column=columns.first)
         second = clean_text(values[1], place=place, column=columns.second)
@@ -102,6 +112,6 @@ def read_rows(table: Table, columns: Columns, *, empty: str) -> RawSplit:
         if raw.label is not None:
             raw.label.append(values[2])
     if not raw.first:
-        reason = "every row has an empty text" if skipped else "a header and no rows"
+        reason = "every row has an empty text or a wrong number of fields" if skipped else "a header and no rows"
         raise UserError(f"{table.place}: {reason}", expected="at least one pair")
     return RawSplit(**{**vars(raw), "skipped": skipped})

@@ -1,5 +1,6 @@
 """Loads pairs from files, TFDS sets or rules: finds, reads and checks them, and makes a task with its splits."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain
@@ -11,13 +12,17 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import PairData, Pairs, TaskSpec
 from pairjax.data import tfds
 from pairjax.data.columns import find_columns, join_names
+from pairjax.data.groups import describe_groups, text_clusters
+from pairjax.data.line_formats import SPACED_QUOTE
 from pairjax.data.quality import measure_quality
 from pairjax.data.readers import SUFFIXES, open_stream, open_table, read_rows
 from pairjax.data.subsets import cut_dev, take_pairs
 from pairjax.data.table import RawSplit, Table
-from pairjax.data.tasks import drop_unlabelled, encode_labels, read_task, relabel
+from pairjax.data.tasks import drop_unlabelled, encode_labels, read_task, relabel, task_notes
 from pairjax.storage.hashes import hash_stream
 
+SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+"""End of the stem of a data set's file on the hub: `train-00000-of-00001`."""
 SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
 
 
@@ -61,6 +66,7 @@ def load_pairs(config: DataConfig) -> PairData:
     _check_dev(config, tables, source["name"])
     raw, read_notes = _read_splits(tables, config, need_label=True)
     task = read_task(raw["train"], config)
+    read_notes += task_notes(raw["train"], task, config)
     splits = {split: _encode_split(raw[split], task, may_lack=split == "test") for split in raw}
     if "dev" not in splits:
         splits, cut_note = _cut_dev_split(splits, task, config)
@@ -105,7 +111,7 @@ def _open_source(config: DataConfig) -> tuple[dict[str, Table], dict[str, Any], 
         "files": {path.name: _digest(path) for path in files.values()},
         "licence": None,
     }
-    return {split: open_table(path) for split, path in files.items()}, source, []
+    return {split: open_table(path, empty=config.empty) for split, path in files.items()}, source, []
 
 
 def _open_tfds(config: DataConfig) -> tuple[dict[str, Table], dict[str, Any], list[str]]:
@@ -150,7 +156,16 @@ def _find_files(config: DataConfig) -> dict[str, Path]:
     content = sorted(path for path in folder.iterdir() if path.is_file())
     files = {}
     for split, names in SPLIT_NAMES.items():
-        paths = [path for path in content if path.suffix.lower() in SUFFIXES and path.stem.lower() in names]
+        paths = [
+            path for path in content if path.suffix.lower() in SUFFIXES and SHARD.sub("", path.stem.lower()) in names
+        ]
+        if len(paths) > 1 and all(SHARD.search(path.stem) for path in paths):
+            raise UserError(
+                f"{folder}: {split} is in several shards",
+                got=join_names(path.name for path in paths),
+                expected="one file",
+                fix=f"join them into one file {split}{paths[0].suffix}",
+            )
         if len(paths) > 1:
             raise UserError(
                 f"{folder}: more than one file for {split}",
@@ -162,7 +177,10 @@ def _find_files(config: DataConfig) -> dict[str, Path]:
     if not files:
         got = join_names(path.name for path in content) or "no file"
         expected = f"train{', train'.join(SUFFIXES)}"
-        raise UserError(f"{folder}: no train, dev or test file", got=got, expected=expected)
+        fix = "name the files with --data.train, --data.dev and --data.test"
+        if any(path.suffix.lower() == ".json" for path in content):
+            fix = "name a file with one JSON object a line .jsonl"
+        raise UserError(f"{folder}: no train, dev or test file", got=got, expected=expected, fix=fix)
     return files
 
 
@@ -207,7 +225,10 @@ def _read_splits(
         )
         raw[split] = read_rows(table, columns, empty=config.empty)
         if raw[split].skipped:
-            notes.append(f"{split}: skipped {raw[split].skipped:,} rows with an empty text (--data.empty skip)")
+            notes.append(
+                f"{split}: skipped {raw[split].skipped:,} rows with an empty text or a wrong number of fields "
+                "(--data.empty skip)"
+            )
         notes += _quoting_note(split, table, raw[split])
         if config.empty == "skip":
             raw[split], dropped = drop_unlabelled(raw[split])
@@ -217,7 +238,16 @@ def _read_splits(
 
 
 def _quoting_note(split: str, table: Table, raw: RawSplit) -> list[str]:
-    """Returns a note if a plain .tsv seems to have been written with quoting, as spreadsheets and pandas do."""
+    """Returns a note if a plain .tsv seems to have been written with quoting, or if a .csv has spaces before quotes."""
+    if table.short.lower().endswith(".csv"):
+        fields = chain(raw.first, raw.second, raw.label or ())
+        spaced = sum(bool(SPACED_QUOTE.match(str(field))) for field in fields)
+        if not spaced:
+            return []
+        return [
+            f"{split}: {count_things(spaced, 'field')} with a space before the first quote, so the quotes are text: "
+            "put no space between a comma and a quote"
+        ]
     if not table.short.lower().endswith(".tsv"):
         return []
     texts = chain(raw.first, raw.second)
@@ -225,9 +255,14 @@ def _quoting_note(split: str, table: Table, raw: RawSplit) -> list[str]:
     if not count:
         return []
     return [
-        f'{split}: {count:,} texts look quoted ("" inside quotes), but a .tsv is read as plain text: '
-        "write it without quoting, or as .csv"
+        f'{split}: {count_things(count, "text")} look{"s" * (count == 1)} quoted ("" inside quotes), '
+        "but a .tsv is read as plain text: write it without quoting, or as .csv"
     ]
+
+
+def count_things(count: int, noun: str) -> str:
+    """Returns a number with its noun: `1 field`, `2 fields`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _encode_split(raw: RawSplit, task: TaskSpec, *, may_lack: bool, known_from: str = "train") -> Pairs:
@@ -244,13 +279,15 @@ def _cut_dev_split(splits: Mapping[str, Pairs], task: TaskSpec, config: DataConf
     """Cuts dev off train, and returns all splits and a note."""
     full = splits["train"]
     assert full.label is not None
-    train, dev = cut_dev(full.label, kind=task.kind, fraction=config.dev_fraction, seed=config.seed)
+    cluster = text_clusters(full) if config.group_texts else None
+    train, dev = cut_dev(full.label, kind=task.kind, fraction=config.dev_fraction, seed=config.seed, cluster=cluster)
     parts = {"train": take_pairs(full, train), "dev": take_pairs(full, dev)}
     by = "label" if task.kind == "classification" else "score"
     note = (
         f"dev: {len(dev):,} of train's {len(full):,} pairs, cut off by "
-        f"--data.dev-fraction {config.dev_fraction:g} (seed {config.seed}, stratified by {by})"
+        f"--data.dev-fraction {config.dev_fraction:g} (seed {config.seed}, stratified by {by}"
     )
+    note += f"; pairs that share texts stay together: {describe_groups(full)})" if config.group_texts else ")"
     return parts | {split: pairs for split, pairs in splits.items() if split != "train"}, note
 
 

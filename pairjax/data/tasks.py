@@ -208,6 +208,28 @@ def read_task(raw: RawSplit, config: DataConfig) -> TaskSpec:
     return TaskSpec("classification", names, positive=choose_positive(names, config.positive))
 
 
+def task_notes(raw: RawSplit, task: TaskSpec, config: DataConfig) -> list[str]:
+    """Returns notes on how the train labels were understood: why they are scores, and classes that differ in case."""
+    labels = raw.label or []
+    if task.kind == "regression" and config.task == "auto":
+        index = next(index for index, label in enumerate(labels) if _is_score(label))
+        note = (
+            f"task: regression, because labels are numbers with a decimal point ({labels[index]} in "
+            f"{raw.short}, {raw.unit} {raw.number[index]})"
+        )
+        whole = all(float(label).is_integer() for label in labels)
+        return [f"{note}; all are whole: if they are classes, give --data.task classification" if whole else note]
+    by_case: dict[str, list[str]] = {}
+    for name in task.labels:
+        by_case.setdefault(name.casefold(), []).append(name)
+    return [
+        f"train: the labels {' and '.join(names)} differ only in case and are {len(names)} classes: write them alike "
+        "if they are one"
+        for names in by_case.values()
+        if len(names) > 1
+    ]
+
+
 def choose_positive(names: tuple[str, ...], wanted: str | None) -> str | None:
     """Returns the class whose F1 is reported.
 
@@ -260,6 +282,8 @@ def _unknown_label_error(place: str, name: str, known: tuple[str, ...], known_fr
             fix="write the labels the same way in every split",
         )
     fix = "correct the label, or drop the row"
+    if like := [label for label in known if label.casefold() == name.casefold()]:
+        fix = f"write it as {like[0]}: upper and lower case differ"
     if numeric and known_from == "train" and len(known) > 5:
         fix += "; if the numbers are scores, give --data.task regression"
     return UserError(

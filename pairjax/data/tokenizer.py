@@ -1,5 +1,6 @@
 """Loads the tokeniser of an encoder's folder; knows how each family joins two texts."""
 
+import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,9 @@ PADDED_BY = 127
 
 SOURCES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 """Files from which a tokeniser can be read."""
+
+SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
+"""Those of them that are SentencePiece models."""
 
 # These settings do not change the tokens. A saved model must neither hold one machine's paths nor name code to run.
 DROPPED = (
@@ -138,7 +142,7 @@ def _load_backend(folder: Path, settings: Mapping[str, Any]) -> Any:
             ) from None
         raise UserError(
             f"{folder}: the tokeniser cannot be read",
-            got=str(error)[:200],
+            got=_tokeniser_fault(folder, error),
             fix="fetch its files again, or save it with transformers as tokenizer.json",
         ) from None
     backend.no_truncation()
@@ -149,6 +153,29 @@ def _load_backend(folder: Path, settings: Mapping[str, Any]) -> Any:
 def _names_code(folder: Path, settings: Mapping[str, Any]) -> bool:
     """Returns whether the folder's settings name Python code of its own (`auto_map`)."""
     return "auto_map" in settings or "auto_map" in _read_settings(folder / "config.json")
+
+
+def _tokeniser_fault(folder: Path, error: Exception) -> str:
+    """Describes why a tokeniser cannot be read.
+
+    Without the package sentencepiece, transformers takes a SentencePiece model for one of tiktoken and asks for that.
+    """
+    models = [name for name in SENTENCEPIECE if (folder / name).is_file()]
+    if models and not (folder / "tokenizer.json").is_file():
+        missing = [name for name in ("sentencepiece", "google.protobuf") if not _is_installed(name)]
+        if missing:
+            packages = " and ".join(name.removeprefix("google.") for name in missing)
+            return f"only {models[0]}, which needs the package {packages} (pip install {packages.replace(' and', '')})"
+        return f"{models[0]}: {str(error)[:160]}"
+    return str(error)[:200]
+
+
+def _is_installed(module: str) -> bool:
+    """Returns whether a module can be imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _apply_case(backend: Any, settings: Mapping[str, Any]) -> None:

@@ -62,6 +62,9 @@ def plain_config(config: Config, *, pooling: str | None = None) -> dict[str, Any
     combiner = config.model.combiner
     plain = asdict(replace(config, model=replace(config.model, combiner=None)))
     plain["model"]["combiner"] = None if combiner is None else getattr(combiner, "__qualname__", repr(combiner))
+    if not config.data.dev_fraction:
+        # It decides nothing then, and runs of older versions resume only with the fields that they had.
+        del plain["data"]["group_texts"]
     if pooling is not None:
         plain["model"]["pooling"] = pooling
     if config.model.combiner is None:

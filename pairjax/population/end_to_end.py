@@ -22,7 +22,7 @@ from pairjax.data.pipeline import PADDING_POSITION, make_batch
 from pairjax.data.tokenizer import check_fit, load_tokenizer
 from pairjax.models.build import build_pair_model, initial_params
 from pairjax.population.engine import MemberProgram
-from pairjax.population.members import TOKEN_ARRAYS, Source, assemble, layer_bytes, number_pairs
+from pairjax.population.members import TOKEN_ARRAYS, Source, TrainPart, assemble, layer_bytes, number_pairs
 from pairjax.step.optim import trainable_paths
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder, weights_hash
 
@@ -160,6 +160,7 @@ def end_to_end_program(
     steps: int,
     dropout: bool,
     target: np.ndarray | None = None,
+    parts: Sequence[TrainPart] = (),
 ) -> MemberProgram:
     """Builds the program of the pair model from token ids to logits.
 
@@ -170,10 +171,11 @@ def end_to_end_program(
         steps: Number of updates of each run, for the schedule.
         dropout: Whether any member has a dropout rate above 0; otherwise no random bits are drawn.
         target: [all]; replaces the task's targets (noisy labels, for instance).
+        parts: As for `assemble`.
 
     Raises:
         UserError: An option that only fine-tuning supports, a kept pooler that does not exist, or frozen parts of a
             model that trains from scratch.
     """
     model = EndToEndSource(source, optim, target)
-    return assemble(model, optim=optim, loss=loss, steps=steps, dropout=dropout)
+    return assemble(model, optim=optim, loss=loss, steps=steps, dropout=dropout, parts=parts)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,11 +17,12 @@ from pairjax.base.errors import UserError
 from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Hypers, PairData, Params, TaskSpec
 from pairjax.data.layout import Layout, plan_epoch, steps_per_epoch
-from pairjax.data.tasks import fit_score_scale, targets_of
+from pairjax.data.subsets import take_pairs
+from pairjax.data.tasks import fit_score_scale, label_counts, targets_of
 from pairjax.evaluation.metrics import quick_scores
 from pairjax.models.build import PairModelFns
 from pairjax.population.engine import EVAL_ROWS, MemberProgram, Members
-from pairjax.step.losses import make_loss
+from pairjax.step.losses import class_weights, make_loss
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers
 
 ROWS_MULTIPLE = 16384
@@ -50,9 +51,15 @@ class Numbered:
         return self.target.tobytes() + json.dumps([list(self.rows), sizes, asdict(self.task)]).encode()
 
 
-def number_pairs(data: PairData) -> Numbered:
-    """Numbers the examples of all splits; the train split comes first."""
-    task = fit_score_scale(data.task, data.splits["train"])
+def number_pairs(data: PairData, *, part: Int[np.ndarray, " part"] | None = None) -> Numbered:
+    """Numbers the examples of all splits; the train split comes first.
+
+    Args:
+        data: The pairs.
+        part: The train examples whose scores give center and scale; None for all of them.
+    """
+    train = data.splits["train"]
+    task = fit_score_scale(data.task, train if part is None else take_pairs(train, part))
     names = ["train", *(name for name in data.splits if name != "train")]
     rows, start = {}, 0
     for name in names:
@@ -62,6 +69,47 @@ def number_pairs(data: PairData) -> Numbered:
     targets = [targets_of(task, data.splits[name]) for name in names]
     filled = [np.zeros(len(rows[n]), kind) if t is None else t for n, t in zip(names, targets, strict=True)]
     return Numbered(task, rows, np.concatenate(filled).astype(kind))
+
+
+@dataclass(frozen=True)
+class TrainPart:
+    """What is fitted on the part of the train split that a run learns from: on no example that it is scored on.
+
+    Attributes:
+        task: The task; for regression with center and scale of the part.
+        target: int32 or float32 [all]; what the model learns.
+        weight: float32 [all]; the balanced weight of each example's class, else 1.
+    """
+
+    task: TaskSpec
+    target: np.ndarray
+    weight: Float[np.ndarray, " all"]
+
+
+def needs_parts(task: TaskSpec, loss: LossConfig) -> bool:
+    """Returns whether something is fitted on the train labels: center and scale of scores, or balanced weights."""
+    return task.kind == "regression" or loss.class_weights == "balanced"
+
+
+def fit_part(data: PairData, part: Int[np.ndarray, " part"], loss: LossConfig) -> TrainPart:
+    """Fits targets and class weights on a part of the train split, as an ordinary run on that part does.
+
+    Args:
+        data: The pairs.
+        part: The train examples that the run learns from.
+        loss: The kind of class weights.
+
+    Raises:
+        UserError: The weights are balanced, and a class has no example in the part.
+    """
+    numbered = number_pairs(data, part=part)
+    weight = np.ones(len(numbered.target), np.float32)
+    if loss.class_weights == "balanced":
+        counts = label_counts(data.task, take_pairs(data.splits["train"], part))
+        weights = class_weights(loss, data.task, counts)
+        assert weights is not None
+        weight = weights.astype(np.float32)[numbered.target]
+    return TrainPart(numbered.task, numbered.target, weight)
 
 
 def plan_orders(
@@ -170,7 +218,13 @@ def supported(optim: OptimConfig, loss: LossConfig | None) -> bool:
 
 
 def assemble(
-    source: Source, *, optim: OptimConfig, loss: LossConfig | None, steps: int, dropout: bool
+    source: Source,
+    *,
+    optim: OptimConfig,
+    loss: LossConfig | None,
+    steps: int,
+    dropout: bool,
+    parts: Sequence[TrainPart] = (),
 ) -> MemberProgram:
     """Builds the program that trains a source's model, with loss and optimiser.
 
@@ -180,6 +234,9 @@ def assemble(
         loss: Cross-entropy or squared error, with class weights; None takes the defaults.
         steps: Number of updates of each run, for the schedule.
         dropout: Whether any member has a dropout rate above 0; otherwise no random bits are drawn.
+        parts: Targets and class weights of each part of the train split, if groups train on parts. Example i of part p
+            then has the number i + p * `padded_size(all)` in the members' orders. By default all members share the
+            source's targets, and balanced class weights are those of the whole train split.
 
     Raises:
         UserError: An option that only fine-tuning supports.
@@ -190,7 +247,9 @@ def assemble(
             ".average",
             fix="leave them out, or fine-tune with pairjax train",
         )
-    task, target, config = source.task, source.target, source.fns.config
+    task, config, loss = source.task, source.fns.config, loss or LossConfig()
+    target, data = source.target, (*source.arrays, source.target)
+    gather: Callable[[Any, Array], Batch] = source.gather
     shapes = jax.eval_shape(source.init, jax.random.key(0))
     counts = np.bincount(target[source.train], minlength=task.outputs) if task.kind != "regression" else None
 
@@ -198,21 +257,42 @@ def assemble(
         return source.apply(params, batch, key=key if dropout else None, rates=rates if dropout else None)
 
     settings: list[Any] = [asdict(config.combine), asdict(config.head), repr(config.combiner), asdict(optim)]
-    settings += [asdict(loss or LossConfig()), steps, dropout, hashlib.sha256(target.tobytes()).hexdigest()]
+    settings += [asdict(loss), steps, dropout, hashlib.sha256(target.tobytes()).hexdigest()]
+    if parts:
+        target, weight = (
+            np.concatenate([_padded(getattr(part, name)) for part in parts]) for name in ("target", "weight")
+        )
+        settings.append(hashlib.sha256(target.tobytes() + weight.tobytes()).hexdigest())
+        gather, data = _part_gather(source, padded_size(len(source.target))), (*source.arrays, target, weight)
+        # The gathered weights are the class weights.
+        loss = replace(loss, class_weights="none") if loss.class_weights == "balanced" else loss
     return MemberProgram(
         init=source.init,
         apply=apply,
-        loss=make_loss(loss or LossConfig(), task, counts),
+        loss=make_loss(loss, task, counts),
         optimizer=build_optimizer(
             optim, total_steps=steps, decay=decay_mask(shapes), multiplier=rate_multipliers(optim, shapes)
         ),
-        gather=source.gather,
-        data=tuple(_padded(array) for array in (*source.arrays, target)),
+        gather=gather,
+        data=tuple(map(_padded, data)),
         frozen=source.frozen,
         identity=f"{source.key} {json.dumps(settings, sort_keys=True)}",
         eval_rows=source.eval_rows,
         row_bytes=source.row_bytes,
     )
+
+
+def _part_gather(source: Source, size: int) -> Callable[[Any, Array], Batch]:
+    """Returns the gather of a program with parts: inputs by example, targets and weights by part and example."""
+
+    def gather(data: Sequence[Array], index: Int32[Array, " rows"]) -> Batch:
+        *arrays, target, weight = data
+        real, row = index >= 0, jnp.maximum(index, 0)
+        batch = source.gather((*arrays, target[:size]), jnp.where(real, index % size, -1))
+        label, weights = (jnp.where(real, values[row], 0)[:, None] for values in (target, weight))
+        return batch._replace(label=label, weight=weights)
+
+    return gather
 
 
 def layer_bytes(spec: EncoderSpec, *, heads: int, layers: int, length: int) -> int:
@@ -228,9 +308,14 @@ def layer_bytes(spec: EncoderSpec, *, heads: int, layers: int, length: int) -> i
     return 4 * length * (4 * spec.hidden_size + layers * layer)
 
 
+def padded_size(rows: int) -> int:
+    """Returns the number of rows that an array of a program has: a multiple of `ROWS_MULTIPLE`."""
+    return -(-rows // ROWS_MULTIPLE) * ROWS_MULTIPLE
+
+
 def _padded(array: np.ndarray) -> np.ndarray:
-    """Appends rows of zeros up to a multiple of `ROWS_MULTIPLE`."""
-    missing = -len(array) % ROWS_MULTIPLE
+    """Appends rows of zeros up to `padded_size`."""
+    missing = padded_size(len(array)) - len(array)
     return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
 
 

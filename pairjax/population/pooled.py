@@ -12,12 +12,12 @@ from jaxtyping import Array, Float, Int, Int32
 from pairjax.base.config import LossConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec, PairData, Pairs, Params, TaskSpec
-from pairjax.data.folds import text_clusters
+from pairjax.data.groups import text_clusters
 from pairjax.models.build import build_pair_model
 from pairjax.models.pool import Pooling
 from pairjax.population.engine import MemberProgram
 from pairjax.population.features import Features
-from pairjax.population.members import Source, assemble, number_pairs
+from pairjax.population.members import Source, TrainPart, assemble, number_pairs
 from pairjax.weights import read_encoder_spec, resolve_encoder
 
 
@@ -112,6 +112,7 @@ def head_program(
     steps: int,
     dropout: bool,
     target: np.ndarray | None = None,
+    parts: Sequence[TrainPart] = (),
 ) -> MemberProgram:
     """Builds the program of a combiner and a head on the pooled vectors of a task.
 
@@ -123,6 +124,7 @@ def head_program(
         steps: Number of updates of each run, for the schedule.
         dropout: Whether any member has a dropout rate above 0; otherwise no random bits are drawn.
         target: [all]; replaces the task's targets (noisy labels, for instance).
+        parts: As for `assemble`.
 
     Raises:
         UserError: The model has an interaction, which needs tokens; or an option is not supported.
@@ -132,4 +134,4 @@ def head_program(
             "heads on pooled vectors have no interaction", got=f"--model.interact.kind {model.interact.kind}"
         )
     pooled = PooledSource(source, model, target)
-    return assemble(pooled, optim=optim, loss=loss, steps=steps, dropout=dropout)
+    return assemble(pooled, optim=optim, loss=loss, steps=steps, dropout=dropout, parts=parts)

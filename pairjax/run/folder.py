@@ -28,6 +28,10 @@ MAY_CHANGE = ("run", "evaluation", "mesh", "data.download", "data.cache", "model
 """Fields that may change when a run is resumed, because they do not affect training. No other field may change:
 `train.epochs`, for example, sets the learning-rate schedule."""
 
+OLD_VALUES = {"data.group_texts": False}
+"""Fields that older versions did not have, with the value by which a run does what those versions did. A field at this
+value does not count when a run is resumed."""
+
 _WRITTEN = ("metrics.jsonl", "checkpoints", "model", "result.json", "report.html", "tensorboard", "config.json")
 _LOCK = ".lock"
 
@@ -219,7 +223,7 @@ def open_run(
         UserError: As for `check_run`; or another process uses the folder; or it cannot be written.
     """
     path = run_path(config, default_name)
-    fixed = {name: value for name, value in _leaves(_round_trip(resolved)) if not _may_change(name)}
+    fixed = dict(_fixed_leaves(_round_trip(resolved)))
     identity = hash_json(fixed)
     if not is_main():
         return RunFolder(path, identity=identity, resumed=config.resume)
@@ -323,19 +327,22 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", value
 
 
-def _may_change(name: str) -> bool:
-    """Returns whether a resumed run may change the field."""
-    return any(name == field or name.startswith(f"{field}.") for field in MAY_CHANGE)
+def _fixed_leaves(config: Any) -> Iterator[tuple[str, Any]]:
+    """Yields the leaves that must be the same when a run is resumed."""
+    for name, value in _leaves(config):
+        may_change = any(name == field or name.startswith(f"{field}.") for field in MAY_CHANGE)
+        if not may_change and (name, value) not in OLD_VALUES.items():
+            yield name, value
 
 
 def _check_same(path: AnyPath, saved: Mapping[str, Any], resolved: Any) -> None:
     """Raises UserError with each field that differs and must not change when a run is resumed."""
-    old, new = dict(_leaves(saved["config"])), dict(_leaves(resolved))
+    old, new = dict(_fixed_leaves(saved["config"])), dict(_fixed_leaves(resolved))
     absent = object()
     changed = [
         f"{name} was {_value(old, name)} and is now {_value(new, name)}"
         for name in sorted(old.keys() | new.keys())
-        if not _may_change(name) and old.get(name, absent) != new.get(name, absent)
+        if old.get(name, absent) != new.get(name, absent)
     ]
     if changed:
         raise UserError(

@@ -133,6 +133,7 @@ class ClaimRun:
         deadline: When to stop, on the clock of `time.monotonic`.
         log: Prints a line.
         budget: The time budget in minutes; a design may choose its size from it.
+        group_texts: Whether folds keep pairs that share a text together.
         cells_run: The number of units that this command has finished.
     """
 
@@ -143,6 +144,7 @@ class ClaimRun:
     deadline: float
     log: Callable[[str], None]
     budget: float = 40.0
+    group_texts: bool = True
     cells_run: int = 0
 
     def check_time(self) -> None:

@@ -37,6 +37,7 @@ def run_claim(
     seeds: int | None = None,
     quick: bool = False,
     encoder: str | None = None,
+    group_texts: bool = True,
 ) -> ClaimResult | None:
     """Runs a claim's experiment and writes its verdict.
 
@@ -49,6 +50,8 @@ def run_claim(
         seeds: Runs of each score; None for the number that the claim needs.
         quick: Whether to make a smoke run, which gives no verdict.
         encoder: Another encoder than the claim names; None for the claim's own.
+        group_texts: Whether folds keep pairs that share a text together. Claims registered before this was possible
+            are recomputed as they were registered without it.
 
     Returns:
         The result; None if the budget ran out first. Finished work is then kept, and the same call continues it.
@@ -76,7 +79,14 @@ def run_claim(
             log(f"this run will give no verdict: {reason}")
     began = time.monotonic()
     run = ClaimRun(
-        claim=claim, root=root, seeds=seeds, quick=quick, deadline=began + 60.0 * budget, budget=budget, log=log
+        claim=claim,
+        root=root,
+        seeds=seeds,
+        quick=quick,
+        deadline=began + 60.0 * budget,
+        budget=budget,
+        group_texts=group_texts,
+        log=log,
     )
     try:
         outcome = claim.run(run)

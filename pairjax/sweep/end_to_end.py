@@ -6,7 +6,7 @@ from pairjax.base.config import Config
 from pairjax.base.types import EncoderSpec
 from pairjax.models.build import resolve
 from pairjax.population.end_to_end import end_to_end_program, end_to_end_task
-from pairjax.population.members import supported
+from pairjax.population.members import TrainPart, supported
 from pairjax.sweep.together import PopulationTrainer, TrialProgram, traced_values
 from pairjax.sweep.trials import TrialFolder
 
@@ -42,7 +42,7 @@ class EndToEndTrainer(PopulationTrainer):
             and supported(optim, config.loss)
         )
 
-    def program(self, trials: Sequence[TrialFolder], *, steps: int) -> TrialProgram:
+    def program(self, trials: Sequence[TrialFolder], *, steps: int, parts: Sequence[TrainPart]) -> TrialProgram:
         config, traced = trials[0].trial.config, traced_values(trials)
         source = end_to_end_task(
             self.inputs.data.data,
@@ -51,5 +51,7 @@ class EndToEndTrainer(PopulationTrainer):
             truncation=config.data.truncation,
         )
         dropout = any(rate > 0 for name in ("hidden", "attention", "interaction", "head") for rate in traced[name])
-        program = end_to_end_program(source, optim=config.optim, loss=config.loss, steps=steps, dropout=dropout)
+        program = end_to_end_program(
+            source, optim=config.optim, loss=config.loss, steps=steps, dropout=dropout, parts=parts
+        )
         return TrialProgram(program, source.task, source.rows)

@@ -8,7 +8,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import EncoderSpec
 from pairjax.models.build import resolve
 from pairjax.population.features import cached_features, read_features
-from pairjax.population.members import supported
+from pairjax.population.members import TrainPart, supported
 from pairjax.population.pooled import HeadTask, head_program, head_task
 from pairjax.storage.hashes import hash_json
 from pairjax.sweep.together import PopulationTrainer, TrialProgram, traced_values
@@ -37,9 +37,7 @@ class PooledTrainer(PopulationTrainer):
         """Returns whether training on cached vectors equals training with the frozen encoder in the loop.
 
         The encoder must be frozen and read each text alone, in float32, and everything up to the pooled vectors must be
-        fixed too. Batches hold the same pairs as with the padded layout. Two things are computed over the whole train
-        split instead of a fold's part of it, which for stratified folds is nearly the same: balanced class weights, and
-        center and scale of scores.
+        fixed too. Batches hold the same pairs as with the padded layout.
         """
         model = resolve(config.model, spec)
         only_head_trains = config.optim.freeze == "encoder" or (
@@ -108,9 +106,11 @@ class PooledTrainer(PopulationTrainer):
             self._tasks[key] = head_task(data, features)
         return self._tasks[key]
 
-    def program(self, trials: Sequence[TrialFolder], *, steps: int) -> TrialProgram:
+    def program(self, trials: Sequence[TrialFolder], *, steps: int, parts: Sequence[TrainPart]) -> TrialProgram:
         config, traced = trials[0].trial.config, traced_values(trials)
         source = self.task(config, self.inputs.specs[config.model.encoder])
         dropout = any(rate > 0 for rate in (*traced["interaction"], *traced["head"]))
-        program = head_program(source, config.model, optim=config.optim, loss=config.loss, steps=steps, dropout=dropout)
+        program = head_program(
+            source, config.model, optim=config.optim, loss=config.loss, steps=steps, dropout=dropout, parts=parts
+        )
         return TrialProgram(program, source.task, source.rows)

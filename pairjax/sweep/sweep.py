@@ -17,13 +17,14 @@ import numpy as np
 from pairjax.base.config import Config
 from pairjax.base.errors import UserError
 from pairjax.base.types import EncoderSpec, PairData
-from pairjax.data.folds import stratified_folds
+from pairjax.data.folds import describe_folds, stratified_folds
 from pairjax.data.sources import load_pairs
 from pairjax.data.tokenizer import PairTokenizer, check_fit, load_tokenizer
 from pairjax.evaluation.intervals import Spread, mean_and_spread
 from pairjax.evaluation.metrics import LOWER_IS_BETTER
 from pairjax.finetune.job import task_metric, total_steps
 from pairjax.models.build import build_pair_model
+from pairjax.population.members import needs_parts
 from pairjax.sweep.end_to_end import EndToEndTrainer
 from pairjax.sweep.pooled import PooledTrainer
 from pairjax.sweep.search import (
@@ -195,7 +196,8 @@ def prepare_sweep(
     """
     first = trials[0].config
     loaded = load_pairs(first.data)
-    data = _cut_folds(loaded, design)
+    grouped = first.data.group_texts
+    data = _cut_folds(loaded, design, group_texts=grouped)
     encoders = Encoders()
     inputs = SweepInputs(data, encoders.specs, task_metric(first, loaded.task), folder, log)
     pooled = PooledTrainer(inputs, batch_size=first.evaluation.batch_size, features=features)
@@ -206,23 +208,29 @@ def prepare_sweep(
     for trial in trials:
         encoder = trial.config.model.encoder
         encoders.check(trial.config, loaded.task.outputs)
-        opened, note = open_trial(folder / "trials", trial, data_key=key, encoder=encoders.contents[encoder])
+        fitted = needs_parts(loaded.task, trial.config.loss)
+        opened, note = open_trial(
+            folder / "trials", trial, data_key=key, encoder=encoders.contents[encoder], fitted=fitted
+        )
         folders.append(opened)
         if note:
             log(note)
         if features is not None:
             pooled.check(trial.config, encoders.specs[encoder])
     trainers = (pooled, EndToEndTrainer(inputs), SingleTrainer(inputs))
-    return Sweep(design, inputs, tuple(folders), tuple(full_steps), trainers, loaded.notes)
+    notes = loaded.notes
+    if design.folds:
+        notes += (describe_folds(loaded.splits["train"], data.fold, group_texts=grouped),)
+    return Sweep(design, inputs, tuple(folders), tuple(full_steps), trainers, notes)
 
 
-def _cut_folds(loaded: PairData, design: SweepDesign) -> SweepData:
+def _cut_folds(loaded: PairData, design: SweepDesign, *, group_texts: bool) -> SweepData:
     """Cuts the train split into folds; without folds, keeps dev."""
     train = loaded.splits["train"]
     if not design.folds:
         splits = {"train": train, "dev": loaded.splits["dev"]}
         return SweepData(dataclasses.replace(loaded, splits=splits), np.full(len(train), -2))
-    fold = stratified_folds(loaded.task, train, folds=design.folds, seed=design.fold_seed)
+    fold = stratified_folds(loaded.task, train, folds=design.folds, seed=design.fold_seed, group_texts=group_texts)
     return SweepData(dataclasses.replace(loaded, splits={"train": train}), fold)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from pairjax.base.config import Config
 from pairjax.base.types import EncoderSpec, TaskSpec
 from pairjax.population.engine import MemberProgram, make_hypers, train_population
-from pairjax.population.members import make_runs, scores_of
+from pairjax.population.members import TrainPart, fit_part, make_runs, needs_parts, padded_size, scores_of
 from pairjax.step.programs import hypers_of
 from pairjax.sweep.search import DEV
 from pairjax.sweep.trials import TRACED, Missing, RunScores, SweepInputs, TrialFolder, TrialRun, shape_key
@@ -64,8 +64,8 @@ class PopulationTrainer(ABC):
         """Returns whether the trainer gives the scores that a config's runs have when they train alone."""
 
     @abstractmethod
-    def program(self, trials: Sequence[TrialFolder], *, steps: int) -> TrialProgram:
-        """Builds the program for trials of one shape."""
+    def program(self, trials: Sequence[TrialFolder], *, steps: int, parts: Sequence[TrainPart]) -> TrialProgram:
+        """Builds the program for trials of one shape; `parts` as for `assemble`."""
 
     def run(self, missing: Sequence[Missing]) -> None:
         """Trains runs as one population for each shape, and saves their scores in the trials' folders.
@@ -90,9 +90,13 @@ class PopulationTrainer(ABC):
     def _train(self, trials: Sequence[TrialFolder], runs: Sequence[TrialRun]) -> None:
         """Trains every run of every trial as one population: runs are groups, trials are variants."""
         first, steps, data = trials[0].trial.config, runs[0].steps, self.inputs.data
-        built = self.program(trials, steps=steps)
+        parts = self._parts(first, runs)
+        built = self.program(trials, steps=steps, parts=list(parts.values()))
+        # The number of a part's first example.
+        size = padded_size(sum(map(len, built.rows.values())))
+        start_of = {held: number * size for number, held in enumerate(parts)}
         members = make_runs(
-            [data.rows(run.held) for run in runs],
+            [data.rows(run.held) + start_of.get(run.held, 0) for run in runs],
             seeds=[run.seed for run in runs],
             hypers=make_hypers(hypers_of(first), **traced_values(trials)),
             batch_size=first.train.batch_size,
@@ -108,9 +112,10 @@ class PopulationTrainer(ABC):
         scored: list[dict[TrialRun, RunScores]] = [{} for _ in trials]
         for group, run in enumerate(runs):
             start, scores = 0, []
+            task = parts[run.held].task if parts else built.task
             for label in map(self._labels, run.held):
                 outputs = trained.outputs["held"][group : group + 1, :, start : start + len(label)]
-                scores.append(scores_of(built.task, outputs, label, self.inputs.metric)[0])
+                scores.append(scores_of(task, outputs, label, self.inputs.metric)[0])
                 start += len(label)
             for number, results in enumerate(scored):
                 diverged = bool(trained.diverged[group, number] >= 0 or not finite[group, number])
@@ -118,6 +123,13 @@ class PopulationTrainer(ABC):
         for trial, results in zip(trials, scored, strict=True):
             trial.save(results)
         shutil.rmtree(under_way, ignore_errors=True)
+
+    def _parts(self, config: Config, runs: Sequence[TrialRun]) -> dict[tuple[int, ...], TrainPart]:
+        """Fits on each run's train examples, by its held-out folds; empty if the trials fit nothing on labels."""
+        data = self.inputs.data
+        if not needs_parts(data.data.task, config.loss):
+            return {}
+        return {held: fit_part(data.data, data.rows(held), config.loss) for held in sorted({run.held for run in runs})}
 
     def _labels(self, fold: int) -> np.ndarray:
         """Returns the labels of a fold."""

@@ -23,7 +23,9 @@ from pairjax.storage.files import read_json, storage_error, to_json, write_json
 from pairjax.storage.hashes import hash_json, hash_pairs
 from pairjax.sweep.search import DEV
 
-FORMAT = 1
+FORMAT, FITTED_FORMAT = 1, 2
+"""Formats of a trial's identity. The second one is that of trials that fit something on the train labels: scores of
+format 1 were fitted on held-out labels too if the folds trained together."""
 FILE = "trial.json"
 APART = ("run", "evaluation", "mesh")
 """Sections of a config that do not affect a trial's scores."""
@@ -206,7 +208,9 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def open_trial(root: Path, trial: Trial, *, data_key: str, encoder: str) -> tuple[TrialFolder, str | None]:
+def open_trial(
+    root: Path, trial: Trial, *, data_key: str, encoder: str, fitted: bool
+) -> tuple[TrialFolder, str | None]:
     """Opens a trial's folder and reads the scores in it.
 
     Args:
@@ -214,11 +218,14 @@ def open_trial(root: Path, trial: Trial, *, data_key: str, encoder: str) -> tupl
         trial: The trial.
         data_key: Key of the sweep's data (`SweepData.key`).
         encoder: Key of the trial's encoder (`encoder_content`).
+        fitted: Whether the trial fits something on the train labels (`needs_parts`).
 
     Returns:
         The folder, and a note if its file cannot be read.
     """
-    plain = json.loads(to_json([FORMAT, data_key, plain_trial(trial.config)]))
+    plain = json.loads(to_json([FITTED_FORMAT if fitted else FORMAT, data_key, plain_trial(trial.config)]))
+    # The key of the data has the folds and the dev split that this option changes.
+    plain[-1]["data"].pop("group_texts", None)
     plain[-1]["model"]["encoder"] = encoder
     name = hash_json(plain)[:16]
     folder = TrialFolder(root / name, trial)

@@ -388,3 +388,14 @@ def test_a_bi_encoder_may_not_cut_the_other_text(bert: PairTokenizer) -> None:
     encoded = encode_pairs([words(20)], [words(8)], bert, kind="bi", max_length=10, truncation="only_first")
     assert encoded.lengths.tolist() == [20]
     assert encoded.lost == 12
+
+
+def test_a_sentencepiece_model_names_the_package_that_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00")
+    monkeypatch.setattr("pairjax.data.tokenizer._is_installed", lambda module: module != "sentencepiece")
+    with pytest.raises(
+        UserError, match=r"only sentencepiece\.bpe\.model, which needs the package sentencepiece"
+    ) as error:
+        load_tokenizer(tmp_path, family="xlm-roberta")
+    assert "tiktoken" not in str(error.value)
+    assert "tokenizer.json" in str(error.value)

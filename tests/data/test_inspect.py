@@ -8,6 +8,7 @@ from rich.console import Console
 
 from pairjax.base.types import PairData, Pairs, TaskSpec
 from pairjax.data.inspect import inspect_pairs, jaccard, print_summary
+from pairjax.data.quality import measure_quality
 
 NAMED = TaskSpec("classification", ("no", "yes"), positive="yes")
 
@@ -38,6 +39,8 @@ def test_overlap_is_jaccard_over_case_folded_words(first, second, overlap):
 
 def test_figures_are_counted_by_split_and_class():
     train = pairs(("a b", "a b c", 1), ("x", "y", 0), ("a b", "a b c", 0))
+    turned = measure_quality(NAMED, {"train": pairs(("a", "b", 1), ("b", "a", 1), ("b", "a", 1), ("c", "c", 1))})
+    assert turned.repeated == turned.reversed == {"train": 1}
     summary = inspect_pairs(data(train=train, dev=pairs(("x", "y", 0), ("y", "x", 1))))
     split = summary.splits["train"]
     assert {name: rows.tolist() for name, rows in split.group.items()} == {"no": [1, 2], "yes": [0]}

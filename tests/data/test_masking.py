@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from pairjax.base.errors import UserError
 from pairjax.data.corpus_sources import rule_source
@@ -60,6 +60,32 @@ def test_whole_words_are_chosen_together() -> None:
             before = place - 1
             if before in free and continues[tokens[place]]:
                 assert picked[place] == picked[before]
+
+
+@pytest.mark.parametrize("objective", ["nsp", "sop", "none"])
+def test_a_sentences_first_word_is_no_part_of_the_word_before_it(tmp_path: Path, objective: str) -> None:
+    # As in RoBERTa, no space is put before a text, so its first word has no mark of its beginning.
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(alphabet)]
+    backend = Tokenizer(models.BPE({name: number for number, name in enumerate(names)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = PairTokenizer(backend, "bert", cls_id=2, sep_id=3, pad_id=0, mask_id=4)
+    # Words are as long as a mask may be, so a mask is one word, or nothing but tokens if a word is longer.
+    lines = ["abc def", "ghi", "jkl mno"]
+    documents = ["\n".join(lines[i % 3 :] + lines[: i % 3] + ["ghi"] * (i // 3)) for i in range(6)]
+    (tmp_path / "a.txt").write_text("\n\n".join(documents) + "\n")
+    corpus = index(tmp_path / "a.txt", tokenizer, tmp_path / "cache")["train"]
+    sampler = build_sampler(corpus, objective, budget=60, short=0.0, seed=0, what="a.txt")  # type: ignore[arg-type]
+    masking = build_masking(tokenizer, rate=0.9, most=4, whole_words=True)
+    rows = RowMaker(sampler, masking, tokenizer, 63)
+    seen = set()
+    for number in range(60):
+        batch = rows.batch(np.array([number]))
+        used = batch.masked_weights[0] > 0
+        seen.add("".join(names[token] for token in batch.masked_targets[0][used]))
+    words = {"abc", "ghi", "jkl", "Ġdef", "Ġmno"}
+    assert words <= seen
+    assert {word for word in seen if len(word) >= 3} <= words
 
 
 def test_rows_are_batches(tmp_path: Path, tokenizer: PairTokenizer) -> None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pairjax.base.config import DataConfig
+from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs
 from pairjax.data.sources import load_for_task, load_pairs
 from pairjax.data.stream import iter_pairs
@@ -203,13 +204,17 @@ BAD_FILES = {
     "empty parquet": ("train.parquet", b"", ["not a readable Parquet file"]),
     "header only": ("train.tsv", HEADER.encode(), ["a header and no rows", "at least one pair"]),
     "header only csv": ("train.csv", CSV_HEADER.encode(), ["a header and no rows"]),
-    "short line": ("train.tsv", (TSV + "a\tb\n").encode(), ["line 5", "got 2 fields", "expected 3", "tab"]),
+    "short line": (
+        "train.tsv",
+        (TSV + "a\tb\n").encode(),
+        ["line 5", "got 2 fields", "expected 3", "fill in the missing"],
+    ),
     "long line": ("train.tsv", (TSV + "a\tb\tc\td\n").encode(), ["line 5", "got 4 fields", "expected 3"]),
     "blank line": ("train.tsv", (HEADER + "\na\tb\tc\n").encode(), ["line 2", "blank line", "expected 3"]),
     "ragged csv": (
         "train.csv",
         (CSV_HEADER + '"a\nb",c,x\n"d\n\ne",f\n').encode(),
-        ["line 4", "got 2", "quote a text"],
+        ["line 4", "got 2", "fill in the missing"],
     ),
     "latin-1": (
         "train.tsv",
@@ -221,7 +226,7 @@ BAD_FILES = {
         (CSV_HEADER + '"a\nb",c,x\n').encode() + b"\xff,b,x\n",
         ["line 4", "byte 1", "0xff", "UTF-8"],
     ),
-    "utf-16": ("train.tsv", TSV.encode("utf-16"), ["line 1", "byte 1", "UTF-8"]),
+    "utf-16": ("train.tsv", TSV.encode("utf-16"), ["the file is UTF-16", "iconv -f utf-16le -t utf-8"]),
     "nul": ("train.tsv", (TSV + "a\0\tb\tno\n").encode(), ["line 5", "NUL", "UTF-8"]),
     "nul csv": ("train.csv", (CSV_HEADER + "a\0,b,no\n").encode(), ["line 2", "NUL"]),
     "open quote": (
@@ -345,3 +350,108 @@ def test_a_missing_train_is_an_error(tmp_path):
         text = message(DataConfig(path=str(path)))
         assert f"{path}: no train split; got dev.tsv" in text
         assert "--data.train" in text
+
+
+UTF16 = "sentence1\tsentence2\tlabel\r\nA\tB\tx\r\nC\tD\ty\r\n"
+HEAD = "sentence1\tsentence2\tlabel\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("train.tsv", b"\xff\xfe" + UTF16.encode("utf-16le"), "the file is UTF-16; .*iconv -f utf-16le -t utf-8"),
+        ("train.csv", b"\xfe\xff" + UTF16.encode("utf-16be"), "the file is UTF-16; .*iconv -f utf-16be"),
+        ("train.jsonl", '{"a": 1}\n'.encode("utf-16le"), "the file is UTF-16"),
+        ("train.tsv", HEAD.encode("utf-16be"), "the file is UTF-16"),
+        (
+            "train.tsv",
+            HEAD.encode() + b"caf\xe9\tB\tx\n",
+            "line 2: not UTF-8 at byte 4 .*if it is Latin-1: iconv -f latin1",
+        ),
+        (
+            "train.csv",
+            b'sentence1, sentence2, label\n"A man", "Nobody, awake", "no"\n',
+            "line 2: fields and header differ; got 4 fields; .*put no space between a comma and a quote",
+        ),
+        (
+            "train.tsv",
+            HEAD.encode() + b"E\tF\n",
+            "line 2: .*got 2 fields; .*fill in the missing fields.*--data.empty skip",
+        ),
+        ("train.tsv", HEAD.encode() + b"E\tF\tG\tx\n", "line 2: .*got 4 fields; .*put no tab inside a text"),
+        ("train.tsv", HEAD.encode().replace(b"\n", b"\r") + b"A\tB\tx\rC\tD\ty\r", "carriage returns.*tr "),
+        ("train.csv", b"sentence1,sentence2,label\rA,B,x\r", "carriage returns"),
+        ("train.json", b'{"sentence1": "a", "sentence2": "b", "label": "x"}\n', "one JSON object a line .jsonl"),
+    ],
+    ids=[
+        "utf-16",
+        "utf-16be csv",
+        "unmarked jsonl",
+        "unmarked be",
+        "latin-1",
+        "spaced quotes",
+        "short",
+        "long",
+        "cr",
+        "cr csv",
+        "json",
+    ],
+)
+def test_a_hint_names_the_cause_and_a_fix_that_works(tmp_path, name, content, words):
+    path = tmp_path / name
+    path.write_bytes(content)
+    for config in (DataConfig(train=str(path), dev_fraction=0.5), DataConfig(path=str(tmp_path), dev_fraction=0.5)):
+        with pytest.raises(UserError, match=words) as caught:
+            load_pairs(config)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 500
+
+
+def test_ragged_rows_are_skipped_by_option_and_counted(tmp_path):
+    rows = "".join(f"A{i}\tB{i}\t{'xy'[i % 2]}\n" for i in range(8))
+    (tmp_path / "train.tsv").write_text(HEAD + rows + "E\tF\nG\t\tx\n")
+    data = load_pairs(DataConfig(path=str(tmp_path), dev_fraction=0.25, empty="skip"))
+    assert sum(map(len, data.splits.values())) == 8
+    assert data.notes[0].startswith("train: skipped 2 rows with an empty text or a wrong number of fields")
+
+
+def test_a_shard_of_the_hub_is_a_split_and_several_are_refused(tmp_path):
+    rows = HEAD + "".join(f"A{i}\tB{i}\t{'xy'[i % 2]}\n" for i in range(8))
+    (tmp_path / "train-00000-of-00002.tsv").write_text(rows)
+    assert len(load_pairs(DataConfig(path=str(tmp_path), dev_fraction=0.25)).splits["train"]) == 6
+    (tmp_path / "train-00001-of-00002.tsv").write_text(rows)
+    with pytest.raises(UserError, match=r"train is in several shards; .*join them into one file train\.tsv"):
+        load_pairs(DataConfig(path=str(tmp_path), dev_fraction=0.25))
+    for path in tmp_path.iterdir():
+        path.rename(tmp_path / f"part-{path.name}")
+    with pytest.raises(UserError, match=r"no train, dev or test file; .*name the files with --data\.train"):
+        load_pairs(DataConfig(path=str(tmp_path), dev_fraction=0.25))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "note"),
+    [
+        ("t.csv", 'sentence1, sentence2, label\n"A", "B", "no"\n"C", "D", "yes"\n', "4 fields with a space before"),
+        ("t.tsv", HEAD + '"He said ""yes"""\tB\tx\nC\tD\ty\n', '1 text looks quoted ("" inside quotes), but a .tsv'),
+        ("t.tsv", HEAD + "A\tB\tNo\nC\tD\tno\n", "labels No and no differ only in case and are 2 classes"),
+        (
+            "t.tsv",
+            HEAD + "A\tB\t0.0\nC\tD\t1.0\n",
+            "regression, because labels are numbers with a decimal point (0.0 in t.tsv, line 2); all are whole: if "
+            "they are classes, give --data.task classification",
+        ),
+    ],
+)
+def test_a_doubtful_reading_is_noted(tmp_path, name, content, note):
+    (tmp_path / name).write_text(content)
+    dev = tmp_path / f"dev{name[1:]}"
+    dev.write_text(content)
+    notes = load_pairs(DataConfig(train=str(tmp_path / name), dev=str(dev))).notes
+    assert any(note in line for line in notes)
+
+
+def test_a_label_in_another_case_is_an_error_that_says_so(tmp_path):
+    (tmp_path / "train.tsv").write_text(HEAD + "A\tB\tno\nC\tD\tyes\n")
+    (tmp_path / "dev.tsv").write_text(HEAD + "E\tF\tYes\n")
+    with pytest.raises(UserError, match="write it as yes: upper and lower case differ"):
+        load_pairs(DataConfig(path=str(tmp_path)))

@@ -41,6 +41,24 @@ def test_a_dev_cut_is_stratified_seeded_and_disjoint(tmp_path):
     assert list(data.splits) == ["train", "dev"]
 
 
+def test_a_dev_cut_shares_no_text_with_train_unless_asked_to(tmp_path):
+    rows = "".join(
+        f"text {i}\ttext {i + 100}\t{'yn'[i % 2]}\ntext {i + 100}\ttext {i}\t{'yn'[i % 2]}\n" for i in range(40)
+    )
+    write(tmp_path, train__tsv=HEADER + rows)
+
+    def shared(**options) -> int:
+        splits = load_pairs(DataConfig(path=str(tmp_path), dev_fraction=0.2, **options)).splits
+        assert len(splits["dev"]) == 16
+        return len({*splits["dev"].first, *splits["dev"].second} & {*splits["train"].first, *splits["train"].second})
+
+    assert shared() == 0
+    assert shared(group_texts=False) > 0
+    notes = load_pairs(DataConfig(path=str(tmp_path), dev_fraction=0.2)).notes
+    assert "40 groups of pairs that share texts, the largest of 2 pairs" in notes[0]
+    assert "train: 32 rows repeat a pair of an earlier row, 32 of them with its sides swapped" in notes
+
+
 def test_a_dev_split_and_a_dev_fraction_contradict(tmp_path):
     write(tmp_path, train__tsv=TSV, dev__tsv=TSV)
     text = message(DataConfig(path=str(tmp_path), dev_fraction=0.1))
@@ -95,7 +113,7 @@ def test_empty_texts_and_missing_labels_are_skipped_and_counted_by_option(tmp_pa
     write(tmp_path, train__tsv=train, dev__tsv=TSV)
     data = load_pairs(DataConfig(path=str(tmp_path), empty="skip"))
     assert len(data.splits["train"]) == 3
-    assert "train: skipped 2 rows with an empty text (--data.empty skip)" in data.notes
+    assert "train: skipped 2 rows with an empty text or a wrong number of fields (--data.empty skip)" in data.notes
     assert "train: skipped 1 rows without a label (--data.empty skip)" in data.notes
     write(tmp_path, train__tsv=HEADER + "\tb\tyes\n")
     assert "every row has an empty text" in message(DataConfig(path=str(tmp_path), empty="skip"))

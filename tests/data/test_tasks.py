@@ -182,6 +182,27 @@ def test_a_cut_takes_the_share_of_each_class_and_leaves_some(counts, fraction, s
     assert np.array_equal(dev, cut_dev(label, kind="classification", fraction=fraction, seed=seed)[1])
 
 
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_a_cut_keeps_clusters_together(kind):
+    generator = np.random.default_rng(0)
+    cluster = generator.integers(150, size=400)
+    label = generator.integers(3, size=400).astype(np.int32)
+    train, dev = cut_dev(label, kind=kind, fraction=0.1, seed=0, cluster=cluster)
+    assert not set(cluster[train]) & set(cluster[dev])
+    assert sorted([*train, *dev]) == list(range(400))
+    assert abs(len(dev) - 40) <= 2
+    assert kind == "regression" or np.abs(np.bincount(label[dev]) - np.bincount(label) / 10).max() <= 2
+    assert np.array_equal(dev, cut_dev(label, kind=kind, fraction=0.1, seed=0, cluster=cluster + 5)[1])
+
+
+def test_a_cut_of_clusters_that_are_too_large_takes_the_smallest_or_nothing():
+    label = np.arange(40, dtype=np.int32) % 2
+    cluster = np.array([0] * 30 + [1] * 10)
+    assert cut_dev(label, kind="classification", fraction=0.05, seed=0, cluster=cluster)[1].tolist() == [*range(30, 40)]
+    with pytest.raises(UserError, match=r"a group of 40 of 40 pairs.*--data\.no-group-texts"):
+        cut_dev(label, kind="classification", fraction=0.05, seed=0, cluster=np.zeros(40, np.int64))
+
+
 def test_a_cut_of_scores_spans_their_range():
     label = np.random.default_rng(0).normal(size=200).astype(np.float32)
     train, dev = cut_dev(label, kind="regression", fraction=0.1, seed=0)

@@ -53,6 +53,31 @@ def test_a_sweep_goes_on_trial_by_trial_and_a_larger_one_trains_what_is_new(conf
     assert sweep_of(trials_of(other, *RATES), tmp_path).run().found == 0
 
 
+def test_a_sweep_groups_shared_texts_and_keeps_the_scores_of_other_folds_apart(config: Config, tmp_path: Path) -> None:
+    def prepared(group_texts: bool, data: Path | None = None, **fields: Any) -> Sweep:
+        path = config.data.path if data is None else str(data)
+        own = dataclasses.replace(config, data=dataclasses.replace(config.data, path=path, group_texts=group_texts))
+        return sweep_of(trials_of(own, fields), tmp_path / "sweep")
+
+    # No text is shared, so nothing changes: neither the folds nor the trials' folders.
+    assert prepared(True).trials[0].id == prepared(False).trials[0].id
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    lines = Path(str(config.data.path), "train.tsv").read_text().splitlines()
+    turned = ["\t".join((second, first, label)) for first, second, label in (line.split("\t") for line in lines[1:])]
+    for name in ("train", "dev"):
+        (shared / f"{name}.tsv").write_text("\n".join([*lines, *turned]) + "\n")
+    grouped, apart = prepared(True, shared), prepared(False, shared)
+    assert grouped.trials[0].id != apart.trials[0].id
+    fold = grouped.inputs.data.fold
+    assert (fold[: len(turned)] == fold[len(turned) :]).all()
+    assert "48 groups of pairs that share texts, the largest of 2 pairs" in grouped.notes[-1]
+    assert "pairs that share texts may be in two folds" in apart.notes[-1]
+    # Scores that were fitted on all folds have another identity too.
+    balanced = prepared(True, shared, **{"loss.class_weights": "balanced"})
+    assert balanced.trials[0].id != grouped.trials[0].id
+
+
 def test_trials_know_an_encoders_folder_by_its_weights(config: Config, tmp_path: Path) -> None:
     def trial(encoder: Path) -> str:
         swept = set_fields(config, {"model.encoder": str(encoder)})

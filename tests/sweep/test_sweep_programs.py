@@ -1,11 +1,13 @@
 """What a sweep compiles, and that its two ways to train are one."""
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
@@ -59,6 +61,45 @@ def test_a_population_scores_as_the_ordinary_trainer_does(
     assert alone.by == "training"
     assert alone.scores == trial.results[run].scores
     assert not (tmp_path / "alone" / "model").exists()
+
+
+@pytest.mark.parametrize(("trainer", "freeze"), [("features", "encoder"), ("population", "none")])
+@pytest.mark.parametrize("fitted", ["balanced class weights", "center and scale"])
+def test_what_is_fitted_comes_from_the_training_part_of_a_fold(
+    config: Config, tmp_path: Path, trainer: str, freeze: str, fitted: str
+) -> None:
+    fields: dict[str, Any] = STILL | {"optim.freeze": freeze, "train.max_steps": 6}
+    header, *rows = Path(str(config.data.path), "train.tsv").read_text().splitlines()
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    # Large groups of pairs that share a text make the folds' labels differ.
+    lines, same = [], 0
+    for i, row in enumerate(rows):
+        first, second, label = row.split("\t")
+        if fitted == "center and scale":
+            lines.append(f"the dog\t{second} {i}\t{(i % 3) * 40 + i / 7:.3f}")
+            lines[-1] = lines[-1].replace("dog", ("dog", "cat", "bird")[i % 3], 1)
+        else:
+            same += label == "same"
+            lines.append(f"{'the dog' if label == 'same' and same <= 14 else first}\t{second}\t{label}")
+            fields["loss.class_weights"] = "balanced"
+    for name in ("train", "dev"):
+        (folder / f"{name}.tsv").write_text("\n".join([header, *lines]) + "\n")
+    config = set_fields(config, fields)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(folder)))
+    metric = "mse" if fitted == "center and scale" else "nll"
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, metric=metric))
+    sweep = sweep_of(trials_of(config, *RATES), tmp_path / "sweep", nested=False)
+    sweep.run()
+    trial, train = sweep.trials[2], sweep.inputs.data.data.splits["train"]
+    assert train.label is not None
+    means = [train.label[sweep.inputs.data.fold == fold].mean() for fold in range(3)]
+    assert np.ptp(means) > 0.1
+    for fold in (0, 2):
+        run = TrialRun((fold,), 6, 0)
+        alone = train_run(trial.trial.config, sweep.inputs.data, run, folder=tmp_path / f"{fold}", metric=metric)
+        assert trial.results[run].by == trainer
+        assert trial.results[run].scores == pytest.approx(alone.scores, rel=1e-5)
 
 
 def test_traced_numbers_share_one_program_and_a_static_field_takes_another(config: Config, tmp_path: Path) -> None:

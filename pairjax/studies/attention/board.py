@@ -10,7 +10,8 @@ from jaxtyping import Bool, Int, Int8, Shaped
 
 from pairjax.base.config import DataConfig
 from pairjax.base.types import PairData, Pairs
-from pairjax.data.folds import stratified_folds, text_clusters
+from pairjax.data.folds import describe_folds, stratified_folds
+from pairjax.data.groups import text_clusters
 from pairjax.data.sources import load_pairs
 from pairjax.data.subsets import take_pairs
 from pairjax.evaluation import metrics
@@ -116,8 +117,9 @@ class Pool:
     Attributes:
         source: Their tokens; all pairs are in the split `train`.
         slices: [N]; the slice of each pair.
-        fold: int [N]; the fold of each pair, stratified by label.
-        notes: The size of the pool, and the pairs that were excluded.
+        fold: int [N]; the fold of each pair, stratified by label; pairs that share texts are in one fold, unless
+            `build_pool` was told otherwise.
+        notes: The folds, the size of the pool, and the pairs that were excluded.
     """
 
     source: TokenTask
@@ -146,6 +148,7 @@ def build_pool(
     of_slice: int = OF_SLICE,
     pool: int = POOL,
     width: int = WIDTH,
+    group_texts: bool = True,
 ) -> Pool:
     """Draws a pool, excludes pairs longer than a row, projects the tokens and assigns the folds.
 
@@ -159,6 +162,7 @@ def build_pool(
         of_slice: Most pairs of each complex slice.
         pool: Size of the pool.
         width: Numbers per token after the projection.
+        group_texts: Whether pairs that share a text are in one fold.
     """
     sample = sample_pool(slices, of_slice=of_slice, pool=pool)
     cache = features(PairData(data.task, {"train": take_pairs(pairs, sample)}, data.source))
@@ -169,11 +173,13 @@ def build_pool(
     projection = fit_projection(cache.tokens, width)
     source = token_task(pool_data, cache, projection=projection, length=LENGTH)
     sizes = ", ".join(f"{int((slices[index] == slice_name).sum())} {slice_name}" for slice_name in SLICES)
+    train = pool_data.splits["train"]
+    fold = stratified_folds(pool_data.task, train, folds=folds, seed=0, group_texts=group_texts)
     notes = (
+        describe_folds(train, fold, group_texts=group_texts, name=name),
         f"{name}: {len(index)} pairs ({sizes}); {int((~short).sum())} longer than {LENGTH} tokens are excluded",
         f"{name}: {width} principal components keep {projection.kept:.0%} of the tokens' variance",
     )
-    fold = stratified_folds(pool_data.task, pool_data.splits["train"], folds=folds, seed=0)
     return Pool(source, slices[index], fold, notes)
 
 
@@ -305,12 +311,25 @@ def run_search(run: ClaimRun) -> Search:
         data_folder()
         pairs, data = sick_pairs()
         pools["sick"] = build_pool(
-            "sick", pairs, data, word_slices(pairs), features=_features(run, "sick"), folds=design.folds
+            "sick",
+            pairs,
+            data,
+            word_slices(pairs),
+            features=_features(run, "sick"),
+            folds=design.folds,
+            group_texts=run.group_texts,
         )
     pairs, data = rule_made_pairs(size=2000 if run.quick else 24_000)
     small_pool = {"of_slice": 40, "pool": 160, "width": 16} if run.quick else {}
     pools["rules"] = build_pool(
-        "rules", pairs, data, rule_slices(pairs), features=_features(run, "rules"), folds=design.folds, **small_pool
+        "rules",
+        pairs,
+        data,
+        rule_slices(pairs),
+        features=_features(run, "rules"),
+        folds=design.folds,
+        group_texts=run.group_texts,
+        **small_pool,
     )
     settings = [setting for kind in KINDS for setting in grid(kind) if not run.quick or in_quick_run(setting)]
     results: dict[str, dict[AttentionSetting, SettingResult]] = {task: {} for task in pools}

@@ -27,7 +27,7 @@ from pairjax.base.config import (
     TrainConfig,
 )
 from pairjax.base.types import DropoutRates, Hypers, PairData
-from pairjax.data.folds import text_clusters
+from pairjax.data.groups import text_clusters
 from pairjax.data.subsets import sample_pairs, take_pairs
 from pairjax.evaluation import metrics
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pairjax.base.config import FeatureConfig
 from pairjax.base.types import PairData
-from pairjax.data.folds import text_clusters
+from pairjax.data.groups import text_clusters
 from pairjax.data.subsets import sample_pairs
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import difference_of, once, points_of

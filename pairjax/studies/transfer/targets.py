@@ -16,7 +16,7 @@ from pairjax.base.config import DataConfig
 from pairjax.base.types import PairData, Pairs
 from pairjax.data.coherence import coherence_pairs
 from pairjax.data.corpus_sources import Source
-from pairjax.data.folds import text_clusters
+from pairjax.data.groups import text_clusters
 from pairjax.data.sources import load_pairs
 from pairjax.data.subsets import sample_pairs
 from pairjax.data.tokenizer import load_tokenizer
