@@ -11,6 +11,7 @@ import functools
 import math
 import numbers
 import os
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -243,6 +244,8 @@ def _number(value: Any, option: _Option) -> float:
 def _text(value: Any, option: _Option) -> str:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
+        if isinstance(value, str) and re.match(r"\w\w+:/[^/]", value):
+            raise _wrong(option, value, "an address as text, such as gs://BUCKET/FOLDER: a Path drops a slash")
     if not isinstance(value, str):
         raise _wrong(option, value, "text")
     if "\0" in value:

@@ -66,7 +66,7 @@ def test_what_json_gives_back_is_the_same_config(kind: type[Any]) -> None:
         ("HeadConfig", {"hidden": 64}, "--model.head.hidden 64; expected a list"),
         ("HeadConfig", {"hidden": "64"}, "--model.head.hidden 64; expected a list"),
         ("LoraConfig", {"rank": 2, "targets": ["("]}, "not a regular expression"),
-        ("RunConfig", {"dir": Path("gs://bucket/run")}, "expected gs://BUCKET/FOLDER"),
+        ("RunConfig", {"dir": Path("gs://bucket/run")}, "such as gs://BUCKET/FOLDER"),
         ("Config", {"data": PretrainConfig()}, "--data of type PretrainConfig; expected DataConfig"),
         ("Config", {"data": {"paht": "x"}}, "no field data.paht; .*perhaps you meant path"),
         ("Config", {"model": {"combiner": "Mine"}}, "expected a Flax module of your own"),
