@@ -24,6 +24,8 @@ HOME = "home"
 """Marks a text field that names a file or folder: `~` at its start is the home folder."""
 FilePath = Annotated[str, HOME]
 """A path, a glob or the name of an encoder, as text."""
+OLD_NAMES = {"evaluation.oracles": "baselines", "evaluation.oracle_train": "baseline_train"}
+"""Fields that have another name in saved configs of version 0.1."""
 TRUTH = {"true": True, "false": False}
 
 
@@ -107,6 +109,7 @@ def _merge(config: Any, values: Any, place: str) -> Any:
     names = [field.name for field in dataclasses.fields(config)]
     fields = {}
     for name, value in values.items():
+        name = OLD_NAMES.get(f"{place}.{name}", name)
         dotted = f"{place}.{name}" if place else str(name)
         if name not in names:
             near = difflib.get_close_matches(str(name), names, n=1)
