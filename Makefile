@@ -12,6 +12,8 @@ INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
 else
 INSTALL := $(UV) pip install --quiet --python $(PY)
 endif
+# The locks are complete, so there is nothing to resolve.
+LOCKED := --no-deps --require-hashes
 # The first interpreter on the path that is new enough.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -56,13 +58,12 @@ $(PY):
 	$(if $(UV),$(UV) venv --quiet --python $(if $(filter command line,$(origin PYTHON)),$(PYTHON),'>=3.11') $(VENV),$(PYTHON) -m venv $(VENV))
 
 $(VENV)/.installed: requirements.lock requirements-encoder.lock pyproject.toml | $(PY)
-	$(INSTALL) --require-hashes -r requirements.lock
-	$(INSTALL) --no-deps --require-hashes -r requirements-encoder.lock
+	$(INSTALL) $(LOCKED) -r requirements.lock -r requirements-encoder.lock
 	$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
-	$(INSTALL) --require-hashes -r requirements-dev.lock
+	$(INSTALL) $(LOCKED) -r requirements-dev.lock
 	@touch $@
 
 # Not locked: the version whose programs were read for the estimates of `pairjax plan`; jax's own extra asks for an older one.
