@@ -52,7 +52,8 @@ def test_the_config_of_an_older_run_is_read(old: Path) -> None:
         record = json.loads(Path(folder, "config.json").read_text())
         config = kind.from_dict(record)
         assert config.train.batch_size == record["config"]["train"]["batch_size"]
-        assert config.evaluation.baselines == record["config"]["evaluation"]["oracles"]
+        evaluation = record["config"]["evaluation"]
+        assert config.evaluation.baselines == evaluation.get("oracles", evaluation.get("baselines"))
 
 
 @pytest.mark.parametrize("folder", ["finished", "bi"])

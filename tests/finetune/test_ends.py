@@ -88,8 +88,8 @@ def test_an_undefined_metric_neither_stops_nor_selects(
 def test_a_best_checkpoint_that_is_damaged_is_passed_over(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # nll gets worse with each evaluation, so step 2 is the best and stays while 6 and 8 are the newest.
-    values = iter((1.0, 4.0, 3.0, 2.0))
+    # The first value is read by the check of the metric's name. Step 2 is the best and stays; 6 and 8 are the newest.
+    values = iter((9.0, 1.0, 4.0, 3.0, 2.0))
     scores = job.quick_scores
     monkeypatch.setattr(job, "quick_scores", lambda *args: scores(*args) | {"nll": next(values, 1.0)})
     by_score = Checkpointer.by_score
