@@ -15,9 +15,16 @@ import pytest
 from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).resolve().parents[1]
-# All but the rules' grammars, which have no shapes and are called a hundred times a pair.
-CHECKED = [f"pairjax.{path.stem}" for path in (ROOT / "pairjax").iterdir() if path.stem not in ("__init__", "data")]
-CHECKED += [f"pairjax.data.{path.stem}" for path in (ROOT / "pairjax" / "data").glob("*.py") if path.stem != "__init__"]
+# All but the rules' grammars, which have no shapes and are called a hundred times a pair, and the configs, which check
+# and convert their fields themselves.
+FOLDERS = ("base", "data")
+CHECKED = [f"pairjax.{path.stem}" for path in (ROOT / "pairjax").iterdir() if path.stem not in ("__init__", *FOLDERS)]
+CHECKED += [
+    f"pairjax.{folder}.{path.stem}"
+    for folder in FOLDERS
+    for path in (ROOT / "pairjax" / folder).glob("*.py")
+    if path.stem != "__init__" and not path.stem.endswith("config")
+]
 install_import_hook(CHECKED, "beartype.beartype")
 
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "xla-tests"))

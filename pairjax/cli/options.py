@@ -11,10 +11,14 @@ from typing import TypeVar
 
 import tyro
 
-from pairjax.base.config import DataConfig
+from pairjax.base.config import Config, DataConfig
 from pairjax.base.errors import UserError
+from pairjax.base.fields import expand_home
+from pairjax.base.pretrain_config import PretrainConfig
+from pairjax.storage.files import read_json
 
 T = TypeVar("T")
+C = TypeVar("C", Config, PretrainConfig)
 SOURCES = ("--data.path", "--data.train", "--data.tfds", "--data.rules")
 
 
@@ -41,11 +45,79 @@ def load_experiment(path: str, *, defines: str = "config") -> ModuleType:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     except (SyntaxError, ImportError, NameError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be imported ({type(error).__name__}: {error})") from error
     if not hasattr(module, defines):
         raise UserError(f"{path}: defines no {defines}", expected=f"{defines} = {defines.capitalize()}(...)")
     return module
+
+
+def load_defaults(path: str) -> tuple[Config | PretrainConfig, str | None]:
+    """Reads the config from which options start: an experiment file's, or that of a run.
+
+    Args:
+        path: An experiment file (.py), the config.json of a run, or the run's folder.
+
+    Returns:
+        The config, and the experiment file's docstring. A run's config neither resumes nor overwrites: these are
+        choices of one start.
+
+    Raises:
+        UserError: The file is missing or holds no config.
+    """
+    file = Path(expand_home(path, "FILE"))
+    file = file / "config.json" if (file / "config.json").is_file() else file
+    if file.suffix != ".json":
+        module = load_experiment(str(file))
+        config, text = module.config, module.__doc__
+        if not isinstance(config, Config | PretrainConfig):
+            raise UserError(
+                f"{path}: the config belongs to no run",
+                got=f"a config of type {type(config).__name__}",
+                expected="Config or PretrainConfig",
+            )
+        return config, text
+    record = read_json(file, kind="the config of a run", fix="give an experiment file, or the config.json of a run")
+    values = record.get("config")
+    if not isinstance(values, dict) or not isinstance(values.get("data"), dict):
+        raise UserError(
+            f"{file}: not the config.json of a run", expected="a file with the key config, as a run folder holds it"
+        )
+    kind = PretrainConfig if "corpus" in values["data"] else Config
+    try:
+        saved = kind.from_dict(values)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+    return dataclasses.replace(saved, run=dataclasses.replace(saved.run, resume=False, overwrite=False)), None
+
+
+def default_config(kind: type[C], path: str | None, *, command: str, name: str) -> tuple[C, str | None, str]:
+    """Returns the config from which options start, the text for `--help`, and the run's default name.
+
+    Args:
+        kind: The config that the command needs.
+        path: An experiment file, the config.json of a run, its folder, or None for the defaults.
+        command: The command, such as "pairjax train".
+        name: The run's name without a file.
+
+    Raises:
+        UserError: The file is missing, or holds no config of this kind.
+    """
+    if path is None:
+        return kind(), None, name
+    config, text = load_defaults(path)
+    if not isinstance(config, kind):
+        raise UserError(
+            f"{path}: {command} cannot run it",
+            got=f"a config of type {type(config).__name__}",
+            expected=kind.__name__,
+            fix=f"use pairjax {'pretrain' if isinstance(config, PretrainConfig) else 'train'}",
+        )
+    file = Path(path).resolve()
+    folder = file.parent if file.name == "config.json" else file
+    return config, text, folder.stem if folder.suffix in (".py", ".json") else folder.name
 
 
 def split_experiment(args: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -15,7 +15,7 @@ import tyro
 from pairjax.base.config import Config
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import PretrainConfig
-from pairjax.cli.options import load_experiment, parse, split_experiment, without_source
+from pairjax.cli.options import load_defaults, parse, split_experiment, without_source
 
 COMPILES = "PAIRJAX_PLAN_COMPILES"
 """Environment variable that is set in the child process with libtpu."""
@@ -78,13 +78,9 @@ def _parse(args: Sequence[str]) -> tuple[PlanOptions, Any]:
     asks_help = bool({"-h", "--help"} & set(rest))
     default: Config | PretrainConfig = Config()
     if path is not None:
-        default = load_experiment(path).config
+        default, _ = load_defaults(path)
     elif not asks_help:
         raise UserError("pairjax plan needs an experiment file", fix="pairjax plan experiments/quickstart.py --cpu")
-    if not isinstance(default, Config | PretrainConfig):
-        raise UserError(
-            f"{path}: the config belongs to no run", got=type(default).__name__, expected="Config or PretrainConfig"
-        )
     if isinstance(default, Config):
         default = dataclasses.replace(default, data=without_source(default.data, rest))
     kind = type(default)

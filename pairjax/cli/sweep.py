@@ -11,7 +11,7 @@ import tyro
 
 from pairjax.base.config import Config
 from pairjax.base.errors import UserError
-from pairjax.cli.options import load_experiment, parse, split_experiment, without_source
+from pairjax.cli.options import default_config, parse, split_experiment, without_source
 from pairjax.cli.space import Dimension, grid_points, read_space, sample_points, set_fields
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class SweepOptions(Config):
     """Folder that `pairjax features` made from the same data, read instead of encoding the texts again; for frozen
     bi-encoders."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        super().check()
         if self.trials is not None and self.trials < 1:
             raise UserError("--trials is too small", got=self.trials, expected="at least 1")
         if self.search_seed < 0 or any(seed < 0 for seed in self.seeds):
@@ -112,10 +113,7 @@ def _check_folder(folder: Path) -> None:
 def main(args: Sequence[str]) -> int:
     """Runs `pairjax sweep` and returns its exit code."""
     path, rest = split_experiment(args)
-    base, name = Config(), "pairs"
-    if path is not None:
-        module = load_experiment(path)
-        base, name = module.config, Path(path).stem
+    base, _, name = default_config(Config, path, command="pairjax sweep", name="pairs")
     sections = {field.name: getattr(base, field.name) for field in dataclasses.fields(Config)}
     default = SweepOptions(**sections | {"data": without_source(base.data, rest)})
     options = parse(SweepOptions, rest, default=default, prog="pairjax sweep", description=DESCRIPTION)

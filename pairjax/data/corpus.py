@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from pairjax.base.errors import UserError
+from pairjax.base.fields import cache_root
 from pairjax.data.corpus_sources import Source
 from pairjax.data.tokenizer import PairTokenizer
 from pairjax.storage.files import read_json, whole_folder
@@ -91,7 +92,10 @@ def cache_folder(option: str | None) -> Path:
     """Returns the folder of indexes and trained tokenisers: the option's, or the default one."""
     if option is not None:
         return Path(option).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pairjax" / "corpora"
+    root = cache_root()
+    if root is None:
+        raise UserError("this user has no home folder for the corpus cache", fix="name a folder with --data.cache")
+    return Path(root) / "pairjax" / "corpora"
 
 
 class _Writer:

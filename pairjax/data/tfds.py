@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pairjax.base.errors import UserError
+from pairjax.base.fields import expand_home
 from pairjax.data.table import Record, Table
 
 NAME = re.compile(r"(?P<name>[A-Za-z]\w*)(/(?P<config>[\w.\-]+))?(:(?P<version>[\d.]+))?")
@@ -60,7 +61,7 @@ def parse_name(text: str) -> TfdsName:
 def tfds_root(folder: str | None) -> Path:
     """Returns the folder of prepared sets: the given one, or the default of TFDS."""
     root = folder or os.environ.get("TFDS_DATA_DIR")
-    return Path(root).expanduser() if root else Path.home() / "tensorflow_datasets"
+    return Path(expand_home(root or "~/tensorflow_datasets", "data.tfds-dir"))
 
 
 def _versions(folder: Path) -> dict[tuple[int, ...], Path]:

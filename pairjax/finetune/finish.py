@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from pairjax.base.config import Config
+from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs, Params
 from pairjax.data.encode import encode_split
 from pairjax.evaluation.calibration import Calibration, temperature_warning
@@ -22,7 +23,7 @@ from pairjax.inference.logits import PredictLogits
 from pairjax.inference.model_folder import save_artifact
 from pairjax.run.distributed import is_main
 from pairjax.run.folder import RunFolder
-from pairjax.run.loop import Fit
+from pairjax.run.loop import Fit, optional
 from pairjax.step.sharding import gather
 from pairjax.storage.files import write_json, write_text
 
@@ -76,13 +77,20 @@ def finish(
         origin: The run's provenance.
         console: The terminal for tables.
     """
-    # 1. All processes: predictions and the gathering of sharded parameters are collective.
-    scores = score_run(config, prepared, predict, params)
-    params = gather(params, mesh)
-    result = describe_run(prepared, scores, fit, metric=metric, origin=origin)
-    # 2. The first process alone.
+    # 1. The model first: whatever fails below, the training is not lost. All processes gather sharded parameters.
+    gathered = gather(params, mesh)
     if is_main():
-        write_run(config, prepared, scores, result, params, run=run, origin=origin)
+        write_model(config, prepared, gathered, Calibration(), run=run, card=f"# {run.name}\n\nNot evaluated yet.\n")
+    # 2. All processes: predictions are collective.
+    try:
+        scores = score_run(config, prepared, predict, params)
+    except UserError as error:
+        raise type(error)(f"the model is in {run.model}, but it cannot be scored: {error}") from error
+    result = describe_run(prepared, scores, fit, metric=metric, origin=origin)
+    result["warnings"] += fit.warnings(metric, keep=config.train.keep)
+    # 3. The first process alone.
+    if is_main():
+        write_run(config, prepared, scores, result, gathered, run=run, origin=origin)
         show_run(console, prepared, scores, result, run=run)
     return result
 
@@ -162,6 +170,33 @@ def describe_run(
     }
 
 
+def write_model(
+    config: Config, prepared: Prepared, params: Params, calibration: Calibration, *, run: RunFolder, card: str
+) -> None:
+    """Writes the model's folder.
+
+    Args:
+        config: The config.
+        prepared: The data and the model.
+        params: The model's parameters, whole.
+        calibration: Temperature and threshold.
+        run: The run's folder.
+        card: The model card.
+    """
+    save_artifact(
+        run.model,
+        task=prepared.task,
+        model=prepared.fns.config,
+        max_length=config.data.max_length,
+        truncation=config.data.truncation,
+        calibration=calibration,
+        spec=prepared.spec,
+        params=params,
+        encoder_source=prepared.encoder_folder,
+        card=card,
+    )
+
+
 def write_run(
     config: Config,
     prepared: Prepared,
@@ -172,7 +207,9 @@ def write_run(
     run: RunFolder,
     origin: Mapping[str, Any],
 ) -> None:
-    """Writes the model, the predictions and result.json; adds baselines and slices to the result if asked for.
+    """Writes the predictions, the model with its calibration and card, and result.json.
+
+    Adds baselines and slices to the result if asked for. If they or the card fail, the result has a warning instead.
 
     Args:
         config: The config.
@@ -187,37 +224,30 @@ def write_run(
     if config.evaluation.baselines:
         from pairjax.evaluation.baselines import lexical_baselines
 
-        result["baselines"] = {split: lexical_baselines(prepared.data, split=split) for split in scores.metrics}
+        with optional("the baselines", result):
+            result["baselines"] = {split: lexical_baselines(prepared.data, split=split) for split in scores.metrics}
     if config.evaluation.slices:
-        result["slices"] = slice_splits(task, scored, scores.outputs, config=config.evaluation)
-    card = model_card(
-        CardInfo(
-            name=run.name,
-            task=task,
-            config=plain_config(config, pooling=prepared.fns.config.pooling),
-            metrics=scores.metrics,
-            source=prepared.data.source,
-            provenance=origin,
-            steps=result["train"]["best_step" if config.train.keep == "best" else "steps"],
-            temperature=calibration.temperature,
-            threshold=calibration.threshold,
-            language=prepared.data.source.get("language"),
-            notes=prepared.notes,
-            warnings=result["warnings"],
+        with optional("the scores of slices", result):
+            result["slices"] = slice_splits(task, scored, scores.outputs, config=config.evaluation)
+    card = f"# {run.name}\n"
+    with optional("the model card", result):
+        card = model_card(
+            CardInfo(
+                name=run.name,
+                task=task,
+                config=plain_config(config, pooling=prepared.fns.config.pooling),
+                metrics=scores.metrics,
+                source=prepared.data.source,
+                provenance=origin,
+                steps=result["train"]["best_step" if config.train.keep == "best" else "steps"],
+                temperature=calibration.temperature,
+                threshold=calibration.threshold,
+                language=prepared.data.source.get("language"),
+                notes=prepared.notes,
+                warnings=result["warnings"],
+            )
         )
-    )
-    save_artifact(
-        run.model,
-        task=task,
-        model=prepared.fns.config,
-        max_length=config.data.max_length,
-        truncation=config.data.truncation,
-        calibration=calibration,
-        spec=prepared.spec,
-        params=params,
-        encoder_source=prepared.encoder_folder,
-        card=card,
-    )
+    write_model(config, prepared, params, calibration, run=run, card=card)
     for split, pairs in scored.items():
         text = prediction_lines(task, pairs, scores.outputs[split], calibration=calibration)
         write_text(run.predictions_file(split), text)

@@ -109,6 +109,7 @@ def build_job(config: Config, prepared: Prepared) -> Job:
         mode="min" if metric in LOWER_IS_BETTER else "max",
         patience=config.train.patience,
         sources=prepared.data.source,
+        content=prepared.content,
         initial=prepared.params,
         notes=(*prepared.notes, *placement.notes, *adaptation_notes(optim, params)),
     )

@@ -9,14 +9,18 @@ import jax
 import numpy as np
 
 from pairjax.base.config import Config
-from pairjax.base.types import EncoderSpec, PairData, Params, TaskSpec
+from pairjax.base.errors import UserError
+from pairjax.base.types import EncoderSpec, PairData, Pairs, Params, TaskSpec
+from pairjax.data.corpus import tokenizer_digest
 from pairjax.data.encode import EncodedPairs, encode_split
 from pairjax.data.layout import Layout, choose_layout
 from pairjax.data.sources import load_pairs
 from pairjax.data.tasks import fit_score_scale, targets_of
 from pairjax.data.tokenizer import PairTokenizer, check_fit, load_tokenizer
 from pairjax.models.build import PairModelFns, build_pair_model, initial_params
+from pairjax.storage.hashes import hash_json, hash_pairs
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder
+from pairjax.weights.source import weights_hash
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,17 @@ class Prepared:
     pooler_kept: bool
     notes: tuple[str, ...]
 
+    def content(self) -> dict[str, str]:
+        """Returns the SHA-256 of each split, the label names, the encoder and the tokeniser, by name."""
+        # The label names have a digest of their own, so a change of train alone is not reported for all splits.
+        unnamed = TaskSpec(self.task.kind)
+        content = {
+            split: hash_pairs(PairData(task=unnamed, splits={split: pairs}, source={}, notes=())).hexdigest()
+            for split, pairs in self.data.splits.items()
+        }
+        content["label names"] = hash_json(list(self.task.labels))
+        return content | {"encoder": weights_hash(self.encoder_folder), "tokeniser": tokenizer_digest(self.tokenizer)}
+
 
 def plain_config(config: Config, *, pooling: str | None = None) -> dict[str, Any]:
     """Returns the config as plain data, for JSON; the user's own combiner becomes its name.
@@ -70,6 +85,34 @@ def plain_config(config: Config, *, pooling: str | None = None) -> dict[str, Any
     if config.model.combiner is None:
         plain["model"]["combine"]["features"] = list(config.model.features)
     return plain
+
+
+def check_evaluation(config: Config, data: PairData, tokenizer: PairTokenizer) -> None:
+    """Checks that the pairs that only the evaluation reads can be encoded: swapped pairs and examples.
+
+    Args:
+        config: The config.
+        data: The pairs.
+        tokenizer: The encoder's tokeniser.
+
+    Raises:
+        UserError: A pair cannot be cut to `--data.max-length`.
+    """
+    evaluation, truncation = config.evaluation, config.data.truncation
+    parts: dict[str, tuple[Pairs, str]] = {}
+    if evaluation.swap and truncation in ("only_first", "only_second"):
+        for split, pairs in data.splits.items():
+            if split != "train" and pairs.label is not None:
+                swapped = replace(pairs, first=pairs.second, second=pairs.first)
+                parts[f"{split} with its texts swapped"] = (swapped, "add --evaluation.no-swap")
+    if evaluation.examples:
+        first, second = zip(*evaluation.examples, strict=True)
+        parts["--evaluation.examples"] = (Pairs(first, second, None), "shorten it")
+    for place, (pairs, fix) in parts.items():
+        try:
+            encode_split(pairs, tokenizer, model=config.model, max_length=config.data.max_length, truncation=truncation)
+        except UserError as error:
+            raise UserError(f"{place}: {error}", fix=f"or {fix}") from None
 
 
 def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
@@ -98,6 +141,7 @@ def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
         )
         for split, pairs in data.splits.items()
     }
+    check_evaluation(config, data, tokenizer)
     notes = [*data.notes, *tokenizer.vocabulary_notes(spec.vocab_size)]
     notes += (f"{split}: {note}" for split in encoded for note in encoded[split].notes())
     frozen = config.optim.freeze in ("encoder", "all_but_head")

@@ -30,6 +30,9 @@ class FineTuning:
     def plain(self) -> dict[str, Any]:
         return plain_config(self.config)
 
+    def defaults(self) -> dict[str, Any]:
+        return plain_config(Config())
+
     def check(self) -> None:
         """Checks nothing: which metrics there are depends on the labels."""
 

@@ -234,7 +234,7 @@ def load_artifact(path: str | Path) -> Artifact:
         model, own = _model_from_json(manifest["model"])
         calibration = Calibration(**manifest["calibration"])
         max_length, truncation, files = manifest["max_length"], manifest["truncation"], dict(manifest["files"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         raise UserError(f"{folder / MANIFEST}: damaged", got=repr(error), fix="copy the model folder again") from None
     _check_fields(
         folder / MANIFEST,

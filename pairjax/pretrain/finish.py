@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 from rich.text import Text
 
+from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.terminal import format_score, plain_table, print_next
 from pairjax.base.types import Params
@@ -17,7 +18,7 @@ from pairjax.pretrain.held_out import HeldOut, scores_with_intervals, sizes
 from pairjax.pretrain.prepare import PreparedPretraining
 from pairjax.run.distributed import is_main
 from pairjax.run.folder import RunFolder
-from pairjax.run.loop import Fit
+from pairjax.run.loop import Fit, optional
 from pairjax.step.sharding import gather
 from pairjax.storage.files import write_json
 from pairjax.weights import save_pretraining
@@ -72,14 +73,28 @@ def finish_pretraining(
         origin: The run's provenance.
         console: The terminal for tables.
     """
-    # 1. All processes: scoring and the gathering of sharded parameters are collective.
-    splits = [split for split in ("dev", "test") if split in prepared.makers]
-    scores = {split: score(params, split, config.evaluation.examples, with_unmasked=True) for split in splits}
-    result = describe_run(config, prepared, scores, fit, metric=metric, origin=origin)
-    params = gather(params, mesh)
-    # 2. The first process alone.
+    # 1. The model first: whatever fails below, the training is not lost. All processes gather sharded parameters.
+    gathered = gather(params, mesh)
     if is_main():
-        write_run(config, prepared, scores, result, params, run=run)
+        save_pretraining(
+            run.model / "encoder",
+            prepared.spec,
+            gathered,
+            config=prepared.settings,
+            tokeniser=prepared.save_tokeniser,
+            untrained=prepared.untrained,
+        )
+    # 2. All processes: scoring is collective.
+    splits = [split for split in ("dev", "test") if split in prepared.makers]
+    try:
+        scores = {split: score(params, split, config.evaluation.examples, with_unmasked=True) for split in splits}
+    except UserError as error:
+        raise type(error)(f"the model is in {run.model}, but it cannot be scored: {error}") from error
+    result = describe_run(config, prepared, scores, fit, metric=metric, origin=origin)
+    result["warnings"] = fit.warnings(metric, keep=config.train.keep)
+    # 3. The first process alone.
+    if is_main():
+        write_run(config, prepared, scores, result, run=run)
         show_run(console, result, run, pooler="fresh" if prepared.untrained else "keep")
     return result
 
@@ -138,41 +153,32 @@ def write_run(
     prepared: PreparedPretraining,
     scores: Mapping[str, HeldOut],
     result: dict[str, Any],
-    params: Params,
     *,
     run: RunFolder,
 ) -> None:
-    """Writes the model and result.json; adds the baselines' scores to the result if asked for.
+    """Writes result.json; adds the baselines' scores to the result if asked for, or a warning if they fail.
 
     Args:
         config: The config.
         prepared: The corpora and the model.
         scores: The model's scores of each held-out example, by split.
         result: The content of result.json; changed in place.
-        params: The model's parameters, whole.
         run: The run's folder.
     """
     if config.data.objective != "none" and config.evaluation.baselines:
-        train = segment_texts(prepared.makers["train"], config.evaluation.baseline_train)
-        texts = {
-            split: segment_texts(prepared.makers[split], len(held_out.label)) for split, held_out in scores.items()
-        }
-        correct = {split: held_out.unmasked_correct for split, held_out in scores.items()}
-        baselines = baseline_scores(train, texts, correct, bootstrap=config.evaluation.bootstrap)
-        for part, intervals in (("baselines", baselines.accuracy), ("over_baselines", baselines.margin)):
-            result[part] = {
-                split: {name: interval.to_json() for name, interval in rows.items()}
-                for split, rows in intervals.items()
+        with optional("the baselines", result):
+            train = segment_texts(prepared.makers["train"], config.evaluation.baseline_train)
+            texts = {
+                split: segment_texts(prepared.makers[split], len(held_out.label)) for split, held_out in scores.items()
             }
-        result["notes"] += baselines.notes
-    save_pretraining(
-        run.model / "encoder",
-        prepared.spec,
-        params,
-        config=prepared.settings,
-        tokeniser=prepared.save_tokeniser,
-        untrained=prepared.untrained,
-    )
+            correct = {split: held_out.unmasked_correct for split, held_out in scores.items()}
+            baselines = baseline_scores(train, texts, correct, bootstrap=config.evaluation.bootstrap)
+            for part, intervals in (("baselines", baselines.accuracy), ("over_baselines", baselines.margin)):
+                result[part] = {
+                    split: {name: interval.to_json() for name, interval in rows.items()}
+                    for split, rows in intervals.items()
+                }
+            result["notes"] += baselines.notes
     # Last: a run folder with a result is a finished run.
     write_json(run.result_file, result)
 
@@ -221,6 +227,8 @@ def show_run(console: Console, result: Mapping[str, Any], run: RunFolder, *, poo
         table.add_row(Text("this model minus the best baseline"), *margins)
         console.print()
         console.print(table, highlight=False)
+    for warning in result["warnings"]:
+        console.print(f"warning: {warning}", highlight=False, markup=False)
     for note in result["notes"]:
         if note.startswith("the frozen encoder"):
             console.print(note, highlight=False, markup=False)

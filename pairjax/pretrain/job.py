@@ -100,6 +100,7 @@ def build_pretraining_job(config: PretrainConfig, prepared: PreparedPretraining)
         mode="max" if metric.endswith("accuracy") else "min",
         patience=config.train.patience,
         sources=prepared.digests(),
+        content=prepared.content,
         initial=prepared.params,
         notes=(*prepared.notes, *placement.notes),
         terms=terms,

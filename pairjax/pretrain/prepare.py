@@ -19,6 +19,7 @@ from pairjax.data.train_tokenizer import load_or_train_tokenizer
 from pairjax.models.pretraining import PretrainingFns, build_pretraining_model
 from pairjax.step.optim import trainable_paths
 from pairjax.storage.files import read_json
+from pairjax.storage.hashes import hash_parts
 from pairjax.weights import (
     UNTRAINED,
     bert_config,
@@ -26,6 +27,7 @@ from pairjax.weights import (
     load_pretraining,
     read_encoder_spec,
     resolve_encoder,
+    weights_hash,
 )
 
 SIZES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (4, 512, 8), "base": (12, 768, 12)}
@@ -44,6 +46,7 @@ class PreparedPretraining:
 
     Attributes:
         sources: The text sources of each split, for provenance.
+        folder: The folder of the encoder to continue; None for a new one.
         corpora: The indexed corpora: train, dev and, if there is one, test.
         makers: Makes the rows of each split.
         tokenizer: The model's tokeniser.
@@ -58,6 +61,7 @@ class PreparedPretraining:
     """
 
     sources: Mapping[str, tuple[Source, ...]]
+    folder: Path | None
     corpora: Mapping[str, Corpus]
     makers: Mapping[str, RowMaker]
     tokenizer: PairTokenizer
@@ -76,6 +80,14 @@ class PreparedPretraining:
             f"{split} {source.name}": source.digest for split, sources in self.sources.items() for source in sources
         }
         return digests | {"tokeniser": tokenizer_digest(self.tokenizer)}
+
+    def content(self) -> dict[str, str]:
+        """Returns the SHA-256 of each split, of the tokeniser and of a continued encoder, by name."""
+        content = {
+            split: hash_parts(source.digest.encode() for source in sources) for split, sources in self.sources.items()
+        }
+        content["tokeniser"] = tokenizer_digest(self.tokenizer)
+        return content if self.folder is None else content | {"encoder": weights_hash(self.folder)}
 
 
 def plain_pretrain_config(config: PretrainConfig) -> dict[str, Any]:
@@ -281,6 +293,7 @@ def prepare_pretraining(config: PretrainConfig) -> PreparedPretraining:
 
     return PreparedPretraining(
         sources=sources,
+        folder=folder,
         corpora=corpora,
         makers=makers,
         tokenizer=tokenizer,

@@ -25,6 +25,9 @@ class Pretraining:
     def plain(self) -> dict[str, Any]:
         return plain_pretrain_config(self.config)
 
+    def defaults(self) -> dict[str, Any]:
+        return plain_pretrain_config(PretrainConfig())
+
     def check(self) -> None:
         pretraining_metric(self.config)
 

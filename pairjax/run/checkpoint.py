@@ -33,6 +33,7 @@ from pairjax.base.errors import UserError
 from pairjax.run.digest import Digest, digest_text, read_digest
 from pairjax.run.distributed import is_main, process_count
 from pairjax.run.leaves import check_fits, flatten_state, leaf_spec
+from pairjax.run.orbax_log import is_not_orbax, is_not_orbaxs_task
 from pairjax.storage.bucket import AnyPath, remove_tree
 from pairjax.storage.files import storage_error, write_text
 from pairjax.storage.hashes import file_fault, hash_files
@@ -94,8 +95,8 @@ class Checkpointer:
         self._error: BaseException | None = None
         self._failed = False
         self._hook = sys.unraisablehook
-        logging.getLogger("absl").addFilter(_is_not_orbax)
-        logging.getLogger("asyncio").addFilter(_is_not_orbaxs_task)
+        logging.getLogger("absl").addFilter(is_not_orbax)
+        logging.getLogger("asyncio").addFilter(is_not_orbaxs_task)
         try:
             if is_main():
                 (self._folder / "digests").mkdir(parents=True, exist_ok=True)
@@ -194,6 +195,12 @@ class Checkpointer:
         """Returns the finished step with the best metric; None if no step has one."""
         self.wait()
         return self._best(self._finished())
+
+    def by_score(self) -> list[int]:
+        """Returns the finished steps that have a metric, the best first."""
+        self.wait()
+        scored = {step: digest.metric for step, digest in self._finished().items() if digest.metric is not None}
+        return sorted(scored, key=lambda step: (-self._sign * scored[step], step))
 
     def restore(self, template: Any, *, step: int | None = None) -> Restored:
         """Restores the newest sound checkpoint, or that of `step`, with the template's shardings.
@@ -386,13 +393,3 @@ def _barrier(name: str) -> None:
     """Waits until all processes of the run are here."""
     if process_count() > 1:
         multihost_utils.sync_global_devices(f"pairjax: checkpoint {name}")
-
-
-def _is_not_orbax(record: logging.LogRecord) -> bool:
-    """Filters out Orbax's log: it logs the traceback of each error that it also raises; users should see one line."""
-    return "orbax" not in record.pathname
-
-
-def _is_not_orbaxs_task(record: logging.LogRecord) -> bool:
-    """Filters out asyncio's log of Orbax's other writes that fail with the one raised: hundreds, on a full disk."""
-    return not ("never retrieved" in record.getMessage() and "orbax" in record.getMessage())

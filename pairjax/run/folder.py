@@ -7,11 +7,10 @@ spend minutes on loading data.
 
 import errno
 import fcntl
-import json
 import os
 import platform
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -19,18 +18,10 @@ from typing import IO, Any
 from pairjax.base.config import RunConfig
 from pairjax.base.errors import UserError
 from pairjax.run.distributed import is_main
+from pairjax.run.identity import as_json, check_content, check_same, identity_of
 from pairjax.storage.bucket import AnyPath, Mirror, is_address, open_bucket, remove_tree
-from pairjax.storage.files import read_json, storage_error, to_json, write_json
-from pairjax.storage.hashes import hash_json
+from pairjax.storage.files import read_json, storage_error, write_json
 from pairjax.storage.provenance import installed_version
-
-MAY_CHANGE = ("run", "evaluation", "mesh", "data.download", "data.cache", "model.download")
-"""Fields that may change when a run is resumed, because they do not affect training. No other field may change:
-`train.epochs`, for example, sets the learning-rate schedule."""
-
-OLD_VALUES = {"data.group_texts": False}
-"""Fields that older versions did not have, with the value by which a run does what those versions did. A field at this
-value does not count when a run is resumed."""
 
 _WRITTEN = ("metrics.jsonl", "checkpoints", "model", "result.json", "report.html", "tensorboard", "config.json")
 _LOCK = ".lock"
@@ -43,8 +34,9 @@ class RunFolder:
         path: The folder on disk. For a run in a bucket it is the local folder that this process writes to.
         place: The folder as the user names it: the path, or the address in the bucket.
         resumed: Whether the run continues from the checkpoints in the folder.
-        identity: SHA-256 of the part of the config that may not change. Checkpoints carry it, so a checkpoint that was
-            copied from another run is noticed.
+        identity: SHA-256 of the run's content and of the part of its config that may not change. Checkpoints carry
+            it, so a checkpoint that was copied from another run is noticed. A resumed run keeps the identity that it
+            began with.
         notes: Lines that the user should read.
     """
 
@@ -162,13 +154,16 @@ def run_path(config: RunConfig, default_name: str) -> AnyPath:
     return Path(config.dir) if config.dir is not None else Path("runs") / default_name
 
 
-def check_run(config: RunConfig, resolved: Mapping[str, Any], *, default_name: str) -> AnyPath:
+def check_run(
+    config: RunConfig, resolved: Mapping[str, Any], *, default_name: str, defaults: Mapping[str, Any] | None = None
+) -> AnyPath:
     """Checks everything that `open_run` checks, except for the lock; writes nothing.
 
     Args:
         config: The folder, and whether to overwrite or resume it.
         resolved: The whole config as plain data, with defaults filled in.
         default_name: The run's name if `--run.dir` gives no folder.
+        defaults: The default config as plain data. A run that began before an option existed has its default.
 
     Returns:
         The folder, which may not exist yet.
@@ -178,12 +173,19 @@ def check_run(config: RunConfig, resolved: Mapping[str, Any], *, default_name: s
             there is nothing to resume; or the config to resume with differs (names the fields).
     """
     path = run_path(config, default_name)
-    _check_folder(path, config, resolved)
+    _check_folder(path, config, resolved, defaults=defaults or {})
     return path
 
 
-def _check_folder(path: AnyPath, config: RunConfig, resolved: Mapping[str, Any]) -> None:
-    """Checks a folder as `check_run` says."""
+def _check_folder(
+    path: AnyPath,
+    config: RunConfig,
+    resolved: Mapping[str, Any],
+    *,
+    defaults: Mapping[str, Any],
+    content: Mapping[str, str] | None = None,
+) -> None:
+    """Checks a folder as `check_run` says; compares the content with that of the run if it is known."""
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: the run folder is a file", fix="choose another --run.dir")
     if config.resume and not path.exists():
@@ -198,7 +200,9 @@ def _check_folder(path: AnyPath, config: RunConfig, resolved: Mapping[str, Any])
         )
     saved = _read_config(path)
     if config.resume:
-        _check_same(path, saved, _round_trip(resolved))
+        check_same(path, saved, as_json(resolved), as_json(defaults))
+        if content is not None:
+            check_content(path, saved, content)
     _check_writable(path)
 
 
@@ -208,6 +212,8 @@ def open_run(
     *,
     default_name: str,
     origin: Mapping[str, Any],
+    content: Mapping[str, str] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> RunFolder:
     """Checks, locks and creates the run's folder, and writes its config.json.
 
@@ -218,26 +224,31 @@ def open_run(
         resolved: The whole config as plain data, with defaults filled in.
         default_name: The run's name if `--run.dir` gives no folder.
         origin: The run's provenance (`provenance`), for config.json.
+        content: SHA-256 of each part of the input: the splits, the encoder, the tokeniser.
+        defaults: As for `check_run`.
 
     Raises:
-        UserError: As for `check_run`; or another process uses the folder; or it cannot be written.
+        UserError: As for `check_run`; or the run began on other content; or another process uses the folder; or it
+            cannot be written.
     """
     path = run_path(config, default_name)
-    fixed = dict(_fixed_leaves(_round_trip(resolved)))
-    identity = hash_json(fixed)
+    content, defaults = dict(content or {}), defaults or {}
+    identity = identity_of(as_json(resolved), content)
     if not is_main():
         return RunFolder(path, identity=identity, resumed=config.resume)
-    _check_folder(path, config, resolved)
+    _check_folder(path, config, resolved, defaults=defaults, content=content)
     lock, mirror, notes = _claim(path)
     try:
         # Another process may have started a run here since the first check.
-        _check_folder(path, config, resolved)
+        _check_folder(path, config, resolved, defaults=defaults, content=content)
         resumed = config.resume and _occupied(path)
         resumes: list[Any] = []
         first = dict(origin)
         if resumed:
             saved = _read_config(path)
             first, resumes = saved["provenance"], [*saved["resumes"], dict(origin)]
+            # Version 0.1 recorded no identity: it was that of the config alone.
+            identity = saved.get("identity") or identity_of(saved["config"], {})
             if mirror is not None:
                 mirror.fetch()
         elif _occupied(path):
@@ -247,6 +258,8 @@ def open_run(
         record = {
             "pairjax": installed_version("pairjax") or "not installed",
             "config": resolved,
+            "identity": identity,
+            "content": content,
             "provenance": first,
             "resumes": resumes,
         }
@@ -311,49 +324,6 @@ def _read_config(path: AnyPath) -> dict[str, Any]:
             f"{path} is not a pairjax run", got="a config.json of another program", fix="choose another --run.dir"
         )
     return saved
-
-
-def _round_trip(resolved: Mapping[str, Any]) -> Any:
-    """Returns the config as JSON gives it back (tuples become lists)."""
-    return json.loads(to_json(resolved))
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (dotted path, value) of every value that is not a dict."""
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _fixed_leaves(config: Any) -> Iterator[tuple[str, Any]]:
-    """Yields the leaves that must be the same when a run is resumed."""
-    for name, value in _leaves(config):
-        may_change = any(name == field or name.startswith(f"{field}.") for field in MAY_CHANGE)
-        if not may_change and (name, value) not in OLD_VALUES.items():
-            yield name, value
-
-
-def _check_same(path: AnyPath, saved: Mapping[str, Any], resolved: Any) -> None:
-    """Raises UserError with each field that differs and must not change when a run is resumed."""
-    old, new = dict(_fixed_leaves(saved["config"])), dict(_fixed_leaves(resolved))
-    absent = object()
-    changed = [
-        f"{name} was {_value(old, name)} and is now {_value(new, name)}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name, absent) != new.get(name, absent)
-    ]
-    if changed:
-        raise UserError(
-            f"{path}: the run cannot be resumed with another config: " + ", ".join(changed),
-            fix="resume with the options of the first start, or choose another --run.dir",
-        )
-
-
-def _value(fields: Mapping[str, Any], name: str) -> str:
-    """Formats a field's value for a message."""
-    return json.dumps(fields[name], ensure_ascii=False) if name in fields else "not set"
 
 
 def take_lock(path: Path, *, what: str = "run folder", option: str = "--run.dir") -> tuple[IO[str], list[str]]:

@@ -8,6 +8,7 @@ needs.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -69,6 +70,17 @@ class Fit:
     progress: Progress
     ended: Literal["done", "early", "signal"]
 
+    def warnings(self, metric: str, *, keep: str) -> list[str]:
+        """Returns a line if the metric that selects the best model was never defined.
+
+        Args:
+            metric: The metric.
+            keep: `train.keep`.
+        """
+        if self.progress.best is not None or keep != "best":
+            return []
+        return [f"dev {metric} was undefined at every evaluation, so the model is the last one and not the best"]
+
 
 @runtime_checkable
 class Finish(Protocol):
@@ -108,6 +120,7 @@ class Job:
         metric: Name of the score that selects the best model and stops early.
         mode: Whether a larger or a smaller score is better.
         patience: Evaluations without a better score before the run stops; 0 never stops.
+        content: Returns the SHA-256 of each part of the input, by name: a run is resumed on the same content only.
         sources: The data's sources and digests, by name; all processes must agree on them.
         initial: The initial parameters, unsharded; all processes must agree on them.
         notes: Lines about the input that the user should read.
@@ -131,9 +144,25 @@ class Job:
     patience: int
     sources: Mapping[str, Any]
     initial: Params
+    content: Callable[[], dict[str, str]] = dict
     notes: tuple[str, ...] = ()
     terms: tuple[str, ...] = ()
     counts: Literal["pairs", "tokens"] = "pairs"
+
+
+@contextmanager
+def optional(part: str, result: dict[str, Any]) -> Iterator[None]:
+    """Turns an error of a part that the run does not need into a warning of its result.
+
+    Args:
+        part: The part, for the message.
+        result: The content of result.json; a warning is added.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        result["warnings"].append(f"{part} failed and left out ({type(error).__name__}: {reason})")
 
 
 def choose_metric(name: str | None, known: Sequence[str], *, default: str, of: str) -> str:
@@ -258,7 +287,13 @@ def evaluate(job: Job, state: TrainState, progress: Progress, step: int, *, trac
         scores = job.evaluate(state)
     score = scores[job.metric]
     sign = 1.0 if job.mode == "max" else -1.0
-    if math.isfinite(score) and (progress.best is None or sign * score > sign * progress.best):
+    if not math.isfinite(score):
+        # An undefined score says nothing about the model, so it decides nothing.
+        tracker.say(
+            f"step {step}: dev {job.metric} is undefined ({score}): it counts neither for the best model nor for "
+            "early stopping"
+        )
+    elif progress.best is None or sign * score > sign * progress.best:
         progress.best, progress.best_step, progress.stale = score, step, 0
     else:
         progress.stale += 1

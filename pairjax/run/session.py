@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from pairjax.base.config import Config, RunConfig, TrainConfig
+from pairjax.base.errors import UserError
 from pairjax.base.params import flatten
 from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.types import Params
@@ -19,7 +20,8 @@ from pairjax.run.folder import RunFolder, check_run, open_run
 from pairjax.run.loop import Fit, Job, Progress, fit, progress_from
 from pairjax.run.tracking import Tracker, check_tracking
 from pairjax.run.watchdog import Watchdog
-from pairjax.step.compilation import use_compilation_cache
+from pairjax.step.compilation import check_devices, use_compilation_cache
+from pairjax.step.state import TrainState
 from pairjax.storage.bucket import AnyPath
 from pairjax.storage.provenance import provenance
 
@@ -52,6 +54,10 @@ class Task(Protocol):
         """Returns the config as plain data, for JSON."""
         ...
 
+    def defaults(self) -> dict[str, Any]:
+        """Returns the default config of this kind as plain data."""
+        ...
+
     def check(self) -> None:
         """Checks what can be checked before any data is read.
 
@@ -80,12 +86,13 @@ def run_task(task: Task, *, name: str, console: Console | None = None) -> TrainR
     Raises:
         UserError: Bad input, before anything is written; or a loss that is not finite.
     """
+    check_devices()
     console = console or Console(stderr=True, quiet=not is_main())
     config, plain = task.config, task.plain()
     # 1. Cheap checks first: a run that cannot start must not spend minutes on reading data.
     with all_or_none():
         if is_main():
-            check_run(config.run, plain, default_name=name)
+            check_run(config.run, plain, default_name=name, defaults=task.defaults())
         check_tracking(config.run)
         task.check()
     use_compilation_cache(config.run.compilation_cache)
@@ -97,7 +104,14 @@ def run_task(task: Task, *, name: str, console: Console | None = None) -> TrainR
     device = job.mesh.devices.flat[0]
     origin = provenance(device_kind=device.device_kind, device_count=job.mesh.devices.size)
     with all_or_none():
-        opened = open_run(config.run, plain, default_name=name, origin=origin)
+        opened = open_run(
+            config.run,
+            plain,
+            default_name=name,
+            origin=origin,
+            content=job.content() if is_main() else None,
+            defaults=task.defaults(),
+        )
     with opened as run:
         # 4. Train.
         with Tracker(
@@ -164,8 +178,33 @@ def run_loop(
             return end, {}
         best = end.progress.best_step
         if train.keep == "best" and best and best != int(end.state.step):
-            return end, job.params(checkpoints.restore(end.state, step=best).state)
+            return end, job.params(restore_best(end, checkpoints, tracker))
         return end, job.params(end.state)
+
+
+def restore_best(end: Fit, checkpoints: Checkpointer, tracker: Tracker) -> TrainState:
+    """Returns the best state; if its checkpoint is damaged, the best of those that are sound.
+
+    Args:
+        end: The end of the loop; its best step becomes that of the state that is returned.
+        checkpoints: The run's checkpoints.
+        tracker: Logs each checkpoint that was skipped.
+    """
+    last, reasons = int(end.state.step), []
+    state = end.state
+    for step in dict.fromkeys((end.progress.best_step, *checkpoints.by_score(), last)):
+        end.progress.best_step = step
+        if step == last:
+            state = end.state
+            break
+        try:
+            state = checkpoints.restore(end.state, step=step).state
+            break
+        except UserError as error:
+            reasons.append(str(error))
+    for reason in reasons:
+        tracker.say(f"{reason}; the model is that of step {end.progress.best_step} instead")
+    return state
 
 
 def _make_log(tracker: Tracker) -> Callable[[str], None]:

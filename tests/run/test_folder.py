@@ -136,7 +136,7 @@ def test_resuming_keeps_the_origin_and_notes_the_resumption(tmp_path: Path) -> N
 def test_a_run_that_is_older_than_an_option_resumes_only_as_it_began(tmp_path: Path) -> None:
     with open_at(tmp_path) as run:
         identity = run.identity
-    with pytest.raises(UserError, match=r"data\.group_texts was not set and is now true"):
+    with pytest.raises(UserError, match=r"data\.group_texts was false and is now true"):
         open_at(tmp_path, changed(data__group_texts=True), resume=True)
     with open_at(tmp_path, changed(data__group_texts=False), resume=True) as run:
         assert run.identity == identity
