@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pairjax.base.errors import UserError
@@ -31,13 +32,15 @@ def check_output(
         UserError: The path is a folder or one of the inputs, its folder does not exist, or it may not be written.
     """
     target, fix = expand_path(path), f"choose another {option}"
+    with _refusals(target, fix):
+        _stat(target)
     if target.is_dir() or os.fspath(path).endswith(os.sep):
         raise UserError(f"{target} is a folder", expected=kind, fix=f"use {option} {target / 'NAME'}")
     for name in inputs:
         source = expand_path(name)
         if target.is_file() and source.is_file() and target.samefile(source):
             raise UserError(f"{target} is the input, and {option} would replace it", fix=fix)
-    try:
+    with _refusals(target, fix):
         writable = not target.exists() or os.access(target, os.W_OK)
         if not is_stream(target):
             # A link may lead to a file in another folder, which is written there.
@@ -45,8 +48,6 @@ def check_output(
             if not folder.is_dir():
                 raise UserError(f"{target}: its folder does not exist", got=folder, fix="create the folder first")
             _try_folder(folder)
-    except OSError as error:
-        raise _refusal(target, error, fix) from None
     if not writable:
         raise UserError(f"{target} cannot be written: permission denied", fix=fix)
     return target
@@ -67,14 +68,13 @@ def check_output_folder(path: str | os.PathLike[str], *, option: str = "--output
     """
     target, fix = expand_path(path), f"choose another {option}"
     existing = Path(os.path.realpath(target))
-    try:
+    with _refusals(target, fix):
+        _stat(target)
         while not existing.exists() and existing != existing.parent:
             existing = existing.parent
         if not existing.is_dir():
             raise UserError(f"{existing} is no folder", expected=f"a folder for {option}", fix=fix)
         _try_folder(existing)
-    except OSError as error:
-        raise _refusal(target, error, fix) from None
     return target
 
 
@@ -85,7 +85,17 @@ def _try_folder(folder: Path) -> None:
     os.unlink(name)
 
 
-def _refusal(target: Path, error: OSError, fix: str) -> UserError:
-    """Returns the one-line error for a target that the system refuses."""
-    what = f"{target} cannot be written"
-    return storage_error(what, error, fix=fix) or UserError(f"{what} ({error.strerror})", fix=fix)
+def _stat(target: Path) -> None:
+    """Raises OSError for a name that is too long and for links that form a loop."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        target.stat()
+
+
+@contextmanager
+def _refusals(target: Path, fix: str) -> Iterator[None]:
+    """Turns an OSError about the target into one line."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{target} cannot be written"
+        raise storage_error(what, error, fix=fix) or UserError(f"{what} ({error.strerror})", fix=fix) from None

@@ -5,9 +5,9 @@ import json
 import os
 import select
 import stat
-import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -223,21 +223,18 @@ def test_pairs_are_read_from_a_named_pipe(model: Path, pairs: Path, tmp_path: Pa
             assert f"{name}: a pipe or a device; expected a file" in capsys.readouterr().err
 
 
-def test_pairs_from_a_pipe_are_answered_as_they_arrive(model: Path) -> None:
-    command = [sys.executable, "-m", "pairjax", "predict", str(model)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": ""}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, env=environment, **pipes) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
+def test_pairs_from_a_pipe_are_answered_as_they_arrive(model: Path, monkeypatch) -> None:
+    (read_in, write_in), (read_out, write_out) = os.pipe(), os.pipe()
+    monkeypatch.setattr(sys, "stdin", os.fdopen(read_in))
+    monkeypatch.setattr(sys, "stdout", os.fdopen(write_out, "w"))
+    with os.fdopen(write_in, "wb", buffering=0) as source, os.fdopen(read_out) as out, ThreadPoolExecutor() as pool:
+        code = pool.submit(main, ["predict", str(model)])
         for text in (b"the man", b"a dog"):
-            process.stdin.write(text + b"\tno woman\n")
-            process.stdin.flush()
-            assert select.select([process.stdout], [], [], 300)[0], "no answer before the end of the input"
-            assert json.loads(process.stdout.readline())["sentence1"].encode() == text
-        process.stdin.close()
-        assert process.stdout.read() == b""
-        assert process.wait() == 0
+            source.write(text + b"\tno woman\n")
+            assert select.select([out], [], [], 300)[0], "no answer before the end of the input"
+            assert json.loads(out.readline())["sentence1"].encode() == text
+        source.close()
+        assert code.result() == 0
 
 
 def test_a_terminal_that_lacks_a_letter_gets_valid_json(model: Path, tmp_path: Path, monkeypatch) -> None:
