@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         RunConfig,
         TrainConfig,
     )
-    from pairjax.base.errors import UserError
+    from pairjax.base.errors import TruncationWarning, UserError
     from pairjax.base.optim_config import AverageConfig, LoraConfig
     from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig, PretrainEvalConfig, PretrainModelConfig
     from pairjax.finetune.train import train
@@ -63,7 +63,7 @@ _MODULES = {
     **dict.fromkeys(_CONFIGS, "pairjax.base.config"),
     **dict.fromkeys(["AverageConfig", "LoraConfig"], "pairjax.base.optim_config"),
     **dict.fromkeys(_PRETRAIN_CONFIGS, "pairjax.base.pretrain_config"),
-    "UserError": "pairjax.base.errors",
+    **dict.fromkeys(["TruncationWarning", "UserError"], "pairjax.base.errors"),
     "train": "pairjax.finetune.train",
     "pretrain": "pairjax.pretrain.train",
     "load": "pairjax.inference.classifier",
@@ -91,6 +91,7 @@ __all__ = [
     "PretrainModelConfig",
     "RunConfig",
     "TrainConfig",
+    "TruncationWarning",
     "UserError",
     "load",
     "pretrain",

@@ -1,5 +1,7 @@
 """The exceptions whose messages users see."""
 
+from collections.abc import Mapping
+
 
 class UserError(Exception):
     """An error in the user's input, in one line: where and what is wrong, what was expected, and how to fix it.
@@ -33,3 +35,22 @@ class UserError(Exception):
 
 class DivergedError(UserError):
     """A loss or output that is NaN or infinite: the input may be correct, and other settings may work."""
+
+
+class UncuttableError(UserError):
+    """Pairs that the strategy for truncation cannot cut to the maximum length.
+
+    Args:
+        reasons: What is wrong with each such pair, by its index.
+
+    Attributes:
+        reasons: The same.
+    """
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__(next(iter(reasons.values())))
+        self.reasons = reasons
+
+
+class TruncationWarning(UserWarning):
+    """Texts from Python were longer than the model's maximum length and were cut."""

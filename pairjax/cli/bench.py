@@ -51,10 +51,13 @@ def main(args: Sequence[str]) -> int:
     # The benchmarks are not part of the package, so an installed command does not find them by itself.
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
+    from pairjax.storage.outputs import check_output_folder
+
     suite, markdown, cases = (
         importlib.import_module(f"experiments.benchmarks.{name}") for name in ("suite", "results.markdown", "cases")
     )
-    output = Path(options.output) if options.output else None if options.quick else Path("runs/bench")
+    given = options.output or (None if options.quick else "runs/bench")
+    output = None if given is None else check_output_folder(given)
     settings = suite.Settings(
         cases=options.cases or (("step", "predict") if options.quick else cases.NAMES),
         rounds=min(options.rounds, 2) if options.quick else options.rounds,

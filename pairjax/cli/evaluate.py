@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -39,10 +38,12 @@ def main(args: Sequence[str]) -> int:
     from pairjax.inference.model_folder import find_artifact
     from pairjax.step.compilation import use_compilation_cache
     from pairjax.storage.files import write_json
+    from pairjax.storage.outputs import check_output
 
     find_artifact(options.model)
-    if options.output is not None and not Path(options.output).parent.is_dir():
-        raise UserError(f"{options.output}: its folder does not exist", fix="create the folder first")
+    sources = (options.data.path, options.data.train, options.data.dev, options.data.test)
+    inputs = [name for name in sources if name is not None]
+    output = None if options.output is None else check_output(options.output, kind="a JSON file", inputs=inputs)
     use_compilation_cache(None)
     model = load(options.model, mesh=options.mesh)
     data = load_for_task(options.data, model.task)
@@ -51,7 +52,7 @@ def main(args: Sequence[str]) -> int:
     if not metrics:
         raise UserError("no split has labels", got=", ".join(data.splits), fix="use pairjax predict")
     console = Console()
-    for note in data.notes:
+    for note in (*data.notes, *scores["notes"]):
         console.print(note, highlight=False, markup=False)
     print_results(
         console,
@@ -62,6 +63,6 @@ def main(args: Sequence[str]) -> int:
         positive=model.task.positive,
         threshold=model.artifact.calibration.threshold if options.evaluation.fit else None,
     )
-    if options.output is not None:
-        write_json(Path(options.output), scores)
+    if output is not None:
+        write_json(output, scores, fix="free some space, or choose another --output")
     return 0

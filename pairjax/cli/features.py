@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pairjax.base.config import DataConfig, FeatureConfig
 from pairjax.cli.options import parse
@@ -35,8 +34,10 @@ def main(args: Sequence[str]) -> int:
     from pairjax.data.texts import distinct_texts
     from pairjax.population.features import cached_features
     from pairjax.step.compilation import use_compilation_cache
+    from pairjax.storage.outputs import check_output_folder
 
     console = Console(stderr=True)
+    output = check_output_folder(options.output)
     data = load_pairs(options.data)
     use_compilation_cache(options.compilation_cache)
     total = len(distinct_texts(data.splits.values()))
@@ -44,7 +45,7 @@ def main(args: Sequence[str]) -> int:
         task = bar.add_task("encoding", total=total)
         features = cached_features(
             data.splits.values(),
-            Path(options.output),
+            output,
             options.features,
             max_length=options.data.max_length,
             truncation=options.data.truncation,

@@ -5,6 +5,7 @@ The module of a command is imported only when the command runs, so `--help` and 
 
 import difflib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -70,6 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 for success, 2 for bad input, 130 or 143 after a signal."""
     if argv is None and sys.argv[1:2] and sys.argv[1] in COMMANDS:
         restart_with_huge_pages()
+    # A label in a language that the terminal's encoding lacks is escaped, which is better than ending the command.
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return _dispatch(sys.argv[1:] if argv is None else argv)
     except UserError as error:

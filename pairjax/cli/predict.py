@@ -1,6 +1,8 @@
 """`pairjax predict MODEL [pairs.tsv] [--output out.jsonl]`: labels the pairs of a file or of standard input."""
 
 import json
+import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +18,8 @@ from pairjax.base.errors import UserError
 from pairjax.cli.options import parse
 
 SECONDS_BETWEEN_LINES = 30.0
+SECONDS_OF_WAITING = 0.05
+"""Time after which pairs that arrived through a pipe are answered, although more may follow."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,11 @@ class PredictOptions:
     """Model folder, or a run folder that holds a model."""
     input: Annotated[str, tyro.conf.Positional] = "-"
     """File of pairs (.tsv, .csv, .jsonl or .parquet) with the usual column names, or with two columns
-    and no header. The name - stands for TSV or JSON lines on standard input."""
+    and no header. The name - stands for TSV or JSON lines on standard input. Pairs from a pipe are
+    answered as they arrive."""
     output: str = "-"
-    """File for the answers, one JSON line per pair in the same order; - is standard output."""
+    """File for the answers, one JSON line per pair in the same order; - is standard output. A file appears
+    when it is complete; a device or a named pipe is written to."""
     format: Literal["auto", "tsv", "csv", "jsonl"] = "auto"
     """Format of the input; auto decides by the file's name."""
     first: str | None = None
@@ -36,9 +42,9 @@ class PredictOptions:
     second: str | None = None
     """Column of the second text."""
     bad_rows: Literal["refuse", "mark"] = "refuse"
-    """What to do with an invalid line (an empty text, a missing field, bytes that are not UTF-8).
-    refuse stops with an error and leaves --output unwritten. mark writes {"line": ..., "error": ...}
-    in its place and continues."""
+    """What to do with an invalid line (an empty text, a missing field, bytes that are not UTF-8) or a pair
+    that the model's truncation may not cut. refuse stops with an error and leaves --output unwritten. mark
+    writes {"line": ..., "error": ...} in its place and continues."""
     batch_size: int = 64
     """Pairs per batch."""
     texts: bool = True
@@ -53,26 +59,30 @@ class PredictOptions:
 
 
 @contextmanager
-def _output(path: str) -> Iterator[IO[str]]:
-    """Opens standard output, or a file that appears under its name only when it is complete."""
-    if path == "-":
+def _output(path: Path | None) -> Iterator[IO[str]]:
+    """Opens standard output for None, or a file that appears under its name only when it is complete."""
+    if path is None:
         yield sys.stdout
         return
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise UserError(f"{target}: its folder does not exist", got=target.parent, fix="create the folder first")
-    if target.is_dir():
-        raise UserError(f"{target} is a folder", expected="a file name for --output")
 
     from pairjax.storage.files import whole_file
 
-    with whole_file(target, fix="free some space, or choose another --output") as file:
+    with whole_file(path, fix="free some space, or choose another --output") as file:
         yield file
+
+
+def _is_regular(path: str) -> bool:
+    """Returns whether the input is a regular file, and not a pipe, a terminal or a device."""
+    try:
+        mode = (os.fstat(sys.stdin.fileno()) if path == "-" else os.stat(path)).st_mode
+    except (OSError, ValueError, AttributeError):
+        return True
+    return stat.S_ISREG(mode)
 
 
 def _count(path: str) -> int | None:
     """Counts the lines of a file, about one per pair; None if that cannot be known in advance."""
-    if path == "-" or Path(path).suffix.lower() not in (".tsv", ".csv", ".jsonl"):
+    if path == "-" or Path(path).suffix.lower() not in (".tsv", ".csv", ".jsonl") or not Path(path).is_file():
         return None
     with open(path, "rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))
@@ -112,21 +122,43 @@ def main(args: Sequence[str]) -> int:
     """Labels pairs and returns the exit code."""
     options = parse(PredictOptions, args, prog="pairjax predict", description=PredictOptions.__doc__ or "")
 
+    from pairjax.data.readers import open_stream
     from pairjax.data.stream import iter_pairs, iter_rows
     from pairjax.data.table import BadRow
     from pairjax.inference.classifier import load
+    from pairjax.inference.model_folder import find_artifact
     from pairjax.step.compilation import use_compilation_cache
+    from pairjax.storage.files import expand_path
+    from pairjax.storage.outputs import check_output
 
+    # 1. All checks that need no model.
+    source = options.input if options.input == "-" else str(expand_path(options.input))
+    target = None if options.output == "-" else check_output(options.output, inputs=[source])
+    find_artifact(options.model)
+    regular = _is_regular(source)
+    if regular and source != "-":
+        open_stream(Path(source)).close()
     iterate = iter_rows if options.bad_rows == "mark" else iter_pairs
-    lines = iterate(options.input, format=options.format, first=options.first, second=options.second)
+    lines = iterate(source, format=options.format, first=options.first, second=options.second)
+    # 2. The model.
     use_compilation_cache(None)
     model = load(options.model, mesh=options.mesh)
+    # 3. The answers, in the order of the pairs.
     count = bad = 0
     start = time.monotonic()
     # Answers on a terminal would be mixed with the progress bar.
     progress = options.progress and not (options.output == "-" and sys.stdout.isatty())
-    with _output(options.output) as out, _progress(options.input, enabled=progress) as show_progress:
-        for line, answer in model.predict_rows(lines, batch_size=options.batch_size):
+    notes: list[str] = []
+    with _output(target) as out, _progress(source, enabled=progress) as show_progress:
+        ascii_only = (getattr(out, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8"
+        answers = model.predict_rows(
+            lines,
+            batch_size=options.batch_size,
+            mark=options.bad_rows == "mark",
+            wait=None if regular else SECONDS_OF_WAITING,
+            report=notes.extend,
+        )
+        for line, answer in answers:
             if isinstance(line, BadRow):
                 record: dict[str, Any] = {"line": line.number, "error": line.reason}
                 bad += 1
@@ -134,11 +166,16 @@ def main(args: Sequence[str]) -> int:
                 assert answer is not None
                 texts = {"sentence1": line[0], "sentence2": line[1]} if options.texts else {}
                 record = texts | answer.to_json()
-            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+            out.write(json.dumps(record, ensure_ascii=ascii_only) + "\n")
+            if not regular:
+                out.flush()
             count += 1
             if count % 1024 == 0:
                 show_progress(count)
+    # 4. A summary.
     rate = count / max(time.monotonic() - start, 1e-9)
+    for note in notes:
+        print(note, file=sys.stderr)
     if bad:
         print(f"{bad:,} of {count:,} lines are not valid pairs and are marked as errors", file=sys.stderr)
     print(f"{count - bad:,} pairs labelled, {rate:,.0f} pairs/s", file=sys.stderr)

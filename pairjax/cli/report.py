@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -33,22 +32,21 @@ def main(args: Sequence[str]) -> int:
     options = parse(ReportOptions, args, prog="pairjax report", description=ReportOptions.__doc__ or "")
     if not options.folders:
         raise UserError("no folder to report on", expected="pairjax report RUN...")
-    output = Path(options.output) if options.output is not None else None
-    if output is not None and not output.parent.is_dir():
-        raise UserError(f"{output}: its folder does not exist", fix="create the folder first")
-    if output is not None and output.is_dir():
-        raise UserError(f"{output} is a folder", expected="an HTML file", fix=f"use --output {output / 'report.html'}")
-
     from pairjax.report.figures import write_figures
     from pairjax.report.folder import read_folder
     from pairjax.report.language import Language
     from pairjax.report.page import write_report
+    from pairjax.storage.files import expand_path
+    from pairjax.storage.outputs import check_output, check_output_folder
 
-    paths = [Path(name) for name in dict.fromkeys(options.folders)]
+    paths = list(dict.fromkeys(expand_path(name) for name in options.folders))
+    # An --output that cannot be written is found before the work.
+    output = None if options.output is None else check_output(options.output, kind="an HTML file")
+    figures = None if options.figures is None else check_output_folder(options.figures, option="--figures")
     records = [read_folder(path) for path in paths]
     language = Language(options.language)
-    if options.figures is not None:
-        written = write_figures(Path(options.figures), records, language=language)
+    if figures is not None:
+        written = write_figures(figures, records, language=language)
         if not written:
             raise UserError(
                 "no figure can be drawn from these folders",
@@ -57,7 +55,7 @@ def main(args: Sequence[str]) -> int:
         for path in written:
             print(path)
         return 0
-    file = output or (paths[0] / "report.html" if len(paths) == 1 else Path("report.html"))
+    file = output or check_output(paths[0] / "report.html" if len(paths) == 1 else "report.html", kind="an HTML file")
     write_report(records, file, language=language)
     print(file)
     return 0

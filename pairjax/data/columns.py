@@ -13,6 +13,7 @@ TEXT_NAMES = (
     ("sent1", "sent2"),
     ("premise", "hypothesis"),
     ("text", "hypothesis"),
+    ("text", "text_pair"),
     ("question1", "question2"),
     ("text_a", "text_b"),
     ("text1", "text2"),
@@ -87,8 +88,26 @@ def _named_column(header: Sequence[str], name: str | None, option: str, place: s
     return column
 
 
-def _find_texts(header: Sequence[str], first: str | None, second: str | None, place: str) -> tuple[str, str]:
-    """Returns the two text columns; a column that is not None is given."""
+def find_text_columns(
+    header: Sequence[str],
+    first: str | None = None,
+    second: str | None = None,
+    *,
+    place: str,
+    fix: str = "name them with --data.first and --data.second",
+) -> tuple[str, str]:
+    """Returns the two text columns: those that are given, else those with usual names.
+
+    Args:
+        header: Names of all columns.
+        first: Column of the first text, if it is known.
+        second: Column of the second text, if it is known.
+        place: Where the table is, for messages.
+        fix: How the user can name the columns.
+
+    Raises:
+        UserError: No two columns have usual names, or more than two have.
+    """
     if first is not None and second is not None:
         return first, second
     matches = []
@@ -98,7 +117,6 @@ def _find_texts(header: Sequence[str], first: str | None, second: str | None, pl
             matches.append((left, right))
     if len(matches) == 1:
         return matches[0]
-    fix = "name them with --data.first and --data.second"
     if matches:
         got = " or ".join(f"{left} and {right}" for left, right in matches)
         raise UserError(f"{place}: more than one pair of text columns", got=got, fix=fix)
@@ -137,7 +155,7 @@ def find_columns(
     if like is not None:
         first = first or _match_column(header, like.first)
         second = second or _match_column(header, like.second)
-    first, second = _find_texts(header, first, second, place)
+    first, second = find_text_columns(header, first, second, place=place)
     label = _find_label(header, config, place=place, texts=(first, second), need=need_label, like=like)
     names = [first, second, *([label] if label is not None else [])]
     for name in names:

@@ -10,7 +10,7 @@ A batch needs nothing else, for every family and for both kinds of model:
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -71,16 +71,53 @@ class EncodedPairs:
         Args:
             noun: What a row is: `pairs`, or `texts` for rows of `encode_texts`.
         """
+        return self.losses.notes(noun)
+
+    @property
+    def losses(self) -> "Losses":
+        """The counts that `notes` describes; those of several parts of a stream can be added."""
+        joint = self.kind == "cross"
+        return Losses(len(self), self.truncated, self.lost, self.bare, joint, self.max_length, self.truncation)
+
+
+class Losses(NamedTuple):
+    """How many of some rows were cut or have no token.
+
+    Attributes:
+        rows: Number of rows.
+        truncated: Number of rows that lost tokens.
+        lost: Number of tokens lost over all rows.
+        bare: Number of rows with a text from which the tokeniser makes no token.
+        joint: Whether a row is a joint sequence of two texts, so that the row is too long and not a text of it.
+        max_length: Most tokens of a sequence.
+        truncation: The strategy by which longer rows were cut.
+    """
+
+    rows: int
+    truncated: int
+    lost: int
+    bare: int
+    joint: bool
+    max_length: int
+    truncation: Truncation
+
+    def plus(self, other: "Losses") -> "Losses":
+        """Returns the counts over both parts of a stream."""
+        sums = {name: getattr(self, name) + getattr(other, name) for name in ("rows", "truncated", "lost", "bare")}
+        return self._replace(**sums)
+
+    def notes(self, noun: Literal["pairs", "texts"] = "pairs") -> tuple[str, ...]:
+        """Returns a note for each of the two counts that is not 0; see `EncodedPairs.notes`."""
         lines = []
         if self.truncated:
-            subject = f"{noun} are" if self.kind == "cross" or noun == "texts" else f"{noun} have a text"
+            subject = f"{noun} are" if self.joint or noun == "texts" else f"{noun} have a text"
             lines.append(
-                f"{self.truncated} of {len(self)} {subject} longer than {self.max_length} tokens and were cut "
+                f"{self.truncated} of {self.rows} {subject} longer than {self.max_length} tokens and were cut "
                 f"({self.truncation}), {self.lost} tokens lost"
             )
         if self.bare:
             subject = f"{noun} are" if noun == "texts" else f"{noun} have a text"
-            lines.append(f"{self.bare} of {len(self)} {subject} without a single token")
+            lines.append(f"{self.bare} of {self.rows} {subject} without a single token")
         return tuple(lines)
 
 

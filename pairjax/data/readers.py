@@ -31,6 +31,12 @@ def open_stream(path: Path) -> BufferedReader:
         raise UserError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from None
 
 
+def require_regular(path: Path) -> None:
+    """Raises UserError for a pipe or a device, which cannot be read twice: first its digest, then its rows."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path}: a pipe or a device", expected="a file", fix="write it to a file first")
+
+
 def byte_lines(path: Path) -> Iterator[bytes]:
     """Yields a file's lines and closes the file at the end or when the iterator is dropped.
 
@@ -52,6 +58,7 @@ def open_table(path: Path, *, empty: str = "error") -> Table:
         UserError: The file cannot be read, is empty, or has another suffix.
     """
     suffix = path.suffix.lower()
+    require_regular(path)
     open_stream(path).close()
     if suffix not in SUFFIXES:
         fix = "name a file with one JSON object a line .jsonl" if suffix == ".json" else None

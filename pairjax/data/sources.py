@@ -15,7 +15,7 @@ from pairjax.data.columns import find_columns, join_names
 from pairjax.data.groups import describe_groups, text_clusters
 from pairjax.data.line_formats import SPACED_QUOTE
 from pairjax.data.quality import measure_quality
-from pairjax.data.readers import SUFFIXES, open_stream, open_table, read_rows
+from pairjax.data.readers import SUFFIXES, open_stream, open_table, read_rows, require_regular
 from pairjax.data.subsets import cut_dev, take_pairs
 from pairjax.data.table import RawSplit, Table
 from pairjax.data.tasks import drop_unlabelled, encode_labels, read_task, relabel, task_notes
@@ -152,6 +152,7 @@ def _find_files(config: DataConfig) -> dict[str, Path]:
         splits = [split for split, names in SPLIT_NAMES.items() if folder.stem.lower() in names]
         return {splits[0] if splits else "test": folder}
     if not folder.is_dir():
+        require_regular(folder)
         raise UserError(f"{folder}: no such folder", fix="check --data.path")
     content = sorted(path for path in folder.iterdir() if path.is_file())
     files = {}
@@ -202,6 +203,7 @@ def _check_dev(config: DataConfig, tables: Mapping[str, Table], name: str) -> No
 
 def _digest(path: Path) -> str:
     """Returns the SHA-256 of a file."""
+    require_regular(path)
     with open_stream(path) as file:
         return hash_stream(file)
 

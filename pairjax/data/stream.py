@@ -12,10 +12,8 @@ from pairjax.data.clean import clean_text
 from pairjax.data.columns import TEXT_NAMES, Columns, find_columns
 from pairjax.data.line_formats import csv_records, decode_lines, jsonl_table, records_table, tsv_records
 from pairjax.data.readers import byte_lines, open_table
-from pairjax.data.table import BadRow, OnError, Table, keep_error, raise_error
+from pairjax.data.table import BadRow, LocatedPair, OnError, Row, Table, keep_error, raise_error
 
-REASON_LENGTH = 500
-"""Most characters of a bad row's reason."""
 Format = Literal["auto", "tsv", "csv", "jsonl"]
 
 
@@ -26,7 +24,7 @@ def iter_pairs(
     second: str | None = None,
     format: Format = "auto",
 ) -> Iterator[tuple[str, str]]:
-    """Yields the pairs of a file or stream one by one.
+    """Yields the pairs of a file or stream one by one, each with its place (`LocatedPair`).
 
     The first line of a .tsv or .csv is a header if it has the columns asked for or two of the usual names. Otherwise,
     if it has two fields, the file has no header and every line is a pair; any other first line is an error.
@@ -53,7 +51,7 @@ def iter_rows(
     first: str | None = None,
     second: str | None = None,
     format: Format = "auto",
-) -> Iterator[tuple[str, str] | BadRow]:
+) -> Iterator[Row]:
     """Yields pairs as `iter_pairs` does, but yields a `BadRow` for a row that is not a pair and reads on.
 
     Bad rows are: an empty text, bytes that are not UTF-8, a NUL, a lone surrogate, a ragged line, a line that is not a
@@ -72,20 +70,33 @@ def iter_rows(
     return _iter(source, DataConfig(first=first, second=second), format, keep_error)
 
 
-def _iter(
-    source: str | Path | Iterable[bytes], config: DataConfig, format: Format, on_error: OnError
-) -> Iterator[tuple[str, str] | BadRow]:
+def _iter(source: str | Path | Iterable[bytes], config: DataConfig, format: Format, on_error: OnError) -> Iterator[Row]:
     """Yields pairs, and bad rows if `on_error` keeps errors."""
-    table = _open_unlabelled(sys.stdin.buffer if source == "-" else source, config, format, on_error)
+    table = _open_unlabelled(_standard_input() if source == "-" else source, config, format, on_error)
     columns = find_columns(table.header, config, place=table.place, need_label=False)
     for number, values in table.select([columns.first, columns.second]):
         place = f"{table.place}, {table.unit} {number}"
         try:
-            yield _read_pair(values, columns, place)
+            pair = _read_pair(values, columns, place)
         except UserError as error:
             on_error(error)
-            # A key of the row may itself be invalid Unicode, or a megabyte long.
-            yield BadRow(number, str(error).encode("utf-8", "backslashreplace").decode()[:REASON_LENGTH])
+            yield BadRow.of(number, error)
+        else:
+            yield LocatedPair(*pair, number=number, place=place)
+
+
+def _standard_input() -> Iterable[bytes]:
+    """Opens standard input once more: a thread that waits for `sys.stdin` would keep the interpreter from ending.
+
+    Raises:
+        UserError: Standard input is closed.
+    """
+    if sys.stdin is None:
+        raise UserError("standard input is closed", fix="name a file of pairs")
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except OSError:  # It is no file, as in a test.
+        return sys.stdin.buffer
 
 
 def _read_pair(values: tuple[Any, ...], columns: Columns, place: str) -> tuple[str, str]:
@@ -112,11 +123,16 @@ def _open_unlabelled(
     if isinstance(source, str | Path):
         path = Path(source)
         suffix = path.suffix.lower() if format == "auto" else f".{format}"
+        place, short = str(path), path.name
         if suffix not in (".tsv", ".csv", ".jsonl"):
-            return open_table(path)
-        place, short, lines = str(path), path.name, byte_lines(path)
+            if path.is_file() or path.is_dir() or not path.exists():
+                return open_table(path)
+            source = byte_lines(path)  # A pipe such as <(command) has no suffix.
+        else:
+            lines = byte_lines(path)
     else:
         place = short = "standard input"
+    if not isinstance(source, str | Path):
         lines = iter(source)
         top = next(lines, b"")
         guess = "jsonl" if top.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") else "tsv"

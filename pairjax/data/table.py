@@ -7,6 +7,8 @@ from typing import Any
 from pairjax.base.errors import UserError
 from pairjax.data.columns import Columns
 
+REASON_LENGTH = 500
+"""Most characters of a bad row's reason."""
 Record = tuple[int, tuple[Any, ...]]
 """A row's number, from 1, and its values."""
 
@@ -22,6 +24,32 @@ class BadRow:
 
     number: int
     reason: str
+
+    @staticmethod
+    def of(number: int, error: UserError) -> "BadRow":
+        """Makes a bad row of an error; a key in its message may be invalid Unicode, or a megabyte long."""
+        return BadRow(number, str(error).encode("utf-8", "backslashreplace").decode()[:REASON_LENGTH])
+
+
+class LocatedPair(tuple[str, str]):
+    """The two texts of a row, which also knows its place; it equals the tuple of its texts.
+
+    Attributes:
+        number: Its line or row number, from 1.
+        place: The same with the name of its source, for messages ("pairs.tsv, line 4").
+    """
+
+    number: int
+    place: str
+
+    def __new__(cls, first: str, second: str, *, number: int, place: str) -> "LocatedPair":
+        pair = super().__new__(cls, (first, second))
+        pair.number, pair.place = number, place
+        return pair
+
+
+Row = LocatedPair | BadRow
+"""A row that was read as texts, or why it could not be."""
 
 
 def raise_error(error: UserError) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from pairjax.base.config import Truncation
-from pairjax.base.errors import UserError
+from pairjax.base.errors import UncuttableError
 
 
 def _longest_first(
@@ -45,7 +45,7 @@ def truncated_lengths(
         where: Each pair's place in its source, for messages; may be empty.
 
     Raises:
-        UserError: The only side that may be cut would keep nothing, or (bi) the other side is too long.
+        UncuttableError: The only side that may be cut would keep nothing, or (bi) the other side is too long.
     """
     if truncation in ("longest_first", "head_tail"):
         if kind == "bi":
@@ -58,14 +58,15 @@ def truncated_lengths(
         room = budget - uncut
         too_long = (cut > room) & (room < 1)
     if too_long.any():
-        index = int(np.flatnonzero(too_long)[0])
         side = "second" if truncation == "only_first" else "first"
-        raise UserError(
-            f"{where[index] if where else f'pair {index + 1}'}: the {side} text alone fills the row, and "
-            f"--data.truncation {truncation} may not cut it",
-            got=f"{uncut[index]} tokens",
-            expected=f"at most {budget if kind == 'bi' else budget - 1}",
-            fix="use --data.truncation longest_first or a larger --data.max-length",
+        limit = budget if kind == "bi" else budget - 1
+        raise UncuttableError(
+            {
+                index: f"{where[index] if where else f'pair {index + 1}'}: the {side} text alone fills the row, "
+                f"and --data.truncation {truncation} may not cut it; got {uncut[index]} tokens; expected at most "
+                f"{limit}; shorten it, or train with --data.truncation longest_first or a larger --data.max-length"
+                for index in np.flatnonzero(too_long).tolist()
+            }
         )
     rest = np.minimum(cut, room)
     return (rest, uncut) if truncation == "only_first" else (uncut, rest)

@@ -17,10 +17,10 @@ from pairjax.evaluation.scores import calibrate, collapsed
 from pairjax.evaluation.tables import print_results
 from pairjax.finetune.prepare import Prepared, plain_config
 from pairjax.inference.card import CardInfo, model_card
-from pairjax.inference.classifier import predictions_from
 from pairjax.inference.evaluate import prediction_lines, score_splits, slice_splits
 from pairjax.inference.logits import PredictLogits
 from pairjax.inference.model_folder import save_artifact
+from pairjax.inference.predictions import predictions_from
 from pairjax.run.distributed import is_main
 from pairjax.run.folder import RunFolder
 from pairjax.run.loop import Fit, optional

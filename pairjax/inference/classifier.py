@@ -1,25 +1,27 @@
 """Load a saved model and classify pairs of texts, embed texts, or classify a stream of pairs."""
 
 import dataclasses
+import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
 from pairjax.base.config import MeshConfig
-from pairjax.base.errors import UserError
-from pairjax.base.types import TaskSpec
-from pairjax.data.encode import EncodedPairs, encode_pairs
+from pairjax.base.errors import TruncationWarning, UncuttableError, UserError
+from pairjax.data.encode import EncodedPairs, Losses, encode_pairs
 from pairjax.data.layout import Layout
-from pairjax.data.table import BadRow
-from pairjax.data.tokenizer import load_tokenizer
-from pairjax.evaluation.metrics import probabilities
+from pairjax.data.table import BadRow, Row
+from pairjax.data.tokenizer import PairTokenizer, load_tokenizer
+from pairjax.inference.chunks import ArrivedChunks, FullChunks
+from pairjax.inference.inputs import iter_rows_of, read_count, read_pairs, read_texts
 from pairjax.inference.logits import make_predict_logits
 from pairjax.inference.model_folder import Artifact, load_artifact
+from pairjax.inference.predictions import Prediction, predictions_from
 from pairjax.inference.text_vectors import SideVectors
 from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.step.sharding import build_mesh, place, place_params
@@ -27,79 +29,32 @@ from pairjax.step.sharding import build_mesh, place, place_params
 LENGTHS = (8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024)
 """Lengths of rows; each that occurs is compiled once. The steps of 8 keep padding at 13 % of the slots of SICK's pairs,
 which made prediction 35 % faster than steps of 16 and more did."""
-
-CHUNK_CHARACTERS = 2**23
-"""Characters after which a chunk of a stream ends, so that long texts do not take more memory than short ones."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The prediction for one pair.
-
-    Attributes:
-        label: The most probable class; None for regression.
-        probabilities: Probability of each class by name, calibrated by the temperature fitted on dev; empty for
-            regression.
-        label_at_threshold: With two classes, the class at the threshold fitted on dev; None otherwise.
-        score: The predicted score in the units of the training scores; None for classification.
-    """
-
-    label: str | None
-    probabilities: dict[str, float]
-    label_at_threshold: str | None = None
-    score: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the fields that apply to the task, as a line of predictions.jsonl holds them."""
-        if self.score is not None:
-            return {"score": round(self.score, 6)}
-        row: dict[str, Any] = {
-            "label": self.label,
-            "probabilities": {name: round(value, 6) for name, value in self.probabilities.items()},
-        }
-        return row if self.label_at_threshold is None else row | {"label_at_threshold": self.label_at_threshold}
+PairsLike: TypeAlias = Any
+"""Pairs in any of the forms that `pairjax.inference.inputs` reads."""
+TextsLike: TypeAlias = Any
+"""Texts in any of the forms that `pairjax.inference.inputs` reads."""
 
 
-def predictions_from(
-    outputs: Float[np.ndarray, "pairs outputs"], task: TaskSpec, *, temperature: float, threshold: float | None
-) -> list[Prediction]:
-    """Converts a model's outputs to predictions.
-
-    Args:
-        outputs: float [N, outputs]; logits, or scores in the units of the data.
-        task: The task.
-        temperature: Divides the logits.
-        threshold: Smallest calibrated probability that is predicted as the positive class; None if there is none.
-    """
-    if task.kind == "regression":
-        return [Prediction(None, {}, score=float(value)) for value in outputs[:, 0]]
-    rows = probabilities(outputs, temperature=temperature)
-    chosen = outputs.argmax(axis=-1)
-    positive = task.positive_index
-    predictions = []
-    for row, best in zip(rows, chosen, strict=True):
-        at_threshold = None
-        if positive is not None and threshold is not None:
-            at_threshold = task.labels[positive if row[positive] >= threshold else 1 - positive]
-        named = dict(zip(task.labels, map(float, row), strict=True))
-        predictions.append(Prediction(task.labels[int(best)], named, at_threshold))
-    return predictions
+def _warn(notes: Iterable[str]) -> None:
+    """Warns the caller of a public method of what was cut."""
+    for note in notes:
+        warnings.warn(note, TruncationWarning, stacklevel=3)
 
 
-def _next_chunk(rows: Iterator[tuple[str, str] | BadRow], size: int) -> list[tuple[str, str] | BadRow]:
-    """Returns the next `size` rows, or fewer if their texts are long."""
-    block: list[tuple[str, str] | BadRow] = []
-    characters = 0
-    for row in rows:
-        block.append(row)
-        characters += 0 if isinstance(row, BadRow) else len(row[0]) + len(row[1])
-        if len(block) == size or characters >= CHUNK_CHARACTERS:
-            break
-    return block
+def _check_process(pid: int | None) -> None:
+    """Raises UserError if the process that used JAX, given by its number, has been forked since."""
+    if pid is not None and pid != os.getpid():
+        raise UserError(
+            "this process was forked after a model was loaded, and JAX's threads do not survive that",
+            fix='load the model in each process, or start processes with multiprocessing.get_context("spawn")',
+        )
 
 
 class PairClassifier:
     """A trained model that classifies pairs. A program is compiled for each shape of batch that occurs.
+
+    Threads may share a model. It can be pickled, and works in a process that was spawned but not in one that was forked
+    after it was loaded.
 
     Args:
         artifact: Contents of the model folder, from `load_artifact`.
@@ -112,6 +67,9 @@ class PairClassifier:
         task: The task.
     """
 
+    _process: int | None = None
+    """The process in which JAX was first used by a model."""
+
     def __init__(
         self, artifact: Artifact, *, combiner: Callable[..., Any] | None = None, mesh: MeshConfig | None = None
     ) -> None:
@@ -120,13 +78,22 @@ class PairClassifier:
                 f"{artifact.folder}: trained with the user's own combiner, which a model folder does not contain",
                 fix="pass it: pairjax.load(folder, combiner=...)",
             )
+        tokenizer = load_tokenizer(artifact.folder / "encoder", family=artifact.spec.family)
+        self._build(artifact, tokenizer, combiner, mesh or MeshConfig())
+
+    def _build(
+        self, artifact: Artifact, tokenizer: PairTokenizer, combiner: Callable[..., Any] | None, mesh: MeshConfig
+    ) -> None:
+        """Places the parameters on the devices and prepares the programs."""
+        _check_process(PairClassifier._process)
+        PairClassifier._process = os.getpid()
+        self._parts = artifact, tokenizer, combiner, mesh
         self.artifact = artifact
         self.task = artifact.task
+        self._tokenizer = tokenizer
         model = dataclasses.replace(artifact.model, combiner=combiner)
-        self._tokenizer = load_tokenizer(artifact.folder / "encoder", family=artifact.spec.family)
         self._fns = build_pair_model(model, artifact.spec, self.task.outputs)
-        sizes = mesh or MeshConfig()
-        self._mesh = build_mesh(data=sizes.data, fsdp=sizes.fsdp, tensor=sizes.tensor)
+        self._mesh = build_mesh(data=mesh.data, fsdp=mesh.fsdp, tensor=mesh.tensor)
         placement = place_params(artifact.params, self._mesh, heads=heads_by_path(self._fns.config, artifact.spec))
         self._params = place(artifact.params, placement.specs, self._mesh)
         self._predict = make_predict_logits(self._fns, self.task, mesh=self._mesh)
@@ -136,13 +103,25 @@ class PairClassifier:
         separate = model.kind == "bi" and model.interact.kind == "none" and self._fns.config.over == "sides"
         self._sides = SideVectors(self._fns, self._params, self._layout, self._mesh) if separate else None
 
-    def encode(self, first: Sequence[str], second: Sequence[str]) -> EncodedPairs:
-        """Tokenises pairs with the model's own lengths and truncation.
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the parameters and the tokeniser; the folder is not needed again, and programs are compiled anew."""
+        return _rebuild, self._parts
+
+    def encode(self, first: TextsLike, second: TextsLike, *, where: Sequence[str] = ()) -> EncodedPairs:
+        """Tokenises pairs with the model's own lengths and truncation; `notes()` of the result says what was cut.
 
         Args:
             first: Texts A, N of them.
             second: Texts B, N of them.
+            where: Place of each pair, for messages.
         """
+        firsts, seconds = read_texts(first, name="first text"), read_texts(second, name="second text")
+        if len(firsts) != len(seconds):
+            raise UserError("each pair needs two texts", got=f"{len(firsts)} first and {len(seconds)} second texts")
+        return self._encode(firsts, seconds, where)
+
+    def _encode(self, first: Sequence[str], second: Sequence[str], where: Sequence[str] = ()) -> EncodedPairs:
+        """Tokenises normalised texts."""
         return encode_pairs(
             first,
             second,
@@ -150,10 +129,11 @@ class PairClassifier:
             kind=self.artifact.model.kind,
             max_length=self.artifact.max_length,
             truncation=self.artifact.truncation,
+            where=where,
         )
 
     def outputs(
-        self, first: Sequence[str], second: Sequence[str], *, batch_size: int = 64
+        self, first: TextsLike, second: TextsLike, *, batch_size: SupportsIndex = 64
     ) -> Float[np.ndarray, "pairs outputs"]:
         """Returns the model's outputs, float32 [N, outputs]: logits, or scores in the units of the data.
 
@@ -162,17 +142,30 @@ class PairClassifier:
             second: Texts B, N of them.
             batch_size: Largest number of rows in a compiled batch.
         """
-        return self._outputs(self.encode(first, second), batch_size)
+        encoded = self.encode(first, second)
+        _warn(encoded.notes())
+        return self.encoded_outputs(encoded, batch_size=batch_size)
 
-    def _outputs(self, encoded: EncodedPairs, batch_size: int) -> Float[np.ndarray, "pairs outputs"]:
-        """Returns the outputs of encoded pairs."""
+    def encoded_outputs(
+        self, encoded: EncodedPairs, *, batch_size: SupportsIndex = 64
+    ) -> Float[np.ndarray, "pairs outputs"]:
+        """Returns the model's outputs for the result of `encode`, float32 [N, outputs].
+
+        Args:
+            encoded: The pairs, N of them.
+            batch_size: Largest number of rows in a compiled batch.
+        """
+        batch_size = read_count(batch_size, "batch_size")
+        _check_process(self._process)
+        if not len(encoded):
+            return np.zeros((0, self.task.outputs), np.float32)
         if self._sides is not None:
             logits = self._sides.logits(encoded, batch_size=batch_size)
             return logits * self.task.scale + self.task.center if self.task.kind == "regression" else logits
         rows = min(batch_size, 1 << max(len(encoded) - 1, 0).bit_length())
         return self._predict(self._params, encoded, layout=self._layout, batch_size=rows)
 
-    def predict(self, pairs: Sequence[tuple[str, str]], *, batch_size: int = 64) -> list[Prediction]:
+    def predict(self, pairs: PairsLike, *, batch_size: SupportsIndex = 64) -> list[Prediction]:
         """Returns a prediction for each pair, in the order of the pairs.
 
         >>> model = load("runs/pairs/model")
@@ -183,13 +176,22 @@ class PairClassifier:
         1.0
 
         Args:
-            pairs: Texts (A, B) of each pair.
+            pairs: Texts (A, B) of each pair: tuples, lists, dicts with two of the usual column names, rows of a NumPy
+                array, a data frame, or a generator of them. One tuple of two texts or one dict is one pair. Texts are
+                normalised as those of files are.
             batch_size: Largest number of rows in a compiled batch.
+
+        Raises:
+            UserError: An element is not a pair of texts, a text is empty, or the model's truncation may not cut one.
+
+        Warns:
+            TruncationWarning: Some pairs are longer than the model reads, and were cut.
         """
-        if not pairs:
-            return []
-        first, second = zip(*pairs, strict=True)
-        return self._predictions(self.outputs(first, second, batch_size=batch_size))
+        size = read_count(batch_size, "batch_size")
+        rows = read_pairs(pairs)
+        encoded = self._encode([first for first, _ in rows], [second for _, second in rows])
+        _warn(encoded.notes())
+        return self._predictions(self.encoded_outputs(encoded, batch_size=size))
 
     def _predictions(self, outputs: Float[np.ndarray, "pairs outputs"]) -> list[Prediction]:
         """Converts outputs to predictions with the model's calibration."""
@@ -198,50 +200,93 @@ class PairClassifier:
         return predictions_from(outputs, self.task, temperature=temperature, threshold=threshold)
 
     def predict_stream(
-        self, pairs: Iterable[tuple[str, str]], *, chunk: int = 8192, batch_size: int = 64
+        self, pairs: PairsLike, *, chunk: SupportsIndex = 8192, batch_size: SupportsIndex = 64
     ) -> Iterator[tuple[tuple[str, str], Prediction]]:
-        """Yields pairs with their predictions, in order; memory is bounded by `chunk` and `CHUNK_CHARACTERS`.
+        """Yields pairs with their predictions, in order; memory is bounded by `chunk` and by the texts' lengths.
 
         A thread reads and tokenises the next chunk while this one is computed.
 
         Args:
-            pairs: Texts (A, B) of each pair.
+            pairs: Texts (A, B) of each pair, as in `predict`.
             chunk: Largest number of pairs in memory at a time.
             batch_size: Largest number of rows in a compiled batch.
         """
-        for pair, prediction in self.predict_rows(pairs, chunk=chunk, batch_size=batch_size):
-            assert not isinstance(pair, BadRow)
-            assert prediction is not None
-            yield pair, prediction
+        return self.predict_rows(pairs, chunk=chunk, batch_size=batch_size)  # type: ignore[return-value]
 
     def predict_rows(
-        self, rows: Iterable[tuple[str, str] | BadRow], *, chunk: int = 8192, batch_size: int = 64
+        self,
+        rows: PairsLike,
+        *,
+        chunk: SupportsIndex = 8192,
+        batch_size: SupportsIndex = 64,
+        mark: bool = False,
+        wait: float | None = None,
+        report: Callable[[Iterable[str]], None] | None = None,
     ) -> Iterator[tuple[tuple[str, str] | BadRow, Prediction | None]]:
         """Does the same as `predict_stream`, and yields rows that are not pairs in their place, with None.
 
         Args:
-            rows: Texts (A, B), or why a line of the input is not a pair, as `iter_rows` reads them.
+            rows: Texts (A, B) as in `predict`, or why a line of the input is not a pair, as `iter_rows` reads them.
             chunk: Largest number of rows in memory at a time.
             batch_size: Largest number of rows in a compiled batch.
+            mark: Whether a row that is not a pair, or that the model's truncation may not cut, becomes a `BadRow`; if
+                not, it ends the stream with an error.
+            wait: Seconds after which the rows that have arrived are answered; by default a chunk is filled.
+            report: Receives notes on what was cut, after the last row; by default they are warnings.
         """
-        source = iter(rows)
+        size, batch_size = read_count(chunk, "chunk"), read_count(batch_size, "batch_size")
+        _check_process(self._process)
+        source = iter_rows_of(rows, keep_errors=mark)
+        chunks = FullChunks(source, size) if wait is None else ArrivedChunks(source, size, wait=wait)
+        return self._stream(chunks, batch_size, mark, report or _warn)
 
-        def read() -> tuple[list[tuple[str, str] | BadRow], EncodedPairs | None]:
-            block = _next_chunk(source, chunk)
-            pairs = [row for row in block if not isinstance(row, BadRow)]
-            return block, self.encode(*zip(*pairs, strict=True)) if pairs else None
+    def _stream(
+        self,
+        chunks: FullChunks | ArrivedChunks,
+        batch_size: int,
+        mark: bool,
+        report: Callable[[Iterable[str]], None],
+    ) -> Iterator[tuple[tuple[str, str] | BadRow, Prediction | None]]:
+        """Yields the rows of the chunks with their predictions."""
 
+        def read() -> tuple[list[Row], EncodedPairs | None]:
+            return self._encode_rows(chunks.take(), mark)
+
+        losses: Losses | None = None
         with ThreadPoolExecutor(max_workers=1) as pool:
             following = pool.submit(read)
-            while True:
-                block, encoded = following.result()
-                if not block:
-                    return
-                following = pool.submit(read)
-                predictions = iter([] if encoded is None else self._predictions(self._outputs(encoded, batch_size)))
-                yield from ((row, None if isinstance(row, BadRow) else next(predictions)) for row in block)
+            try:
+                while True:
+                    block, encoded = following.result()
+                    if not block:
+                        break
+                    following = pool.submit(read)
+                    predictions: Iterator[Prediction] = iter(())
+                    if encoded is not None:
+                        losses = encoded.losses if losses is None else losses.plus(encoded.losses)
+                        predictions = iter(self._predictions(self.encoded_outputs(encoded, batch_size=batch_size)))
+                    yield from ((row, None if isinstance(row, BadRow) else next(predictions)) for row in block)
+            finally:
+                chunks.close()
+        report(losses.notes() if losses is not None else ())
 
-    def embed(self, texts: Sequence[str], *, batch_size: int = 64) -> Float[np.ndarray, "texts dim"]:
+    def _encode_rows(self, block: list[Row], mark: bool) -> tuple[list[Row], EncodedPairs | None]:
+        """Encodes the pairs of a chunk, and marks those that may not be cut if `mark` is set."""
+        pairs = [row for row in block if not isinstance(row, BadRow)]
+        if not pairs:
+            return block, None
+        try:
+            return block, self._encode(
+                [first for first, _ in pairs], [second for _, second in pairs], [pair.place for pair in pairs]
+            )
+        except UncuttableError as error:
+            if not mark:
+                raise
+            reasons = {id(pairs[i]): reason for i, reason in error.reasons.items()}
+        marked = [BadRow(row.number, reasons[id(row)]) if id(row) in reasons else row for row in block]
+        return self._encode_rows(marked, mark)
+
+    def embed(self, texts: TextsLike, *, batch_size: SupportsIndex = 64) -> Float[np.ndarray, "texts dim"]:
         """Returns a bi-encoder's vector of each text, float32 [N, D], as its combiner reads them.
 
         >>> model = load("runs/pairs/model")
@@ -250,12 +295,13 @@ class PairClassifier:
         True
 
         Args:
-            texts: The texts, N of them.
+            texts: The texts, N of them: a list, tuple, NumPy array, series or generator of strings. A string is one
+                text, so N is 1. They are normalised as those of files are.
             batch_size: Largest number of rows in a compiled batch.
 
         Raises:
-            UserError: The model is a cross-encoder, has an interaction, or pools both texts together, so a single text
-                has no vector.
+            UserError: An element is not a text or is empty; or the model is a cross-encoder, has an interaction, or
+                pools both texts together, so a single text has no vector.
         """
         model = self.artifact.model
         if model.kind == "cross" or model.interact.kind != "none":
@@ -268,15 +314,27 @@ class PairClassifier:
                 f"{self.artifact.folder}: this bi-encoder pools both texts together",
                 expected="a model that pools each side",
             )
+        batch_size, texts = read_count(batch_size, "batch_size"), read_texts(texts)
+        _check_process(self._process)
         if not texts:
             return np.zeros((0, self.artifact.spec.hidden_size), np.float32)
-        encoded = self.encode(texts, [""] * len(texts))
+        places = [f"text {number}" for number in range(1, len(texts) + 1)]
+        encoded = self._encode(texts, [""] * len(texts), places)
+        # The second sides are empty; a text without a token leaves the two special tokens only.
+        _warn(encoded.losses._replace(bare=int((encoded.first_length == 2).sum())).notes("texts"))
         return self._sides.pairs(encoded, batch_size=batch_size)[:, 0]
 
     def forget(self) -> None:
         """Drops the cached vectors of texts, so that the next call encodes all of its texts."""
         if self._sides is not None:
             self._sides.forget()
+
+
+def _rebuild(*parts: Any) -> PairClassifier:
+    """Builds a model from the parts that were pickled."""
+    model = PairClassifier.__new__(PairClassifier)
+    model._build(*parts)
+    return model
 
 
 def load(
@@ -290,7 +348,7 @@ def load(
     True
 
     Args:
-        path: A model folder, or a run folder, whose `model/` is loaded.
+        path: A model folder, or a run folder, whose `model/` is loaded; `~` is the home folder.
         combiner: The combiner that the model was trained with, if it was the user's own.
         mesh: Sizes of the device mesh; by default every device holds a copy of the parameters.
 

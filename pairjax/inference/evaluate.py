@@ -11,7 +11,8 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import PairData, Pairs, TaskSpec
 from pairjax.evaluation.calibration import Calibration
 from pairjax.evaluation.scores import class_report, score, scores_to_json
-from pairjax.inference.classifier import PairClassifier, predictions_from
+from pairjax.inference.classifier import PairClassifier
+from pairjax.inference.predictions import predictions_from
 from pairjax.storage.files import to_json
 
 
@@ -92,7 +93,7 @@ def evaluate_splits(model: PairClassifier, data: PairData, *, config: EvalConfig
 
     Returns:
         `metrics` and `classes`, and `baselines` and `slices` if the config asks for them; each by split, as in
-        result.json.
+        result.json. `notes` says how many pairs of a split were cut.
 
     Raises:
         UserError: Baselines lack a labelled train split, or another labelled split to score; raised before the model
@@ -108,10 +109,13 @@ def evaluate_splits(model: PairClassifier, data: PairData, *, config: EvalConfig
             )
 
     def outputs_of(pairs: Pairs) -> np.ndarray:
-        return model.outputs(pairs.first, pairs.second, batch_size=config.batch_size)
+        encoded = model.encode(pairs.first, pairs.second, where=pairs.where)
+        return model.encoded_outputs(encoded, batch_size=config.batch_size)
 
     labelled = {split: pairs for split, pairs in data.splits.items() if pairs.label is not None}
-    outputs = {split: outputs_of(pairs) for split, pairs in labelled.items()}
+    encoded = {split: model.encode(pairs.first, pairs.second, where=pairs.where) for split, pairs in labelled.items()}
+    notes = [f"{split}: {note}" for split in encoded for note in encoded[split].notes()]
+    outputs = {split: model.encoded_outputs(rows, batch_size=config.batch_size) for split, rows in encoded.items()}
     metrics, classes = score_splits(
         model.task,
         labelled,
@@ -120,7 +124,7 @@ def evaluate_splits(model: PairClassifier, data: PairData, *, config: EvalConfig
         config=config,
         calibration=model.artifact.calibration,
     )
-    result: dict[str, Any] = {"metrics": metrics, "classes": classes}
+    result: dict[str, Any] = {"metrics": metrics, "classes": classes, "notes": notes}
     if config.baselines:
         from pairjax.evaluation.baselines import lexical_baselines
 

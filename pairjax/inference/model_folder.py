@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -23,7 +23,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.params import flatten, unflatten
 from pairjax.base.types import EncoderSpec, Params, TaskSpec
 from pairjax.evaluation.calibration import Calibration
-from pairjax.storage.files import read_json, whole_folder
+from pairjax.storage.files import expand_path, read_json, whole_folder
 from pairjax.storage.hashes import hash_file, hash_json
 from pairjax.weights import load_encoder, read_encoder_spec, save_encoder
 
@@ -168,7 +168,7 @@ def find_artifact(path: str | Path) -> Path:
     Raises:
         UserError: Neither folder holds a pairjax.json.
     """
-    given = Path(path)
+    given = expand_path(path)
     for folder in (given, given / "model"):
         if (folder / MANIFEST).is_file():
             return folder
@@ -205,9 +205,11 @@ def _verify(folder: Path, files: Mapping[str, str]) -> None:
     for name, digest in files.items():
         if "\0" in name:
             raise UserError(f"{folder / MANIFEST}: names an impossible file", got=repr(name))
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
+        # Only the name is checked: in the hub's cache each file is a link to a blob outside the folder, and the digest
+        # vouches for the contents.
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise UserError(f"{folder / MANIFEST}: names a file outside its folder", got=name)
+        path = folder / name
         if not path.is_file():
             raise UserError(f"{path}: missing from the model", fix="copy the model folder again")
         try:

@@ -86,4 +86,6 @@ def render(page: Page) -> str:
 
 def write_report(records: Sequence[RunRecord | ClaimFolder], output: Path, *, language: Language) -> None:
     """Writes the report of some folders; the file appears complete or not at all."""
-    write_text(output, render(build_page(records, language=language)))
+    write_text(
+        output, render(build_page(records, language=language)), fix="free some space, or choose another --output"
+    )

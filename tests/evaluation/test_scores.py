@@ -13,7 +13,7 @@ from pairjax.evaluation.calibration import Calibration
 from pairjax.evaluation.intervals import Interval
 from pairjax.evaluation.metrics import probabilities, quick_scores
 from pairjax.evaluation.scores import calibrate, class_report, collapsed, score, scores_to_json
-from pairjax.inference.classifier import predictions_from
+from pairjax.inference.predictions import predictions_from
 
 BINARY = TaskSpec("classification", ("paraphrase", "other"), "paraphrase")
 THREE = TaskSpec("classification", ("entailment", "neutral", "contradiction"))

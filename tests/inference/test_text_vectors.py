@@ -10,8 +10,9 @@ import pairjax
 from pairjax.base.config import InteractConfig, ModelConfig
 from pairjax.data.sides import build_text_rows, distinct_sides
 from pairjax.inference import text_vectors
-from pairjax.inference.classifier import PairClassifier, Prediction
+from pairjax.inference.classifier import PairClassifier
 from pairjax.inference.logits import make_predict_logits, one_behind
+from pairjax.inference.predictions import Prediction
 from tests.data.test_pipeline import encode
 from tests.inference.tiny_model import write_tiny_model
 

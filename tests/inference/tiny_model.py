@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax
 
-from pairjax.base.config import CombineConfig, ModelConfig
+from pairjax.base.config import CombineConfig, ModelConfig, Truncation
 from pairjax.base.types import TaskSpec
 from pairjax.evaluation.calibration import Calibration
 from pairjax.inference.model_folder import save_artifact
@@ -24,6 +24,7 @@ def write_tiny_model(
     layers: int = 2,
     hidden: int = 32,
     sharpness: float = 1.0,
+    truncation: Truncation = "longest_first",
 ) -> Path:
     """Writes a model folder at `folder/model` and the encoder that it starts from at `folder/source`.
 
@@ -35,6 +36,7 @@ def write_tiny_model(
         layers: Layers of the encoder.
         hidden: Width of the encoder.
         sharpness: Multiplies the classifier's weights, so that its outputs differ between texts.
+        truncation: How longer rows are cut.
 
     Returns:
         The model folder.
@@ -51,7 +53,7 @@ def write_tiny_model(
         task=task,
         model=fns.config,
         max_length=max_length,
-        truncation="longest_first",
+        truncation=truncation,
         calibration=Calibration(),
         spec=spec,
         params=params,
