@@ -21,8 +21,8 @@ import numpy as np
 
 from pairjax import CombineConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, TrainConfig
 from pairjax.base.config import Feature
+from pairjax.evaluation.counts import Statistic, once
 from pairjax.evaluation.intervals import Sampled, mean_of_sampled
-from pairjax.evaluation.metrics import Statistic, once
 from pairjax.inference.classifier import load
 from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
 from pairjax.studies.combiners.board import (

@@ -1,7 +1,7 @@
 """Configuration of fine-tuning: frozen dataclasses, set by command-line options or by an experiment file.
 
-This module imports no JAX, so `--help` and a misspelt option answer at once. Checks of values and of combinations of
-fields are in `__post_init__`; they raise `UserError`, which names the options as they are spelt on the command line.
+This module imports no JAX, so `--help` and a misspelt option answer at once. Checks raise `UserError`, which names the
+options as they are spelt on the command line.
 """
 
 from collections.abc import Callable
@@ -329,27 +329,6 @@ class EvalConfig(CheckedConfig, section="evaluation"):
 
 
 @dataclass(frozen=True)
-class FeatureConfig(CheckedConfig, section="features"):
-    """Cached outputs of a frozen encoder for each text."""
-
-    encoder: FilePath = MINILM
-    """Folder, package:NAME or hub id of the encoder, as for `pairjax train --model.encoder`."""
-    download: bool = False
-    """Download the hub encoder if it is not in the cache (needs the network)."""
-    pooling: Literal["cls", "pooler", "mean", "max"] = "mean"
-    """How the tokens of a text become one vector; pooler uses the pretrained pooler."""
-    tokens: bool = False
-    """Also cache the vector of every token, for interactions between texts."""
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Type of the cached values; the encoder runs in float32."""
-    batch_size: int = 128
-    """Texts per batch."""
-
-    def check(self) -> None:
-        at_least("features.batch-size", self.batch_size, 1)
-
-
-@dataclass(frozen=True)
 class RunConfig(CheckedConfig, section="run"):
     """The run's folder and what is written to it."""
 
@@ -399,6 +378,5 @@ class Config(CheckedConfig):
         if self.loss.r_drop > 0 and not any(rates):
             raise UserError(
                 "--loss.r-drop compares two dropout passes, and every --model.dropout rate is 0",
-                got=f"--loss.r-drop {self.loss.r_drop:g}",
                 fix="set a dropout rate, or leave --loss.r-drop out",
             )

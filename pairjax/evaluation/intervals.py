@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int
 
-from pairjax.evaluation.metrics import Statistic, once
+from pairjax.evaluation.counts import Statistic, once
 
 LEVEL = 0.95
 RESAMPLES = 1000

@@ -8,7 +8,6 @@ Divisions by zero: precision, recall and F1 of a class are 0, MCC is 0 (as in sc
 constant is NaN (as in SciPy).
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,48 +15,11 @@ from jaxtyping import Bool, Float, Float64, Int, Int64, Num
 
 from pairjax.base.errors import DivergedError, UserError
 from pairjax.base.types import TaskSpec
-
-Counts = Float64[np.ndarray, "resamples pairs"]
-Scores = dict[str, Float64[np.ndarray, " resamples"]]
-Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""Maps counts [resamples, pairs] to each metric's values [resamples]."""
-
-
-def difference_of(first: Statistic, second: Statistic) -> Statistic:
-    """Builds the statistic whose metric `value` is that of the first minus that of the second, resample by resample."""
-    return lambda counts: {"value": first(counts)["value"] - second(counts)["value"]}
-
-
-def constant(value: float) -> Statistic:
-    """Builds a statistic whose metric `value` is the same in every resample; NaN for a metric that is undefined."""
-    return lambda counts: {"value": np.full(len(counts), value)}
-
+from pairjax.evaluation.counts import Counts, Statistic, group_sums, mean, once
 
 ECE_BINS = 15
 """Number of bins of the calibration error."""
 LOWER_IS_BETTER = ("nll", "brier", "ece", "mse", "mae")
-
-
-def once(pairs: int) -> Float64[np.ndarray, "1 pairs"]:
-    """Returns the counts of the pairs themselves, float64 [1, N]: one resample with each pair once."""
-    return np.ones((1, pairs))
-
-
-def mean(values: Num[np.ndarray, " pairs"], counts: Counts) -> Float64[np.ndarray, " resamples"]:
-    """Returns the mean of the values, [N], in each resample."""
-    return counts @ values.astype(np.float64) / counts.sum(axis=1)
-
-
-def group_sums(
-    counts: Counts, group: Int[np.ndarray, " pairs"], groups: int
-) -> Float64[np.ndarray, "resamples groups"]:
-    """Returns the number of pairs of each group 0..groups-1 in each resample."""
-    order = np.argsort(group, kind="stable")
-    occurring, starts = np.unique(group[order], return_index=True)
-    sums = np.zeros((counts.shape[0], groups))
-    if len(occurring):
-        sums[:, occurring] = np.add.reduceat(counts[:, order], starts, axis=1)
-    return sums
 
 
 # ------------------------------------------------------------------------------------------------------------- classes

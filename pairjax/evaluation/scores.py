@@ -8,17 +8,15 @@ from jaxtyping import Float, Int, Num
 
 from pairjax.base.types import TaskSpec
 from pairjax.evaluation.calibration import Calibration, fit_temperature, fit_threshold
+from pairjax.evaluation.counts import Statistic, mean, once
 from pairjax.evaluation.intervals import Interval, bootstrap_intervals
 from pairjax.evaluation.metrics import (
-    Statistic,
     check_outputs,
     confusion_matrix,
     f1,
     make_class_statistic,
     make_probability_statistic,
     make_statistic,
-    mean,
-    once,
     pearson,
     precision,
     probabilities,

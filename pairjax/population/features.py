@@ -16,8 +16,9 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Array, Float, Int32, Int64
 
-from pairjax.base.config import FeatureConfig, ModelConfig, Truncation
+from pairjax.base.config import ModelConfig, Truncation
 from pairjax.base.errors import UserError
+from pairjax.base.feature_config import FeatureConfig
 from pairjax.base.types import Batch, EncoderSpec, Pairs, Params
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.layout import Layout, plan_in_order

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pairjax.base.config import FeatureConfig
+from pairjax.base.feature_config import FeatureConfig
 from pairjax.base.types import PairData
 from pairjax.evaluation.intervals import Interval, Sampled
 from pairjax.population.features import Features, cached_features

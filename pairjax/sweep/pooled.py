@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pairjax.base.config import Config, FeatureConfig
+from pairjax.base.config import Config
 from pairjax.base.errors import UserError
+from pairjax.base.feature_config import FeatureConfig
 from pairjax.base.types import EncoderSpec
 from pairjax.models.build import resolve
 from pairjax.population.features import cached_features, read_features

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from pairjax.base.config import CombineConfig, DataConfig, FeatureConfig, HeadConfig, ModelConfig, OptimConfig
+from pairjax.base.config import CombineConfig, DataConfig, HeadConfig, ModelConfig, OptimConfig
 from pairjax.base.errors import UserError
+from pairjax.base.feature_config import FeatureConfig
 from pairjax.base.params import flatten
 from pairjax.base.types import DropoutRates, Hypers, TaskSpec
 from pairjax.data.layout import Layout, plan_epoch

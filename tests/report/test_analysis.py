@@ -9,7 +9,8 @@ import pytest
 
 from pairjax.base.errors import UserError
 from pairjax.base.types import TaskSpec
-from pairjax.evaluation.metrics import calibration_gaps, ece, once, probabilities
+from pairjax.evaluation.counts import once
+from pairjax.evaluation.metrics import calibration_gaps, ece, probabilities
 from pairjax.evaluation.significance import holm, mcnemar
 from pairjax.report.analysis import class_scores, compare, hardest, reliability, sharing_a_split, slices_of
 from pairjax.report.compare import comparison_sentence

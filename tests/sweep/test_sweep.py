@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pairjax import Config, DataConfig, UserError
-from pairjax.base.config import FeatureConfig
+from pairjax.base.feature_config import FeatureConfig
 from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.types import Pairs
 from pairjax.cli.options import load_experiment

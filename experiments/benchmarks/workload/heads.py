@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from experiments.benchmarks.shared.constants import HEADS
-from pairjax.base.config import CombineConfig, DataConfig, FeatureConfig, ModelConfig, OptimConfig
+from pairjax.base.config import CombineConfig, DataConfig, ModelConfig, OptimConfig
+from pairjax.base.feature_config import FeatureConfig
 from pairjax.base.types import DropoutRates, Hypers
 from pairjax.data.sources import load_pairs
 from pairjax.population.engine import MemberProgram, Members, make_hypers

@@ -15,8 +15,8 @@ from pairjax.data.groups import text_clusters
 from pairjax.data.sources import load_pairs
 from pairjax.data.subsets import take_pairs
 from pairjax.evaluation import metrics
+from pairjax.evaluation.counts import Statistic
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
-from pairjax.evaluation.metrics import Statistic
 from pairjax.population.features import Features
 from pairjax.population.projection import fit_projection
 from pairjax.population.tokens import TokenTask, token_counts, token_task

@@ -13,8 +13,8 @@ import numpy as np
 from pairjax.base.config import DataConfig, Feature
 from pairjax.base.types import PairData, TaskSpec, default_positive
 from pairjax.data.sources import load_pairs
+from pairjax.evaluation.counts import Statistic, difference_of, once
 from pairjax.evaluation.intervals import Sampled, mean_of_sampled, two_way_bootstrap
-from pairjax.evaluation.metrics import Statistic, difference_of, once
 from pairjax.population.pooled import HeadTask
 from pairjax.storage.files import read_json, write_json
 from pairjax.studies.claim import RESAMPLES, ClaimRun

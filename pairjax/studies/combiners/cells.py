@@ -16,7 +16,7 @@ from jaxtyping import Float, Float64
 from pairjax.base.config import CombineConfig, Feature, HeadConfig, ModelConfig, OptimConfig
 from pairjax.base.types import DropoutRates, Hypers
 from pairjax.evaluation import metrics
-from pairjax.evaluation.metrics import Statistic
+from pairjax.evaluation.counts import Statistic, constant
 from pairjax.population.engine import Trained, make_hypers, train_population
 from pairjax.population.members import make_runs, scores_of
 from pairjax.population.pooled import HeadTask, head_program
@@ -203,7 +203,7 @@ def _diverged(source: HeadTask, predicted: np.ndarray) -> bool:
 def main_metric(source: HeadTask, predicted: Float[np.ndarray, " pairs"] | np.ndarray) -> Statistic:
     """Returns accuracy or Spearman's correlation in points (percent); undefined for a run that diverged."""
     if _diverged(source, predicted):
-        return metrics.constant(np.nan)
+        return constant(np.nan)
     return metrics.points_of(source.task, predicted, source.label("test"))
 
 
@@ -212,7 +212,7 @@ def class_f1(name: str) -> Measure:
 
     def measure(source: HeadTask, predicted: np.ndarray) -> Statistic:
         if _diverged(source, predicted):
-            return metrics.constant(np.nan)
+            return constant(np.nan)
         label, index = source.label("test"), source.task.labels.index(name)
 
         def statistic(counts: np.ndarray) -> Mapping[str, np.ndarray]:

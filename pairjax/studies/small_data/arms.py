@@ -30,8 +30,8 @@ from pairjax.base.types import DropoutRates, Hypers, PairData
 from pairjax.data.groups import text_clusters
 from pairjax.data.subsets import sample_pairs, take_pairs
 from pairjax.evaluation import metrics
+from pairjax.evaluation.counts import Statistic, difference_of
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
-from pairjax.evaluation.metrics import Statistic, difference_of
 from pairjax.inference.classifier import load
 from pairjax.population.engine import make_hypers, train_population
 from pairjax.population.members import make_runs

@@ -12,12 +12,13 @@ from jaxtyping import Float
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from pairjax.base.config import FeatureConfig
+from pairjax.base.feature_config import FeatureConfig
 from pairjax.base.types import PairData
 from pairjax.data.groups import text_clusters
 from pairjax.data.subsets import sample_pairs
+from pairjax.evaluation.counts import difference_of, once
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
-from pairjax.evaluation.metrics import difference_of, once, points_of
+from pairjax.evaluation.metrics import points_of
 from pairjax.population.features import cached_features
 from pairjax.storage.arrays import cached_arrays
 from pairjax.storage.hashes import hash_pairs

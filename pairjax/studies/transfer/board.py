@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pairjax.evaluation.counts import Statistic, constant, difference_of
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
-from pairjax.evaluation.metrics import Statistic, constant, difference_of, points_of
+from pairjax.evaluation.metrics import points_of
 from pairjax.studies.claim import RESAMPLES
 from pairjax.studies.transfer.design import MLM, NSP, Arm, Condition, TransferDesign
 from pairjax.studies.transfer.encoders import Origin

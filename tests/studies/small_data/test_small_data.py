@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from pairjax.base.config import DataConfig, FeatureConfig
+from pairjax.base.config import DataConfig
+from pairjax.base.feature_config import FeatureConfig
 from pairjax.base.types import PairData, Pairs
 from pairjax.data.sources import load_pairs
 from pairjax.population.features import cached_features
