@@ -1,5 +1,6 @@
 """The English lexicon and grammar of the rule-made pairs."""
 
+from pairjax.data.rules.entries import parse_dimensions, parse_opposites, parse_verbs
 from pairjax.data.rules.words import (
     Adjective,
     Bound,
@@ -60,17 +61,13 @@ def _verb(entry: str) -> Verb:
 
 
 def _verbs(entries: str) -> tuple[tuple[Verb, ...], ...]:
-    """Parses groups of synonyms, which "/" separates."""
-    return tuple(tuple(_verb(entry) for entry in group.split("/")) for group in entries.split())
+    """Parses groups of synonyms."""
+    return parse_verbs(entries, _verb)
 
 
 def _opposites(entries: str) -> tuple[Opposites, ...]:
-    """Parses opposites: "closed|shut" are synonyms, "open/closed" opposites, "_" is a space."""
-    sides = ([side.replace("_", " ").split("|") for side in entry.split("/")] for entry in entries.split())
-    return tuple(
-        Opposites(first[0], *(tuple(Adjective(word, word, word, word) for word in side) for side in (first, second)))
-        for first, second in sides
-    )
+    """Parses opposites; adjectives do not inflect."""
+    return parse_opposites(entries, lambda word: Adjective(word, word, word, word))
 
 
 def _kinds(entries: str) -> tuple[Kind, ...]:
@@ -80,87 +77,23 @@ def _kinds(entries: str) -> tuple[Kind, ...]:
 
 
 def _dimensions(entries: str) -> tuple[Dimension, ...]:
-    """Parses dimensions: "more|synonym/less|synonym", which ";" separates."""
-    split = ([side.split("|") for side in entry.strip().split("/")] for entry in entries.split(";"))
-    return tuple(
-        Dimension(more[0], *(tuple((text, text) for text in side) for side in (more, less))) for more, less in split
-    )
+    """Parses dimensions; phrases do not inflect."""
+    return parse_dimensions(entries, lambda text: (text, text))
 
 
 PEOPLE = _nouns(
     "nurse pilot doctor clerk teacher farmer baker lawyer singer waiter driver painter gardener guard judge sailor "
     "actor author banker barber butcher carpenter chemist coach dancer dentist diver drummer editor electrician "
-    "engineer fisherman florist geologist hunter janitor jeweller journalist juggler librarian magician mayor "
-    "mechanic "
-    "miner monk novelist pharmacist philosopher photographer plumber poet potter priest professor prince "
-    "queen reporter scientist sculptor secretary senator shepherd soldier student surgeon tailor translator "
-    "violinist "
+    "engineer fisherman florist geologist hunter janitor jeweller journalist juggler librarian magician mayor mechanic "
+    "miner monk novelist pharmacist philosopher photographer plumber poet potter priest professor prince queen "
+    "reporter scientist sculptor secretary senator shepherd soldier student surgeon tailor translator violinist "
     "weaver widow witness wrestler".replace("fisherman ", "").replace("monk novelist painter", "monk novelist")
-)
-THINGS = _nouns(
-    "lamp clock chair table box guitar bicycle umbrella suitcase mirror radio basket blanket bench boat carpet "
-    "camera candle coat drum flag hat kettle kite ladder map necklace oven piano pillow plate poster ring scarf "
-    "shirt sofa telescope toy trumpet typewriter vase violin wheel"
-)
-# No place is inside another: "no dog in the hotel" must say nothing about "a dog in the library".
-PLACES = tuple(
-    (f"in the {word}", word)
-    for word in [
-        "library",
-        "museum",
-        "harbour",
-        "station",
-        "hospital",
-        "church",
-        "hotel",
-        "school",
-        "theatre",
-        "castle",
-        "bakery",
-        "prison",
-        "barn",
-        "tavern",
-        "laboratory",
-        "pharmacy",
-        "factory",
-        "mill",
-        "stadium",
-        "cinema",
-        "embassy",
-        "monastery",
-        "airport",
-        "lighthouse",
-        "palace",
-        "gallery",
-        "bank",
-        "circus",
-    ]
-)
-TIMES = tuple(
-    f"on {day}" for day in ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-) + tuple(f"in {month}" for month in ["January", "March", "April", "June", "July", "August", "October", "November"])
-PERSON_VERBS = _verbs(
-    "thank praise/commend follow help/assist invite call/phone push interview photograph greet/welcome warn/caution "
-    "ignore criticise blame forgive:forgave:forgiven imitate interrupt hire/employ accuse protect watch/observe "
-    "deceive/trick applaud rescue/save teach:taught:taught/instruct guide frighten/scare wake:woke:woken insult "
-    "console/comfort defend mock/ridicule pay:paid:paid question surprise copy:copied:copied attack chase touch kick "
-    "bribe punish reward cure/heal lift describe annoy/irritate"
 )
 THING_VERBS = _verbs(
     "repair/fix buy:bought:bought/purchase hide:hid:hidden/conceal draw:drew:drawn/sketch examine/inspect "
     "choose:chose:chosen/select destroy/demolish clean paint carry photograph measure move wash describe "
-    "sell:sold:sold "
-    "steal:stole:stolen borrow wrap:wrapped:wrapped weigh lift film order return test cover polish touch "
-    "copy:copied:copied decorate restore insure exhibit/display rent/hire"
-)
-CHOICE_VERBS = _verbs(
-    "buy:bought:bought/purchase draw:drew:drawn/sketch examine/inspect choose:chose:chosen/select film/record "
-    "exhibit/display"
-)
-COUNT_VERBS = _verbs(
-    "buy:bought:bought/purchase sell:sold:sold eat:ate:eaten find:found:found pick/gather wash carry "
-    "steal:stole:stolen "
-    "weigh peel drop:dropped:dropped order"
+    "sell:sold:sold steal:stole:stolen borrow wrap:wrapped:wrapped weigh lift film order return test cover polish "
+    "touch copy:copied:copied decorate restore insure exhibit/display rent/hire"
 )
 COUNTED = _nouns(
     "apple pear orange lemon peach plum fig melon carrot onion potato cucumber pepper banana apricot mango turnip "
@@ -180,147 +113,184 @@ KINDS = tuple(
     kind._replace(members=tuple(n._replace(plural="wolves") if n.singular == "wolf" else n for n in kind.members))
     for kind in KINDS
 )
-FIELDS = (
-    Field(
-        PEOPLE,
-        _opposites(
-            "awake/asleep|sleeping armed/unarmed married/unmarried|single insured/uninsured "
-            "employed/unemployed|jobless vaccinated|immunised/unvaccinated"
-        ),
-    ),
-    Field(
-        _nouns("box suitcase drawer chest crate cupboard trunk parcel safe jar casket handbag"),
-        _opposites("open/closed|shut damaged/undamaged|intact painted/unpainted insured/uninsured"),
-    ),
-    Field(
-        _nouns("lamp radio heater oven computer television printer fan projector kettle scanner loudspeaker"),
-        _opposites("switched_on|turned_on/switched_off|turned_off damaged/undamaged|intact insured/uninsured"),
-    ),
-    Field(
-        _nouns("letter contract report poem script treaty will petition diary novel manuscript essay"),
-        _opposites(
-            "signed/unsigned finished|completed/unfinished|incomplete legible|readable/illegible|unreadable "
-            "published/unpublished"
-        ),
-    ),
-)
-DIMENSIONS = _dimensions(
-    "is older than/is younger than; is taller than/is shorter than; is heavier than/is lighter than; "
-    "arrived before/arrived after; earns more than/earns less than; woke up before/woke up after; "
-    "is richer than|is wealthier than/is poorer than|is less wealthy than; "
-    "is faster than|is quicker than/is slower than|is less quick than; "
-    "is stronger than|is more powerful than/is weaker than|is less powerful than; "
-    "is braver than|is more courageous than/is less brave than|is less courageous than; "
-    "is cleverer than|is smarter than/is less clever than|is less smart than; "
-    "is more polite than|is more courteous than/is less polite than|is less courteous than; "
-    "is more famous than|is better known than/is less famous than|is less well known than; "
-    "is lazier than|is more idle than/is less lazy than|is less idle than; "
-    "is calmer than|is more relaxed than/is less calm than|is less relaxed than; "
-    "is stricter than|is more severe than/is less strict than|is less severe than; "
-    "left before|departed before/left after|departed after; spoke before|talked before/spoke after|talked after"
-)
 REMEMBER = Implicative("remembered to", "did not remember to")
 FORGET = Implicative("forgot to", "did not forget to")
-ACHIEVE = (Implicative("managed to", "did not manage to"), REMEMBER)
-MISS = (Implicative("failed to", "did not fail to"), FORGET, Implicative("neglected to", "did not neglect to"))
-INTEND = (
-    Implicative("promised to", "did not promise to"),
-    Implicative("planned to", "did not plan to"),
-    Implicative("offered to", "did not offer to"),
-)
-KNOWS = ("knew that", "discovered that", "rightly believed that")
-ERRS = ("wrongly believed that", "falsely claimed that", "mistakenly thought that")
-CLAIMS = ("believed that", "claimed that", "thought that", "hoped that")
-DECLINE = (
-    "failed to",
-    "refused to",
-    "declined to",
-)
-CHANGES = (
-    Change(
-        _nouns("box suitcase drawer chest crate cupboard window door gate umbrella"),
-        _opposites("open/closed")[0],
-        _verb("open"),
-        _verb("close"),
+LEXICON = Lexicon(
+    people=PEOPLE,
+    things=_nouns(
+        "lamp clock chair table box guitar bicycle umbrella suitcase mirror radio basket blanket bench boat carpet "
+        "camera candle coat drum flag hat kettle kite ladder map necklace oven piano pillow plate poster ring scarf "
+        "shirt sofa telescope toy trumpet typewriter vase violin wheel"
     ),
-    Change(
-        _nouns("door gate safe garage cellar cabin shop office"),
-        _opposites("locked/unlocked")[0],
-        _verb("lock"),
-        _verb("unlock"),
+    # No place is inside another: "no dog in the hotel" must say nothing about "a dog in the library".
+    places=tuple(
+        (f"in the {word}", word)
+        for word in [
+            "library",
+            "museum",
+            "harbour",
+            "station",
+            "hospital",
+            "church",
+            "hotel",
+            "school",
+            "theatre",
+            "castle",
+            "bakery",
+            "prison",
+            "barn",
+            "tavern",
+            "laboratory",
+            "pharmacy",
+            "factory",
+            "mill",
+            "stadium",
+            "cinema",
+            "embassy",
+            "monastery",
+            "airport",
+            "lighthouse",
+            "palace",
+            "gallery",
+            "bank",
+            "circus",
+        ]
     ),
-    Change(
-        _nouns("lamp radio heater oven computer television printer fan"),
-        _opposites("switched_on/switched_off")[0],
-        Verb("switch on", "switched on", "switched on"),
-        Verb("switch off", "switched off", "switched off"),
+    times=tuple(f"on {day}" for day in ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"])
+    + tuple(f"in {month}" for month in ["January", "March", "April", "June", "July", "August", "October", "November"]),
+    person_verbs=_verbs(
+        "thank praise/commend follow help/assist invite call/phone push interview photograph greet/welcome "
+        "warn/caution ignore criticise blame forgive:forgave:forgiven imitate interrupt hire/employ accuse protect "
+        "watch/observe deceive/trick applaud rescue/save teach:taught:taught/instruct guide frighten/scare "
+        "wake:woke:woken insult console/comfort defend mock/ridicule pay:paid:paid question surprise "
+        "copy:copied:copied attack chase touch kick bribe punish reward cure/heal lift describe annoy/irritate"
     ),
-    Change(
-        _nouns("tank bucket bathtub barrel basket sack jug bottle"),
-        _opposites("full/empty")[0],
-        _verb("fill"),
-        _verb("empty"),
+    thing_verbs=THING_VERBS,
+    count_verbs=_verbs(
+        "buy:bought:bought/purchase sell:sold:sold eat:ate:eaten find:found:found pick/gather wash carry "
+        "steal:stole:stolen weigh peel drop:dropped:dropped order"
     ),
-)
-PHRASES = {
-    "sold": "{a} sold {x} to {b}",
-    "owns": "{x} belongs to {b}",
-    "is_in": "{a} is {at}",
-    "arrived": "first {a} arrived, then {b}, and finally {c}",
-    "first": "{a} was the first to arrive",
-    "last": "{a} was the last to arrive",
-    "after": "having {participle} {x}, {a} went home",
-    "forgot": "{a} meant to {base} {x} and {y}, but forgot {z}",
-    "only": "only {x} was {participle}",
-    "fronted": "{time}, {clause}",
-}
-TRAIN_FRAMES = Frames(
-    joined=("{0}, but {1}.", "{0}, and {1}.", "{0}, while {1}."),
-    single=("{0}.", "{0}.", "in fact, {0}."),
-    second=("{0}.", "{0}.", "clearly, {0}."),
-    linked=("then {0}.", "after that, {0}."),
-    next=("now {0}.", "so {0}."),
-)
-FRESH_FRAMES = Frames(
-    joined=("{0}, whereas {1}.", "{0}; {1}."),
-    single=("as we know, {0}.", "certainly, {0}."),
-    second=("in short, {0}.", "of course, {0}."),
-    linked=("later, {0}.", "soon afterwards, {0}."),
-    next=("as a result, {0}.", "therefore, {0}."),
+    renamed_verbs=tuple(verbs for verbs in THING_VERBS if len(verbs) > 1),
+    choice_verbs=_verbs(
+        "buy:bought:bought/purchase draw:drew:drawn/sketch examine/inspect choose:chose:chosen/select film/record "
+        "exhibit/display"
+    ),
+    counted=COUNTED,
+    kinds=KINDS,
+    fields=(
+        Field(
+            PEOPLE,
+            _opposites(
+                "awake/asleep|sleeping armed/unarmed married/unmarried|single insured/uninsured "
+                "employed/unemployed|jobless vaccinated|immunised/unvaccinated"
+            ),
+        ),
+        Field(
+            _nouns("box suitcase drawer chest crate cupboard trunk parcel safe jar casket handbag"),
+            _opposites("open/closed|shut damaged/undamaged|intact painted/unpainted insured/uninsured"),
+        ),
+        Field(
+            _nouns("lamp radio heater oven computer television printer fan projector kettle scanner loudspeaker"),
+            _opposites("switched_on|turned_on/switched_off|turned_off damaged/undamaged|intact insured/uninsured"),
+        ),
+        Field(
+            _nouns("letter contract report poem script treaty will petition diary novel manuscript essay"),
+            _opposites(
+                "signed/unsigned finished|completed/unfinished|incomplete legible|readable/illegible|unreadable "
+                "published/unpublished"
+            ),
+        ),
+    ),
+    dimensions=_dimensions(
+        "is older than/is younger than; is taller than/is shorter than; is heavier than/is lighter than; arrived "
+        "before/arrived after; earns more than/earns less than; woke up before/woke up after; is richer than|is "
+        "wealthier than/is poorer than|is less wealthy than; is faster than|is quicker than/is slower than|is less "
+        "quick than; is stronger than|is more powerful than/is weaker than|is less powerful than; is braver than|is "
+        "more courageous than/is less brave than|is less courageous than; is cleverer than|is smarter than/is less "
+        "clever than|is less smart than; is more polite than|is more courteous than/is less polite than|is less "
+        "courteous than; is more famous than|is better known than/is less famous than|is less well known than; is "
+        "lazier than|is more idle than/is less lazy than|is less idle than; is calmer than|is more relaxed than/is "
+        "less calm than|is less relaxed than; is stricter than|is more severe than/is less strict than|is less severe "
+        "than; left before|departed before/left after|departed after; spoke before|talked before/spoke after|talked "
+        "after"
+    ),
+    achieve=(Implicative("managed to", "did not manage to"), REMEMBER),
+    miss=(Implicative("failed to", "did not fail to"), FORGET, Implicative("neglected to", "did not neglect to")),
+    intend=(
+        Implicative("promised to", "did not promise to"),
+        Implicative("planned to", "did not plan to"),
+        Implicative("offered to", "did not offer to"),
+    ),
+    decline=(
+        "failed to",
+        "refused to",
+        "declined to",
+    ),
+    knows=("knew that", "discovered that", "rightly believed that"),
+    errs=("wrongly believed that", "falsely claimed that", "mistakenly thought that"),
+    claims=("believed that", "claimed that", "thought that", "hoped that"),
+    remember=REMEMBER,
+    forget=FORGET,
+    changes=(
+        Change(
+            _nouns("box suitcase drawer chest crate cupboard window door gate umbrella"),
+            _opposites("open/closed")[0],
+            _verb("open"),
+            _verb("close"),
+        ),
+        Change(
+            _nouns("door gate safe garage cellar cabin shop office"),
+            _opposites("locked/unlocked")[0],
+            _verb("lock"),
+            _verb("unlock"),
+        ),
+        Change(
+            _nouns("lamp radio heater oven computer television printer fan"),
+            _opposites("switched_on/switched_off")[0],
+            Verb("switch on", "switched on", "switched on"),
+            Verb("switch off", "switched off", "switched off"),
+        ),
+        Change(
+            _nouns("tank bucket bathtub barrel basket sack jug bottle"),
+            _opposites("full/empty")[0],
+            _verb("fill"),
+            _verb("empty"),
+        ),
+    ),
+    phrases={
+        "sold": "{a} sold {x} to {b}",
+        "owns": "{x} belongs to {b}",
+        "is_in": "{a} is {at}",
+        "arrived": "first {a} arrived, then {b}, and finally {c}",
+        "first": "{a} was the first to arrive",
+        "last": "{a} was the last to arrive",
+        "after": "having {participle} {x}, {a} went home",
+        "forgot": "{a} meant to {base} {x} and {y}, but forgot {z}",
+        "only": "only {x} was {participle}",
+        "fronted": "{time}, {clause}",
+    },
+    train_frames=Frames(
+        joined=("{0}, but {1}.", "{0}, and {1}.", "{0}, while {1}."),
+        single=("{0}.", "{0}.", "in fact, {0}."),
+        second=("{0}.", "{0}.", "clearly, {0}."),
+        linked=("then {0}.", "after that, {0}."),
+        next=("now {0}.", "so {0}."),
+    ),
+    fresh_frames=Frames(
+        joined=("{0}, whereas {1}.", "{0}; {1}."),
+        single=("as we know, {0}.", "certainly, {0}."),
+        second=("in short, {0}.", "of course, {0}."),
+        linked=("later, {0}.", "soon afterwards, {0}."),
+        next=("as a result, {0}.", "therefore, {0}."),
+    ),
 )
 
 
 class English(Grammar):
     """Builds English clauses."""
 
-    lexicon = Lexicon(
-        people=PEOPLE,
-        things=THINGS,
-        places=PLACES,
-        times=TIMES,
-        person_verbs=PERSON_VERBS,
-        thing_verbs=THING_VERBS,
-        count_verbs=COUNT_VERBS,
-        renamed_verbs=tuple(verbs for verbs in THING_VERBS if len(verbs) > 1),
-        choice_verbs=CHOICE_VERBS,
-        counted=COUNTED,
-        kinds=KINDS,
-        fields=FIELDS,
-        dimensions=DIMENSIONS,
-        achieve=ACHIEVE,
-        miss=MISS,
-        intend=INTEND,
-        decline=DECLINE,
-        knows=KNOWS,
-        errs=ERRS,
-        claims=CLAIMS,
-        remember=REMEMBER,
-        forget=FORGET,
-        changes=CHANGES,
-        phrases=PHRASES,
-        train_frames=TRAIN_FRAMES,
-        fresh_frames=FRESH_FRAMES,
-    )
+    lexicon = LEXICON
+    bounds = BOUNDS
 
     def the(self, noun: Noun) -> str:
         return f"the {noun.singular}"
@@ -343,18 +313,12 @@ class English(Grammar):
     def compared(self, noun: Noun, phrase: tuple[str, str], other: Noun) -> str:
         return f"the {noun.singular} {phrase[0]} the {other.singular}"
 
-    def implied(self, agent: Noun, phrase: str, verb: Verb, rest: str) -> str:
-        return f"the {agent.singular} {phrase} {verb.base} {rest}"
-
     def earlier(self, agent: Noun, verb: Verb, patient: Noun) -> str:
         return f"the {agent.singular} had {verb.participle} the {patient.singular}"
 
     def quantified(self, quantifier: Quantifier, noun: Noun, adjective: Adjective, place: str) -> str:
         copula = "is" if quantifier in ("none", "some") else "are"
         return f"{QUANTIFIERS[quantifier]} {noun.plural} {place} {copula} {adjective.m}"
-
-    def counted(self, agent: Noun, verb: Verb, bound: Bound, number: str, noun: Noun) -> str:
-        return f"the {agent.singular} {verb.past} {BOUNDS[bound]} {number} {noun.plural}"
 
     def number(self, number: int, noun: Noun) -> str:
         return NUMBERS[number]

@@ -199,9 +199,14 @@ class Grammar(ABC):
 
     Every clause is in the past tense, except descriptions of a state, and has definite noun phrases, so two clauses
     with the same words are about the same people, things and occasion.
+
+    Attributes:
+        lexicon: The words of the language.
+        bounds: The words of each bound on a number.
     """
 
     lexicon: Lexicon
+    bounds: Mapping[Bound, str]
 
     @abstractmethod
     def the(self, noun: Noun) -> str:
@@ -231,9 +236,9 @@ class Grammar(ABC):
     def compared(self, noun: Noun, phrase: tuple[str, str], other: Noun) -> str:
         """Returns "noun is older than other", for example."""
 
-    @abstractmethod
     def implied(self, agent: Noun, phrase: str, verb: Verb, rest: str) -> str:
         """Returns "agent managed to verb rest", for example; `rest` is a noun phrase."""
+        return f"{self.the(agent)} {phrase} {verb.base} {rest}"
 
     @abstractmethod
     def earlier(self, agent: Noun, verb: Verb, patient: Noun) -> str:
@@ -243,9 +248,9 @@ class Grammar(ABC):
     def quantified(self, quantifier: Quantifier, noun: Noun, adjective: Adjective, place: str) -> str:
         """Returns "all (at least one, none, not all) of the nouns in the place are adjective"."""
 
-    @abstractmethod
     def counted(self, agent: Noun, verb: Verb, bound: Bound, number: str, noun: Noun) -> str:
         """Returns "agent verb at least number nouns", for example; `number` is in words."""
+        return f"{self.the(agent)} {verb.past} {self.bounds[bound]} {number} {noun.plural}"
 
     @abstractmethod
     def number(self, number: int, noun: Noun) -> str:
