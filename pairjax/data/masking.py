@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int, Int32, Int64
+from jaxtyping import Bool, Int, Int32
 
 from pairjax.base.errors import UserError
 from pairjax.base.types import Batch
 from pairjax.data.nsp import PairSampler, Stream
-from pairjax.data.pipeline import PADDING_POSITION, prefetch_batches
+from pairjax.data.pipeline import PADDING_POSITION, own_rows, prefetch_batches
 from pairjax.data.tokenizer import PairTokenizer
 
 MASKED, REPLACED = 0.8, 0.9
@@ -231,7 +231,7 @@ def train_rows(
         The step and this process's rows of its batch.
     """
     rows = -(-batch_size // multiple) * multiple
-    own = _own_rows(rows, process_index, process_count)
+    own = np.arange(rows, dtype=np.int64)[own_rows(rows, process_index, process_count)]
 
     def batch(step: int) -> tuple[int, Batch]:
         return step, maker.batch(np.where(own < batch_size, step * batch_size + own, -1))
@@ -259,15 +259,7 @@ def ordered_rows(
         multiple: The number of rows in a batch is rounded up to a multiple of this.
     """
     rows = -(-batch_size // multiple) * multiple
-    own = _own_rows(rows, process_index, process_count)
+    own = np.arange(rows, dtype=np.int64)[own_rows(rows, process_index, process_count)]
     for start in range(0, examples, rows):
         index = start + own
         yield maker.batch(np.where(index < examples, index, -1))
-
-
-def _own_rows(rows: int, process_index: int, process_count: int) -> Int64[np.ndarray, " own"]:
-    """Returns the row numbers of a batch that one of several processes makes."""
-    if rows % process_count:
-        raise ValueError(f"{rows} rows do not divide over {process_count} processes; give multiple=")
-    share = rows // process_count
-    return np.arange(process_index * share, (process_index + 1) * share, dtype=np.int64)

@@ -87,14 +87,21 @@ def make_batch(
     )
 
 
-def _own_rows(
-    index: Int32[np.ndarray, "rows slots"], process_index: int, process_count: int
-) -> Int32[np.ndarray, "own slots"]:
-    """Returns the rows that one of several processes reads."""
-    if index.shape[0] % process_count:
-        raise ValueError(f"{index.shape[0]} rows do not divide over {process_count} processes; plan with multiple=")
-    share = index.shape[0] // process_count
-    return index[process_index * share : (process_index + 1) * share]
+def own_rows(rows: int, process_index: int, process_count: int) -> slice:
+    """Returns the rows of a batch that one of several processes makes.
+
+    Args:
+        rows: Number of rows in the batch.
+        process_index: The process.
+        process_count: Number of processes.
+
+    Raises:
+        ValueError: The rows do not divide over the processes.
+    """
+    if rows % process_count:
+        raise ValueError(f"{rows} rows do not divide over {process_count} processes; give multiple=")
+    share = rows // process_count
+    return slice(process_index * share, (process_index + 1) * share)
 
 
 def prefetch_batches(
@@ -163,7 +170,8 @@ def train_batches(
 
     def batch(step: int) -> tuple[int, Batch]:
         epoch = plan(step // steps)
-        index = _own_rows(epoch.index[step % steps], process_index, process_count)
+        index = epoch.index[step % steps]
+        index = index[own_rows(len(index), process_index, process_count)]
         if subset is not None:
             index = np.where(index >= 0, subset[np.maximum(index, 0)], -1).astype(np.int32)
         return step, make_batch(encoded, label, index, int(epoch.length[step % steps]))
@@ -189,4 +197,5 @@ def eval_batches(
         process_count: Number of slices.
     """
     for index, length in zip(plan.index, plan.length, strict=True):
-        yield make_batch(encoded, label, _own_rows(index, process_index, process_count), int(length))
+        own = own_rows(len(index), process_index, process_count)
+        yield make_batch(encoded, label, index[own], int(length))

@@ -20,7 +20,7 @@ from pairjax.step.adapt import adaptation_notes, add_lora, merge_lora, reinit_to
 from pairjax.step.losses import make_loss
 from pairjax.step.optim import anchors, trainable_paths
 from pairjax.step.programs import build_update, hypers_of
-from pairjax.step.sharding import build_mesh, place_params, row_shards, row_share
+from pairjax.step.sharding import build_mesh, place_params, row_split
 from pairjax.step.state import TrainState
 from pairjax.step.step import two_passes
 
@@ -76,7 +76,7 @@ def build_job(config: Config, prepared: Prepared) -> Job:
     predict = make_predict_logits(prepared.fns, task, mesh=mesh)
     dev_label = prepared.data.splits["dev"].label
     assert dev_label is not None
-    process_index, process_count = row_share(mesh)
+    split = row_split(mesh, accumulate=optim.accumulate)
 
     def evaluate(state: TrainState) -> dict[str, float]:
         outputs = predict(
@@ -95,9 +95,7 @@ def build_job(config: Config, prepared: Prepared) -> Job:
             batch_size=config.train.batch_size,
             start_step=start_step,
             stop_step=steps,
-            process_index=process_index,
-            process_count=process_count,
-            multiple=row_shards(mesh) * config.optim.accumulate,
+            **split._asdict(),
         ),
         evaluate=evaluate,
         finish=partial(finish, config, prepared, predict, mesh, metric),

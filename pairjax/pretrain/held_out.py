@@ -18,7 +18,7 @@ from pairjax.data.masking import RowMaker, ordered_rows
 from pairjax.evaluation.intervals import Interval, bootstrap_intervals
 from pairjax.models.pretraining import PretrainingFns
 from pairjax.step.losses import cross_entropy, masked_cross_entropy
-from pairjax.step.sharding import put_batch, row_shards, row_share
+from pairjax.step.sharding import put_batch, row_split
 from pairjax.step.step import make_eval_step
 
 
@@ -102,15 +102,14 @@ def make_held_out(fns: PretrainingFns, *, mesh: jax.sharding.Mesh) -> Callable[.
         return predict(params, batch) | {"unmasked_probability": segment_probability(logits)}
 
     masked_step, both_step = (make_eval_step(apply, mesh=mesh) for apply in (predict, predict_both))
-    index, count = row_share(mesh)
+    share = row_split(mesh)
 
     def held_out(
         params: Params, maker: RowMaker, examples: int, *, batch_size: int, with_unmasked: bool = False
     ) -> HeldOut:
         step = both_step if with_unmasked else masked_step
         parts: list[dict[str, np.ndarray]] = []
-        share = {"process_index": index, "process_count": count, "multiple": row_shards(mesh)}
-        for batch in ordered_rows(maker, examples, batch_size=batch_size, **share):
+        for batch in ordered_rows(maker, examples, batch_size=batch_size, **share._asdict()):
             outputs = step(params, put_batch(batch, mesh))
             values = {name: np.asarray(output, np.float64) for name, output in outputs.items()}
             real = values.pop("real") > 0

@@ -12,7 +12,7 @@ from pairjax.pretrain.prepare import PreparedPretraining, trainable
 from pairjax.run.loop import Job, choose_metric
 from pairjax.step.losses import make_pretraining_loss
 from pairjax.step.programs import build_update, hypers_of
-from pairjax.step.sharding import build_mesh, place_params, row_shards, row_share
+from pairjax.step.sharding import build_mesh, place_params, row_split
 from pairjax.step.state import TrainState
 
 METRICS = ("loss", "mlm_loss", "mlm_perplexity", "mlm_accuracy")
@@ -64,11 +64,11 @@ def build_pretraining_job(config: PretrainConfig, prepared: PreparedPretraining)
         specs=placement.specs,
     )
     start = update.start(hypers_of(config), seed=config.train.seed)
-    process_index, process_count = row_share(mesh)
+    split = row_split(mesh, accumulate=config.optim.accumulate)
     held_out = make_held_out(prepared.fns, mesh=mesh)
 
-    def score(params: Params, split: str, wanted: int, *, with_unmasked: bool) -> HeldOut:
-        rows = prepared.makers[split]
+    def score(params: Params, name: str, wanted: int, *, with_unmasked: bool) -> HeldOut:
+        rows = prepared.makers[name]
         examples = held_out_size(rows, wanted)
         return held_out(
             params, rows, examples, batch_size=config.evaluation.batch_size, with_unmasked=with_unmasked and segments
@@ -86,9 +86,7 @@ def build_pretraining_job(config: PretrainConfig, prepared: PreparedPretraining)
             batch_size=size,
             start_step=start_step,
             stop_step=steps,
-            process_index=process_index,
-            process_count=process_count,
-            multiple=row_shards(mesh) * config.optim.accumulate,
+            **split._asdict(),
         ),
         evaluate=evaluate,
         finish=partial(finish_pretraining, config, prepared, score, mesh, metric),

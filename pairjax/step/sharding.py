@@ -9,7 +9,7 @@ Language Models Using Model Parallelism" (2019).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -180,6 +180,30 @@ def row_share(mesh: Mesh) -> tuple[int, int]:
     if shares != list(range(shares[0], shares[0] + len(shares))) or shares[0] % len(shares) or shards % len(shares):
         raise ValueError(f"the rows of process {jax.process_index()} are not contiguous: {shares} of {shards}")
     return shares[0] // len(shares), shards // len(shares)
+
+
+class RowSplit(NamedTuple):
+    """The rows of a batch that this process makes, as the arguments of the batch iterators.
+
+    Attributes:
+        process_index: The slice of the rows.
+        process_count: The number of slices.
+        multiple: The number of rows in a batch is rounded up to a multiple of this.
+    """
+
+    process_index: int
+    process_count: int
+    multiple: int
+
+
+def row_split(mesh: Mesh, *, accumulate: int = 1) -> RowSplit:
+    """Returns this process's split of every batch.
+
+    Args:
+        mesh: The device mesh.
+        accumulate: Number of parts of a batch; each part's rows divide over the mesh.
+    """
+    return RowSplit(*row_share(mesh), row_shards(mesh) * accumulate)
 
 
 def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:

@@ -67,13 +67,7 @@ def run_claim(
     folder = root / claim.id
     seeds = 2 if quick else seeds or claim.seeds
     if claim.decides and not quick:
-        if seeds < claim.seeds:
-            raise UserError(
-                f"too few seeds for a verdict on {claim.id}",
-                got=seeds,
-                expected=f"at least {claim.seeds}",
-                fix="leave --seeds out, or use --quick for a smoke run",
-            )
+        _check_seeds(claim, seeds)
         # The text is registered before the first effect is computed.
         if reason := register(folder, file):
             log(f"this run will give no verdict: {reason}")
@@ -99,3 +93,14 @@ def run_claim(
     row = verdict_row(run, outcome, file=file, minutes=(time.monotonic() - began) / 60.0)
     write_outcome(folder, row, outcome)
     return ClaimResult(row, {f"{claim.id}: {claim.statement}": hypothesis_table(row), **outcome.tables}, folder)
+
+
+def _check_seeds(claim: Claim, seeds: int) -> None:
+    """Raises UserError if there are too few seeds for a verdict."""
+    if seeds < claim.seeds:
+        raise UserError(
+            f"too few seeds for a verdict on {claim.id}",
+            got=seeds,
+            expected=f"at least {claim.seeds}",
+            fix="leave --seeds out, or use --quick for a smoke run",
+        )
