@@ -1,47 +1,63 @@
 """Every experiment file's full train step, at MiniLM's shapes, without weights, data or arithmetic."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from pairjax.base.config import Config
 from pairjax.base.params import split
-from pairjax.base.types import Batch, EncoderSpec, TaskSpec
+from pairjax.base.pretrain_config import PretrainConfig
+from pairjax.base.types import Batch, TaskSpec
 from pairjax.cli.options import load_experiment
-from pairjax.models.build import build_pair_model
-from pairjax.models.pretraining import build_pretraining_model
+from pairjax.models.build import PairModelFns, build_pair_model
+from pairjax.models.pretraining import PretrainingFns, build_pretraining_model
 from pairjax.step.losses import make_loss, make_pretraining_loss
 from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, trainable_paths
 from pairjax.step.programs import hypers_of
 from pairjax.step.state import init_state
 from pairjax.step.step import make_train_step
+from tests.step import test_pair_step
 
 ALL = sorted((Path(__file__).resolve().parents[1] / "experiments").glob("*.py"))
 PRETRAINING = [path for path in ALL if path.stem.startswith("pretrain")]
 EXPERIMENTS = [path for path in ALL if path not in PRETRAINING]
-MINILM = EncoderSpec(
-    family="bert",
-    vocab_size=30522,
-    hidden_size=384,
-    embedding_size=384,
-    num_layers=6,
-    num_heads=12,
-    intermediate_size=1536,
-    max_positions=512,
-    type_vocab_size=2,
-    position_offset=0,
-    pad_token_id=0,
-    layer_norm_eps=1e-12,
-    activation="gelu",
-    has_pooler=True,
-)
+MINILM = dataclasses.replace(test_pair_step.MINILM, num_layers=6)
 
 
 def batch(rows: int, length: int, *, regression: bool) -> Batch:
     slots, pairs = np.zeros((rows, length), np.int32), np.zeros((rows, 1), np.int32)
     label = pairs.astype(np.float32) if regression else pairs
     return Batch(slots, slots, slots, slots, slots, label, pairs.astype(np.float32), pairs)
+
+
+def shapes_of_step(
+    config: Config | PretrainConfig,
+    fns: PairModelFns | PretrainingFns,
+    loss: Callable,
+    rows: Batch,
+    *,
+    accumulate: int = 1,
+) -> tuple:
+    """Returns the shapes of (state, (state after a full train step, metrics)), without arithmetic."""
+
+    def run(key: jax.Array, rows: Batch) -> tuple:
+        params = fns.init(key)
+        trainable, frozen = split(params, trainable_paths(config.optim, params, pooler_kept=True))
+        optimizer = build_optimizer(
+            config.optim,
+            total_steps=10,
+            decay=decay_mask(trainable),
+            multiplier=rate_multipliers(config.optim, trainable),
+        )
+        step = make_train_step(fns.apply, loss, optimizer, accumulate=accumulate)
+        state = init_state(trainable, optimizer, key=key)
+        return state, step(state, frozen, rows, hypers_of(config))
+
+    return jax.eval_shape(run, jax.random.key(0), rows)
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
@@ -54,20 +70,8 @@ def test_full_train_step_has_the_shapes_it_should(path: Path) -> None:
     task = TaskSpec("regression") if regression else TaskSpec("classification", ("a", "b", "c"))
     fns = build_pair_model(config.model, MINILM, task.outputs)
 
-    def run(key: jax.Array, rows: Batch) -> tuple:
-        params = fns.init(key)
-        trainable, frozen = split(params, trainable_paths(config.optim, params, pooler_kept=True))
-        optimizer = build_optimizer(
-            config.optim,
-            total_steps=10,
-            decay=decay_mask(trainable),
-            multiplier=rate_multipliers(config.optim, trainable),
-        )
-        step = make_train_step(fns.apply, make_loss(config.loss, task, None), optimizer)
-        state = init_state(trainable, optimizer, key=key)
-        return state, step(state, frozen, rows, hypers_of(config))
-
-    before, (after, metrics) = jax.eval_shape(run, jax.random.key(0), batch(32, 64, regression=regression))
+    loss = make_loss(config.loss, task, None)
+    before, (after, metrics) = shapes_of_step(config, fns, loss, batch(32, 64, regression=regression))
     assert jax.tree.structure(before) == jax.tree.structure(after)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
     assert metrics["loss_sum"].shape == ()
@@ -87,19 +91,6 @@ def test_full_pretraining_step_has_the_shapes_it_should(path: Path, accumulate: 
         masked_positions=places, masked_targets=places, masked_weights=places.astype(np.float32)
     )
 
-    def run(key: jax.Array, rows: Batch) -> tuple:
-        params = fns.init(key)
-        trainable, frozen = split(params, trainable_paths(config.optim, params, pooler_kept=True))
-        optimizer = build_optimizer(
-            config.optim,
-            total_steps=10,
-            decay=decay_mask(trainable),
-            multiplier=rate_multipliers(config.optim, trainable),
-        )
-        step = make_train_step(fns.apply, loss, optimizer, accumulate=accumulate)
-        state = init_state(trainable, optimizer, key=key)
-        return state, step(state, frozen, rows, hypers_of(config))
-
-    before, (after, metrics) = jax.eval_shape(run, jax.random.key(0), rows)
+    before, (after, metrics) = shapes_of_step(config, fns, loss, rows, accumulate=accumulate)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), before) == jax.tree.map(lambda x: (x.shape, x.dtype), after)
     assert metrics["loss_sum"].shape == (len(terms),)

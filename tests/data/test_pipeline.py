@@ -44,42 +44,30 @@ def same(left: Batch, right: Batch) -> bool:
     )
 
 
+CROSS = {
+    "input_ids": [CLS, 10, 11, SEP, 12, 13, 14, SEP, PAD, PAD],
+    "token_type_ids": [0, 0, 0, 0, 1, 1, 1, 1, 0, 0],
+    "position_ids": [0, 1, 2, 3, 4, 5, 6, 7, 1, 1],
+    "pair_ids": [1, 1, 1, 1, 1, 1, 1, 1, 0, 0],
+    "side_ids": [0, 0, 0, 0, 1, 1, 1, 1, 0, 0],
+}
+BI = {
+    "input_ids": [CLS, 10, 11, SEP, CLS, 12, 13, 14, SEP, PAD],
+    "token_type_ids": [0] * 10,
+    "position_ids": [0, 1, 2, 3, 0, 1, 2, 3, 4, 1],
+    "pair_ids": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0],
+    "side_ids": [0, 0, 0, 0, 1, 1, 1, 1, 1, 0],
+}
+ROBERTA = BI | {
+    "input_ids": [CLS, 10, 11, SEP, SEP, 12, 13, 14, SEP, PAD],
+    "position_ids": [0, 1, 2, 3, 4, 5, 6, 7, 8, 1],
+}
 ROWS = {
-    ("cross", "bert"): {
-        "input_ids": [CLS, 10, 11, SEP, 12, 13, 14, SEP, PAD, PAD],
-        "token_type_ids": [0, 0, 0, 0, 1, 1, 1, 1, 0, 0],
-        "position_ids": [0, 1, 2, 3, 4, 5, 6, 7, 1, 1],
-        "pair_ids": [1, 1, 1, 1, 1, 1, 1, 1, 0, 0],
-        "side_ids": [0, 0, 0, 0, 1, 1, 1, 1, 0, 0],
-    },
-    ("cross", "distilbert"): {
-        "input_ids": [CLS, 10, 11, SEP, 12, 13, 14, SEP, PAD, PAD],
-        "token_type_ids": [0] * 10,
-        "position_ids": [0, 1, 2, 3, 4, 5, 6, 7, 1, 1],
-        "pair_ids": [1, 1, 1, 1, 1, 1, 1, 1, 0, 0],
-        "side_ids": [0, 0, 0, 0, 1, 1, 1, 1, 0, 0],
-    },
-    ("cross", "roberta"): {
-        "input_ids": [CLS, 10, 11, SEP, SEP, 12, 13, 14, SEP, PAD],
-        "token_type_ids": [0] * 10,
-        "position_ids": [0, 1, 2, 3, 4, 5, 6, 7, 8, 1],
-        "pair_ids": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0],
-        "side_ids": [0, 0, 0, 0, 1, 1, 1, 1, 1, 0],
-    },
-    ("bi", "bert"): {
-        "input_ids": [CLS, 10, 11, SEP, CLS, 12, 13, 14, SEP, PAD],
-        "token_type_ids": [0] * 10,
-        "position_ids": [0, 1, 2, 3, 0, 1, 2, 3, 4, 1],
-        "pair_ids": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0],
-        "side_ids": [0, 0, 0, 0, 1, 1, 1, 1, 1, 0],
-    },
-    ("bi", "xlm-roberta"): {
-        "input_ids": [CLS, 10, 11, SEP, CLS, 12, 13, 14, SEP, PAD],
-        "token_type_ids": [0] * 10,
-        "position_ids": [0, 1, 2, 3, 0, 1, 2, 3, 4, 1],
-        "pair_ids": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0],
-        "side_ids": [0, 0, 0, 0, 1, 1, 1, 1, 1, 0],
-    },
+    ("cross", "bert"): CROSS,
+    ("cross", "distilbert"): CROSS | {"token_type_ids": [0] * 10},
+    ("cross", "roberta"): ROBERTA,
+    ("bi", "bert"): BI,
+    ("bi", "xlm-roberta"): BI,
 }
 
 

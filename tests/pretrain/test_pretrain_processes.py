@@ -1,14 +1,13 @@
 """Pretraining in 1 and 2 processes, and upon other meshes, through the command line: one run, one writer."""
 
 import json
-import signal
 from pathlib import Path
 
 import pytest
 
 from tests.data.texts import write_documents
-from tests.run.processes import finish, free_port, spawn, spawn_all
-from tests.run.test_processes import check_numbers, wait_for
+from tests.run.processes import finish, free_port, resume_after_sigterm, run_alone, run_in_processes, spawn
+from tests.run.test_processes import check_numbers
 from tests.tiny import write_tiny_encoder
 
 pytestmark = pytest.mark.slow
@@ -43,10 +42,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def alone(options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("alone") / "run"
-    code, message = finish(spawn(*options, f"--run.dir={run}"))
-    assert code == 0, message
-    return run
+    return run_alone(*options, folder=tmp_path_factory.mktemp("alone"))
 
 
 def check_same(actual: Path, expected: Path) -> None:
@@ -62,13 +58,11 @@ def check_same(actual: Path, expected: Path) -> None:
 
 
 def test_two_processes_give_the_run_of_one(options: list[str], alone: Path, tmp_path: Path) -> None:
-    both = spawn_all(2, *options, f"--run.dir={tmp_path / 'run'}")
-    ended = [finish(process) for process in both]
-    assert [code for code, _ in ended] == [0, 0], ended
+    first, second = run_in_processes(2, *options, run=tmp_path / "run")
     check_same(tmp_path / "run", alone)
     # The second writes nothing, tables included.
-    assert "perplexity" in ended[0][1]
-    assert "perplexity" not in ended[1][1]
+    assert "perplexity" in first
+    assert "perplexity" not in second
 
 
 @pytest.mark.parametrize(
@@ -78,22 +72,14 @@ def test_two_processes_give_the_run_of_one(options: list[str], alone: Path, tmp_
 def test_other_numbers_of_processes_and_meshes_give_the_run_of_one(
     options: list[str], alone: Path, tmp_path: Path, count: int, devices: int, mesh: tuple[str, ...]
 ) -> None:
-    all_of_them = spawn_all(count, *options, *mesh, f"--run.dir={tmp_path / 'run'}", devices=devices)
-    assert [code for code, _ in map(finish, all_of_them)] == [0] * count
+    run_in_processes(count, *options, *mesh, run=tmp_path / "run", devices=devices)
     check_same(tmp_path / "run", alone)
 
 
 def test_sigterm_on_one_saves_on_all_and_one_process_goes_on(options: list[str], alone: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    both = spawn_all(2, *options, f"--run.dir={run}")
-    wait_for(both[0], run / "metrics.jsonl", 2)
-    both[1].send_signal(signal.SIGTERM)
-    ended = [finish(process) for process in both]
-    assert [code for code, _ in ended] == [143, 143], ended
-    code, message = finish(spawn(*options, f"--run.dir={run}", "--run.resume", devices=8))
-    assert code == 0, message
+    message = resume_after_sigterm(*options, run=tmp_path / "run", lines=2)
     assert "resumed at step" in message
-    check_same(run, alone)
+    check_same(tmp_path / "run", alone)
 
 
 def test_processes_with_other_text_say_so(options: list[str], tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """The command line in several processes on this machine, for tests."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tests.cli.conftest import write_pairs
@@ -51,6 +53,45 @@ def finish(process: "subprocess.Popen[str]", timeout: float = 300) -> tuple[int,
     """Exit code and standard error."""
     _, message = process.communicate(timeout=timeout)
     return process.returncode, message
+
+
+def wait_for(process: "subprocess.Popen[str]", file: Path, count: int, timeout: float = 240) -> None:
+    """Waits until metrics.jsonl has that many lines."""
+    end = time.monotonic() + timeout
+    while not (file.exists() and file.read_text().count("\n") >= count):
+        assert time.monotonic() < end
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+def run_alone(*options: str, folder: Path) -> Path:
+    """Makes a run in one process and returns its folder."""
+    code, message = finish(spawn(*options, f"--run.dir={folder / 'run'}"))
+    assert code == 0, message
+    return folder / "run"
+
+
+def run_in_processes(count: int, *options: str, run: Path, devices: int = 1) -> list[str]:
+    """Makes a run in `count` processes and returns the standard error of each."""
+    ended = [finish(process) for process in spawn_all(count, *options, f"--run.dir={run}", devices=devices)]
+    assert [code for code, _ in ended] == [0] * count, ended
+    return [message for _, message in ended]
+
+
+def resume_after_sigterm(*options: str, run: Path, lines: int) -> str:
+    """Stops one of two processes after some lines of metrics.jsonl, and resumes the run in one process.
+
+    Returns:
+        The standard error of the resumed run.
+    """
+    both = spawn_all(2, *options, f"--run.dir={run}")
+    wait_for(both[0], run / "metrics.jsonl", lines)
+    both[1].send_signal(signal.SIGTERM)
+    ended = [finish(process) for process in both]
+    assert [code for code, _ in ended] == [143, 143], ended
+    code, message = finish(spawn(*options, f"--run.dir={run}", "--run.resume", devices=8))
+    assert code == 0, message
+    return message
 
 
 def write_inputs(folder: Path) -> list[str]:

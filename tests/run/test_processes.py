@@ -1,8 +1,6 @@
 """One run in 1, 2 and 4 processes, through the command line: the same numbers, one writer, and one end for all."""
 
 import json
-import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -10,7 +8,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.run.processes import finish, free_port, spawn, spawn_all, write_inputs
+from tests.run.processes import (
+    finish,
+    free_port,
+    resume_after_sigterm,
+    run_alone,
+    run_in_processes,
+    spawn,
+    spawn_all,
+    wait_for,
+    write_inputs,
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +28,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def alone(options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("alone") / "run"
-    code, message = finish(spawn(*options, f"--run.dir={folder}"))
-    assert code == 0, message
-    return folder
+    return run_alone(*options, folder=tmp_path_factory.mktemp("alone"))
 
 
 def metrics(run: Path) -> list[dict[str, float]]:
@@ -47,23 +52,12 @@ def check_same(actual: Path, expected: Path) -> None:
     assert results[0]["metrics"]["dev"]["accuracy"] == results[1]["metrics"]["dev"]["accuracy"]
 
 
-def wait_for(process: "subprocess.Popen[str]", file: Path, count: int, timeout: float = 240) -> None:
-    """Until metrics.jsonl has that many lines."""
-    end = time.monotonic() + timeout
-    while not (file.exists() and file.read_text().count("\n") >= count):
-        assert time.monotonic() < end
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-
-
 def test_two_processes_give_the_run_of_one(options: list[str], alone: Path, tmp_path: Path) -> None:
-    both = spawn_all(2, *options, f"--run.dir={tmp_path / 'run'}")
-    ended = [finish(process) for process in both]
-    assert [code for code, _ in ended] == [0, 0], ended
+    first, second = run_in_processes(2, *options, run=tmp_path / "run")
     check_same(tmp_path / "run", alone)
     # The second writes nothing, tables included.
-    assert "accuracy" in ended[0][1]
-    assert "accuracy" not in ended[1][1]
+    assert "accuracy" in first
+    assert "accuracy" not in second
 
 
 @pytest.mark.slow
@@ -71,8 +65,7 @@ def test_two_processes_give_the_run_of_one(options: list[str], alone: Path, tmp_
 def test_other_numbers_of_processes_and_meshes_give_the_run_of_one(
     options: list[str], alone: Path, tmp_path: Path, count: int, devices: int, mesh: tuple[str, ...]
 ) -> None:
-    all_of_them = spawn_all(count, *options, *mesh, f"--run.dir={tmp_path / 'run'}", devices=devices)
-    assert [code for code, _ in map(finish, all_of_them)] == [0] * count
+    run_in_processes(count, *options, *mesh, run=tmp_path / "run", devices=devices)
     check_same(tmp_path / "run", alone)
 
 
@@ -100,15 +93,8 @@ def test_when_one_dies_the_others_end_and_say_which_and_a_restart_resumes(
 
 @pytest.mark.slow
 def test_sigterm_on_one_saves_on_all_and_one_process_goes_on(options: list[str], alone: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    both = spawn_all(2, *options, f"--run.dir={run}")
-    wait_for(both[0], run / "metrics.jsonl", 3)
-    both[1].send_signal(signal.SIGTERM)
-    ended = [finish(process) for process in both]
-    assert [code for code, _ in ended] == [143, 143], ended
-    code, message = finish(spawn(*options, f"--run.dir={run}", "--run.resume", devices=8))
-    assert code == 0, message
-    check_same(run, alone)
+    resume_after_sigterm(*options, run=tmp_path / "run", lines=3)
+    check_same(tmp_path / "run", alone)
 
 
 def test_processes_that_disagree_say_in_what(options: list[str], tmp_path: Path) -> None:

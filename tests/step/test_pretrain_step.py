@@ -1,5 +1,6 @@
 """The pretraining step on meshes: masked tokens and segments, the same losses and gradients wherever rows lie."""
 
+import dataclasses
 import functools
 
 import jax
@@ -16,23 +17,9 @@ from pairjax.step.losses import make_pretraining_loss
 from pairjax.step.programs import build_update
 from pairjax.step.sharding import build_mesh, gather, place_params
 from tests.step.test_pair_step import FACTORISATIONS, MINILM, Run, check_same
+from tests.step.test_pair_step import SPEC as PAIR_SPEC
 
-SPEC = EncoderSpec(
-    family="bert",
-    vocab_size=32,
-    hidden_size=16,
-    embedding_size=16,
-    num_layers=1,
-    num_heads=2,
-    intermediate_size=32,
-    max_positions=16,
-    type_vocab_size=2,
-    position_offset=0,
-    pad_token_id=0,
-    layer_norm_eps=1e-12,
-    activation="gelu",
-    has_pooler=True,
-)
+SPEC = dataclasses.replace(PAIR_SPEC, family="bert", vocab_size=32, embedding_size=16)
 MASKED = 3
 
 
