@@ -75,6 +75,23 @@ def build_optimizer(model: Any, total: int) -> tuple[Any, Any]:
     return adam, get_linear_schedule_with_warmup(adam, -(-total // 10), total)
 
 
+def take_step(loss: torch.Tensor, model: Any, adam: Any, schedule: Any) -> float:
+    """Takes one step with gradients clipped to norm 1; returns the loss.
+
+    Args:
+        loss: The loss of a batch.
+        model: The model.
+        adam: Its optimiser.
+        schedule: Its learning-rate schedule.
+    """
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    adam.step()
+    schedule.step()
+    adam.zero_grad()
+    return float(loss)
+
+
 def load_bi_encoder(encoder: str) -> Any:
     """Returns the encoder with mean pooling and nothing after it."""
     from sentence_transformers import SentenceTransformer, models

@@ -10,7 +10,7 @@ import torch
 
 from experiments.benchmarks.shared.constants import CHECKED_STEPS, IGNORED, PRETRAINING
 from experiments.benchmarks.shared.flops import Cost
-from experiments.benchmarks.torch_side.case import build_optimizer
+from experiments.benchmarks.torch_side.case import build_optimizer, take_step
 
 
 class Pretrain:
@@ -54,12 +54,7 @@ class Pretrain:
     def _update(self, step: int) -> float:
         """Takes one step on the batch of that number; returns its loss."""
         loss = self.loss({name: array[step % self.meta["batches"]] for name, array in self.batches.items()})
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.adam.step()
-        self.schedule.step()
-        self.adam.zero_grad()
-        return float(loss)
+        return take_step(loss, self.model, self.adam, self.schedule)
 
     def check(self) -> dict[str, Any]:
         self.model = self.load_model().eval()

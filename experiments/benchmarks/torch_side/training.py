@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from experiments.benchmarks.shared.constants import CHECKED_STEPS
-from experiments.benchmarks.torch_side.case import PairCase, build_optimizer, load_bi_encoder
+from experiments.benchmarks.torch_side.case import PairCase, build_optimizer, load_bi_encoder, take_step
 
 WARM_UP = 5
 """Number of a trainer's first steps that are not counted."""
@@ -33,13 +33,7 @@ class Step(PairCase):
 
     def _update(self, batch: dict[str, torch.Tensor]) -> float:
         """Takes one step; returns its loss."""
-        loss = self.model(**batch).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.adam.step()
-        self.schedule.step()
-        self.adam.zero_grad()
-        return float(loss)
+        return take_step(self.model(**batch).loss, self.model, self.adam, self.schedule)
 
     def check(self) -> dict[str, Any]:
         self.model = self.load_model().eval()
