@@ -19,11 +19,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-tpu lint types check bench lock licences clean
+.PHONY: help quickstart test test-all test-tpu lint types check bench lock licences clean
 
 help:
 	@echo "make quickstart  set up, fine-tune MiniLM on the built-in entailment pairs, show how well it does"
-	@echo "make test        set up, run the tests"
+	@echo "make test        set up, run the tests but the slow ones"
+	@echo "make test-all    set up, run the slow tests too"
 	@echo "make test-tpu    set up .venv-tpu with libtpu, run the tests that compile for a TPU (none is needed)"
 	@echo "make check       lint, types and tests: what CI runs"
 	@echo "make bench       set up with the torch tools, time pairjax beside them (an hour or two), into runs/bench"
@@ -40,6 +41,9 @@ test: $(VENV)/.installed-dev
 test-tpu:
 	$(MAKE) --no-print-directory VENV=.venv-tpu .venv-tpu/.installed-tpu
 	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv-tpu/bin/python -m pytest -q -m tpu
+
+test-all: $(VENV)/.installed-dev
+	$(PY) -m pytest -q -n 2 --dist loadfile -m "not network"
 
 lint: $(VENV)/.installed-dev
 	$(PY) -m ruff check .

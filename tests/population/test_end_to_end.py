@@ -53,6 +53,7 @@ def runs_of(source: EndToEndTask, *, steps: int, hypers: Hypers) -> Members:
     return make_runs([rows, rows[:20]], seeds=(0, 3), hypers=hypers, batch_size=8, steps=steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "freeze"), [("cross", "none"), ("bi", "embeddings")])
 def test_each_member_is_the_run_alone_after_100_steps(data: PairData, encoder: str, kind: str, freeze: str) -> None:
     source = task_of(data, encoder, kind=kind)

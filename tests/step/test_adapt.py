@@ -1,6 +1,7 @@
 """Layers that start anew and low-rank updates: which leaves they make, what the model is given, and every table."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -67,16 +68,16 @@ def test_targets_choose_kernels_by_path() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("options", "message"),
     [
-        (LoraConfig(rank=1, targets=("head/logits",)), "matches no kernel of the encoder; got head/logits"),
-        (LoraConfig(rank=1, targets=("encoder/layer_(",)), "not a regular expression"),
-        (LoraConfig(rank=3), "--optim.lora.rank is more than a kernel has; got 3; expected at most 2"),
+        ({"rank": 1, "targets": ("head/logits",)}, "matches no kernel of the encoder; got head/logits"),
+        ({"rank": 1, "targets": ("encoder/layer_(",)}, "not a regular expression"),
+        ({"rank": 3}, "--optim.lora.rank is more than a kernel has; got 3; expected at most 2"),
     ],
 )
-def test_targets_that_cannot_be_are_refused(config: LoraConfig, message: str) -> None:
-    with pytest.raises(UserError, match=message.replace("(", r"\(")):
-        add_lora(config, tree(), KEY)
+def test_targets_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        add_lora(LoraConfig(**options), tree(), KEY)
 
 
 def test_a_and_b_have_the_kernels_sides_and_the_model_begins_as_it_was() -> None:

@@ -53,6 +53,7 @@ def test_a_small_run_gives_every_effect_that_the_file_names(name: str, root: Pat
         assert "the treatment failed" in outcome.undecided_because
 
 
+@pytest.mark.slow
 def test_the_leading_combiners_are_tuned_next_to_the_reference(root: Path) -> None:
     outcome, run = run_small(root, module("afterwards/tuned_combiners"))
     (rows,) = outcome.tables.values()
