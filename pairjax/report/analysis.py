@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float64, Int, Num
 
 from pairjax.base.types import Pairs, TaskSpec
 from pairjax.evaluation import metrics
+from pairjax.evaluation.counts import Statistic, mean
 from pairjax.evaluation.intervals import RESAMPLES, Interval, bootstrap_difference, bootstrap_intervals, wilson_interval
 from pairjax.evaluation.significance import holm, mcnemar, paired_permutation
 from pairjax.evaluation.slices import Slice, slices
@@ -180,12 +181,12 @@ def _losses(
     return metrics.nll_each(predictions.outputs, label.astype(np.int64), temperature=run.temperature)
 
 
-def _statistic(run: RunRecord, predictions: Predictions, label: Num[np.ndarray, " pairs"]) -> metrics.Statistic:
+def _statistic(run: RunRecord, predictions: Predictions, label: Num[np.ndarray, " pairs"]) -> Statistic:
     task = run.task
     assert task is not None
     if task.kind == "regression":
         error = np.abs(predictions.outputs[:, 0] - label)
-        return lambda counts: {"mae": metrics.mean(error, counts)}
+        return lambda counts: {"mae": mean(error, counts)}
     correct = (predictions.outputs.argmax(axis=1) == label).astype(np.float64)
     losses = _losses(run, predictions, label)
-    return lambda counts: {"accuracy": metrics.mean(correct, counts), "nll": metrics.mean(losses, counts)}
+    return lambda counts: {"accuracy": mean(correct, counts), "nll": mean(losses, counts)}

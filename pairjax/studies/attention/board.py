@@ -14,8 +14,7 @@ from pairjax.data.folds import describe_folds, stratified_folds
 from pairjax.data.groups import text_clusters
 from pairjax.data.sources import load_pairs
 from pairjax.data.subsets import take_pairs
-from pairjax.evaluation import metrics
-from pairjax.evaluation.counts import Statistic
+from pairjax.evaluation.counts import Statistic, mean
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.population.features import Features
 from pairjax.population.projection import fit_projection
@@ -274,7 +273,7 @@ def _slice_means(gain: np.ndarray, masks: np.ndarray) -> Statistic:
     """Returns the mean gain over slices, in points, as a statistic over pairs."""
 
     def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
-        parts = [metrics.mean(gain[mask], counts[:, mask]) for mask in masks]
+        parts = [mean(gain[mask], counts[:, mask]) for mask in masks]
         return {"value": 100.0 * np.mean(parts, axis=0)}
 
     return statistic

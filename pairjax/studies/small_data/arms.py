@@ -30,7 +30,7 @@ from pairjax.base.types import DropoutRates, Hypers, PairData
 from pairjax.data.groups import text_clusters
 from pairjax.data.subsets import sample_pairs, take_pairs
 from pairjax.evaluation import metrics
-from pairjax.evaluation.counts import Statistic, difference_of
+from pairjax.evaluation.counts import Statistic, difference_of, mean
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.inference.classifier import load
 from pairjax.population.engine import make_hypers, train_population
@@ -296,17 +296,17 @@ RunStatistic = Callable[[RunMeasures], Statistic]
 
 def loss_of(run: RunMeasures) -> Statistic:
     """Returns the mean test loss, in hundredths of a nat."""
-    return lambda counts: {"value": 100.0 * metrics.mean(run.loss, counts)}
+    return lambda counts: {"value": 100.0 * mean(run.loss, counts)}
 
 
 def accuracy_of(run: RunMeasures) -> Statistic:
     """Returns the test accuracy, in points."""
-    return lambda counts: {"value": 100.0 * metrics.mean(run.hits, counts)}
+    return lambda counts: {"value": 100.0 * mean(run.hits, counts)}
 
 
 def gap_of(run: RunMeasures) -> Statistic:
     """Returns accuracy on the training pairs minus accuracy on test, in points."""
-    return lambda counts: {"value": 100.0 * (run.train_accuracy - metrics.mean(run.hits, counts))}
+    return lambda counts: {"value": 100.0 * (run.train_accuracy - mean(run.hits, counts))}
 
 
 READINGS: Mapping[str, Callable[[RunMeasures], float]] = {
