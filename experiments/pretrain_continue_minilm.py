@@ -20,7 +20,7 @@ from pairjax import (
     RunConfig,
     TrainConfig,
 )
-from pairjax.base.config import MINILM
+from pairjax.base.model_config import MINILM
 
 config = PretrainConfig(
     data=CorpusConfig(objective="nsp", max_length=64),

@@ -21,47 +21,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pairjax.base.config import (
-        CombineConfig,
-        Config,
-        DataConfig,
-        DropoutConfig,
-        EvalConfig,
-        HeadConfig,
-        InteractConfig,
-        LossConfig,
-        MeshConfig,
-        ModelConfig,
-        OptimConfig,
-        RunConfig,
-        TrainConfig,
-    )
+    from pairjax.base.config import Config, EvalConfig, MeshConfig, RunConfig, TrainConfig
+    from pairjax.base.data_config import DataConfig
     from pairjax.base.errors import TruncationWarning, UserError
-    from pairjax.base.optim_config import AverageConfig, LoraConfig
+    from pairjax.base.model_config import CombineConfig, DropoutConfig, HeadConfig, InteractConfig, ModelConfig
+    from pairjax.base.optim_config import AverageConfig, LoraConfig, LossConfig, OptimConfig
     from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig, PretrainEvalConfig, PretrainModelConfig
     from pairjax.finetune.train import train
     from pairjax.inference.classifier import PairClassifier, load
     from pairjax.pretrain.train import pretrain
 
-_CONFIGS = [
-    "CombineConfig",
-    "Config",
-    "DataConfig",
-    "DropoutConfig",
-    "EvalConfig",
-    "HeadConfig",
-    "InteractConfig",
-    "LossConfig",
-    "MeshConfig",
-    "ModelConfig",
-    "OptimConfig",
-    "RunConfig",
-    "TrainConfig",
-]
+_CONFIGS = ["Config", "EvalConfig", "MeshConfig", "RunConfig", "TrainConfig"]
+_MODEL_CONFIGS = ["CombineConfig", "DropoutConfig", "HeadConfig", "InteractConfig", "ModelConfig"]
+_OPTIM_CONFIGS = ["AverageConfig", "LoraConfig", "LossConfig", "OptimConfig"]
 _PRETRAIN_CONFIGS = ["CorpusConfig", "PretrainConfig", "PretrainEvalConfig", "PretrainModelConfig"]
 _MODULES = {
     **dict.fromkeys(_CONFIGS, "pairjax.base.config"),
-    **dict.fromkeys(["AverageConfig", "LoraConfig"], "pairjax.base.optim_config"),
+    "DataConfig": "pairjax.base.data_config",
+    **dict.fromkeys(_MODEL_CONFIGS, "pairjax.base.model_config"),
+    **dict.fromkeys(_OPTIM_CONFIGS, "pairjax.base.optim_config"),
     **dict.fromkeys(_PRETRAIN_CONFIGS, "pairjax.base.pretrain_config"),
     **dict.fromkeys(["TruncationWarning", "UserError"], "pairjax.base.errors"),
     "train": "pairjax.finetune.train",

@@ -143,14 +143,14 @@ def test_a_library_with_one_owner_is_used_nowhere_else(dotted: str, home: str) -
 
 
 def test_arguments_are_parsed_in_the_command_line_alone() -> None:
-    """base/config.py annotates its fields for tyro, and parses nothing."""
+    """base/model_config.py annotates its fields for tyro, and parses nothing."""
     users = {
         name
         for path, name in zip(MODULES, NAMES, strict=True)
         if any(imports_of(package, path) for package in ("tyro", "argparse")) and layer_of(name) != "cli"
     }
-    assert users <= {"pairjax.base.config"}
-    config = parse(PACKAGE / "base" / "config.py")
+    assert users <= {"pairjax.base.model_config"}
+    config = parse(PACKAGE / "base" / "model_config.py")
     parses = [ast.unparse(node.func) for node in ast.walk(config) if isinstance(node, ast.Call)]
     assert [name for name in parses if name.startswith("tyro.") and not name.startswith("tyro.conf.")] == []
 

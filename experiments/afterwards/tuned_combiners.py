@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from pairjax import CombineConfig, Config, DataConfig, EvalConfig, ModelConfig, OptimConfig, TrainConfig
-from pairjax.base.config import Feature
+from pairjax.base.model_config import Feature
 from pairjax.evaluation.counts import Statistic, once
 from pairjax.evaluation.intervals import Sampled, mean_of_sampled
 from pairjax.inference.classifier import load

@@ -49,7 +49,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pairjax.base.config import DataConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.types import PairData
 from pairjax.data.sources import load_pairs
 from pairjax.evaluation.intervals import Sampled, mean_of_sampled

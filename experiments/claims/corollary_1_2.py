@@ -47,7 +47,7 @@ import itertools
 
 import numpy as np
 
-from pairjax.base.config import DataConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.types import PairData
 from pairjax.data.sources import load_pairs
 from pairjax.evaluation.intervals import Sampled

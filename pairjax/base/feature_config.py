@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pairjax.base.config import MINILM
 from pairjax.base.fields import CheckedConfig, FilePath
+from pairjax.base.model_config import MINILM
 from pairjax.base.optim_config import at_least
 
 

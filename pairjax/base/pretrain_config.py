@@ -6,9 +6,10 @@ This module imports no JAX.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pairjax.base.config import DropoutConfig, MeshConfig, OptimConfig, RunConfig, TrainConfig
+from pairjax.base.config import MeshConfig, OptimConfig, RunConfig, TrainConfig
 from pairjax.base.errors import UserError
 from pairjax.base.fields import CheckedConfig, FilePath
+from pairjax.base.model_config import DropoutConfig
 from pairjax.base.optim_config import at_least, check_seed
 
 Objective = Literal["nsp", "sop", "none"]

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from pairjax.base.config import DataConfig, EvalConfig, MeshConfig
+from pairjax.base.config import EvalConfig, MeshConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.cli.options import parse
 

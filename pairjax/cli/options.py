@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import tyro
 
-from pairjax.base.config import Config, DataConfig
+from pairjax.base.config import Config
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.fields import expand_home
 from pairjax.base.pretrain_config import PretrainConfig

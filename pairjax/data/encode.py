@@ -15,8 +15,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from pairjax.base.config import ModelConfig, Truncation
+from pairjax.base.data_config import Truncation
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import ModelConfig
 from pairjax.base.types import Pairs
 from pairjax.data.tokenizer import PairTokenizer
 from pairjax.data.truncate import truncated_lengths

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from pairjax.base.config import DataConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.data.packing import deal_pairs, pack_pairs
 

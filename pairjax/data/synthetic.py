@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pairjax.base.config import DataConfig, RuleTask
+from pairjax.base.data_config import DataConfig, RuleTask
 from pairjax.base.errors import UserError
 from pairjax.base.types import PairData, Pairs, TaskSpec, default_positive
 from pairjax.data.rules import coherence, entailment, paraphrase, similarity

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pairjax.base.config import DataConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs, TaskSpec, default_positive
 from pairjax.data.columns import join_names

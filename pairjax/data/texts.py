@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from pairjax.base.config import Truncation
+from pairjax.base.data_config import Truncation
 from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs
 from pairjax.data.encode import EncodedPairs, encode_pairs

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64
 
-from pairjax.base.config import Truncation
+from pairjax.base.data_config import Truncation
 from pairjax.base.errors import UncuttableError
 
 

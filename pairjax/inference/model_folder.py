@@ -18,8 +18,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 import safetensors.numpy
 
-from pairjax.base.config import CombineConfig, DropoutConfig, HeadConfig, InteractConfig, ModelConfig, Truncation
+from pairjax.base.data_config import Truncation
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import CombineConfig, DropoutConfig, HeadConfig, InteractConfig, ModelConfig
 from pairjax.base.params import flatten, unflatten
 from pairjax.base.types import EncoderSpec, Params, TaskSpec
 from pairjax.evaluation.calibration import Calibration

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from pairjax.base.config import ModelConfig
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import ModelConfig
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Params
 from pairjax.models.batches import tiny_batch
 from pairjax.models.encoder import encoder_heads

@@ -5,7 +5,7 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from pairjax.base.config import Feature
+from pairjax.base.model_config import Feature
 from pairjax.models.layers import KERNEL_INIT, TransformerLayer
 
 

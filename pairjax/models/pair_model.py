@@ -7,8 +7,8 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32
 
-from pairjax.base.config import ModelConfig
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import ModelConfig
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec
 from pairjax.models.combine import Gate, VectorAttention, pair_features
 from pairjax.models.encoder import Encoder

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32
 
-from pairjax.base.config import LossConfig, ModelConfig, OptimConfig, Truncation
+from pairjax.base.config import LossConfig, OptimConfig
+from pairjax.base.data_config import Truncation
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import ModelConfig
 from pairjax.base.params import split
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec, PairData, Params, TaskSpec
 from pairjax.data.encode import encode_split

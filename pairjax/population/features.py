@@ -16,9 +16,10 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Array, Float, Int32, Int64
 
-from pairjax.base.config import ModelConfig, Truncation
+from pairjax.base.data_config import Truncation
 from pairjax.base.errors import UserError
 from pairjax.base.feature_config import FeatureConfig
+from pairjax.base.model_config import ModelConfig
 from pairjax.base.types import Batch, EncoderSpec, Pairs, Params
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.layout import Layout, plan_in_order

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
-from pairjax.base.config import LossConfig, ModelConfig, OptimConfig
+from pairjax.base.config import LossConfig, OptimConfig
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import ModelConfig
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec, PairData, Pairs, Params
 from pairjax.models.build import build_pair_model
 from pairjax.population.engine import MemberProgram

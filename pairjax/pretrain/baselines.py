@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pairjax.base.config import MINILM, DataConfig, ModelConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import MINILM, ModelConfig
 from pairjax.base.types import Batch, Params
 from pairjax.data.encode import encode_pairs
 from pairjax.data.layout import choose_layout, plan_in_order

@@ -4,9 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import pairjax.base.config as configs
 from pairjax.base.config import Config
 from pairjax.base.errors import UserError
+from pairjax.base.fields import CheckedConfig
 
 WIDTH = 120
 """Characters of a line, at most."""
@@ -58,7 +58,7 @@ def _expression(value: Any, used: set[str], *, indent: int, names: dict[int, str
     if not dataclasses.is_dataclass(value):
         return repr(value)
     kind = type(value).__name__
-    assert hasattr(configs, kind), kind
+    assert isinstance(value, CheckedConfig), kind
     used.add(kind)
     default = type(value)()  # type: ignore[misc]
     parts = [

@@ -12,10 +12,10 @@ import pytest
 
 import pairjax
 from pairjax import Config, DataConfig, ModelConfig, OptimConfig, PretrainConfig, RunConfig, TrainConfig, UserError
-from pairjax.base import config, optim_config, pretrain_config
+from pairjax.base import config, data_config, model_config, optim_config, pretrain_config
 from pairjax.base.fields import CheckedConfig, cache_root
 
-MODULES = (config, optim_config, pretrain_config)
+MODULES = (config, data_config, model_config, optim_config, pretrain_config)
 KINDS = sorted(
     {
         kind

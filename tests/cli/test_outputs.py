@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pairjax.base.config import ModelConfig
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import ModelConfig
 from pairjax.cli.main import main
 from pairjax.storage.files import whole_file, whole_folder, write_json
 from pairjax.storage.outputs import check_output, check_output_folder

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pairjax.base.config import DataConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs, TaskSpec
 from pairjax.data.sources import load_pairs

@@ -84,7 +84,7 @@ def test_the_number_of_sample_pairs_can_be_chosen():
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", ["sick", "stsb"])
 def test_real_sets_can_be_inspected(realdata, name):
-    from pairjax.base.config import DataConfig
+    from pairjax.base.data_config import DataConfig
     from pairjax.data.sources import load_pairs
 
     text = printed(inspect_pairs(load_pairs(DataConfig(path=str(realdata / name)))))

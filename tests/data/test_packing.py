@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairjax.base.config import DataConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.data.layout import Layout, Plan, choose_layout, padding_share, plan_epoch, plan_in_order, steps_per_epoch
 from pairjax.data.packing import pack_pairs

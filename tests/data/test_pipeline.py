@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from pairjax.base.config import DataConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.types import Batch
 from pairjax.data.encode import EncodedPairs, encode_pairs
 from pairjax.data.layout import Layout, choose_layout, plan_in_order, steps_per_epoch

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from pairjax.base.config import DataConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import TaskSpec
 from pairjax.data.sources import load_for_task, load_pairs

@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from pairjax.base.config import DataConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import PairData
 from pairjax.data import synthetic

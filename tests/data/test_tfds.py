@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from pairjax.base.config import DataConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import CorpusConfig
 from pairjax.base.types import TaskSpec

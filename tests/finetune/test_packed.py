@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pairjax.base.config import CombineConfig, DataConfig, LossConfig, ModelConfig, OptimConfig
+from pairjax.base.config import LossConfig, OptimConfig
+from pairjax.base.data_config import DataConfig
+from pairjax.base.model_config import CombineConfig, ModelConfig
 from pairjax.base.params import flatten
 from pairjax.base.types import Batch, DropoutRates, Hypers, Params, TaskSpec
 from pairjax.data.layout import choose_layout, plan_epoch

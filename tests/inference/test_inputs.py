@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 import pairjax
-from pairjax.base.config import ModelConfig
 from pairjax.base.errors import TruncationWarning, UserError
+from pairjax.base.model_config import ModelConfig
 from pairjax.data.stream import iter_pairs, iter_rows
 from pairjax.data.table import BadRow
 from pairjax.inference.classifier import PairClassifier

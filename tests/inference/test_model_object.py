@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import pairjax
-from pairjax.base.config import ModelConfig
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import ModelConfig
 from pairjax.inference import classifier
 from pairjax.inference.classifier import PairClassifier
 from tests.inference.tiny_model import write_tiny_model

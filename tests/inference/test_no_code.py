@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 import pairjax
-from pairjax.base.config import Config, DataConfig, ModelConfig
+from pairjax.base.config import Config
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import ModelConfig
 from pairjax.data.tokenizer import load_tokenizer
 from pairjax.finetune.prepare import prepare
 from pairjax.weights import copy_tokeniser, load_encoder, read_encoder_spec

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pairjax
-from pairjax.base.config import InteractConfig, ModelConfig
+from pairjax.base.model_config import InteractConfig, ModelConfig
 from pairjax.data.sides import build_text_rows, distinct_sides
 from pairjax.inference import text_vectors
 from pairjax.inference.classifier import PairClassifier

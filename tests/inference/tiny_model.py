@@ -4,7 +4,8 @@ from pathlib import Path
 
 import jax
 
-from pairjax.base.config import CombineConfig, ModelConfig, Truncation
+from pairjax.base.data_config import Truncation
+from pairjax.base.model_config import CombineConfig, ModelConfig
 from pairjax.base.types import TaskSpec
 from pairjax.evaluation.calibration import Calibration
 from pairjax.inference.model_folder import save_artifact

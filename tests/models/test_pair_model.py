@@ -11,8 +11,9 @@ import optax
 import pytest
 from flax import linen as nn
 
-from pairjax.base.config import CombineConfig, HeadConfig, InteractConfig, LossConfig, ModelConfig
+from pairjax.base.config import LossConfig
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import CombineConfig, HeadConfig, InteractConfig, ModelConfig
 from pairjax.base.params import flatten
 from pairjax.base.types import DropoutRates, TaskSpec
 from pairjax.models.build import build_pair_model, initial_params

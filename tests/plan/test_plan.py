@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from pairjax.base.config import Config, DataConfig, MeshConfig, ModelConfig, OptimConfig, TrainConfig
+from pairjax.base.config import Config, MeshConfig, OptimConfig, TrainConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import ModelConfig
 from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig
 from pairjax.plan.advise import advise, fits, largest_batch, make_plan
 from pairjax.plan.compiled import Figures, Traffic, compile_step, cpu_devices, figures_of, group_size, traffic

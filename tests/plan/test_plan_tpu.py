@@ -25,7 +25,9 @@ COMPILE = """
 import dataclasses, json, sys, tempfile
 import jax
 from pathlib import Path
-from pairjax.base.config import Config, DataConfig, ModelConfig, TrainConfig
+from pairjax.base.data_config import DataConfig
+from pairjax.base.model_config import ModelConfig
+from pairjax.base.config import Config, TrainConfig
 from pairjax.plan.advise import compile_for
 from pairjax.plan.devices import tpu_target
 from pairjax.plan.step import plan_step

@@ -7,17 +7,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pairjax.base.config import (
-    Config,
-    DataConfig,
-    DropoutConfig,
-    EvalConfig,
-    ModelConfig,
-    OptimConfig,
-    RunConfig,
-    TrainConfig,
-)
+from pairjax.base.config import Config, EvalConfig, OptimConfig, RunConfig, TrainConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import DropoutConfig, ModelConfig
 from pairjax.base.params import flatten
 from pairjax.base.types import DropoutRates, Hypers, PairData
 from pairjax.data.sources import load_pairs

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from pairjax.base.config import CombineConfig, DataConfig, HeadConfig, ModelConfig, OptimConfig
+from pairjax.base.config import OptimConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.feature_config import FeatureConfig
+from pairjax.base.model_config import CombineConfig, HeadConfig, ModelConfig
 from pairjax.base.params import flatten
 from pairjax.base.types import DropoutRates, Hypers, TaskSpec
 from pairjax.data.layout import Layout, plan_epoch
@@ -173,7 +175,7 @@ def test_scores_of_members_are_those_of_each_alone(source: HeadTask) -> None:
 
 
 def test_options_that_pooled_vectors_cannot_serve_are_refused(source: HeadTask) -> None:
-    from pairjax.base.config import InteractConfig
+    from pairjax.base.model_config import InteractConfig
 
     with pytest.raises(UserError, match="interaction"):
         head_program(

@@ -8,9 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from pairjax.base.config import CombineConfig, Config, DataConfig, InteractConfig, ModelConfig, OptimConfig, TrainConfig
+from pairjax.base.config import Config, OptimConfig, TrainConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.feature_config import FeatureConfig
+from pairjax.base.model_config import CombineConfig, InteractConfig, ModelConfig
 from pairjax.base.params import flatten, merge, split
 from pairjax.base.types import Batch, Pairs, Params
 from pairjax.finetune.job import build_job

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pairjax.base.config import CombineConfig, DataConfig, HeadConfig, InteractConfig, ModelConfig, OptimConfig
+from pairjax.base.config import OptimConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.feature_config import FeatureConfig
+from pairjax.base.model_config import CombineConfig, HeadConfig, InteractConfig, ModelConfig
 from pairjax.base.params import flatten
 from pairjax.base.types import DropoutRates, Hypers, PairData
 from pairjax.data.encode import encode_pairs

@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from pairjax.base.config import Config, MeshConfig, ModelConfig, OptimConfig
+from pairjax.base.config import Config, MeshConfig, OptimConfig
+from pairjax.base.model_config import ModelConfig
 from pairjax.base.params import flatten
 from pairjax.finetune.train import train
 from pairjax.models.build import build_pair_model, heads_by_path

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from pairjax.base.config import LossConfig, ModelConfig, OptimConfig
+from pairjax.base.config import LossConfig, OptimConfig
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import ModelConfig
 from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.params import flatten
 from pairjax.base.types import DropoutRates, EncoderSpec, Hypers, Params

@@ -10,8 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from pairjax.base.config import Config, DropoutConfig, LossConfig, ModelConfig, OptimConfig
+from pairjax.base.config import Config, LossConfig, OptimConfig
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import DropoutConfig, ModelConfig
 from pairjax.base.optim_config import AverageConfig, LoraConfig
 from pairjax.base.params import flatten
 from pairjax.base.pretrain_config import PretrainConfig

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pairjax.base.config import CombineConfig, HeadConfig, InteractConfig, LossConfig, ModelConfig, OptimConfig
+from pairjax.base.config import LossConfig, OptimConfig
+from pairjax.base.model_config import CombineConfig, HeadConfig, InteractConfig, ModelConfig
 from pairjax.base.params import flatten, split
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Hypers, Params, TaskSpec
 from pairjax.models.build import build_pair_model, heads_by_path

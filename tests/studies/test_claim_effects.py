@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from pairjax.base.config import Feature
+from pairjax.base.model_config import Feature
 from pairjax.base.types import EncoderSpec, PairData, Pairs, TaskSpec
 from pairjax.cli.options import load_experiment
 from pairjax.population.pooled import HeadTask

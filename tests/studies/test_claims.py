@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pairjax.base.config import DataConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.feature_config import FeatureConfig
 from pairjax.cli.main import main
 from pairjax.cli.options import load_experiment

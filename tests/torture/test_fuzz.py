@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pairjax.base.config import DataConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import EncoderSpec
 from pairjax.data.sources import load_pairs
@@ -295,7 +295,7 @@ def artefact(folder: Path) -> Path:
 
 def write_tiny_artifact(folder: Path, *, sharpness: float = 1.0) -> Path:
     """Writes an untrained cross-encoder as a model folder; `sharpness` multiplies its classifier's weights."""
-    from pairjax.base.config import ModelConfig
+    from pairjax.base.model_config import ModelConfig
     from pairjax.base.types import TaskSpec
     from tests.inference.tiny_model import write_tiny_model
 

@@ -20,7 +20,8 @@ import numpy as np
 from experiments.benchmarks.alone.command import parse_options, print_result
 from experiments.benchmarks.pairjax_side.case import measure_matrix_rate
 from experiments.benchmarks.shared.flops import Cost
-from pairjax.base.config import CombineConfig, InteractConfig, LossConfig, ModelConfig, OptimConfig
+from pairjax.base.config import LossConfig, OptimConfig
+from pairjax.base.model_config import CombineConfig, InteractConfig, ModelConfig
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Hypers, TaskSpec
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.layout import Layout, plan_epoch

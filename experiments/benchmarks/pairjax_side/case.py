@@ -14,7 +14,8 @@ from experiments.benchmarks.shared.constants import CHECKED_STEPS
 from experiments.benchmarks.shared.flops import Cost
 from experiments.benchmarks.shared.protocol import time_fastest
 from experiments.benchmarks.workload.pairs import NO_DROPOUT, model_config
-from pairjax.base.config import Config, DataConfig, EvalConfig, RunConfig, TrainConfig
+from pairjax.base.config import Config, EvalConfig, RunConfig, TrainConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.types import Params
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.pipeline import make_batch

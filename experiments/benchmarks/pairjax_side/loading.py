@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from experiments.benchmarks.shared.constants import LOADING_TEXT
-from pairjax.base.config import ModelConfig
+from pairjax.base.model_config import ModelConfig
 from pairjax.data.encode import encode_pairs
 from pairjax.data.pipeline import make_batch
 from pairjax.data.tokenizer import load_tokenizer

@@ -8,7 +8,8 @@ import numpy as np
 
 import pairjax
 from experiments.benchmarks.pairjax_side.case import PairCase, cost_of, forward_flops, sequence_lengths
-from pairjax.base.config import Config, DataConfig
+from pairjax.base.config import Config
+from pairjax.base.data_config import DataConfig
 from pairjax.finetune.job import build_job
 from pairjax.finetune.prepare import prepare
 from pairjax.inference.logits import make_predict_logits

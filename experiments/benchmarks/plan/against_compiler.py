@@ -24,7 +24,9 @@ from typing import Literal, NamedTuple
 
 os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
 
-from pairjax.base.config import Config, DataConfig, ModelConfig, TrainConfig
+from pairjax.base.config import Config, TrainConfig
+from pairjax.base.data_config import DataConfig
+from pairjax.base.model_config import ModelConfig
 from pairjax.plan.advise import compile_for
 from pairjax.plan.cost import Estimator
 from pairjax.plan.devices import tpu_target

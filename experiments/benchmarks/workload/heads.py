@@ -7,8 +7,10 @@ import jax
 import numpy as np
 
 from experiments.benchmarks.shared.constants import HEADS
-from pairjax.base.config import CombineConfig, DataConfig, ModelConfig, OptimConfig
+from pairjax.base.config import OptimConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.feature_config import FeatureConfig
+from pairjax.base.model_config import CombineConfig, ModelConfig
 from pairjax.base.types import DropoutRates, Hypers
 from pairjax.data.sources import load_pairs
 from pairjax.population.engine import MemberProgram, Members, make_hypers

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from pairjax.base.config import CombineConfig, DataConfig, DropoutConfig, ModelConfig
+from pairjax.base.data_config import DataConfig
+from pairjax.base.model_config import CombineConfig, DropoutConfig, ModelConfig
 from pairjax.base.types import PairData, Params
 from pairjax.data.sources import load_pairs
 from pairjax.evaluation.calibration import Calibration

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Int, Int8, Shaped
 
-from pairjax.base.config import DataConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.types import PairData, Pairs
 from pairjax.data.folds import describe_folds, stratified_folds
 from pairjax.data.groups import text_clusters

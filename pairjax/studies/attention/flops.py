@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping
 
-from pairjax.base.config import ModelConfig
+from pairjax.base.model_config import ModelConfig
 from pairjax.population.tokens import TokenTask
 
 

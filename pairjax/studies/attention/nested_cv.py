@@ -19,8 +19,9 @@ import jax
 import numpy as np
 from jaxtyping import Float64, Int, Int8
 
-from pairjax.base.config import CombineConfig, Feature, HeadConfig, InteractConfig, ModelConfig, OptimConfig
+from pairjax.base.config import OptimConfig
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import CombineConfig, Feature, HeadConfig, InteractConfig, ModelConfig
 from pairjax.base.types import DropoutRates, Hypers
 from pairjax.population.engine import MemberProgram, Trained, make_hypers, train_population
 from pairjax.population.members import make_runs

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pairjax.base.config import DataConfig, Feature
+from pairjax.base.data_config import DataConfig
+from pairjax.base.model_config import Feature
 from pairjax.base.types import PairData, TaskSpec, default_positive
 from pairjax.data.sources import load_pairs
 from pairjax.evaluation.counts import Statistic, difference_of, once

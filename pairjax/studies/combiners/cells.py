@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float64
 
-from pairjax.base.config import CombineConfig, Feature, HeadConfig, ModelConfig, OptimConfig
+from pairjax.base.config import OptimConfig
+from pairjax.base.model_config import CombineConfig, Feature, HeadConfig, ModelConfig
 from pairjax.base.types import DropoutRates, Hypers
 from pairjax.evaluation import metrics
 from pairjax.evaluation.counts import Statistic, constant

@@ -15,17 +15,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.model_selection import train_test_split
 
-from pairjax.base.config import (
-    CombineConfig,
-    Config,
-    DataConfig,
-    DropoutConfig,
-    EvalConfig,
-    Feature,
-    ModelConfig,
-    OptimConfig,
-    TrainConfig,
-)
+from pairjax.base.config import Config, EvalConfig, OptimConfig, TrainConfig
+from pairjax.base.data_config import DataConfig
+from pairjax.base.model_config import CombineConfig, DropoutConfig, Feature, ModelConfig
 from pairjax.base.types import DropoutRates, Hypers, PairData
 from pairjax.data.groups import text_clusters
 from pairjax.data.subsets import sample_pairs, take_pairs

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from pairjax.base.config import DropoutConfig, OptimConfig, RunConfig, TrainConfig
+from pairjax.base.config import OptimConfig, RunConfig, TrainConfig
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import DropoutConfig
 from pairjax.base.pretrain_config import (
     CorpusConfig,
     Objective,

@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from pairjax.base.config import DataConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.types import PairData, Pairs
 from pairjax.data.coherence import coherence_pairs
 from pairjax.data.corpus_sources import Source

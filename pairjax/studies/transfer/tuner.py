@@ -12,7 +12,9 @@ import jax
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Int64
 
-from pairjax.base.config import DataConfig, LossConfig, ModelConfig, OptimConfig
+from pairjax.base.config import LossConfig, OptimConfig
+from pairjax.base.data_config import DataConfig
+from pairjax.base.model_config import ModelConfig
 from pairjax.base.params import merge, split
 from pairjax.base.types import Batch, DropoutRates, Hypers, PairData, Params
 from pairjax.data.encode import encode_split

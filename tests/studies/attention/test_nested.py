@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pairjax.base.config import CombineConfig, DataConfig, InteractConfig, ModelConfig, OptimConfig
+from pairjax.base.config import OptimConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.feature_config import FeatureConfig
+from pairjax.base.model_config import CombineConfig, InteractConfig, ModelConfig
 from pairjax.base.types import DropoutRates, Hypers
 from pairjax.data.folds import stratified_folds
 from pairjax.data.sources import load_pairs

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from pairjax.base.config import DataConfig
+from pairjax.base.data_config import DataConfig
 from pairjax.base.feature_config import FeatureConfig
 from pairjax.base.types import PairData, Pairs
 from pairjax.data.sources import load_pairs
