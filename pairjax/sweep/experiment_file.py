@@ -60,7 +60,7 @@ def _expression(value: Any, used: set[str], *, indent: int, names: dict[int, str
     kind = type(value).__name__
     assert isinstance(value, CheckedConfig), kind
     used.add(kind)
-    default = type(value)()  # type: ignore[misc]
+    default = type(value)()
     parts = [
         f"{field.name}={_expression(getattr(value, field.name), used, indent=indent + 4, names=names)}"
         for field in dataclasses.fields(value)
