@@ -31,6 +31,23 @@ jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "xla-tests"
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
+DEVICES = jax.devices()
+seen = DEVICES[:1]
+# Programs of one device compile and run faster, so a test sees one, as on a laptop, unless it is marked `mesh`.
+for name in ("devices", "local_devices"):
+    setattr(jax, name, lambda *args, **kwargs: list(seen))
+for name in ("device_count", "local_device_count"):
+    setattr(jax, name, lambda *args, **kwargs: len(seen))
+# Programs that a test starts see one device too.
+os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace(FLAGS[0], "")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Shows a test all simulated devices or one."""
+    global seen
+    seen = DEVICES if item.get_closest_marker("mesh") else DEVICES[:1]
+
 
 @pytest.fixture(scope="session")
 def realdata() -> Path:

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import pytest
 
 import pairjax
@@ -159,9 +158,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        # One device of the eight that conftest.py simulates, as on a laptop: programs compile in half the time.
-        device = jax.devices()[0]
-        patch.setattr(jax, "devices", lambda backend=None: [device])
         # Some commands name their own folder of compiled programs; tests share that of conftest.py.
         patch.setattr("pairjax.step.compilation.use_compilation_cache", lambda folder: None)
         assert main(small(["train", "--data.path", "DIR", "--run.dir", "runs/mine"])) == 0

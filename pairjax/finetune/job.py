@@ -1,5 +1,6 @@
 """The `Job` of a fine-tuning run: its update, its batches and its evaluation."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -61,16 +62,22 @@ def build_job(config: Config, prepared: Prepared) -> Job:
     pairs = len(encoded["train"])
     per_epoch, steps = steps_per_epoch(pairs, config.train.batch_size), total_steps(config, pairs)
     metric = task_metric(config, task)
+    counts = label_counts(task, prepared.data.splits["train"])
     update = build_update(
         params,
         trainable_paths(optim, params, pooler_kept=prepared.pooler_kept),
         apply=two_passes(apply) if config.loss.r_drop else apply,
-        loss=make_loss(config.loss, task, label_counts(task, prepared.data.splits["train"])),
+        loss=make_loss(config.loss, task, counts),
         optim=optim,
         total_steps=steps,
         mesh=mesh,
         specs=placement.specs,
         anchored=anchors(optim, params, pooler_kept=prepared.pooler_kept),
+        program=(
+            *(prepared.fns.program, prepared.fns.module.freeze_encoder, task),
+            # The smoothing is an argument of the update.
+            *(replace(config.loss, label_smoothing=0.0), None if counts is None else tuple(counts.tolist())),
+        ),
     )
     start = update.start(hypers_of(config), seed=config.train.seed, export=partial(merge_lora, optim.lora))
     predict = make_predict_logits(prepared.fns, task, mesh=mesh)

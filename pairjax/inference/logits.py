@@ -13,6 +13,7 @@ from pairjax.data.layout import Layout, plan_in_order
 from pairjax.data.pipeline import eval_batches
 from pairjax.models.build import PairModelFns
 from pairjax.step.sharding import put_batch, row_shards, row_share
+from pairjax.step.shared import share
 from pairjax.step.step import make_eval_step
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ def make_predict_logits(fns: PairModelFns, task: TaskSpec, *, mesh: jax.sharding
         With several processes, each reads its own rows of a batch and gets the outputs of all; all must make the same
         calls.
     """
-    step = make_eval_step(fns.apply, mesh=mesh)
+    step = share(("logits", fns.program, mesh), lambda: make_eval_step(fns.apply, mesh=mesh))
     rows_multiple, (index, count) = row_shards(mesh), row_share(mesh)
 
     def predict(params: Params, encoded: EncodedPairs, *, layout: Layout, batch_size: int) -> np.ndarray:

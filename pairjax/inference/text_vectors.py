@@ -15,6 +15,7 @@ from pairjax.data.sides import build_text_rows, distinct_sides
 from pairjax.inference.logits import one_behind
 from pairjax.models.build import PairModelFns
 from pairjax.step.sharding import put_batch, row_shards
+from pairjax.step.shared import share
 
 CACHE_BYTES = 64 * 2**20
 """Memory of the vectors that are cached from one call to the next, in bytes."""
@@ -33,7 +34,8 @@ class SideVectors:
     def __init__(self, fns: PairModelFns, params: Params, layout: Layout, mesh: Mesh) -> None:
         self._params, self._layout, self._mesh = params, layout, mesh
         self._size = fns.spec.hidden_size
-        self._vectors, self._head = jax.jit(fns.vectors), jax.jit(fns.head_pooled)
+        self._vectors = share(("vectors", fns.program), lambda: jax.jit(fns.vectors))
+        self._head = share(("head", fns.program), lambda: jax.jit(fns.head_pooled))
         self._cache: dict[bytes, np.ndarray] = {}
         self._capacity = CACHE_BYTES // (4 * self._size)
         self._lock = threading.Lock()

@@ -1,5 +1,6 @@
 """Builds a pair model from its configuration, as pure functions: the interface of models/ to the other folders."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pairjax.base.errors import UserError
-from pairjax.base.model_config import ModelConfig
+from pairjax.base.model_config import DropoutConfig, ModelConfig
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Params
 from pairjax.models.batches import tiny_batch
 from pairjax.models.encoder import encoder_heads
@@ -31,6 +32,15 @@ class PairModelFns:
     config: ModelConfig
     spec: EncoderSpec
     module: PairModel
+
+    @property
+    def program(self) -> Hashable:
+        """Identifies the functions by value, for `pairjax.step.shared.share`; with dropout they also depend on
+        `module.freeze_encoder`.
+        """
+        # The encoder's path and the dropout rates are no part of the functions.
+        config = replace(self.config, encoder="", download=False, dropout=DropoutConfig())
+        return config, self.spec, self.module.outputs
 
     def _call(
         self, method: str | None, params: Params, *args: Any, key: PRNGKeyArray | None, rates: DropoutRates | None

@@ -4,7 +4,7 @@ It equals transformers' `BertForPreTraining`, but computes masked-token logits o
 15 % of the tokens masked, this saves five sixths of the products with the vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -114,11 +114,13 @@ class PretrainingFns(NamedTuple):
 
     Attributes:
         spec: The encoder's architecture.
+        program: Identifies the functions by value.
         init: `init(key) -> params`; draws all parameters.
         apply: `apply(params, batch, *, key=None, rates=None) -> PretrainingLogits`.
     """
 
     spec: EncoderSpec
+    program: Hashable
     init: Callable[..., Params]
     apply: Callable[..., Any]
 
@@ -148,4 +150,4 @@ def build_pretraining_model(
         logits: Any = module.apply({"params": params}, batch, rates=rates, rngs=rngs)
         return logits
 
-    return PretrainingFns(spec, init, apply)
+    return PretrainingFns(spec, (spec, masked, dtype, remat), init, apply)

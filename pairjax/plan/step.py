@@ -30,7 +30,6 @@ from pairjax.step.losses import Loss, make_loss, make_pretraining_loss
 from pairjax.step.optim import trainable_paths
 from pairjax.step.programs import Update, build_update, hypers_of
 from pairjax.step.sharding import batch_sharding, place_params, shardings
-from pairjax.step.state import init_state
 from pairjax.step.step import Apply, two_passes
 from pairjax.weights import read_encoder_spec, resolve_encoder
 
@@ -294,12 +293,7 @@ def on_mesh(planned: Planned, rows: Rows, mesh: Any) -> Arguments:
         mesh=mesh,
         specs=placement.specs,
     )
-    averaged = update.sharding.average is not None
-    shapes = jax.eval_shape(
-        lambda params, key: init_state(params, update.optimizer, key=key, averaged=averaged),
-        update.trainable,
-        jax.random.key(0),
-    )
+    shapes = jax.eval_shape(update.initial, update.trainable, jax.random.key(0))
     state = jax.tree.map(_placed, shapes, update.sharding)
     frozen = jax.tree.map(_placed, update.frozen, shardings(update.frozen_specs, mesh))
     by_row = batch_sharding(mesh)

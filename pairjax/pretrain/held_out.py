@@ -19,6 +19,7 @@ from pairjax.evaluation.intervals import Interval, bootstrap_intervals
 from pairjax.models.pretraining import PretrainingFns
 from pairjax.step.losses import cross_entropy, masked_cross_entropy
 from pairjax.step.sharding import put_batch, row_split
+from pairjax.step.shared import share
 from pairjax.step.step import make_eval_step
 
 
@@ -101,15 +102,16 @@ def make_held_out(fns: PretrainingFns, *, mesh: jax.sharding.Mesh) -> Callable[.
         logits: PretrainingLogits = fns.apply(params, unmasked(batch))
         return predict(params, batch) | {"unmasked_probability": segment_probability(logits)}
 
-    masked_step, both_step = (make_eval_step(apply, mesh=mesh) for apply in (predict, predict_both))
-    share = row_split(mesh)
+    masked_step = share(("masked", fns.program, mesh), lambda: make_eval_step(predict, mesh=mesh))
+    both_step = share(("unmasked", fns.program, mesh), lambda: make_eval_step(predict_both, mesh=mesh))
+    split = row_split(mesh)
 
     def held_out(
         params: Params, maker: RowMaker, examples: int, *, batch_size: int, with_unmasked: bool = False
     ) -> HeldOut:
         step = both_step if with_unmasked else masked_step
         parts: list[dict[str, np.ndarray]] = []
-        for batch in ordered_rows(maker, examples, batch_size=batch_size, **share._asdict()):
+        for batch in ordered_rows(maker, examples, batch_size=batch_size, **split._asdict()):
             outputs = step(params, put_batch(batch, mesh))
             values = {name: np.asarray(output, np.float64) for name, output in outputs.items()}
             real = values.pop("real") > 0

@@ -62,6 +62,7 @@ def build_pretraining_job(config: PretrainConfig, prepared: PreparedPretraining)
         total_steps=steps,
         mesh=mesh,
         specs=placement.specs,
+        program=(prepared.fns.program, segments),
     )
     start = update.start(hypers_of(config), seed=config.train.seed)
     split = row_split(mesh, accumulate=config.optim.accumulate)

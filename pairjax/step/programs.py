@@ -1,7 +1,7 @@
 """A run's compiled update: built from its config and its parameters, or from their shapes alone."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -13,9 +13,10 @@ from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.types import Batch, DropoutRates, Hypers, Params
 from pairjax.step.average import make_average
 from pairjax.step.losses import Loss
-from pairjax.step.optim import Optimizer, build_optimizer, decay_mask, rate_multipliers, turns
+from pairjax.step.optim import build_optimizer, decay_mask, rate_multipliers, turns
 from pairjax.step.sharding import param_specs, place, put_batch, used_shardings
-from pairjax.step.state import TrainState, init_state, state_sharding
+from pairjax.step.shared import share, tree_key
+from pairjax.step.state import TrainState, make_init_state, state_sharding
 from pairjax.step.step import Apply, make_train_step
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, jax.Array]]]
@@ -61,20 +62,20 @@ class Update:
 
     Attributes:
         mesh: The device mesh, real or abstract.
-        optimizer: The optimiser of the trainable parameters.
         trainable: The trainable parameters, or their shapes.
         frozen: The frozen parameters, or their shapes.
         sharding: The sharding of each leaf of the state.
         frozen_specs: Partition specs of the frozen parameters.
+        initial: `initial(trainable, key) -> state`, jitted.
         compiled: `compiled(state, frozen, batch, hypers) -> (state, metrics)`, jitted.
     """
 
     mesh: Mesh | AbstractMesh
-    optimizer: Optimizer
     trainable: Params
     frozen: Params
     sharding: TrainState
     frozen_specs: Params
+    initial: Any
     compiled: Any
 
     def start(self, hypers: Hypers, *, seed: int, export: Callable[[Params], Params] = lambda params: params) -> Start:
@@ -88,10 +89,7 @@ class Update:
         mesh = self.mesh
         assert isinstance(mesh, Mesh)
         frozen = place(self.frozen, self.frozen_specs, mesh)
-        averaged = self.sharding.average is not None
-        state = init_state(
-            self.trainable, self.optimizer, key=jax.random.key(seed), sharding=self.sharding, averaged=averaged
-        )
+        state = self.initial(self.trainable, jax.random.key(seed))
 
         def step(state: TrainState, batch: Batch) -> tuple[TrainState, Mapping[str, jax.Array]]:
             return self.compiled(state, frozen, put_batch(batch, mesh), hypers)
@@ -113,6 +111,7 @@ def build_update(
     mesh: Mesh | AbstractMesh,
     specs: Params | None = None,
     anchored: Params | None = None,
+    program: Hashable = None,
 ) -> Update:
     """Builds the update that training runs and `pairjax plan` compiles; allocates no array.
 
@@ -126,27 +125,41 @@ def build_update(
         mesh: The device mesh, real or abstract.
         specs: Partition spec of each parameter (`place_params`); by default every parameter is replicated.
         anchored: Whether each parameter decays to its initial value (`anchors`); by default none does.
+        program: Identifies `apply` and `loss` by value (`PairModelFns.program` and what the loss depends on). Updates
+            of one process that agree in it and in all other arguments share their compiled programs. By default none
+            are shared.
     """
     trainable, frozen = split(params, chosen)
     trainable_specs, frozen_specs = split(param_specs(params) if specs is None else specs, chosen)
+    multiplier = split(rate_multipliers(optim, params), chosen)[0]
     optimizer = build_optimizer(
         optim,
         total_steps=total_steps,
         decay=decay_mask(trainable),
-        multiplier=split(rate_multipliers(optim, params), chosen)[0],
+        multiplier=multiplier,
         anchored=None if anchored is None else split(anchored, chosen)[0],
         turn=turns(optim, trainable, total_steps=total_steps),
     )
     average = make_average(optim, total_steps=total_steps)
     sharding = state_sharding(trainable, optimizer, mesh, specs=trainable_specs, averaged=average is not None)
-    split_over = mesh.shape["fsdp"] > 1
-    compiled = make_train_step(
-        apply,
-        loss,
-        optimizer,
-        accumulate=optim.accumulate,
-        sharding=sharding,
-        average=average,
-        used=(used_shardings(trainable_specs, mesh), used_shardings(frozen_specs, mesh)) if split_over else None,
+    used = None
+    if mesh.shape["fsdp"] > 1:
+        used = used_shardings(trainable_specs, mesh), used_shardings(frozen_specs, mesh)
+
+    key: Hashable = None
+    if program is not None:
+        # The learning rate and the decay are arguments of the update.
+        settings = replace(optim, learning_rate=1.0, weight_decay=1.0)
+        trees = tuple(chosen.items()), tree_key(specs), tree_key(anchored), tree_key(multiplier)
+        key = program, settings, total_steps, mesh, trees
+
+    initial = share(
+        key and ("initial", key), lambda: make_init_state(optimizer, sharding=sharding, averaged=average is not None)
     )
-    return Update(mesh, optimizer, trainable, frozen, sharding, frozen_specs, compiled)
+    compiled = share(
+        key and ("update", key),
+        lambda: make_train_step(
+            *(apply, loss, optimizer), accumulate=optim.accumulate, sharding=sharding, average=average, used=used
+        ),
+    )
+    return Update(mesh, trainable, frozen, sharding, frozen_specs, initial, compiled)

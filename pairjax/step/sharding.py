@@ -18,6 +18,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from pairjax.base.errors import UserError
 from pairjax.base.params import Table, flatten, lookup, unflatten
 from pairjax.base.types import Batch, Params
+from pairjax.step.shared import share
 
 T = TypeVar("T")
 
@@ -249,7 +250,7 @@ def place(tree: Params, specs: Params, mesh: Mesh) -> Params:
 
 def gather(tree: Params, mesh: Mesh) -> Params:
     """Gathers sharded arrays into NumPy arrays, one after another; all processes must call it."""
-    replicate_leaf = jax.jit(lambda x: x, out_shardings=replicated(mesh))
+    replicate_leaf = share(("replicate", mesh), lambda: jax.jit(lambda x: x, out_shardings=replicated(mesh)))
 
     def fetch(leaf: Any) -> np.ndarray:
         local = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable

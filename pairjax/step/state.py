@@ -4,6 +4,7 @@ Frozen parameters are not part of it. They are an argument of the step that is n
 saved.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -34,22 +35,15 @@ class TrainState(NamedTuple):
     average: Any = None
 
 
-def init_state(
-    params: Params,
-    optimizer: Optimizer,
-    *,
-    key: jax.Array,
-    sharding: "TrainState | None" = None,
-    averaged: bool = False,
-) -> TrainState:
-    """Returns the state at step 0.
+def make_init_state(
+    optimizer: Optimizer, *, sharding: "TrainState | None" = None, averaged: bool = False
+) -> Callable[[Params, jax.Array], TrainState]:
+    """Builds `init(params, key) -> state at step 0`, jitted, from the trainable parameters and a typed key.
 
     The arrays are copied: a step donates its state, and must not donate the caller's arrays.
 
     Args:
-        params: The trainable parameters, NumPy or JAX arrays.
         optimizer: Creates the moments.
-        key: A typed key (`jax.random.key`).
         sharding: The sharding of each leaf (`state_sharding`); by default that of its parameter.
         averaged: Whether the run averages its parameters.
     """
@@ -59,7 +53,19 @@ def init_state(
         average = jax.tree.map(jnp.copy, params) if averaged else None
         return TrainState(jnp.zeros((), jnp.int32), copied, optimizer.init(copied), jnp.copy(key), average)
 
-    return jax.jit(build, out_shardings=sharding)(params, key)
+    return jax.jit(build, out_shardings=sharding)
+
+
+def init_state(
+    params: Params,
+    optimizer: Optimizer,
+    *,
+    key: jax.Array,
+    sharding: "TrainState | None" = None,
+    averaged: bool = False,
+) -> TrainState:
+    """Returns the state at step 0; see `make_init_state`."""
+    return make_init_state(optimizer, sharding=sharding, averaged=averaged)(params, key)
 
 
 def state_sharding(

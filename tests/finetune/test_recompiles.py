@@ -1,6 +1,8 @@
 """Nothing compiles once every row length was seen: fine-tuning, pretraining and prediction, as their users run them."""
 
 import dataclasses
+import itertools
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +31,16 @@ from pairjax.finetune.prepare import prepare
 from pairjax.pretrain.job import build_pretraining_job
 from pairjax.pretrain.prepare import prepare_pretraining
 from pairjax.run.loop import Job
+from pairjax.step import shared
 from tests.data.texts import write_documents
 from tests.tiny import write_tiny_encoder
+
+
+@pytest.fixture(autouse=True)
+def no_program_is_shared_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forgets the programs of the tests before."""
+    monkeypatch.setattr(shared, "_functions", OrderedDict())
+
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 """JAX records it for a program read from the cache on disk too: the tests' cache hides no compilation."""
@@ -127,6 +137,33 @@ def test_pretraining_compiles_its_step_once(tmp_path: Path) -> None:
     assert seen == again == {48}
     assert first.count("jit(step)") == 1
     assert second == []
+
+
+def test_a_second_run_with_the_same_settings_compiles_no_step(config: Config) -> None:
+    def names(config: Config) -> list[str]:
+        """Names of the programs that two updates and an evaluation compile."""
+        job = build_job(config, prepare(config))
+        state = job.state
+        with compilations() as names:
+            for _, batch in itertools.islice(job.batches(0), 2):
+                state, _ = job.step(state, batch)
+            job.evaluate(state)
+        return [name for name in names if name in ("jit(step)", "jit(evaluate)")]
+
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, layout="padded"))
+    optim = dataclasses.replace(config.optim, learning_rate=1e-3, weight_decay=0.5)
+    loss = dataclasses.replace(config.loss, label_smoothing=0.1)
+    train = dataclasses.replace(config.train, seed=7)
+    assert names(config) == ["jit(step)", "jit(evaluate)"]
+    assert names(dataclasses.replace(config, optim=optim, train=train, loss=loss)) == []
+    # These are arguments of the step; the schedule, the loss, the frozen part and the model are not.
+    for changed in (
+        dataclasses.replace(config, train=dataclasses.replace(train, max_steps=3)),
+        dataclasses.replace(config, loss=dataclasses.replace(config.loss, class_weights="balanced")),
+        dataclasses.replace(config, optim=dataclasses.replace(optim, freeze="encoder")),
+        dataclasses.replace(config, model=dataclasses.replace(config.model, pooling="mean")),
+    ):
+        assert "jit(step)" in names(changed)
 
 
 def sentences(word: str) -> list[str]:

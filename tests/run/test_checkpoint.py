@@ -312,6 +312,7 @@ def test_a_checkpoint_of_another_model_is_refused(
         checkpoints.restore(template)
 
 
+@pytest.mark.mesh
 def test_a_state_is_restored_onto_the_templates_shardings(tmp_path: Path) -> None:
     held = save_steps(tmp_path, {1: None})
     mesh = Mesh(np.asarray(jax.devices()), ("data",))

@@ -24,6 +24,8 @@ from pairjax.step.state import TrainState, init_state, state_sharding
 from tests.finetune.test_finetune import config as config
 from tests.step.test_pair_step import SPEC
 
+pytestmark = pytest.mark.mesh
+
 
 def make_state(mesh: Mesh, seed: int) -> TrainState:
     fns = build_pair_model(ModelConfig(), SPEC, 3)

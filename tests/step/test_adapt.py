@@ -171,6 +171,7 @@ def run(sizes: tuple[int, int, int], *, lora: bool) -> tuple[Params, list[str]]:
     return gather(start.params(state), mesh), shown
 
 
+@pytest.mark.mesh
 @pytest.mark.parametrize("lora", [True, False], ids=["lora", "anchored"])
 def test_the_menu_is_the_same_on_a_mesh_and_its_leaves_are_spread(lora: bool) -> None:
     """LoRA, average, turns and anchors over data x fsdp x tensor = 2 x 2 x 2."""

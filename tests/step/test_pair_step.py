@@ -21,6 +21,8 @@ from pairjax.step.sharding import build_mesh, gather, param_specs, place, place_
 from pairjax.step.state import init_state, state_sharding
 from pairjax.step.step import make_train_step
 
+pytestmark = pytest.mark.mesh
+
 SPEC = EncoderSpec(
     family="electra",
     vocab_size=30,

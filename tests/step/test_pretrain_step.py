@@ -19,6 +19,8 @@ from pairjax.step.sharding import build_mesh, gather, place_params
 from tests.step.test_pair_step import FACTORISATIONS, MINILM, Run, check_same
 from tests.step.test_pair_step import SPEC as PAIR_SPEC
 
+pytestmark = pytest.mark.mesh
+
 SPEC = dataclasses.replace(PAIR_SPEC, family="bert", vocab_size=32, embedding_size=16)
 MASKED = 3
 

@@ -26,6 +26,8 @@ from pairjax.step.state import TrainState, init_state, state_sharding
 from pairjax.step.step import make_eval_step, make_train_step
 from tests.step import toy
 
+pytestmark = pytest.mark.mesh
+
 CONFIG = OptimConfig(schedule="constant", warmup=0.0, eps=1e-3, freeze="embeddings")
 
 
