@@ -29,7 +29,7 @@ def write_tiny_encoder(
     *,
     family: str = "bert",
     seed: int = 0,
-    layers: int = 2,
+    layers: int = 1,
     hidden: int = 32,
     heads: int = 2,
     vocabulary: Sequence[str] = WORDS,

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -48,8 +49,11 @@ def load_experiment(path: str, *, defines: str = "config") -> ModuleType:
         spec.loader.exec_module(module)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except (SyntaxError, ImportError, NameError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be imported ({type(error).__name__}: {error})") from error
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        where = f", line {lines[-1]}" if lines else ""
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}{where}: cannot be imported ({type(error).__name__}: {reason})") from error
     if not hasattr(module, defines):
         raise UserError(f"{path}: defines no {defines}", expected=f"{defines} = {defines.capitalize()}(...)")
     return module

@@ -19,8 +19,11 @@ from pairjax.evaluation.words import length_features, overlap_features
 
 
 def _second_words(train: Pairs, scored: Pairs) -> tuple[sparse.spmatrix, sparse.spmatrix]:
-    """Returns TF-IDF features of the second texts, fitted on train."""
+    """Returns TF-IDF features of the second texts, fitted on train; one constant feature if train has no word."""
     vectoriser = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    analyze = vectoriser.build_analyzer()
+    if not any(analyze(text) for text in train.second):
+        return sparse.csr_matrix((len(train), 1)), sparse.csr_matrix((len(scored), 1))
     return vectoriser.fit_transform(train.second), vectoriser.transform(scored.second)
 
 

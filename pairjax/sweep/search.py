@@ -172,8 +172,8 @@ def search_trials(
         if not alive[None]:
             raise UserError(
                 "no trial finished",
-                got=f"a loss that is not finite in every one of {trials}",
-                fix="search lower rates",
+                got=f"a loss or a score that is not finite in every one of {trials}",
+                fix="search lower rates, or choose a metric that is defined on every fold",
             )
     if not nested:
         return SearchOutcome(alive[None][0], tuple(reached), scores)

@@ -233,3 +233,21 @@ def test_evaluate_refuses_an_unknown_label(run: Path, tmp_path: Path, capsys: py
     file.write_text(file.read_text() + "a\tb\tunknown\n", encoding="utf-8")
     assert main(["evaluate", str(run), "--data.test", str(file), "--data.train", str(file)]) == 2
     assert "unknown" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("values = {}\n\nvalues['a']\n", ["line 3", "KeyError"]),
+        ("def fail():\n    raise RuntimeError('two\\nlines')\n\nfail()\n", ["line 2", "RuntimeError: two lines"]),
+        ("config = (\n", ["SyntaxError"]),
+    ],
+)
+def test_an_experiment_file_that_fails_is_one_line(
+    source: str, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "failing.py"
+    path.write_text(source, encoding="utf-8")
+    assert main(["train", str(path)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert all(word in line for word in ["failing.py", "cannot be imported", *words]), line

@@ -1,3 +1,5 @@
+from typing import Literal
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score
@@ -107,3 +109,15 @@ def test_unlabelled_and_missing_splits_are_errors() -> None:
     rows = [("a", "b", 0), ("c", "d", 1), ("e", "f", 2)]
     with pytest.raises(UserError, match="labelled pairs in test; got no such split"):
         lexical_baselines(data_of(rows), split="test")
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_texts_without_a_word_are_scored_too(kind: Literal["classification", "regression"]) -> None:
+    faces = ["\N{GRINNING FACE}", "\N{CRYING FACE}", "\N{THUMBS UP SIGN}"]
+    rows = [(faces[index % 3], faces[index % 2], index % 3) for index in range(90)]
+    task = TaskSpec(kind, LABELS if kind == "classification" else ())
+    scores = lexical_baselines(data_of(rows, task=task))
+    if kind == "regression":
+        assert np.isnan(scores["hypothesis_only"]["spearman"]["value"])
+    else:
+        assert scores["hypothesis_only"] == scores["majority"]

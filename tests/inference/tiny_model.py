@@ -22,7 +22,7 @@ def write_tiny_model(
     config: ModelConfig = BI_ENCODER,
     task: TaskSpec | None = None,
     max_length: int = 32,
-    layers: int = 2,
+    layers: int = 1,
     hidden: int = 32,
     sharpness: float = 1.0,
     truncation: Truncation = "longest_first",

@@ -103,7 +103,7 @@ def test_a_trial_that_diverged_is_never_chosen_and_all_of_them_are_an_error() ->
     assert outcome.chosen[0] == 2
     assert math.isnan(outcome.nested[0])
     assert math.isnan(fold_spread(outcome.nested).mean)
-    with pytest.raises(UserError, match="no trial finished; got a loss that is not finite in every one of 3"):
+    with pytest.raises(UserError, match="got a loss or a score that is not finite in every one of 3"):
         search_trials(3, evaluate_by(lambda need, fold: math.nan), folds=3, rungs=full_rung(), nested=True)
 
 
