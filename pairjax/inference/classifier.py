@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
 from pairjax.base.config import MeshConfig
 from pairjax.base.errors import TruncationWarning, UncuttableError, UserError
+from pairjax.base.export_config import ExportConfig
 from pairjax.data.encode import EncodedPairs, Losses, encode_pairs
 from pairjax.data.layout import Layout
 from pairjax.data.table import BadRow, Row
@@ -25,6 +26,9 @@ from pairjax.inference.predictions import Prediction, predictions_from
 from pairjax.inference.text_vectors import SideVectors
 from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.step.sharding import build_mesh, place, place_params
+
+if TYPE_CHECKING:
+    from pairjax.export.model import ExportResult
 
 LENGTHS = (8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024)
 """Lengths of rows; each that occurs is compiled once. The steps of 8 keep padding at 13 % of the slots of SICK's pairs,
@@ -323,6 +327,41 @@ class PairClassifier:
         # The second sides are empty; a text without a token leaves the two special tokens only.
         _warn(encoded.losses._replace(bare=int((encoded.first_length == 2).sum())).notes("texts"))
         return self._sides.pairs(encoded, batch_size=batch_size)[:, 0]
+
+    def in_float32(self) -> "PairClassifier":
+        """Returns this model, or if its activations are bfloat16, the same with activations in float32."""
+        artifact, tokenizer, combiner, mesh = self._parts
+        if artifact.model.dtype == "float32":
+            return self
+        return _rebuild(
+            dataclasses.replace(artifact, model=dataclasses.replace(artifact.model, dtype="float32")),
+            tokenizer,
+            combiner,
+            mesh,
+        )
+
+    def export(
+        self, to: str, output: str | os.PathLike[str], *, int8: bool = False, fold_temperature: bool = False
+    ) -> "ExportResult":
+        """Writes the model in another format, as `pairjax export` does.
+
+        Args:
+            to: Name of the format, such as "onnx".
+            output: The folder to write; it must not exist.
+            int8: Whether to write a file with int8 weights too.
+            fold_temperature: Whether the last layer is divided by the temperature.
+
+        Returns:
+            The folder, the largest difference of its outputs from pairjax's, and notes on what it leaves out.
+
+        Raises:
+            UserError: The format cannot express the model, the folder exists, or a package is missing.
+        """
+        # A layer above: this method is its entrance for users.
+        from pairjax.export.model import export_model
+
+        config = ExportConfig(int8=int8, fold_temperature=fold_temperature)
+        return export_model(self, to, Path(output), config=config)
 
     def forget(self) -> None:
         """Drops the cached vectors of texts, so that the next call encodes all of its texts."""

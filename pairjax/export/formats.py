@@ -1,0 +1,160 @@
+"""The formats that a model can be exported to; each has a module of its own, which is imported when it is used."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pairjax.base.errors import UserError
+from pairjax.base.export_config import ExportConfig
+from pairjax.base.params import flatten, unflatten
+from pairjax.base.types import Pairs, Params
+from pairjax.data.encode import EncodedPairs
+from pairjax.inference.classifier import PairClassifier
+from pairjax.inference.model_folder import Artifact
+
+MODULES: Mapping[str, str] = MappingProxyType({})
+"""The module that defines `FORMAT`, by the format's name."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """An export that was requested.
+
+    Attributes:
+        model: The model, with activations in float32.
+        config: The options.
+        dev: Labelled pairs on which int8 weights are compared with float32; None if none are at hand.
+    """
+
+    model: PairClassifier
+    config: ExportConfig
+    dev: Pairs | None = None
+
+
+class Written(NamedTuple):
+    """What a format wrote.
+
+    Attributes:
+        entries: Further entries of the manifest, plain data.
+        notes: Lines for the user and the card.
+    """
+
+    entries: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that models are exported to.
+
+    Attributes:
+        name: Name of the format, as `--to` spells it.
+        library: `library_name` of the hub's front matter.
+        needs: Modules without which nothing can be written.
+        extra: The extra of pairjax that installs them; None if `needs` is empty.
+        runtime: Modules without which the written files cannot be run for the check.
+        refuse: Returns why the format cannot express a model; None if it can.
+        notes: Returns lines on what the folder leaves out, such as a threshold.
+        pipeline_tag: Returns the hub's name of the task that the folder is for.
+        use: Returns the lines of Markdown that show how to use the folder.
+        write: Writes the files into an empty folder.
+        difference: Runs the written files in their own runtime, and returns the largest absolute difference of their
+            outputs (logits, or for a regression scores divided by `task.scale`; or vectors) from pairjax's for the
+            given pairs.
+    """
+
+    name: str
+    library: str
+    needs: tuple[str, ...]
+    extra: str | None
+    runtime: tuple[str, ...]
+    refuse: Callable[[Artifact, ExportConfig], str | None]
+    notes: Callable[[Artifact, ExportConfig], Sequence[str]]
+    pipeline_tag: Callable[[Artifact], str]
+    use: Callable[[Artifact, ExportConfig], Sequence[str]]
+    write: Callable[[Request, Path], Written]
+    difference: Callable[[Request, Path, Sequence[tuple[str, str]]], float]
+
+
+def find_format(name: str) -> Format:
+    """Returns a format.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    if name not in MODULES:
+        raise UserError(f"--to {name}: no such format", expected=f"one of {', '.join(MODULES)}")
+    found: Format = import_module(MODULES[name]).FORMAT
+    return found
+
+
+def missing_modules(names: Sequence[str]) -> list[str]:
+    """Returns those modules that are not installed."""
+    return [name for name in names if find_spec(name) is None]
+
+
+def check_format(target: Format, artifact: Artifact, config: ExportConfig) -> None:
+    """Checks that a format can express a model and that its packages are installed.
+
+    Raises:
+        UserError: It cannot, and the message gives the reason and the formats that can; or a package is missing.
+    """
+    reason = target.refuse(artifact, config)
+    if reason is not None:
+        formats = [find_format(name) for name in MODULES if name != target.name]
+        able = [other.name for other in formats if other.refuse(artifact, config) is None]
+        raise UserError(
+            f"{target.name} cannot express this model: {reason}",
+            fix=f"use --to {' or '.join(able)}" if able else "use pairjax itself, as pairjax predict does",
+        )
+    missing = missing_modules(target.needs)
+    if missing:
+        raise UserError(
+            f"--to {target.name} needs the package {' and '.join(missing)}",
+            fix=f"run: pip install 'pairjax[{target.extra}]'",
+        )
+
+
+def own_combiner_reason(artifact: Artifact) -> str | None:
+    """Returns the reason for which a format without Python code refuses a model with the user's own combiner."""
+    return "the combiner is the user's own Python code" if artifact.own_combiner else None
+
+
+def folded_params(artifact: Artifact, config: ExportConfig) -> Params:
+    """Returns the parameters with the units of a regression, and if asked for the temperature, in the last layer.
+
+    A regression's layer `W x + b` becomes `scale W x + scale b + center`; with a temperature T, `W x / T + b / T`. A
+    ReLU after the last layer commutes with a division by T, but not with the units of a regression.
+
+    Raises:
+        ValueError: The logits of a regression pass a ReLU.
+    """
+    task = artifact.task
+    factor = 1.0 / artifact.calibration.temperature if config.fold_temperature else 1.0
+    shift = 0.0
+    if task.kind == "regression":
+        if artifact.model.head.relu_logits:
+            raise ValueError("the units of a regression cannot be folded below a ReLU")
+        factor, shift = task.scale, task.center
+    flat = flatten(artifact.params)
+    kernel, bias = (np.asarray(flat[f"head/logits/{name}"], np.float64) for name in ("kernel", "bias"))
+    flat["head/logits/kernel"] = (kernel * factor).astype(np.float32)
+    flat["head/logits/bias"] = (bias * factor + shift).astype(np.float32)
+    return unflatten(flat)
+
+
+def expected_outputs(request: Request, encoded: EncodedPairs) -> np.ndarray:
+    """Returns pairjax's own outputs, float32 [N, outputs], divided by the temperature if that is folded in.
+
+    Args:
+        request: The export.
+        encoded: The pairs, N of them.
+    """
+    outputs = request.model.encoded_outputs(encoded, batch_size=len(encoded))
+    return outputs / request.model.artifact.calibration.temperature if request.config.fold_temperature else outputs
