@@ -69,12 +69,17 @@ AFTER_WORD: dict[str, Sequence[str]] = {
 PARSED = {
     "pairjax bench": "compares with torch, which is not installed; an hour or two",
     "pairjax claim": "minutes to hours; tests/studies run the claims at a tiny size",
+    "pairjax serve": "runs until a signal; tests/serve runs it",
     "--data.download": "needs the network",
     "--model.download": "needs the network",
 }
 """Commands, or words of commands, whose options are parsed and nothing more."""
 
-SKIPPED = {"make": "sets up an environment and runs everything there"}
+SKIPPED = {
+    "make": "sets up an environment and runs everything there",
+    "curl": "calls a server; tests/serve sends the same bodies",
+    "pip": "installs packages",
+}
 
 SLOW_PAGES = ("models.md", "training.md")
 """Guides whose commands each compile a program of their own: the default run parses their options, and the slow tests

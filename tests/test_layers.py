@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pairjax"
 LAYERS = (
     *("base", "storage", "evaluation", "data", "weights", "models", "step", "run", "report", "inference", "export"),
-    *("population", "finetune", "pretrain", "plan", "sweep", "studies", "cli"),
+    *("serve", "population", "finetune", "pretrain", "plan", "sweep", "studies", "cli"),
 )
 """From the bottom up: each imports itself and those before it."""
 
@@ -182,7 +182,8 @@ LAWS = (
     ("run", ("data", "models", "weights", "evaluation")),
     ("report", ("data", "models", "weights", "step", "run")),
     ("inference", ("run",)),
-    ("population", ("run", "inference")),
+    ("serve", ("run", "report")),
+    ("population", ("run", "inference", "serve")),
     ("pretrain", ("finetune",)),
     ("studies", ("sweep",)),
 )

@@ -56,3 +56,14 @@ def build_text_rows(keys: list[bytes], like: EncodedPairs) -> EncodedPairs:
         lost=0,
         bare=0,
     )
+
+
+def blank_rows(length: int, count: int, like: EncodedPairs) -> EncodedPairs:
+    """Builds rows of pad tokens, which give a batch its shape and nothing else.
+
+    Args:
+        length: Slots of each row.
+        count: Number of rows.
+        like: Rows of the same model.
+    """
+    return build_text_rows([np.full(length, like.pad_id, np.int32).tobytes()] * count, like)

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
@@ -12,18 +11,20 @@ import numpy as np
 from jaxtyping import Float
 
 from pairjax.base.config import MeshConfig
-from pairjax.base.errors import TruncationWarning, UncuttableError, UserError
+from pairjax.base.errors import TruncationWarning, UserError
 from pairjax.base.export_config import ExportConfig
-from pairjax.data.encode import EncodedPairs, Losses, encode_pairs
+from pairjax.data.encode import EncodedPairs, encode_pairs
 from pairjax.data.layout import Layout
-from pairjax.data.table import BadRow, Row
+from pairjax.data.table import BadRow
 from pairjax.data.tokenizer import PairTokenizer, load_tokenizer
 from pairjax.inference.chunks import ArrivedChunks, FullChunks
 from pairjax.inference.inputs import iter_rows_of, read_count, read_pairs, read_texts
 from pairjax.inference.logits import make_predict_logits
 from pairjax.inference.model_folder import Artifact, load_artifact
 from pairjax.inference.predictions import Prediction, predictions_from
+from pairjax.inference.stream import stream_answers
 from pairjax.inference.text_vectors import SideVectors
+from pairjax.inference.warm_up import compile_shapes
 from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.step.sharding import build_mesh, place, place_params
 
@@ -195,10 +196,14 @@ class PairClassifier:
         rows = read_pairs(pairs)
         encoded = self._encode([first for first, _ in rows], [second for _, second in rows])
         _warn(encoded.notes())
-        return self._predictions(self.encoded_outputs(encoded, batch_size=size))
+        return self.predictions(self.encoded_outputs(encoded, batch_size=size))
 
-    def _predictions(self, outputs: Float[np.ndarray, "pairs outputs"]) -> list[Prediction]:
-        """Converts outputs to predictions with the model's calibration."""
+    def predictions(self, outputs: Float[np.ndarray, "pairs outputs"]) -> list[Prediction]:
+        """Converts outputs to predictions with the model's calibration.
+
+        Args:
+            outputs: float32 [N, outputs]; from `outputs` or `encoded_outputs`.
+        """
         calibration = self.artifact.calibration
         temperature, threshold = calibration.temperature, calibration.threshold
         return predictions_from(outputs, self.task, temperature=temperature, threshold=threshold)
@@ -242,53 +247,11 @@ class PairClassifier:
         _check_process(self._process)
         source = iter_rows_of(rows, keep_errors=mark)
         chunks = FullChunks(source, size) if wait is None else ArrivedChunks(source, size, wait=wait)
-        return self._stream(chunks, batch_size, mark, report or _warn)
 
-    def _stream(
-        self,
-        chunks: FullChunks | ArrivedChunks,
-        batch_size: int,
-        mark: bool,
-        report: Callable[[Iterable[str]], None],
-    ) -> Iterator[tuple[tuple[str, str] | BadRow, Prediction | None]]:
-        """Yields the rows of the chunks with their predictions."""
+        def predict(encoded: EncodedPairs) -> list[Prediction]:
+            return self.predictions(self.encoded_outputs(encoded, batch_size=batch_size))
 
-        def read() -> tuple[list[Row], EncodedPairs | None]:
-            return self._encode_rows(chunks.take(), mark)
-
-        losses: Losses | None = None
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            following = pool.submit(read)
-            try:
-                while True:
-                    block, encoded = following.result()
-                    if not block:
-                        break
-                    following = pool.submit(read)
-                    predictions: Iterator[Prediction] = iter(())
-                    if encoded is not None:
-                        losses = encoded.losses if losses is None else losses.plus(encoded.losses)
-                        predictions = iter(self._predictions(self.encoded_outputs(encoded, batch_size=batch_size)))
-                    yield from ((row, None if isinstance(row, BadRow) else next(predictions)) for row in block)
-            finally:
-                chunks.close()
-        report(losses.notes() if losses is not None else ())
-
-    def _encode_rows(self, block: list[Row], mark: bool) -> tuple[list[Row], EncodedPairs | None]:
-        """Encodes the pairs of a chunk, and marks those that may not be cut if `mark` is set."""
-        pairs = [row for row in block if not isinstance(row, BadRow)]
-        if not pairs:
-            return block, None
-        try:
-            return block, self._encode(
-                [first for first, _ in pairs], [second for _, second in pairs], [pair.place for pair in pairs]
-            )
-        except UncuttableError as error:
-            if not mark:
-                raise
-            reasons = {id(pairs[i]): reason for i, reason in error.reasons.items()}
-        marked = [BadRow(row.number, reasons[id(row)]) if id(row) in reasons else row for row in block]
-        return self._encode_rows(marked, mark)
+        return stream_answers(chunks, self._encode, predict, mark=mark, report=report or _warn)
 
     def embed(self, texts: TextsLike, *, batch_size: SupportsIndex = 64) -> Float[np.ndarray, "texts dim"]:
         """Returns a bi-encoder's vector of each text, float32 [N, D], as its combiner reads them.
@@ -307,6 +270,14 @@ class PairClassifier:
             UserError: An element is not a text or is empty; or the model is a cross-encoder, has an interaction, or
                 pools both texts together, so a single text has no vector.
         """
+        size = read_count(batch_size, "batch_size")
+        encoded = self.encode_texts(texts)
+        # The second sides are empty; a text without a token leaves the two special tokens only.
+        _warn(encoded.losses._replace(bare=int((encoded.first_length == 2).sum())).notes("texts"))
+        return self.encoded_vectors(encoded, batch_size=size)
+
+    def encode_texts(self, texts: TextsLike) -> EncodedPairs:
+        """Tokenises single texts as side A of pairs without a side B; for the arguments and errors see `embed`."""
         model = self.artifact.model
         if model.kind == "cross" or model.interact.kind != "none":
             kind = "cross-encoder" if model.kind == "cross" else f"bi-encoder with {model.interact.kind} interaction"
@@ -318,14 +289,16 @@ class PairClassifier:
                 f"{self.artifact.folder}: this bi-encoder pools both texts together",
                 expected="a model that pools each side",
             )
-        batch_size, texts = read_count(batch_size, "batch_size"), read_texts(texts)
+        texts = read_texts(texts)
+        return self._encode(texts, [""] * len(texts), [f"text {number}" for number in range(1, len(texts) + 1)])
+
+    def encoded_vectors(self, encoded: EncodedPairs, *, batch_size: int = 64) -> Float[np.ndarray, "texts dim"]:
+        """Returns the vectors for the result of `encode_texts`, float32 [N, D]."""
         _check_process(self._process)
-        if not texts:
+        if self._sides is None:
+            raise ValueError("this model has no vector for a single text")
+        if not len(encoded):
             return np.zeros((0, self.artifact.spec.hidden_size), np.float32)
-        places = [f"text {number}" for number in range(1, len(texts) + 1)]
-        encoded = self._encode(texts, [""] * len(texts), places)
-        # The second sides are empty; a text without a token leaves the two special tokens only.
-        _warn(encoded.losses._replace(bare=int((encoded.first_length == 2).sum())).notes("texts"))
         return self._sides.pairs(encoded, batch_size=batch_size)[:, 0]
 
     def in_float32(self) -> "PairClassifier":
@@ -362,6 +335,29 @@ class PairClassifier:
 
         config = ExportConfig(int8=int8, fold_temperature=fold_temperature)
         return export_model(self, to, Path(output), config=config)
+
+    @property
+    def can_embed(self) -> bool:
+        """Whether a single text has a vector: the model is a bi-encoder that encodes and pools each text alone."""
+        return self._sides is not None
+
+    def warm_up(self, *, batch_size: SupportsIndex = 64, rows: Sequence[int] | None = None) -> int:
+        """Compiles a program for every shape of batch, so that later calls with this `batch_size` compile nothing.
+
+        Args:
+            batch_size: Largest number of rows in a compiled batch, as in the later calls.
+            rows: Numbers of joint rows to compile, each a power of two; by default all up to `batch_size`.
+
+        Returns:
+            The number of shapes.
+        """
+        size, like = read_count(batch_size, "batch_size"), self._encode([""], [""])
+        return compile_shapes(self.encoded_outputs, self._sides, like, layout=self._layout, batch_size=size, rows=rows)
+
+    @property
+    def row_lengths(self) -> tuple[int, ...]:
+        """The lengths of rows, in slots, ascending; each row is padded to the next one."""
+        return self._layout.ladder
 
     def forget(self) -> None:
         """Drops the cached vectors of texts, so that the next call encodes all of its texts."""

@@ -11,7 +11,7 @@ from pairjax.base.types import Params
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.layout import Layout, plan_in_order
 from pairjax.data.pipeline import eval_batches
-from pairjax.data.sides import build_text_rows, distinct_sides
+from pairjax.data.sides import blank_rows, build_text_rows, distinct_sides
 from pairjax.inference.logits import one_behind
 from pairjax.models.build import PairModelFns
 from pairjax.step.sharding import put_batch, row_shards
@@ -86,6 +86,25 @@ class SideVectors:
             outputs.append(np.asarray(self._head(self._params, padded))[: len(part), 0])
         return np.concatenate(outputs)
 
+    def warm_up(self, like: EncodedPairs, *, batch_size: int) -> int:
+        """Compiles the encoder for every shape of single texts, and the head for every number of pairs.
+
+        Args:
+            like: Rows of this model; no text is longer than their maximum length.
+            batch_size: Largest number of rows in a compiled batch.
+
+        Returns:
+            The number of shapes.
+        """
+        longest = int(np.searchsorted(self._layout.ladder, like.max_length))
+        lengths, rows, pairs = self._layout.ladder[: longest + 1], _row_counts(batch_size), _row_counts(8 * batch_size)
+        for length in lengths:
+            for count in rows:
+                self._encode(blank_rows(length, count, like), batch_size)
+        for count in pairs:
+            np.asarray(self._head(self._params, np.zeros((count, 1, 2, self._size), np.float32)))
+        return len(rows) * len(lengths) + len(pairs)
+
     def _encode(self, encoded: EncodedPairs, batch_size: int) -> Float[np.ndarray, "texts dim"]:
         """Encodes single texts, in their order."""
         vectors = np.zeros((len(encoded), self._size), np.float32)
@@ -100,6 +119,11 @@ class SideVectors:
         return vectors
 
 
+def _row_counts(most: int) -> list[int]:
+    """Returns the numbers of rows that are compiled: most / 16, most / 4 and `most`."""
+    return sorted({max(1, most // 16), max(1, most // 4), most})
+
+
 def _batch_rows(count: int, most: int) -> int:
-    """Returns the smallest of most / 16, most / 4 and `most` rows that holds `count` items; `most` if none does."""
-    return next(rows for rows in (max(1, most // 16), max(1, most // 4), most) if count <= rows or rows == most)
+    """Returns the smallest number of rows that holds `count` items; `most` if none does."""
+    return next(rows for rows in _row_counts(most) if count <= rows or rows == most)
