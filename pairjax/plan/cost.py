@@ -8,7 +8,7 @@ Traffic between devices follows from the sharding of the parameters.
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from jax.sharding import AbstractMesh, AxisType
 from pairjax.base.params import flatten
 from pairjax.plan.compiled import Traffic
 from pairjax.plan.devices import Device
-from pairjax.plan.step import Planned, Rows, on_mesh
+from pairjax.plan.step import Arguments, Planned, Rows, batch_on_mesh, on_mesh
 from pairjax.step.sharding import AXES, build_mesh
 
 NOT_ARITHMETIC = frozenset(
@@ -281,6 +281,7 @@ class Estimator:
 
     def __init__(self, planned: Planned, device: Device, *, narrow: bool) -> None:
         self.planned, self.device, self.narrow = planned, device, narrow
+        self._steps: dict[AbstractMesh, Arguments] = {}
         multiple = planned.optim.accumulate
         single, double = (trace_work(planned, self._local(multiple * times)) for times in (1, 2))
         # Arithmetic is a constant plus an amount for each row: two traces give both.
@@ -301,7 +302,10 @@ class Estimator:
         shards = mesh["data"] * mesh["fsdp"]
         rows = planned.rows_for(batch_size, shards)
         abstract = AbstractMesh(tuple(mesh[axis] for axis in AXES), AXES, axis_types=(AxisType.Auto,) * 3)
-        step = on_mesh(planned, rows, abstract)
+        # The update depends on the mesh alone, and the search for the largest batch tries many numbers of rows.
+        if abstract not in self._steps:
+            self._steps[abstract] = on_mesh(planned, rows, abstract)
+        step = replace(self._steps[abstract], batch=batch_on_mesh(planned, rows, abstract))
         parameters = _local_bytes(step.state.params) + _local_bytes(step.frozen)
         local = self._local(rows.rows // shards)
         micro = self._local(max(1, local.rows // planned.optim.accumulate))

@@ -296,9 +296,19 @@ def on_mesh(planned: Planned, rows: Rows, mesh: Any) -> Arguments:
     shapes = jax.eval_shape(update.initial, update.trainable, jax.random.key(0))
     state = jax.tree.map(_placed, shapes, update.sharding)
     frozen = jax.tree.map(_placed, update.frozen, shardings(update.frozen_specs, mesh))
+    return Arguments(update, state, frozen, batch_on_mesh(planned, rows, mesh), placement.notes)
+
+
+def batch_on_mesh(planned: Planned, rows: Rows, mesh: Any) -> Batch:
+    """Lays out a batch over a mesh, as shapes with shardings.
+
+    Args:
+        planned: The step.
+        rows: The rows of a step.
+        mesh: The mesh, of devices or abstract.
+    """
     by_row = batch_sharding(mesh)
-    batch = jax.tree.map(lambda x: _placed(x, by_row), batch_shapes(rows, float_labels=planned.float_labels))
-    return Arguments(update, state, frozen, batch, placement.notes)
+    return jax.tree.map(lambda x: _placed(x, by_row), batch_shapes(rows, float_labels=planned.float_labels))
 
 
 def _placed(shape: Any, sharding: Any) -> jax.ShapeDtypeStruct:
