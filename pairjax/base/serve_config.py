@@ -36,6 +36,8 @@ class ServeConfig(CheckedConfig):
     """Pairs that may wait for the device; requests that exceed it are answered with 429."""
     max_client_batch_size: int = 1000
     """Largest number of pairs or texts in a request; more are answered with 413."""
+    max_explained: int = 8
+    """Largest number of pairs in a request to /v1/explain; 0 turns the route off, and the start is faster."""
     max_body_bytes: int = 2_000_000
     """Largest body of a request; larger ones are answered with 413."""
     body_timeout: float = 10.0
@@ -57,6 +59,7 @@ class ServeConfig(CheckedConfig):
         names = ("batch_size", "max_batch_tokens", "max_concurrent_requests", "max_queue", "max_client_batch_size")
         for name in (*names, "max_body_bytes"):
             at_least(name.replace("_", "-"), getattr(self, name), 1)
+        at_least("max-explained", self.max_explained, 0)
         for name in ("body_timeout", "timeout", "drain_timeout"):
             if getattr(self, name) <= 0:
                 raise UserError(f"--{name.replace('_', '-')} is too small", got=getattr(self, name), expected="above 0")

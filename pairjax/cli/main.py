@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "fine-tune an encoder on pairs: pairjax train [experiments/X.py] [options]",
     "evaluate": "score a model on labelled pairs: pairjax evaluate MODEL --data.path DIR",
     "predict": "label pairs with a model: pairjax predict MODEL pairs.tsv --output out.jsonl",
+    "explain": "show what each token adds to an answer: pairjax explain MODEL pairs.tsv",
     "serve": "answer HTTP requests with models: pairjax serve MODEL --port 8080",
     "pretrain": "pretrain an encoder on text: pairjax pretrain [experiments/pretrain_X.py] [options]",
     "data": "inspect pairs or text: pairjax data inspect --data.path DIR, pairjax data corpus --data.corpus GLOB",

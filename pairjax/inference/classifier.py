@@ -4,6 +4,7 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
 
@@ -17,13 +18,14 @@ from pairjax.data.encode import EncodedPairs, encode_pairs
 from pairjax.data.layout import Layout
 from pairjax.data.table import BadRow
 from pairjax.data.tokenizer import PairTokenizer, load_tokenizer
+from pairjax.inference.attributions import Attributions, Explanation
 from pairjax.inference.chunks import ArrivedChunks, FullChunks
 from pairjax.inference.inputs import iter_rows_of, read_count, read_pairs, read_texts
 from pairjax.inference.logits import make_predict_logits
 from pairjax.inference.model_folder import Artifact, load_artifact
 from pairjax.inference.predictions import Prediction, predictions_from
 from pairjax.inference.stream import stream_answers
-from pairjax.inference.text_vectors import SideVectors
+from pairjax.inference.text_vectors import SideVectors, no_vector_error
 from pairjax.inference.warm_up import compile_shapes
 from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.step.sharding import build_mesh, place, place_params
@@ -278,17 +280,8 @@ class PairClassifier:
 
     def encode_texts(self, texts: TextsLike) -> EncodedPairs:
         """Tokenises single texts as side A of pairs without a side B; for the arguments and errors see `embed`."""
-        model = self.artifact.model
-        if model.kind == "cross" or model.interact.kind != "none":
-            kind = "cross-encoder" if model.kind == "cross" else f"bi-encoder with {model.interact.kind} interaction"
-            raise UserError(
-                f"{self.artifact.folder}: a {kind} has no vector for a single text", expected="a bi-encoder"
-            )
         if self._sides is None:
-            raise UserError(
-                f"{self.artifact.folder}: this bi-encoder pools both texts together",
-                expected="a model that pools each side",
-            )
+            raise no_vector_error(self.artifact.model, str(self.artifact.folder))
         texts = read_texts(texts)
         return self._encode(texts, [""] * len(texts), [f"text {number}" for number in range(1, len(texts) + 1)])
 
@@ -300,6 +293,20 @@ class PairClassifier:
         if not len(encoded):
             return np.zeros((0, self.artifact.spec.hidden_size), np.float32)
         return self._sides.pairs(encoded, batch_size=batch_size)[:, 0]
+
+    def explain(self, pairs: PairsLike, *, label: str | None = None) -> list[Explanation]:
+        """Returns how much each token adds to the logit of a class, by integrated gradients.
+
+        Args:
+            pairs: Texts (A, B) of each pair, as in `predict`.
+            label: The class; by default the predicted one of each pair. Not for regression.
+        """
+        return self.attributions.explain_pairs(read_pairs(pairs), label, self._encode, self.encoded_outputs)
+
+    @cached_property
+    def attributions(self) -> Attributions:
+        """The programs of `explain`."""
+        return Attributions(self._fns, self.task, self._tokenizer, self._params)
 
     def in_float32(self) -> "PairClassifier":
         """Returns this model, or if its activations are bfloat16, the same with activations in float32."""
@@ -342,14 +349,11 @@ class PairClassifier:
         return self._sides is not None
 
     def warm_up(self, *, batch_size: SupportsIndex = 64, rows: Sequence[int] | None = None) -> int:
-        """Compiles a program for every shape of batch, so that later calls with this `batch_size` compile nothing.
+        """Compiles a program for every shape of batch, and returns their number; later calls compile nothing.
 
         Args:
             batch_size: Largest number of rows in a compiled batch, as in the later calls.
             rows: Numbers of joint rows to compile, each a power of two; by default all up to `batch_size`.
-
-        Returns:
-            The number of shapes.
         """
         size, like = read_count(batch_size, "batch_size"), self._encode([""], [""])
         return compile_shapes(self.encoded_outputs, self._sides, like, layout=self._layout, batch_size=size, rows=rows)

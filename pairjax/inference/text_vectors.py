@@ -7,6 +7,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
+from pairjax.base.errors import UserError
+from pairjax.base.model_config import ModelConfig
 from pairjax.base.types import Params
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.layout import Layout, plan_in_order
@@ -117,6 +119,21 @@ class SideVectors:
             real = batch.example_id >= 0
             vectors[batch.example_id[real]] = np.asarray(sides)[:, :, 0][real]
         return vectors
+
+
+def no_vector_error(model: ModelConfig, folder: str) -> UserError:
+    """Returns the error for single texts that are given to a model that reads both texts of a pair together.
+
+    Args:
+        model: The model's configuration.
+        folder: The model folder, for the message.
+    """
+    if model.kind == "bi" and model.interact.kind == "none":
+        return UserError(
+            f"{folder}: this bi-encoder pools both texts together", expected="a model that pools each side"
+        )
+    kind = "cross-encoder" if model.kind == "cross" else f"bi-encoder with {model.interact.kind} interaction"
+    return UserError(f"{folder}: a {kind} has no vector for a single text", expected="a bi-encoder")
 
 
 def _row_counts(most: int) -> list[int]:

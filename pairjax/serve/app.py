@@ -42,6 +42,7 @@ ENDPOINTS: dict[str, Callable[[Call], Awaitable[Any]]] = {
     "/v2/rerank": vendors.cohere_v2,
     "/v1/embeddings": vendors.embeddings,
     "/v1/classify": classify.classify,
+    "/v1/explain": classify.explain,
 }
 """The routes that answer POST with JSON."""
 LARGE_BODY = 65_536

@@ -45,3 +45,13 @@ async def classify(call: Call) -> Any:
             result["swapped"] = _answer(outputs.predictions[len(pairs) + index])
         results.append(result)
     return {"model": call.model.name, "results": results}
+
+
+async def explain(call: Call) -> Any:
+    """Answers /v1/explain: the contribution of each token to the logit of a class, by integrated gradients."""
+    pairs, _ = call.pairs("pairs")
+    if len(pairs) > call.config.max_explained:
+        raise RequestError("TooLarge", f"`pairs`: got {len(pairs)}; at most {call.config.max_explained} are explained")
+    label = call.choice("label", call.model.task.labels)
+    explanations = await call.model.explain(pairs, call.times, label=label)
+    return {"model": call.model.name, "results": [explanation.to_json() for explanation in explanations]}

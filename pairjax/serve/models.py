@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from pairjax.base.serve_config import ServeConfig
 from pairjax.base.types import POSITIVE_NAMES
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.rows import select_rows
+from pairjax.inference.attributions import Explanation
 from pairjax.inference.classifier import PairClassifier
 from pairjax.inference.predictions import Prediction
 from pairjax.serve.batcher import Batcher, cut_batches
@@ -84,7 +86,7 @@ class ServedModel:
         observe: Callable[[str, int, int], None],
     ) -> None:
         self.name, self.model, self.task = name, model, model.task
-        self._tokenisers = tokenisers
+        self._tokenisers, self._explains = tokenisers, config.max_explained > 0
         self.device = device
         # Powers of two, since `encoded_outputs` rounds the number of rows up to one.
         most = 1 << (config.batch_size.bit_length() - 1)
@@ -113,7 +115,10 @@ class ServedModel:
 
     def warm_up(self) -> int:
         """Compiles every shape that requests can have; runs in the thread of the device."""
-        return self.model.warm_up(batch_size=self._sizes[-1], rows=self._sizes)
+        shapes = self.model.warm_up(batch_size=self._sizes[-1], rows=self._sizes)
+        if not self._explains:
+            return shapes
+        return shapes + self.model.attributions.warm_up(self.model.encode("a", "b"), self.model.row_lengths[-1])
 
     async def close(self) -> None:
         """Ends the queues."""
@@ -166,6 +171,27 @@ class ServedModel:
         times.characters += sum(map(len, texts))
         vectors = await self._wait_for(self._texts, encoded, times)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12) if normalise else vectors
+
+    async def explain(self, pairs: Sequence[Pair], times: Times, *, label: str | None) -> list[Explanation]:
+        """Explains pairs, each in a turn of its own on the device, so that other requests are computed in between.
+
+        Args:
+            pairs: The pairs.
+            times: What the answer took is added to it.
+            label: The class; None for the predicted class of each pair.
+        """
+        labels: list[str | None] = [label] * len(pairs)
+        if label is None:
+            labels = [prediction.label for prediction in (await self.outputs(pairs, times)).predictions]
+        explanations, start = [], time.monotonic()
+        for pair, chosen in zip(pairs, labels, strict=True):
+            explain = partial(self.model.explain, [pair], label=chosen)
+            try:
+                explanations += await asyncio.get_running_loop().run_in_executor(self.device, explain)
+            except UserError as error:
+                raise RequestError("Validation", str(error)) from None
+        times.compute += time.monotonic() - start
+        return explanations
 
     def _encode_pairs(self, pairs: Sequence[Pair]) -> tuple[EncodedPairs, list[bool]]:
         """Tokenises pairs, and says which were cut; runs in a thread of the tokenisers."""

@@ -40,6 +40,16 @@ RANK = _object("query texts", query=STRING, texts=STRINGS, raw_scores=TRUTH, ret
 COHERE = _object("query documents", query=STRING, documents=STRINGS, top_n=INTEGER, return_documents=TRUTH, label=LABEL)
 RELEVANCE = _list(_object("index relevance_score", index=INTEGER, relevance_score=NUMBER))
 HUB = _object("inputs", inputs=PAIRS, parameters=_object(top_k=INTEGER, function_to_apply=STRING))
+TOKEN = _object(side=INTEGER, start=INTEGER, end=INTEGER, text=STRING, contribution=NUMBER)
+EXPLANATION = _object(
+    sentence1=STRING,
+    sentence2=STRING,
+    label=STRING,
+    logit=NUMBER,
+    baseline=NUMBER,
+    residual=NUMBER,
+    tokens=_list(TOKEN),
+)
 
 POSTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "/": ("Classes of each pair, as the hub's clients expect", HUB, _list(CLASSES)),
@@ -73,6 +83,11 @@ POSTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         "Label, calibrated probabilities and more for each pair",
         _object("pairs", pairs=PAIRS, swap=TRUTH, min_confidence=NUMBER, truncate=TRUNCATE),
         _object("model results", model=STRING, results=_list(RESULT)),
+    ),
+    "/v1/explain": (
+        "Contribution of each token to the logit of a class, by integrated gradients",
+        _object("pairs", pairs=PAIRS, label=STRING),
+        _object("model results", model=STRING, results=_list(EXPLANATION)),
     ),
 }
 GETS = {

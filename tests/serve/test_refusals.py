@@ -55,6 +55,8 @@ def refusal(response: Any, status: int) -> str:
         ("/", {"inputs": PAIR, "parameters": {"function_to_apply": "sigmoid"}}, 422, "`function_to_apply`"),
         ("/", {"inputs": PAIR, "parameters": 3}, 422, "`parameters`: got 3; expected an object"),
         ("/v1/classify", {"pairs": [PAIR], "min_confidence": 2}, 422, "`min_confidence`: got 2"),
+        ("/v1/explain", {"pairs": [PAIR] * 9}, 413, "`pairs`: got 9; at most 8 are explained"),
+        ("/v1/explain", {"pairs": PAIR, "label": "x"}, 422, "`label`: got 'x'; expected one of entailment"),
         ("/v1/classify", {"pairs": [{"text": "a"}]}, 422, "`pairs[0]`: got dict; expected a pair"),
     ],
 )

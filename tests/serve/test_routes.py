@@ -128,6 +128,17 @@ def test_classify_says_all_that_the_model_knows(client: TestClient, models: Mode
     assert "swapped" not in post(client, "/v1/classify", {"pairs": pairs})["results"][0]
 
 
+@pytest.mark.parametrize("label", [None, "neutral"])
+def test_explanations_are_those_of_the_model(label: str | None, client: TestClient, models: Models) -> None:
+    body = {"pairs": PAIRS[1:3]} | ({"label": label} if label else {})
+    results = post(client, "/v1/explain", body)["results"]
+    for result, explanation in zip(results, models["nli"].explain(PAIRS[1:3], label=label), strict=True):
+        assert result["label"] == explanation.label
+        assert [token["text"] for token in result["tokens"]] == [token.text for token in explanation.tokens]
+        shares = [token["contribution"] for token in result["tokens"]]
+        assert shares == pytest.approx([token.contribution for token in explanation.tokens], abs=1e-5)
+
+
 def test_many_clients_at_once_get_their_own_answers(client: TestClient, models: Models, server: Server) -> None:
     expected, answers = shares(models["nli"], PAIRS), dict[int, Any]()
 
@@ -154,6 +165,7 @@ def test_nothing_compiles_once_the_server_is_ready(client: TestClient, models: M
                 pairs = [("the " * words + str(i), "a dog") for i in range(count)]
                 post(client, "/predict", {"inputs": pairs})
                 post(client, "/predict", {"inputs": pairs, "model": "bi"})
+                post(client, "/v1/explain", {"pairs": pairs[:1], "model": "bi" if count % 2 else "nli"})
                 post(client, "/embed", {"inputs": [first for first, _ in pairs], "model": "bi"})
     assert names == []
 
