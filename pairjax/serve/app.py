@@ -30,6 +30,7 @@ from pairjax.serve.logs import log, request_id
 from pairjax.serve.metrics import CONTENT_TYPE, Metrics
 from pairjax.serve.models import ServedModel
 from pairjax.serve.openapi import openapi
+from pairjax.serve.page import page
 
 ENDPOINTS: dict[str, Callable[[Call], Awaitable[Any]]] = {
     "/": tei.hub,
@@ -354,7 +355,22 @@ def _metrics(server: Server, request: Request) -> Response:
     return Response(server.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
 
+def _page(server: Server, request: Request) -> Response:
+    """Answers GET /."""
+    content, headers = page()
+    return Response(content, headers=headers)
+
+
+def _card(server: Server, request: Request) -> Response:
+    """Answers /card: the model card in Markdown; empty if the model has none."""
+    path = _select(server, request.query_params.get("model")).model.artifact.folder / "README.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return Response(text, headers={"content-type": "text/markdown; charset=utf-8"})
+
+
 GETTERS: dict[str, Callable[[Server, Request], Response]] = {
+    "/": _page,
+    "/card": _card,
     "/health": _health,
     "/info": _info,
     "/metrics": _metrics,
@@ -362,7 +378,7 @@ GETTERS: dict[str, Callable[[Server, Request], Response]] = {
     "/openapi.json": lambda server, request: _json(openapi(server.models)),
 }
 """The routes that answer GET."""
-OPEN = ("/health",)
-"""Routes that need no key: probes have none."""
+OPEN = ("/", "/health")
+"""Routes that need no key: probes have none, and the page asks for it."""
 QUIET = ("/health", "/metrics")
 """Routes that are not in the log: probes call them every few seconds."""

@@ -91,6 +91,8 @@ POSTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
 }
 GETS = {
+    "/": "A page to try pairs on",
+    "/card": "The model card, in Markdown",
     "/health": "200 if requests are answered, 503 while the server starts or ends",
     "/info": "The model and the limits (TEI)",
     "/metrics": "Prometheus metrics",

@@ -57,6 +57,7 @@ class Browser:
         os.close(child_out)
         self._number, self._buffer = 0, b""
         self._loaded = False
+        self._own: tuple[str, ...] = ("file:", "data:")
         self.errors: list[str] = []
         self._session: str | None = None
         targets = self.send("Target.getTargets")["targetInfos"]
@@ -99,18 +100,24 @@ class Browser:
                 self.errors.append(str(params["exceptionDetails"]))
             case "Log.entryAdded" if params["entry"]["level"] in ("error", "warning"):
                 self.errors.append(params["entry"]["text"])
-            case "Network.requestWillBeSent" if not params["request"]["url"].startswith(("file:", "data:")):
+            case "Network.requestWillBeSent" if not params["request"]["url"].startswith(self._own):
                 self.errors.append(f"requested {params['request']['url']}")
 
     def open(self, path: Path, *, width: int, dark: bool = False, height: int = 900) -> None:
         """Loads a file at a width in CSS pixels and with a colour scheme."""
+        self.visit(path.resolve().as_uri(), width=width, dark=dark, height=height)
+
+    def visit(self, address: str, *, width: int, dark: bool = False, height: int = 900) -> None:
+        """Loads a page; requests to its own server are no errors."""
+        if address.startswith("http"):
+            self._own = (address, "data:", "blob:")
         self.errors.clear()
         self._loaded = False
         mobile = width < 600
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", media="screen", features=[scheme])
-        self.send("Page.navigate", url=path.resolve().as_uri())
+        self.send("Page.navigate", url=address)
         while not self._loaded:
             self._note(self._read())
 
