@@ -11,9 +11,9 @@ from pairjax.data.groups import (
     group_order,
     number_groups,
     stratum_weights,
-    text_clusters,
 )
 from pairjax.data.subsets import SCORE_BINS
+from pairjax.evaluation.clusters import text_clusters
 
 
 def stratified_folds(

@@ -12,13 +12,14 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import PairData, Pairs, TaskSpec
 from pairjax.data import tfds
 from pairjax.data.columns import find_columns, join_names
-from pairjax.data.groups import describe_groups, text_clusters
+from pairjax.data.groups import describe_groups
 from pairjax.data.line_formats import SPACED_QUOTE
 from pairjax.data.quality import measure_quality
 from pairjax.data.readers import SUFFIXES, open_stream, open_table, read_rows, require_regular
 from pairjax.data.subsets import cut_dev, take_pairs
 from pairjax.data.table import RawSplit, Table
 from pairjax.data.tasks import drop_unlabelled, encode_labels, read_task, relabel, task_notes
+from pairjax.evaluation.clusters import text_clusters
 from pairjax.storage.hashes import hash_stream
 
 SHARD = re.compile(r"-\d{5}-of-\d{5}$")

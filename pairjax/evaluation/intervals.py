@@ -50,7 +50,13 @@ def draw_counts(size: int, *, resamples: int, seed: int) -> Iterator[Float64[np.
 
 
 def bootstrap_intervals(
-    statistic: Statistic, size: int, *, resamples: int, seed: int, recentred: Collection[str] = ()
+    statistic: Statistic,
+    size: int,
+    *,
+    resamples: int,
+    seed: int,
+    recentred: Collection[str] = (),
+    group: Int[np.ndarray, " size"] | None = None,
 ) -> dict[str, Interval]:
     """Computes 95 % percentile bootstrap intervals of all metrics of a statistic from the same resamples.
 
@@ -62,13 +68,14 @@ def bootstrap_intervals(
         recentred: Metrics whose resamples are shifted by their bias, mean(resamples) - value, and clipped at 0. The
             calibration error needs it: a mean of absolute values grows under resampling, so its plain percentiles are
             too high.
+        group: int [N]; if given, whole groups of examples are resampled (`draw_group_counts`).
 
     Returns:
         The interval of each metric. Resamples in which a metric is undefined are left out; a metric that is undefined
         on the examples themselves is NaN with NaN bounds.
     """
     values = {name: float(value[0]) for name, value in statistic(once(size)).items()}
-    chunks = [statistic(counts) for counts in draw_counts(size, resamples=resamples, seed=seed)]
+    chunks = [statistic(counts) for counts in draw_resamples(size, group, resamples=resamples, seed=seed)]
     return {
         name: interval_of(value, np.concatenate([chunk[name] for chunk in chunks]), recentred=name in recentred)
         for name, value in values.items()
@@ -97,7 +104,13 @@ def interval_of(
 
 
 def bootstrap_difference(
-    first: Statistic, second: Statistic, size: int, *, resamples: int, seed: int
+    first: Statistic,
+    second: Statistic,
+    size: int,
+    *,
+    resamples: int,
+    seed: int,
+    group: Int[np.ndarray, " size"] | None = None,
 ) -> dict[str, Interval]:
     """Computes intervals of the first statistic minus the second; both are resampled together (paired).
 
@@ -107,6 +120,7 @@ def bootstrap_difference(
         size: Number of examples.
         resamples: Number of resamples.
         seed: Seeds the draws.
+        group: int [N]; if given, whole groups of examples are resampled (`draw_group_counts`).
 
     Returns:
         The interval of each metric that both statistics have.
@@ -116,7 +130,7 @@ def bootstrap_difference(
         left, right = first(counts), second(counts)
         return {name: left[name] - right[name] for name in left if name in right}
 
-    return bootstrap_intervals(difference, size, resamples=resamples, seed=seed)
+    return bootstrap_intervals(difference, size, resamples=resamples, seed=seed, group=group)
 
 
 def draw_group_counts(
@@ -136,6 +150,15 @@ def draw_group_counts(
     for counts in draw_counts(len(names), resamples=resamples, seed=seed):
         for start in range(0, len(counts), rows):
             yield counts[start : start + rows][:, index]
+
+
+def draw_resamples(
+    size: int, group: Int[np.ndarray, " size"] | None, *, resamples: int, seed: int
+) -> Iterator[Float64[np.ndarray, "chunk size"]]:
+    """Yields resamples of groups if there are groups (`draw_group_counts`), else of examples (`draw_counts`)."""
+    if group is None:
+        return draw_counts(size, resamples=resamples, seed=seed)
+    return draw_group_counts(group, resamples=resamples, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -276,10 +299,7 @@ def two_way_bootstrap(
     def sample(shares: np.ndarray, group: np.ndarray | None) -> dict[str, np.ndarray]:
         if not over_examples:
             return {name: shares @ np.array([float(scores[name][0]) for scores in plain]) for name in values}
-        if group is None:
-            chunks = draw_counts(size, resamples=resamples, seed=examples_seed)
-        else:
-            chunks = draw_group_counts(group, resamples=resamples, seed=examples_seed)
+        chunks = draw_resamples(size, group, resamples=resamples, seed=examples_seed)
         return _means_over_runs(runs, list(values), shares, chunks)
 
     samples, cautious = sample(shares, group), sample(wider, group if clusters is None else clusters)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Num
+from jaxtyping import Bool, Float, Float64, Int, Num
 from scipy.special import gammaln
 from scipy.stats import binomtest, norm
 
@@ -15,20 +15,31 @@ AT_ONCE = 4_000_000
 
 
 def paired_permutation(
-    first: Num[np.ndarray, " pairs"], second: Num[np.ndarray, " pairs"], *, resamples: int = 9999, seed: int = 0
+    first: Num[np.ndarray, " pairs"],
+    second: Num[np.ndarray, " pairs"],
+    *,
+    group: Int[np.ndarray, " pairs"] | None = None,
+    resamples: int = 9999,
+    seed: int = 0,
 ) -> float:
     """Returns the two-sided p of the mean difference of paired values under random exchanges within pairs.
 
     It is exact if few pairs differ; otherwise it is (exceedances + 1) / (resamples + 1), which is valid for any number
     of resamples (Phipson and Smyth 2010). Pairs without a difference have no effect and are left out.
 
+    Pairs that share a text are not independent. If they are one group, the values of all its pairs are exchanged
+    together.
+
     Args:
         first: [N]; a value for each pair, such as its correctness averaged over seeds.
         second: [N]; values of the other model for the same pairs.
+        group: int [N]; pairs with equal numbers are exchanged together. By default, each pair alone.
         resamples: Number of random exchanges, if there are too many to try all.
         seed: Seeds the exchanges.
     """
     difference = first.astype(np.float64) - second.astype(np.float64)
+    if group is not None:
+        difference = np.bincount(np.unique(group, return_inverse=True)[1], weights=difference).astype(np.float64)
     difference = difference[difference != 0]
     if len(difference) == 0:
         return 1.0

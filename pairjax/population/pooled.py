@@ -13,7 +13,7 @@ from pairjax.base.config import LossConfig, OptimConfig
 from pairjax.base.errors import UserError
 from pairjax.base.model_config import ModelConfig
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec, PairData, Pairs, Params, TaskSpec
-from pairjax.data.groups import text_clusters
+from pairjax.evaluation.clusters import text_clusters
 from pairjax.models.build import build_pair_model
 from pairjax.models.pool import Pooling
 from pairjax.population.engine import MemberProgram

@@ -1,20 +1,24 @@
 """Computes what a run folder does not hold: reliability, slices, intervals of classes, and tests between runs."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int, Num
+from jaxtyping import Bool, Float64, Int, Int64, Num
 
 from pairjax.base.types import Pairs, TaskSpec
 from pairjax.evaluation import metrics
+from pairjax.evaluation.clusters import text_clusters
 from pairjax.evaluation.counts import Statistic, mean
 from pairjax.evaluation.intervals import RESAMPLES, Interval, bootstrap_difference, bootstrap_intervals, wilson_interval
 from pairjax.evaluation.significance import holm, mcnemar, paired_permutation
 from pairjax.evaluation.slices import Slice, slices
 from pairjax.report.folder import Predictions, RunRecord, probability_of
 
+MIN_GROUPS = 10
+"""With fewer groups of pairs that share texts there is no paired test and no interval: they would be too narrow."""
 MAX_COMPARISONS = 15
 """Up to this number of comparisons, all runs are compared with each other; beyond it, each with the first."""
 
@@ -100,9 +104,10 @@ class Test:
         second: Index of the second run.
         metric: The metric that is compared: `accuracy`, `nll` or `mae`.
         difference: The first run's value minus the second's, with a paired 95 % bootstrap interval.
-        test: `mcnemar` (exact) or `permutation` (of the values of each pair).
-        only_first: Pairs that only the first run predicts correctly; 0 for a permutation test.
-        only_second: Pairs that only the second run predicts correctly; 0 for a permutation test.
+        test: `mcnemar` (exact), `permutation` (of the values of each pair), or `groups`: a permutation test that
+            exchanges pairs that share a text together. With fewer than `MIN_GROUPS` groups p is NaN.
+        only_first: Pairs that only the first run predicts correctly; 0 unless the metric is the accuracy.
+        only_second: Pairs that only the second run predicts correctly; 0 unless the metric is the accuracy.
         p: Two-sided p value.
         p_holm: p value corrected for all tests of the table (Holm 1979).
     """
@@ -136,7 +141,8 @@ def sharing_a_split(runs: Sequence[RunRecord]) -> list[tuple[str, list[int]]]:
 def compare(runs: Sequence[RunRecord], members: Sequence[int], *, split: str) -> list[Test]:
     """Runs paired tests between runs on the same pairs, corrected together (Holm 1979).
 
-    All runs are compared with each other if that gives at most `MAX_COMPARISONS`; otherwise each with the first.
+    All runs are compared with each other if that gives at most `MAX_COMPARISONS`; otherwise each with the first. Pairs
+    that share a text are no independent evidence, so they are resampled and exchanged together.
 
     Args:
         runs: All runs of the report.
@@ -146,31 +152,53 @@ def compare(runs: Sequence[RunRecord], members: Sequence[int], *, split: str) ->
     couples = [(a, b) for place, a in enumerate(members) for b in members[place + 1 :]]
     if len(couples) > MAX_COMPARISONS:
         couples = [(members[0], b) for b in members[1:]]
-    tests = [test for a, b in couples for test in _tests(runs, a, b, split=split)]
+    group = shared_texts(runs[members[0]].predictions[split])
+    tests = [test for a, b in couples for test in _tests(runs, a, b, split=split, group=group)]
     corrected = holm([test.p for test in tests])
     return [replace(test, p_holm=p) for test, p in zip(tests, corrected, strict=True)]
 
 
-def _tests(runs: Sequence[RunRecord], a: int, b: int, *, split: str) -> list[Test]:
+def shared_texts(predictions: Predictions) -> Int64[np.ndarray, " pairs"] | None:
+    """Returns the group of each pair, in which pairs share texts (`text_clusters`); None if no pairs share a text."""
+    group = text_clusters(Pairs(predictions.first, predictions.second, None))
+    return None if len(np.unique(group)) == len(group) else group
+
+
+def _tests(
+    runs: Sequence[RunRecord], a: int, b: int, *, split: str, group: Int64[np.ndarray, " pairs"] | None
+) -> list[Test]:
+    """Compares two runs by accuracy and log-likelihood, or by the absolute error of their scores."""
     left, right = runs[a].predictions[split], runs[b].predictions[split]
     task, label = runs[a].task, left.label
     assert task is not None
     assert label is not None
     difference = bootstrap_difference(
-        _statistic(runs[a], left, label), _statistic(runs[b], right, label), len(label), resamples=RESAMPLES, seed=0
+        _statistic(runs[a], left, label),
+        _statistic(runs[b], right, label),
+        len(label),
+        resamples=RESAMPLES,
+        seed=0,
+        group=group,
     )
+    if group is not None and len(np.unique(group)) < MIN_GROUPS:
+        unknown = {name: Interval(score.value, math.nan, math.nan) for name, score in difference.items()}
+        return [Test(a, b, name, score, "groups", 0, 0, math.nan) for name, score in unknown.items()]
+    permutation = "permutation" if group is None else "groups"
     if task.kind == "regression":
         errors = [np.abs(predictions.outputs[:, 0] - label) for predictions in (left, right)]
-        p = paired_permutation(*errors)
-        return [Test(a, b, "mae", difference["mae"], "permutation", 0, 0, p)]
+        p = paired_permutation(*errors, group=group)
+        return [Test(a, b, "mae", difference["mae"], permutation, 0, 0, p)]
     correct: list[Bool[np.ndarray, " pairs"]] = [
         predictions.outputs.argmax(axis=1) == label for predictions in (left, right)
     ]
     exact = mcnemar(*correct)
+    name, p = "mcnemar", exact.p
+    if group is not None:
+        name, p = "groups", paired_permutation(*(right.astype(np.int8) for right in correct), group=group)
     losses = [_losses(runs[a], left, label), _losses(runs[b], right, label)]
     return [
-        Test(a, b, "accuracy", difference["accuracy"], "mcnemar", exact.only_one, exact.only_other, exact.p),
-        Test(a, b, "nll", difference["nll"], "permutation", 0, 0, paired_permutation(*losses)),
+        Test(a, b, "accuracy", difference["accuracy"], name, exact.only_one, exact.only_other, p),
+        Test(a, b, "nll", difference["nll"], permutation, 0, 0, paired_permutation(*losses, group=group)),
     ]
 
 

@@ -69,7 +69,7 @@ def comparison_sentence(
     tests = [test for test in tests if test.metric == leading]
     phrases = []
     for test in tests:
-        if test.p_holm >= SIGNIFICANT:
+        if not test.p_holm < SIGNIFICANT:  # or NaN
             continue
         first_is_better = (test.difference.value > 0) != (leading in LOWER_IS_BETTER)
         better, worse = (test.first, test.second) if first_is_better else (test.second, test.first)
@@ -98,7 +98,7 @@ def _tests_table(runs: Sequence[RunRecord], tests: Sequence[Test], *, language: 
         name = phrase(f"compare.{test.test}")
         counts = (
             phrase("compare.counts", first=language.count(test.only_first), second=language.count(test.only_second))
-            if test.test == "mcnemar"
+            if test.only_first or test.only_second
             else ""
         )
         difference = test.difference.to_json()

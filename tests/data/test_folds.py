@@ -7,7 +7,7 @@ from sklearn.model_selection import StratifiedKFold
 from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs, TaskSpec
 from pairjax.data.folds import describe_folds, stratified_folds
-from pairjax.data.groups import text_clusters
+from pairjax.evaluation.clusters import text_clusters
 
 CLASSES = TaskSpec("classification", ("a", "b", "c"))
 

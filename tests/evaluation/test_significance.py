@@ -53,6 +53,25 @@ def test_permutation_of_equal_values_is_1_and_never_0() -> None:
     assert paired_permutation(same + 1.0, same, resamples=99) == pytest.approx(1 / 100)
 
 
+def test_permutation_of_groups_exchanges_their_pairs_together() -> None:
+    rng = np.random.default_rng(4)
+    one, other, group = rng.normal(0.3, 1.0, size=30), rng.normal(size=30), np.repeat([7, 3, 9, 1, 5, 0], 5)
+    sums = np.array([(one - other)[group == number].sum() for number in np.unique(group)])
+    assert paired_permutation(one, other, group=group) == pytest.approx(paired_permutation(sums, np.zeros(6)))
+    assert paired_permutation(one, other, group=np.arange(30)) == paired_permutation(one, other)
+    # Copies of one pair are no evidence: 40 equal differences in one group say as little as one.
+    assert paired_permutation(np.ones(40), np.zeros(40), group=np.zeros(40, np.int64)) == 1.0
+
+
+def test_permutation_of_groups_keeps_its_level_and_that_of_pairs_does_not() -> None:
+    rng, group = np.random.default_rng(2), np.repeat(np.arange(20), 5)
+    draws = [np.repeat(rng.normal(size=20), 5) + 0.3 * rng.normal(size=100) for _ in range(200)]
+    low = [paired_permutation(draw, np.zeros(100), group=group, resamples=199) <= 0.05 for draw in draws]
+    # 5 % of 200 is 10, standard deviation 3.1.
+    assert 2 <= sum(low) <= 20
+    assert sum(paired_permutation(draw, np.zeros(100), resamples=199) <= 0.05 for draw in draws) > 50
+
+
 def test_permutation_keeps_its_level_under_the_null() -> None:
     rng = np.random.default_rng(0)
     low = [paired_permutation(*rng.normal(size=(2, 30)), resamples=199, seed=s) <= 0.05 for s in range(400)]

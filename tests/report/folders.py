@@ -23,11 +23,12 @@ SCORE = {"value": 0.41, "low": 0.37, "high": 0.45}
 
 
 def texts(count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Makes pairs of various overlaps and lengths, some with a negation in one text."""
+    """Makes pairs of various overlaps and lengths, some with a negation in one text; no two pairs share a text."""
     words = ["the", "old", "man", "saw", "a", "dog", "near", "some", "house", "by", "that", "river"]
-    first = tuple(" ".join(words[i % 5 : i % 5 + 3 + i % 7]) for i in range(count))
-    second = tuple(("not " if i % 3 == 0 else "") + " ".join(words[i % 4 : i % 4 + 2 + i % 5]) for i in range(count))
-    return first, second
+    first = (" ".join(words[i % 5 : i % 5 + 3 + i % 7]) for i in range(count))
+    second = (("not " if i % 3 == 0 else "") + " ".join(words[i % 4 : i % 4 + 2 + i % 5]) for i in range(count))
+    one, other = (tuple(f"{text} {i}" for i, text in enumerate(side)) for side in (first, second))
+    return one, other
 
 
 def drawn_outputs(task: TaskSpec, label: np.ndarray, *, seed: int, skill: float) -> np.ndarray:

@@ -11,8 +11,16 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import TaskSpec
 from pairjax.evaluation.counts import once
 from pairjax.evaluation.metrics import calibration_gaps, ece, probabilities
-from pairjax.evaluation.significance import holm, mcnemar
-from pairjax.report.analysis import class_scores, compare, hardest, reliability, sharing_a_split, slices_of
+from pairjax.evaluation.significance import holm, mcnemar, paired_permutation
+from pairjax.report.analysis import (
+    class_scores,
+    compare,
+    hardest,
+    reliability,
+    shared_texts,
+    sharing_a_split,
+    slices_of,
+)
 from pairjax.report.compare import comparison_sentence
 from pairjax.report.folder import ClaimFolder, Predictions, RunRecord, read_curve, read_folder, read_predictions
 from pairjax.report.language import Language
@@ -89,9 +97,40 @@ def test_runs_on_the_same_pairs_are_compared_with_corrected_tests(tmp_path: Path
     assert [test.p_holm for test in tests] == list(holm([test.p for test in tests]))
     right = [run.predictions["test"].outputs.argmax(axis=1) == run.predictions["test"].label for run in runs]
     test = next(test for test in tests if (test.first, test.second, test.metric) == (0, 2, "accuracy"))
+    assert test.test == "mcnemar"
     assert test.p == mcnemar(right[0], right[2]).p < 0.001
     assert test.difference.value == pytest.approx(right[0].mean() - right[2].mean())
     assert 0 < test.difference.low < test.difference.value < test.difference.high
+
+
+def test_pairs_that_share_a_text_are_resampled_and_exchanged_together(tmp_path: Path) -> None:
+    # Each first text is in three pairs.
+    pairs = tuple(f"a {i // 3}" for i in range(90)), tuple(f"b {i}" for i in range(90))
+    alone, tied = texts(90), (("a",) * 90, pairs[1])
+    runs = {
+        name: [
+            run_of(write_pair_run(tmp_path / f"{name}{seed}", seed=seed, skill=skill, pairs=given))
+            for seed, skill in ((0, 3.0), (1, 1.0))
+        ]
+        for name, given in (("shared", pairs), ("alone", alone), ("tied", tied))
+    }
+    group = shared_texts(runs["shared"][0].predictions["test"])
+    np.testing.assert_array_equal(np.unique(group, return_counts=True)[1], np.full(30, 3))
+    assert shared_texts(runs["alone"][0].predictions["test"]) is None
+    accuracy, nll = compare(runs["shared"], [0, 1], split="test")
+    plain, _ = compare(runs["alone"], [0, 1], split="test")
+    assert (accuracy.test, nll.test, plain.test) == ("groups", "groups", "mcnemar")
+    right = [run.predictions["test"].outputs.argmax(axis=1) == run.predictions["test"].label for run in runs["shared"]]
+    assert accuracy.p == paired_permutation(right[0].astype(int), right[1].astype(int), group=group)
+    assert accuracy.difference.value == plain.difference.value
+    assert accuracy.difference[1:] != plain.difference[1:]
+    assert accuracy.only_first == plain.only_first
+    # All pairs share one text: there is nothing to exchange.
+    alike = compare(runs["tied"], [0, 1], split="test")
+    assert [test.metric for test in alike] == ["accuracy", "nll"]
+    assert all(np.isnan([test.p, test.p_holm, test.difference.low]).all() for test in alike)
+    sentence = comparison_sentence(runs["tied"], alike, split="test", pairs=90, language=Language("en"))
+    assert "no difference" in sentence
 
 
 def test_scores_are_compared_by_their_absolute_errors(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Int, Int8, Shaped
 from pairjax.base.data_config import DataConfig
 from pairjax.base.types import PairData, Pairs
 from pairjax.data.folds import describe_folds, stratified_folds
-from pairjax.data.groups import text_clusters
 from pairjax.data.sources import load_pairs
 from pairjax.data.subsets import take_pairs
+from pairjax.evaluation.clusters import text_clusters
 from pairjax.evaluation.counts import Statistic, mean
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.population.features import Features

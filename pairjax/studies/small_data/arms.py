@@ -19,9 +19,9 @@ from pairjax.base.config import Config, EvalConfig, OptimConfig, TrainConfig
 from pairjax.base.data_config import DataConfig
 from pairjax.base.model_config import CombineConfig, DropoutConfig, Feature, ModelConfig
 from pairjax.base.types import DropoutRates, Hypers, PairData
-from pairjax.data.groups import text_clusters
 from pairjax.data.subsets import sample_pairs, take_pairs
 from pairjax.evaluation import metrics
+from pairjax.evaluation.clusters import text_clusters
 from pairjax.evaluation.counts import Statistic, difference_of, mean
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.inference.classifier import load

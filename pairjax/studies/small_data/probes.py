@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from pairjax.base.feature_config import FeatureConfig
 from pairjax.base.types import PairData
-from pairjax.data.groups import text_clusters
 from pairjax.data.subsets import sample_pairs
+from pairjax.evaluation.clusters import text_clusters
 from pairjax.evaluation.counts import difference_of, once
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
 from pairjax.evaluation.metrics import points_of

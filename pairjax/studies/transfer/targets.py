@@ -16,10 +16,10 @@ from pairjax.base.data_config import DataConfig
 from pairjax.base.types import PairData, Pairs
 from pairjax.data.coherence import coherence_pairs
 from pairjax.data.corpus_sources import Source
-from pairjax.data.groups import text_clusters
 from pairjax.data.sources import load_pairs
 from pairjax.data.subsets import sample_pairs
 from pairjax.data.tokenizer import load_tokenizer
+from pairjax.evaluation.clusters import text_clusters
 from pairjax.studies.sets import make_wrong, real_pairs
 from pairjax.weights import read_encoder_spec
 
