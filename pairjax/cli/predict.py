@@ -1,5 +1,6 @@
 """`pairjax predict MODEL [pairs.tsv] [--output out.jsonl]`: labels the pairs of a file or of standard input."""
 
+import itertools
 import json
 import os
 import stat
@@ -17,6 +18,8 @@ from pairjax.base.config import MeshConfig
 from pairjax.base.errors import UserError
 from pairjax.cli.options import parse
 
+Slice = tuple[int, int | None, int]
+"""Start, stop and step of the rows to answer."""
 SECONDS_BETWEEN_LINES = 30.0
 SECONDS_OF_WAITING = 0.05
 """Time after which pairs that arrived through a pipe are answered, although more may follow."""
@@ -45,6 +48,12 @@ class PredictOptions:
     """What to do with an invalid line (an empty text, a missing field, bytes that are not UTF-8) or a pair
     that the model's truncation may not cut. refuse stops with an error and leaves --output unwritten. mark
     writes {"line": ..., "error": ...} in its place and continues."""
+    shard: str | None = None
+    """Answer only one of several shards: i/n, with i from 1 to n. The answers are written beside --output, as
+    NAME-i-of-n.jsonl. A shard that is complete is not answered again."""
+    merge: int | None = None
+    """Merge the files of this number of shards into --output, and answer nothing. Input, model and options must be
+    those of the shards."""
     batch_size: int = 64
     """Pairs per batch."""
     texts: bool = True
@@ -56,6 +65,12 @@ class PredictOptions:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise UserError("--batch-size is too small", got=self.batch_size, expected="at least 1")
+        if self.shard is not None and self.merge is not None:
+            raise UserError("--shard and --merge exclude each other", fix="merge when all shards are answered")
+        if self.merge is not None and self.merge < 1:
+            raise UserError("--merge is too small", got=self.merge, expected="the number of shards")
+        if (self.shard or self.merge) and "-" in (self.input, self.output):
+            raise UserError("--shard and --merge need a file of pairs and an --output", got="-")
 
 
 @contextmanager
@@ -118,6 +133,34 @@ def _progress(path: str, *, enabled: bool) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done, rate=done / max(time.monotonic() - start, 1e-9))
 
 
+def _work(options: PredictOptions, source: str) -> dict[str, Any]:
+    """Returns what all shards of these options have in common."""
+    from pairjax.inference.shards import describe_work
+
+    names = ("format", "first", "second", "bad_rows", "texts")
+    return describe_work(Path(source), options.model, {name: getattr(options, name) for name in names})
+
+
+def _merge(options: PredictOptions, source: str, output: Path) -> int:
+    """Merges the files of all shards and returns the exit code."""
+    from pairjax.inference.shards import merge_shards
+
+    assert options.merge is not None
+    count = merge_shards(output, options.merge, _work(options, source))
+    print(f"{count:,} answers merged", file=sys.stderr)
+    return 0
+
+
+def _open_shard(options: PredictOptions, source: str, target: Path | None) -> tuple[Path | None, str, Slice]:
+    """Returns the output, its first line and the rows to answer: those of --shard, or else all."""
+    if target is None or options.shard is None:
+        return target, "", (0, None, 1)
+    from pairjax.inference.shards import Shard, header_line
+
+    shard = Shard.parse(options.shard)
+    return shard.file_of(target), header_line(shard, _work(options, source)), (shard.number - 1, None, shard.count)
+
+
 def main(args: Sequence[str]) -> int:
     """Labels pairs and returns the exit code."""
     options = parse(PredictOptions, args, prog="pairjax predict", description=PredictOptions.__doc__ or "")
@@ -127,6 +170,7 @@ def main(args: Sequence[str]) -> int:
     from pairjax.data.table import BadRow
     from pairjax.inference.classifier import load
     from pairjax.inference.model_folder import find_artifact
+    from pairjax.inference.shards import is_complete
     from pairjax.step.compilation import use_compilation_cache
     from pairjax.storage.files import expand_path
     from pairjax.storage.outputs import check_output
@@ -138,8 +182,15 @@ def main(args: Sequence[str]) -> int:
     regular = _is_regular(source)
     if regular and source != "-":
         open_stream(Path(source)).close()
+    if target is not None and options.merge is not None:
+        return _merge(options, source, target)
+    target, header, every = _open_shard(options, source, target)
+    if target is not None and header and is_complete(target, header):
+        print(f"{target} is complete", file=sys.stderr)
+        return 0
     iterate = iter_rows if options.bad_rows == "mark" else iter_pairs
-    lines = iterate(source, format=options.format, first=options.first, second=options.second)
+    rows = iterate(source, format=options.format, first=options.first, second=options.second)
+    lines = itertools.islice(rows, *every)
     # 2. The model.
     use_compilation_cache(None)
     model = load(options.model, mesh=options.mesh)
@@ -151,6 +202,7 @@ def main(args: Sequence[str]) -> int:
     notes: list[str] = []
     with _output(target) as out, _progress(source, enabled=progress) as show_progress:
         ascii_only = (getattr(out, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8"
+        out.write(header)
         answers = model.predict_rows(
             lines,
             batch_size=options.batch_size,
