@@ -85,6 +85,7 @@ LOCK := uv pip compile --universal --generate-hashes --no-emit-index-url --no-he
 lock:
 	$(LOCK) --upgrade pyproject.toml requirements-build.in -o requirements.lock
 	$(LOCK) --upgrade pyproject.toml requirements-build.in --extra dev -c requirements.lock -o requirements-dev.lock
+	$(LOCK) requirements-serve.in -c requirements-dev.lock -o requirements-serve.lock
 	$(LOCK) --no-deps requirements-encoder.in -o requirements-encoder.lock
 
 licences: $(VENV)/.installed-dev
