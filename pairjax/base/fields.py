@@ -24,8 +24,14 @@ HOME = "home"
 """Marks a text field that names a file or folder: `~` at its start is the home folder."""
 FilePath = Annotated[str, HOME]
 """A path, a glob or the name of an encoder, as text."""
-OLD_NAMES = {"evaluation.oracles": "baselines", "evaluation.oracle_train": "baseline_train"}
+OLD_NAMES = {
+    "evaluation.oracles": "baselines",
+    "evaluation.oracle_train": "baseline_train",
+    "data.empty": "bad_rows",
+}
 """Fields that have another name in saved configs of version 0.1."""
+RENAMED_VALUES = {("data.empty", "error"): "refuse"}
+"""Values that have another name in these configs, by field and old value."""
 TRUTH = {"true": True, "false": False}
 
 
@@ -109,7 +115,7 @@ def _merge(config: Any, values: Any, place: str) -> Any:
     names = [field.name for field in dataclasses.fields(config)]
     fields = {}
     for name, value in values.items():
-        name = OLD_NAMES.get(f"{place}.{name}", name)
+        name, value = rename_old(f"{place}.{name}", value, default=str(name))
         dotted = f"{place}.{name}" if place else str(name)
         if name not in names:
             near = difflib.get_close_matches(str(name), names, n=1)
@@ -121,6 +127,18 @@ def _merge(config: Any, values: Any, place: str) -> Any:
         section = getattr(config, name)
         fields[name] = _merge(section, value, dotted) if dataclasses.is_dataclass(section) else value
     return dataclasses.replace(config, **fields)
+
+
+def rename_old(dotted: str, value: Any, *, default: str) -> tuple[str, Any]:
+    """Returns the name of a field of an older config, without its section, and its value, as they are called today.
+
+    Args:
+        dotted: The field with its section, such as `data.empty`.
+        value: Its value.
+        default: The name of a field that has kept its name.
+    """
+    renamed = RENAMED_VALUES.get((dotted, value), value) if isinstance(value, str) else value
+    return OLD_NAMES.get(dotted, default), renamed
 
 
 def _default(option: _Option) -> Any:

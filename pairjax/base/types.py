@@ -4,7 +4,7 @@ Nothing here computes. Arrays may be NumPy's or JAX's, so the module does not im
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -216,12 +216,28 @@ class PairData:
 
     Attributes:
         task: The task.
-        splits: Pairs by split: `train`, `dev` and, if there is one, `test`.
+        splits: Pairs by split: `train`, `dev` and, if there is one, `test`. If a source has several dev or test splits,
+            they are called `dev_matched`, `test_r1` and the like.
         source: Provenance for config.json and the model card: name, files with SHA-256, licence if known.
         notes: Lines about the data (lines skipped, duplicates across splits, contradictory labels, ...).
+        reading: How each split of the source was understood, one line each.
     """
 
     task: TaskSpec
     splits: Mapping[str, Pairs]
     source: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    reading: tuple[str, ...] = ()
+
+
+def dev_split(splits: Iterable[str]) -> str | None:
+    """Returns the split that selects the best model: `dev`, else the first of several dev splits; None without one."""
+    names = list(splits)
+    return "dev" if "dev" in names else next((name for name in names if name.startswith("dev_")), None)
+
+
+def main_split(splits: Iterable[str]) -> str | None:
+    """Returns the split whose scores a report is about: the first of test's, else the first of dev's, else the last."""
+    names = list(splits)
+    tests = [name for name in names if name == "test"] or [name for name in names if name.startswith("test_")]
+    return tests[0] if tests else dev_split(names) or (names[-1] if names else None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import CorpusConfig
+from pairjax.base.types import dev_split
 from pairjax.cli.options import parse
 
 
@@ -60,7 +61,8 @@ def _inspect(args: Sequence[str]) -> int:
         from pairjax.evaluation.baselines import lexical_baselines
         from pairjax.evaluation.tables import baselines_table
 
-        console.print(baselines_table(lexical_baselines(data), split="dev"))
+        dev = dev_split(data.splits) or "dev"
+        console.print(baselines_table(lexical_baselines(data, split=dev), split=dev))
     return 0
 
 

@@ -21,7 +21,7 @@ from pairjax.storage.files import read_json
 
 T = TypeVar("T")
 C = TypeVar("C", Config, PretrainConfig)
-SOURCES = ("--data.path", "--data.train", "--data.tfds", "--data.rules")
+SOURCES = ("--data.path", "--data.train", "--data.hf", "--data.tfds", "--data.rules")
 
 
 def load_experiment(path: str, *, defines: str = "config") -> ModuleType:
@@ -136,7 +136,7 @@ def without_source(data: DataConfig, args: Sequence[str]) -> DataConfig:
     """Removes the source from the default data config if the command line names another one."""
     if not any(arg.split("=")[0] in SOURCES for arg in args):
         return data
-    return dataclasses.replace(data, path=None, train=None, dev=None, test=None, tfds=None, rules=None)
+    return dataclasses.replace(data, path=None, train=None, dev=None, test=None, hf=None, tfds=None, rules=None)
 
 
 def parse(kind: type[T], args: Sequence[str], *, prog: str, description: str, default: T | None = None) -> T:

@@ -165,7 +165,7 @@ def main(args: Sequence[str]) -> int:
     """Labels pairs and returns the exit code."""
     options = parse(PredictOptions, args, prog="pairjax predict", description=PredictOptions.__doc__ or "")
 
-    from pairjax.data.readers import open_stream
+    from pairjax.data.compression import open_raw
     from pairjax.data.stream import iter_pairs, iter_rows
     from pairjax.data.table import BadRow
     from pairjax.inference.classifier import load
@@ -181,7 +181,7 @@ def main(args: Sequence[str]) -> int:
     find_artifact(options.model)
     regular = _is_regular(source)
     if regular and source != "-":
-        open_stream(Path(source)).close()
+        open_raw(Path(source)).close()
     if target is not None and options.merge is not None:
         return _merge(options, source, target)
     target, header, every = _open_shard(options, source, target)

@@ -1,6 +1,6 @@
 """Finds the columns of the pair and its label in a table: those that options name, else those with usual names."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from pairjax.base.data_config import DataConfig
@@ -12,6 +12,8 @@ TEXT_NAMES = (
     ("sentence_A", "sentence_B"),
     ("sent1", "sent2"),
     ("premise", "hypothesis"),
+    ("premise", "hypo"),
+    ("context", "hypothesis"),
     ("text", "hypothesis"),
     ("text", "text_pair"),
     ("question1", "question2"),
@@ -24,6 +26,9 @@ TEXT_NAMES = (
     ("question", "passage"),
     ("question", "answer"),
     ("#1 String", "#2 String"),
+    ("anchor", "positive"),
+    ("claim", "evidence"),
+    ("t", "h"),
     ("string1", "string2"),
     ("source", "target"),
     ("first", "second"),
@@ -40,6 +45,8 @@ LABEL_NAMES = (
     "similarity_score",
     "relatedness",
     "relatedness_score",
+    "relatednessScore",
+    "entailment_label",
     "is_duplicate",
     "is_paraphrase",
     "entailment",
@@ -88,13 +95,35 @@ def _named_column(header: Sequence[str], name: str | None, option: str, place: s
     return column
 
 
+class NoTextColumnsError(UserError):
+    """A table in which no two columns have usual names: the file may hold no pairs at all."""
+
+
+def _text_matches(header: Sequence[str], first: str | None, second: str | None) -> list[tuple[str, str]]:
+    """Returns every two columns with usual names, or one of these and the column that is known."""
+    matches = []
+    for usual in TEXT_NAMES:
+        left, right = _match_column(header, usual[0]), _match_column(header, usual[1])
+        if left and right and (first in (None, left)) and (second in (None, right)):
+            matches.append((left, right))
+    return matches
+
+
+def has_text_columns(header: Sequence[str], first: str | None = None, second: str | None = None) -> bool:
+    """Returns whether a header has two text columns: those that the user names, else any with usual names."""
+    named = [name for name in (first, second) if name is not None]
+    if any(_match_column(header, name) is None for name in named):
+        return False
+    return len(named) == 2 or bool(_text_matches(header, first, second))
+
+
 def find_text_columns(
     header: Sequence[str],
     first: str | None = None,
     second: str | None = None,
     *,
     place: str,
-    fix: str = "name them with --data.first and --data.second",
+    fix: str = "name them with --data.first and --data.second, or all columns with --data.columns if it has no header",
 ) -> tuple[str, str]:
     """Returns the two text columns: those that are given, else those with usual names.
 
@@ -110,24 +139,16 @@ def find_text_columns(
     """
     if first is not None and second is not None:
         return first, second
-    matches = []
-    for usual in TEXT_NAMES:
-        left, right = _match_column(header, usual[0]), _match_column(header, usual[1])
-        if left and right and (first in (None, left)) and (second in (None, right)):
-            matches.append((left, right))
+    matches = _text_matches(header, first, second)
     if len(matches) == 1:
         return matches[0]
     if matches:
         got = " or ".join(f"{left} and {right}" for left, right in matches)
         raise UserError(f"{place}: more than one pair of text columns", got=got, fix=fix)
     expected = "sentence1 and sentence2, premise and hypothesis, ..."
-    if len(header) == 1 and "\t" in header[0]:
-        fix = "the header has tabs: is this a .tsv?"
-    elif len(header) == 1 and "," in header[0]:
-        fix = "the header has commas: is this a .csv?"
-    elif len(header) == 1 and ";" in header[0]:
-        fix = "the header has semicolons: write a .csv with commas"
-    raise UserError(f"{place}: no text columns found", got=f"columns {join_names(header)}", expected=expected, fix=fix)
+    raise NoTextColumnsError(
+        f"{place}: no text columns found", got=f"columns {join_names(header)}", expected=expected, fix=fix
+    )
 
 
 def find_columns(
@@ -137,6 +158,7 @@ def find_columns(
     place: str,
     need_label: bool = True,
     like: Columns | None = None,
+    sample: Callable[[str], str] | None = None,
 ) -> Columns:
     """Finds the columns of the pair: those of the options, else those of `like`, else those with usual names.
 
@@ -146,6 +168,7 @@ def find_columns(
         place: Where the table is, for messages.
         need_label: Whether a missing label column is an error.
         like: The columns of train, for the other splits.
+        sample: Returns a few values of a column, for the message if two columns could be the label.
 
     Raises:
         UserError: A column is missing, appears twice, or could be any of several.
@@ -156,7 +179,7 @@ def find_columns(
         first = first or _match_column(header, like.first)
         second = second or _match_column(header, like.second)
     first, second = find_text_columns(header, first, second, place=place)
-    label = _find_label(header, config, place=place, texts=(first, second), need=need_label, like=like)
+    label = _find_label(header, config, place=place, texts=(first, second), need=need_label, like=like, sample=sample)
     names = [first, second, *([label] if label is not None else [])]
     for name in names:
         if list(header).count(name) > 1:
@@ -178,6 +201,7 @@ def _find_label(
     texts: tuple[str, str],
     need: bool,
     like: Columns | None,
+    sample: Callable[[str], str] | None,
 ) -> str | None:
     """Returns the label column, or None if there is none and none is needed."""
     if config.label is not None:
@@ -187,9 +211,10 @@ def _find_label(
         return column
     matches = [column for name in LABEL_NAMES if (column := _match_column(header, name)) and column not in texts]
     if len(matches) > 1:
-        raise UserError(
-            f"{place}: more than one label column", got=" or ".join(matches), fix="choose one with --data.label"
-        )
+        values = [sample(column) if sample else "" for column in matches]
+        got = " or ".join(f"{name} ({some})" if some else name for name, some in zip(matches, values, strict=True))
+        fix = f"choose one with --data.label, such as --data.label {matches[0]}"
+        raise UserError(f"{place}: more than one label column", got=got, fix=fix)
     if not matches and need:
         raise UserError(
             f"{place}: no label column found", got=f"columns {join_names(header)}", fix="name it with --data.label"

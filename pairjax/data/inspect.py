@@ -205,6 +205,8 @@ def print_summary(summary: Summary, console: Console, *, rows: int = 2, seed: in
     """
     source, task = summary.data.source, summary.data.task
     console.print(f"[bold]{escape(str(source.get('name', 'pairs')))}[/bold]: {_title(task)}", highlight=False)
+    for line in summary.data.reading:
+        console.print(f"- {escape(line)}", highlight=False)
     for table in (
         _class_table(summary),
         _length_table(summary),

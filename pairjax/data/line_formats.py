@@ -1,8 +1,8 @@
-"""Readers of .tsv, .csv and .jsonl.
+"""Readers of delimited text and of JSON lines.
 
-A .tsv is plain: lines are split at tabs, and quote characters are text. A .csv follows RFC 4180: quoted fields, doubled
-quotes, newlines inside quotes. Every format is read as a stream and strictly as UTF-8. Messages name the line on which
-a row starts.
+Text separated by tabs is plain unless its header is quoted: quote characters are text. Other delimiters follow RFC
+4180: quoted fields, doubled quotes, newlines inside quotes. Every format is read as a stream. Messages name the line on
+which a row starts.
 """
 
 import csv
@@ -10,77 +10,17 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 from pairjax.base.errors import UserError
-from pairjax.data.columns import join_names
-from pairjax.data.table import OnError, Record, Table, keep_error, raise_error
+from pairjax.data.columns import has_text_columns, join_names
+from pairjax.data.dialect import NAMES, Dialect, detect_dialect
+from pairjax.data.table import OnError, Record, Table, raise_error
 
 SPACED_QUOTE = re.compile(r'\s+"')
 """A field whose quote is not its first character, so it is text by RFC 4180."""
-UTF16_MARKS = {b"\xff\xfe": "utf-16le", b"\xfe\xff": "utf-16be"}
-"""What a UTF-16 file begins with, and the name that iconv has for its encoding."""
-
 CSV_FIELD_LIMIT = 2**31 - 1
 """The largest value that fits a C long on every platform; csv's own limit is 128 KiB."""
-
-
-def decode_lines(stream: Iterable[bytes], place: str, *, on_error: OnError = raise_error) -> Iterator[str]:
-    """Yields lines as text with their line ends and without a byte-order mark.
-
-    With `keep_error`, bytes that are not UTF-8 become lone surrogates and a NUL becomes U+DC00. No valid UTF-8 text
-    contains these, so `clean_text` rejects them.
-
-    Args:
-        stream: The lines.
-        place: Name of the file, for messages.
-        on_error: `raise_error` or `keep_error`.
-
-    Raises:
-        UserError: A byte is not UTF-8, or is a NUL. The message names the line and the byte, from 1. Or the whole file
-            is UTF-16, or its lines end with carriage returns alone; this is an error with `keep_error` too.
-    """
-    for number, raw in enumerate(stream, 1):
-        if number == 1:
-            _check_encoding(raw, place)
-        if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
-            raw = raw[3:]
-        if on_error is keep_error:
-            yield raw.decode("utf-8", "surrogateescape").replace("\0", "\udc00")
-            continue
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{place}, line {number}: not UTF-8 at byte {error.start + 1} of the line",
-                got=f"0x{raw[error.start]:02x}",
-                fix="save the file as UTF-8 (if it is Latin-1: iconv -f latin1 -t utf-8)",
-            ) from None
-        if "\0" in text:
-            raise UserError(
-                f"{place}, line {number}: a NUL byte", expected="text in UTF-8", fix="save the file as UTF-8"
-            )
-        yield text
-
-
-def _check_encoding(raw: bytes, place: str) -> None:
-    """Checks that a file's first line is not of UTF-16 or of a file with the line ends of old Macs."""
-    encoding = UTF16_MARKS.get(raw[:2])
-    if encoding is None and b"\0" in raw:
-        # Without a mark, the zero byte of each ASCII letter shows the order.
-        encoding = "utf-16le" if raw[1:2] == b"\0" else "utf-16be" if raw[:1] == b"\0" else None
-    if encoding is not None:
-        raise UserError(
-            f"{place}: the file is UTF-16",
-            expected="UTF-8",
-            fix=f"save it as UTF-8 (iconv -f {encoding} -t utf-8; in Excel: CSV UTF-8)",
-        )
-    if b"\r" in raw.rstrip(b"\r\n"):
-        raise UserError(
-            f"{place}: the lines end with carriage returns, as on old Macs",
-            expected="line feeds",
-            fix="convert them (tr '\\r' '\\n' < OLD > NEW)",
-        )
 
 
 def _without_trailing_blanks(records: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
@@ -95,20 +35,20 @@ def _without_trailing_blanks(records: Iterator[tuple[int, list[str]]]) -> Iterat
         yield record
 
 
-def tsv_records(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line number, fields), split at tabs; nothing is quoted."""
-    records = ((number, line.rstrip("\n").removesuffix("\r").split("\t")) for number, line in enumerate(lines, 1))
+def plain_records(lines: Iterable[str], delimiter: str = "\t") -> Iterator[tuple[int, list[str]]]:
+    """Yields (line number, fields), split at the delimiter; nothing is quoted."""
+    records = ((number, line.rstrip("\n").removesuffix("\r").split(delimiter)) for number, line in enumerate(lines, 1))
     return _without_trailing_blanks(records)
 
 
-def csv_records(lines: Iterable[str], place: str) -> Iterator[tuple[int, list[str]]]:
+def quoted_records(lines: Iterable[str], place: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """Yields (line on which the row starts, fields), read by RFC 4180.
 
     Raises:
         UserError: A quote is never closed or is in a place where RFC 4180 allows none.
     """
     csv.field_size_limit(CSV_FIELD_LIMIT)
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, strict=True, delimiter=delimiter)
 
     def read() -> Iterator[tuple[int, list[str]]]:
         while True:
@@ -127,14 +67,17 @@ def csv_records(lines: Iterable[str], place: str) -> Iterator[tuple[int, list[st
     return _without_trailing_blanks(read())
 
 
-def _ragged(place: str, number: int, fields: list[str], header: Sequence[str], suffix: str) -> UserError:
+def _ragged(place: str, number: int, fields: list[str], dialect: Dialect) -> UserError:
     """Returns the error for a row that has not as many fields as the header."""
-    if suffix == ".csv" and any(SPACED_QUOTE.match(field) for field in fields):
+    header = dialect.header
+    if dialect.quoted and any(SPACED_QUOTE.match(field) for field in fields):
         fix = "put no space between a comma and a quote"
     elif len(fields) < len(header):
-        fix = "fill in the missing fields, or leave the row out (train: --data.empty skip; predict: --bad-rows mark)"
+        fix = "fill in the missing fields, or leave the row out (train: --data.bad-rows skip; predict: --bad-rows mark)"
+    elif dialect.quoted:
+        fix = f"quote a text that contains {NAMES[dialect.delimiter]} or a newline"
     else:
-        fix = "put no tab inside a text" if suffix == ".tsv" else "quote a text that contains a comma or a newline"
+        fix = "put no tab inside a text"
     blank = " (a blank line)" if fields in ([], [""]) else ""
     return UserError(
         f"{place}, line {number}: fields and header differ",
@@ -145,58 +88,61 @@ def _ragged(place: str, number: int, fields: list[str], header: Sequence[str], s
 
 
 def delimited_table(
-    stream: Iterable[bytes], *, place: str, short: str, suffix: str, on_error: OnError = raise_error
-) -> Table:
-    """Builds the table of a .tsv or .csv stream that starts with a header line.
-
-    Args:
-        stream: The lines.
-        place: As in `Table`.
-        short: As in `Table`.
-        suffix: `.tsv` or `.csv`.
-        on_error: As for `records_table`.
-
-    Raises:
-        UserError: The file is empty, or its header cannot be read.
-    """
-    lines = decode_lines(stream, place)
-    records = tsv_records(lines) if suffix == ".tsv" else csv_records(lines, place)
-    top = next(records, None)
-    if top is None:
-        raise UserError(f"{place}: the file is empty", expected="a header line and rows")
-    return records_table(top[1], records, place=place, short=short, suffix=suffix, on_error=on_error)
-
-
-def records_table(
-    names: Sequence[str],
-    records: Iterator[tuple[int, list[str]]],
+    lines: Iterator[str],
     *,
     place: str,
     short: str,
     suffix: str,
     on_error: OnError = raise_error,
+    names: Sequence[str] = (),
+    first: str | None = None,
+    second: str | None = None,
+    pairs_only: bool = False,
 ) -> Table:
-    """Builds the table of records whose header has been read.
+    """Builds the table of text whose first line is a header, unless the columns are known otherwise.
 
     Args:
-        names: The header.
-        records: Yields (line number, fields) for each row.
+        lines: The lines, decoded.
         place: As in `Table`.
         short: As in `Table`.
-        suffix: `.tsv` or `.csv`.
+        suffix: The file's suffix, as for `detect_dialect`.
         on_error: What to do with a row that has not as many fields as the header.
+        names: As for `detect_dialect`.
+        first: As for `detect_dialect`.
+        second: As for `detect_dialect`.
+        pairs_only: Whether a first line of two fields that are no column names is a pair, so the file has no header.
+
+    Raises:
+        UserError: The file is empty, or its header cannot be read.
     """
-    header = tuple(name.strip() for name in names)
+    top = next(lines, None)
+    if top is None:
+        raise UserError(f"{place}: the file is empty", expected="a header line and rows")
+    dialect = detect_dialect(top, suffix, names=names, first=first, second=second)
+    text = chain([top], lines)
+    delimiter = dialect.delimiter
+    records = quoted_records(text, place, delimiter) if dialect.quoted else plain_records(text, delimiter)
+    head = next(records, None)
+    if head is None:
+        raise UserError(f"{place}: the file is empty", expected="a header line and rows")
+    if pairs_only and dialect.in_file and len(head[1]) == 2 and not has_text_columns(dialect.header, first, second):
+        dialect = dialect._replace(header=("first", "second"), in_file=False)
+    if dialect.in_file:
+        dialect = dialect._replace(header=tuple(name.strip() for name in head[1]))
+    else:
+        records = chain([head], records)
+    header, least = dialect.header, len(dialect.header)
 
     def select(columns: Sequence[str]) -> Iterator[Record]:
         positions = [header.index(name) for name in columns]
         for number, fields in records:
-            if len(fields) != len(header):
-                yield number, on_error(_ragged(place, number, fields, header, suffix))
+            if len(fields) < least or (len(fields) > least and not dialect.longer):
+                yield number, on_error(_ragged(place, number, fields, dialect))
             else:
                 yield number, tuple(fields[i] for i in positions)
 
-    return Table(place=place, short=short, header=header, select=select)
+    quoting: Literal["plain", "quoted"] = "quoted" if dialect.quoted else "plain"
+    return Table(place=place, short=short, header=header, select=select, layout=dialect.describe(), quoting=quoting)
 
 
 def _json_object(line: str, place: str, number: int) -> dict[str, Any]:
@@ -223,11 +169,11 @@ def _json_values(line: str, columns: Sequence[str], place: str, number: int) -> 
     return tuple(row[name] for name in columns)
 
 
-def jsonl_table(stream: Iterable[bytes], *, place: str, short: str, on_error: OnError = raise_error) -> Table:
-    """Builds the table of a .jsonl stream; its header is the keys of the first object.
+def jsonl_table(lines: Iterable[str], *, place: str, short: str, on_error: OnError = raise_error) -> Table:
+    """Builds the table of JSON lines; its header is the keys of the first object.
 
     Args:
-        stream: The lines.
+        lines: The lines, decoded.
         place: As in `Table`.
         short: As in `Table`.
         on_error: What to do with a line that is not an object or lacks a column.
@@ -235,8 +181,7 @@ def jsonl_table(stream: Iterable[bytes], *, place: str, short: str, on_error: On
     Raises:
         UserError: The file is empty, or its first line is not a JSON object.
     """
-    lines = ((number, [line.strip()]) for number, line in enumerate(decode_lines(stream, place, on_error=on_error), 1))
-    records = _without_trailing_blanks(lines)
+    records = _without_trailing_blanks((number, [line.strip()]) for number, line in enumerate(lines, 1))
     top = next(records, None)
     if top is None:
         raise UserError(f"{place}: the file is empty", expected="one JSON object a line")
@@ -250,4 +195,4 @@ def jsonl_table(stream: Iterable[bytes], *, place: str, short: str, on_error: On
                 values = on_error(error)
             yield number, values
 
-    return Table(place=place, short=short, header=header, select=select)
+    return Table(place=place, short=short, header=header, select=select, layout="JSON lines")

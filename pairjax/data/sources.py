@@ -1,30 +1,26 @@
 """Loads pairs from files, TFDS sets or rules: finds, reads and checks them, and makes a task with its splits."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import chain
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
-from pairjax.base.types import PairData, Pairs, TaskSpec
-from pairjax.data import tfds
-from pairjax.data.columns import find_columns, join_names
+from pairjax.base.types import PairData, Pairs, TaskSpec, dev_split
+from pairjax.data.columns import Columns, NoTextColumnsError, find_columns, join_names
 from pairjax.data.groups import describe_groups
+from pairjax.data.labels import drop_unlabelled
 from pairjax.data.line_formats import SPACED_QUOTE
+from pairjax.data.open_source import OpenSource, open_source
 from pairjax.data.quality import measure_quality
-from pairjax.data.readers import SUFFIXES, open_stream, open_table, read_rows, require_regular
+from pairjax.data.readers import LISTED_ROWS, read_rows, sample_values, skip_note
+from pairjax.data.split_files import name_splits, parse_split
 from pairjax.data.subsets import cut_dev, take_pairs
-from pairjax.data.table import RawSplit, Table
-from pairjax.data.tasks import drop_unlabelled, encode_labels, read_task, relabel, task_notes
+from pairjax.data.table import RawSplit, Table, join_splits
+from pairjax.data.tasks import encode_labels, read_task, relabel, task_notes
 from pairjax.evaluation.clusters import text_clusters
-from pairjax.storage.hashes import hash_stream
-
-SHARD = re.compile(r"-\d{5}-of-\d{5}$")
-"""End of the stem of a data set's file on the hub: `train-00000-of-00001`."""
-SPLIT_NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid", "val"), "test": ("test",)}
 
 
 def load_pairs(config: DataConfig) -> PairData:
@@ -39,10 +35,11 @@ def load_pairs(config: DataConfig) -> PairData:
         {'train': 40, 'dev': 8, 'test': 8}
 
     Args:
-        config: The source is the one of `path`, `train`, `tfds` and `rules` that is given.
+        config: The source is the one of `path`, `train`, `hf`, `tfds` and `rules` that is given.
 
     Returns:
-        Labelled train and dev splits; a test split if there is one, whose label is None if it has no labels.
+        Labelled train and dev splits; further dev and test splits if there are any, whose label is None if they have no
+        labels. If several splits are dev's (`dev_matched`, `dev_mismatched`), the first one selects the model.
 
     Raises:
         UserError: Something is wrong with the source. The message names the place and says how to fix it.
@@ -55,24 +52,46 @@ def load_pairs(config: DataConfig) -> PairData:
         from pairjax.data.synthetic import rule_pairs
 
         return rule_pairs(config)
-    tables, source, notes = _open_source(config)
-    if "train" not in tables:
-        names = (
-            f"splits {join_names(tables)}"
-            if config.tfds
-            else join_names(Path(table.place).name for table in tables.values())
-        )
-        fix = None if config.tfds else "add it, or name the files with --data.train and --data.dev"
-        raise UserError(f"{config.path or source['name']}: no train split", got=names, fix=fix)
-    _check_dev(config, tables, source["name"])
-    raw, read_notes = _read_splits(tables, config, need_label=True)
+    return pairs_from(open_source(config), config)
+
+
+def pairs_from(source: OpenSource, config: DataConfig) -> PairData:
+    """Reads and checks the splits of an open source, and their task.
+
+    Args:
+        source: The source.
+        config: Names of columns, and how labels are read.
+
+    Raises:
+        UserError: As `load_pairs`.
+    """
+    if source.split_column is None and "train" not in source.tables:
+        raise _no_train_error(config, source)
+    if source.split_column is None:
+        _check_dev(config, {name: tables[0].place for name, tables in source.tables.items()}, source)
+    raw, notes, reading = _read_splits(source, config, need_label=True)
+    if "train" not in raw:
+        raise UserError(f"{source.provenance['name']}: no train split", got=f"splits {join_names(raw)}")
+    _check_dev(config, {name: split.place for name, split in raw.items()}, source)
+    raw["train"] = _drop_unlabelled(raw["train"], "train", None, config, notes)
     task = read_task(raw["train"], config)
-    read_notes += task_notes(raw["train"], task, config)
-    splits = {split: _encode_split(raw[split], task, may_lack=split == "test") for split in raw}
-    if "dev" not in splits:
+    notes += task_notes(raw["train"], task, config)
+    dev = dev_split(raw)
+    splits = {
+        split: _encode_split(
+            _drop_unlabelled(part, split, task, config, notes),
+            task,
+            may_lack=split not in ("train", dev),
+            config=config,
+        )
+        for split, part in raw.items()
+    }
+    if dev is None:
         splits, cut_note = _cut_dev_split(splits, task, config)
-        read_notes.append(cut_note)
-    return _pair_data(task, splits, source, [*notes, *read_notes])
+        notes.append(cut_note)
+    elif dev != "dev":
+        notes.append(f"{dev} selects the best model and fits the temperature; it is the first of the dev splits")
+    return _pair_data(task, splits, source, notes, reading)
 
 
 def load_for_task(config: DataConfig, task: TaskSpec) -> PairData:
@@ -92,157 +111,151 @@ def load_for_task(config: DataConfig, task: TaskSpec) -> PairData:
         data = load_pairs(config)
         splits = {split: relabel(pairs, data.task, task, place=split) for split, pairs in data.splits.items()}
         return replace(data, task=task, splits=splits)
-    tables, source, notes = _open_source(config)
-    raw, read_notes = _read_splits(tables, config, need_label=False)
-    splits = {split: _encode_split(raw[split], task, may_lack=True, known_from="the model") for split in raw}
-    return _pair_data(task, splits, source, [*notes, *read_notes])
-
-
-# ------------------------------------------------------------------------------------------------------------- tables
-
-
-def _open_source(config: DataConfig) -> tuple[dict[str, Table], dict[str, Any], list[str]]:
-    """Returns the tables by split, the provenance, and notes."""
-    if config.tfds is not None:
-        return _open_tfds(config)
-    files = _find_files(config)
-    name = Path(config.path).resolve().name if config.path else files["train"].name
-    source = {
-        "name": name,
-        "files": {path.name: _digest(path) for path in files.values()},
-        "licence": None,
-    }
-    return {split: open_table(path, empty=config.empty) for split, path in files.items()}, source, []
-
-
-def _open_tfds(config: DataConfig) -> tuple[dict[str, Table], dict[str, Any], list[str]]:
-    """Returns the tables, provenance and notes of a TFDS set."""
-    assert config.tfds is not None
-    source = tfds.open_set(config.tfds, folder=config.tfds_dir, download=config.download)
-    available = list(source.builder.info.splits)
-    names, notes = tfds.choose_splits(available, source.title)
-    if not names:
-        raise UserError(f"{source.title}: no known split", got=join_names(available), expected="train, validation")
-    provenance = {
-        "name": source.title,
-        "files": {name: _digest(path) for name, path in tfds.set_files(source).items()},
-        "licence": tfds.licence_of(source),
-        "citation": source.builder.info.citation or None,
-    }
-    return {split: tfds.split_table(source, name) for split, name in names.items()}, provenance, notes
-
-
-def _find_files(config: DataConfig) -> dict[str, Path]:
-    """Returns the file of each split.
-
-    Raises:
-        UserError: No source is named, the folder is missing or has no such file, or a split has two files.
-    """
-    if config.path is None:
-        options = {"train": config.train, "dev": config.dev, "test": config.test}
-        files = {split: Path(name) for split, name in options.items() if name is not None}
-        if not files:
-            raise UserError(
-                "no data source",
-                expected="--data.path FOLDER, --data.tfds NAME or --data.rules entailment",
-                fix="give one of them",
-            )
-        return files
-    folder = Path(config.path)
-    if folder.is_file():
-        splits = [split for split, names in SPLIT_NAMES.items() if folder.stem.lower() in names]
-        return {splits[0] if splits else "test": folder}
-    if not folder.is_dir():
-        require_regular(folder)
-        raise UserError(f"{folder}: no such folder", fix="check --data.path")
-    content = sorted(path for path in folder.iterdir() if path.is_file())
-    files = {}
-    for split, names in SPLIT_NAMES.items():
-        paths = [
-            path for path in content if path.suffix.lower() in SUFFIXES and SHARD.sub("", path.stem.lower()) in names
-        ]
-        if len(paths) > 1 and all(SHARD.search(path.stem) for path in paths):
-            raise UserError(
-                f"{folder}: {split} is in several shards",
-                got=join_names(path.name for path in paths),
-                expected="one file",
-                fix=f"join them into one file {split}{paths[0].suffix}",
-            )
-        if len(paths) > 1:
-            raise UserError(
-                f"{folder}: more than one file for {split}",
-                got=" and ".join(path.name for path in paths),
-                fix="keep one, or name the files with --data.train, --data.dev and --data.test",
-            )
-        if paths:
-            files[split] = paths[0]
-    if not files:
-        got = join_names(path.name for path in content) or "no file"
-        expected = f"train{', train'.join(SUFFIXES)}"
-        fix = "name the files with --data.train, --data.dev and --data.test"
-        if any(path.suffix.lower() == ".json" for path in content):
-            fix = "name a file with one JSON object a line .jsonl"
-        raise UserError(f"{folder}: no train, dev or test file", got=got, expected=expected, fix=fix)
-    return files
-
-
-def _check_dev(config: DataConfig, tables: Mapping[str, Table], name: str) -> None:
-    """Raises unless there is either a dev split or a fraction of train to cut one off."""
-    if "dev" in tables and config.dev_fraction:
-        raise UserError(
-            "--data.dev-fraction cuts a dev split off train, but the data already has one",
-            got=tables["dev"].place,
-            fix="drop either the option or the split",
-        )
-    if "dev" not in tables and not config.dev_fraction:
-        raise UserError(
-            f"{name}: no dev split",
-            expected="dev or validation, as .tsv, .csv, .jsonl or .parquet",
-            fix="add it, or cut one off train with --data.dev-fraction 0.1",
-        )
-
-
-def _digest(path: Path) -> str:
-    """Returns the SHA-256 of a file."""
-    require_regular(path)
-    with open_stream(path) as file:
-        return hash_stream(file)
+    source = open_source(config)
+    raw, notes, reading = _read_splits(source, config, need_label=False)
+    splits = {}
+    for split, part in raw.items():
+        labelled = _drop_unlabelled(part, split, task, config, notes)
+        splits[split] = _encode_split(labelled, task, may_lack=True, known_from="the model", config=config)
+    return _pair_data(task, splits, source, notes, reading)
 
 
 # -------------------------------------------------------------------------------------------------------------- pairs
 
 
-def _read_splits(
-    tables: Mapping[str, Table], config: DataConfig, *, need_label: bool
-) -> tuple[dict[str, RawSplit], list[str]]:
-    """Reads all splits, and returns notes on rows that were left out.
+def _no_train_error(config: DataConfig, source: OpenSource) -> UserError:
+    """Returns the error for a source without a train split."""
+    name = config.path or source.provenance["name"]
+    if config.path is not None and "files" in source.provenance:
+        got: str = join_names(source.provenance["files"])
+        fix = "add it, name the files with --data.train and --data.dev, or add a column split"
+        return UserError(f"{name}: no train split", got=got, fix=fix)
+    return UserError(f"{name}: no train split", got=f"splits {join_names(source.tables)}")
 
-    Train is read first; the other splits use its columns.
-    """
-    raw: dict[str, RawSplit] = {}
-    notes: list[str] = []
-    for split, table in tables.items():
-        like = next(iter(raw.values())).columns if raw else None
-        columns = find_columns(
-            table.header, config, place=table.place, need_label=need_label and split != "test", like=like
+
+def _check_dev(config: DataConfig, places: Mapping[str, str], source: OpenSource) -> None:
+    """Raises unless there is either a dev split or a fraction of train to cut one off; `places` are those of splits."""
+    dev = dev_split(places)
+    if dev is not None and config.dev_fraction:
+        raise UserError(
+            "--data.dev-fraction cuts a dev split off train, but the data already has one",
+            got=places[dev],
+            fix="drop either the option or the split",
         )
-        raw[split] = read_rows(table, columns, empty=config.empty)
-        if raw[split].skipped:
-            notes.append(
-                f"{split}: skipped {raw[split].skipped:,} rows with an empty text or a wrong number of fields "
-                "(--data.empty skip)"
+    if dev is None and not config.dev_fraction:
+        raise UserError(
+            f"{source.provenance['name']}: no dev split",
+            expected="dev or validation",
+            fix="add it, or cut one off train with --data.dev-fraction 0.1",
+        )
+
+
+class ReadSplits(NamedTuple):
+    """The rows of all splits.
+
+    Attributes:
+        raw: The splits, with labels as the source writes them.
+        notes: Lines on rows that were left out and on doubtful readings.
+        reading: How each split was understood, one line each.
+    """
+
+    raw: dict[str, RawSplit]
+    notes: list[str]
+    reading: list[str]
+
+
+def _read_splits(source: OpenSource, config: DataConfig, *, need_label: bool) -> ReadSplits:
+    """Reads all splits. Train is read first; the other splits use its columns.
+
+    Raises:
+        UserError: A table has no text columns or no label column, or a row is invalid.
+    """
+    if source.split_column is not None:
+        return _read_one_table(source, config, need_label=need_label)
+    result = ReadSplits({}, [*source.notes], [])
+    needed = ("train", dev_split(source.tables)) if need_label else ()
+    for split, tables in source.tables.items():
+        like = next(iter(result.raw.values())).columns if result.raw else None
+        try:
+            parts = [_read_table(table, config, need_label=split in needed, like=like) for table in tables]
+        except NoTextColumnsError as error:
+            # `dev_ids.tsv` beside `dev.tsv` holds no pairs.
+            if "_" not in split or split in needed:
+                raise
+            result.notes.append(f"{split}: left out, because {error}")
+            continue
+        _add_split(result, split, join_splits(parts), tables[0], source.why[split], config)
+    return result
+
+
+def _read_table(table: Table, config: DataConfig, *, need_label: bool, like: Columns | None) -> RawSplit:
+    """Reads one table of a split."""
+    columns = find_columns(
+        table.header,
+        config,
+        place=table.place,
+        need_label=need_label,
+        like=like,
+        sample=partial(sample_values, table),
+    )
+    return read_rows(table, columns, skip=config.bad_rows == "skip")
+
+
+def _read_one_table(source: OpenSource, config: DataConfig, *, need_label: bool) -> ReadSplits:
+    """Reads the table that holds all splits.
+
+    Raises:
+        UserError: As `_read_splits`; or the split column has a value that is no split.
+    """
+    [table] = source.tables[""]
+    column = source.split_column
+    assert column is not None
+    columns = find_columns(
+        table.header, config, place=table.place, need_label=need_label, sample=partial(sample_values, table)
+    )
+    raw = read_rows(table, columns, skip=config.bad_rows == "skip", extra=(column,))
+    values = [str(value).strip().casefold() for value in raw.extra[column]]
+    for index, value in enumerate(values):
+        if parse_split(value) is None:
+            raise UserError(
+                f"{raw.locate(index)}: an unexpected value in the split column ({column})",
+                got=repr(raw.extra[column][index]),
+                expected="train, dev, validation, test or the like",
+                fix="correct it, or name another column with --data.split-column",
             )
-        notes += _quoting_note(split, table, raw[split])
-        if config.empty == "skip":
-            raw[split], dropped = drop_unlabelled(raw[split])
-            if dropped:
-                notes.append(f"{split}: skipped {dropped:,} rows without a label (--data.empty skip)")
-    return raw, notes
+    names, notes = name_splits(dict.fromkeys(values), place=table.place)
+    result = ReadSplits({}, [*source.notes, *notes], [])
+    for split, group in names.items():
+        part = raw.take([index for index, value in enumerate(values) if value in group])
+        why = f"{table.short}, column {column} = {' or '.join(group)}"
+        _add_split(result, split, replace(part, extra={}, skipped=()), table, why, config)
+    if raw.skipped:
+        result.notes.insert(0, skip_note(table.short, raw.skipped))
+    return result
+
+
+def _add_split(result: ReadSplits, split: str, raw: RawSplit, table: Table, why: str, config: DataConfig) -> None:
+    """Adds a split, its notes, and how it was understood."""
+    if raw.skipped:
+        result.notes.append(skip_note(split, raw.skipped))
+    result.notes.extend(_quoting_note(split, table, raw))
+    columns = raw.columns
+    label = f"label {columns.label}" if columns.label is not None else "no label"
+    layout = f"; {table.layout}" if table.layout else ""
+    names = f"texts {columns.first} and {columns.second}, {label}"
+    result.reading.append(f"{split}: {why}{layout}; {names} ({_why_columns(config)})")
+    result.raw[split] = raw
+
+
+def _why_columns(config: DataConfig) -> str:
+    """Returns how the columns were found."""
+    given = [f"--data.{name}" for name in ("first", "second", "label") if getattr(config, name) is not None]
+    return join_names([*given, "usual names"] if 0 < len(given) < 3 else given or ["usual names"])
 
 
 def _quoting_note(split: str, table: Table, raw: RawSplit) -> list[str]:
-    """Returns a note if a plain .tsv seems to have been written with quoting, or if a .csv has spaces before quotes."""
-    if table.short.lower().endswith(".csv"):
+    """Returns a note if a plain file seems to have been written with quoting, or if a .csv has spaces before quotes."""
+    if table.quoting == "quoted":
         fields = chain(raw.first, raw.second, raw.label or ())
         spaced = sum(bool(SPACED_QUOTE.match(str(field))) for field in fields)
         if not spaced:
@@ -251,7 +264,7 @@ def _quoting_note(split: str, table: Table, raw: RawSplit) -> list[str]:
             f"{split}: {count_things(spaced, 'field')} with a space before the first quote, so the quotes are text: "
             "put no space between a comma and a quote"
         ]
-    if not table.short.lower().endswith(".tsv"):
+    if table.quoting != "plain":
         return []
     texts = chain(raw.first, raw.second)
     count = sum(len(text) > 2 and text[0] == text[-1] == '"' and '""' in text[1:-1] for text in texts)
@@ -259,7 +272,7 @@ def _quoting_note(split: str, table: Table, raw: RawSplit) -> list[str]:
         return []
     return [
         f'{split}: {count_things(count, "text")} look{"s" * (count == 1)} quoted ("" inside quotes), '
-        "but a .tsv is read as plain text: write it without quoting, or as .csv"
+        "but a .tsv is read as plain text: write it without quoting, with a quoted header, or as .csv"
     ]
 
 
@@ -268,13 +281,31 @@ def count_things(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
-def _encode_split(raw: RawSplit, task: TaskSpec, *, may_lack: bool, known_from: str = "train") -> Pairs:
+def _drop_unlabelled(
+    raw: RawSplit, split: str, task: TaskSpec | None, config: DataConfig, notes: list[str]
+) -> RawSplit:
+    """Leaves out rows that are marked as unlabelled, and all others without a label if the options say so."""
+    keep = config.task == "classification"
+    rest, marked = drop_unlabelled(raw, marks_only=True, task=task, keep_minus_one=keep)
+    if marked:
+        hint = "; if -1 is a class, give --data.task classification" if raw.class_names is None and not keep else ""
+        where = join_names(row.short for row in marked[:LISTED_ROWS]) + ", ..." * (len(marked) > LISTED_ROWS)
+        notes.append(f"{split}: left out {len(marked):,} pairs that are marked as unlabelled (- or -1; {where}){hint}")
+    if config.bad_rows == "skip":
+        rest, rows = drop_unlabelled(rest, marks_only=False, task=task, keep_minus_one=keep)
+        notes.extend([skip_note(split, rows)] if rows else [])
+    return rest
+
+
+def _encode_split(
+    raw: RawSplit, task: TaskSpec, *, may_lack: bool, config: DataConfig, known_from: str = "train"
+) -> Pairs:
     """Returns a split with its labels as the model counts them; see `encode_labels`."""
     return Pairs(
         first=tuple(raw.first),
         second=tuple(raw.second),
-        label=encode_labels(raw, task, may_lack=may_lack, known_from=known_from),
-        where=tuple(f"{raw.short}:{number}" for number in raw.number),
+        label=encode_labels(raw, task, may_lack=may_lack, known_from=known_from, config=config),
+        where=raw.where(),
     )
 
 
@@ -294,8 +325,10 @@ def _cut_dev_split(splits: Mapping[str, Pairs], task: TaskSpec, config: DataConf
     return parts | {split: pairs for split, pairs in splits.items() if split != "train"}, note
 
 
-def _pair_data(task: TaskSpec, splits: dict[str, Pairs], source: dict[str, Any], notes: list[str]) -> PairData:
-    """Adds the row counts to the source and the notes on quality to the notes."""
+def _pair_data(
+    task: TaskSpec, splits: dict[str, Pairs], source: OpenSource, notes: list[str], reading: list[str]
+) -> PairData:
+    """Adds the row counts to the provenance and the notes on quality to the notes."""
     rows = {split: len(pairs) for split, pairs in splits.items()}
     notes += [
         f"{split}: no labels, so there are predictions but no scores"
@@ -303,4 +336,10 @@ def _pair_data(task: TaskSpec, splits: dict[str, Pairs], source: dict[str, Any],
         if pairs.label is None
     ]
     notes += measure_quality(task, splits).notes()
-    return PairData(task=task, splits=splits, source=source | {"rows": rows}, notes=tuple(notes))
+    return PairData(
+        task=task,
+        splits=splits,
+        source=source.provenance | {"rows": rows},
+        notes=tuple(notes),
+        reading=tuple(reading),
+    )

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -9,8 +10,10 @@ from typing import Any, Literal
 from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.data.clean import clean_text
-from pairjax.data.columns import TEXT_NAMES, Columns, find_columns
-from pairjax.data.line_formats import csv_records, decode_lines, jsonl_table, records_table, tsv_records
+from pairjax.data.columns import Columns, find_columns
+from pairjax.data.compression import split_suffixes
+from pairjax.data.decode import decode_lines
+from pairjax.data.line_formats import delimited_table, jsonl_table
 from pairjax.data.readers import byte_lines, open_table
 from pairjax.data.table import BadRow, LocatedPair, OnError, Row, Table, keep_error, raise_error
 
@@ -122,11 +125,11 @@ def _open_unlabelled(
     lines: Iterator[bytes]
     if isinstance(source, str | Path):
         path = Path(source)
-        suffix = path.suffix.lower() if format == "auto" else f".{format}"
+        suffix = split_suffixes(path)[0] if format == "auto" else f".{format}"
         place, short = str(path), path.name
         if suffix not in (".tsv", ".csv", ".jsonl"):
             if path.is_file() or path.is_dir() or not path.exists():
-                return open_table(path)
+                return open_table(path, replace(config, bad_rows="skip" if on_error is keep_error else "refuse"))
             source = byte_lines(path)  # A pipe such as <(command) has no suffix.
         else:
             lines = byte_lines(path)
@@ -138,21 +141,17 @@ def _open_unlabelled(
         guess = "jsonl" if top.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{") else "tsv"
         suffix = f".{guess if format == 'auto' else format}"
         lines = chain([top] if top else [], lines)
-    if suffix == ".jsonl":
-        return jsonl_table(lines, place=place, short=short, on_error=on_error)
-    # 2. The header, or the first pair of a file that has no header.
+    # 2. The table; the first line may be a header or, in a file without one, a pair.
     text = decode_lines(lines, place, on_error=on_error)
-    records = tsv_records(text) if suffix == ".tsv" else csv_records(text, place)
-    head = next(records, None)
-    if head is None:
-        raise UserError(f"{place}: the file is empty", expected="a pair a line")
-    names = [name.strip() for name in head[1]]
-    if len(names) == 2 and config.first is None and config.second is None and not _is_header(names):
-        names, records = ["first", "second"], chain([head], records)
-    return records_table(names, records, place=place, short=short, suffix=suffix, on_error=on_error)
-
-
-def _is_header(names: list[str]) -> bool:
-    """Returns whether two fields are column names and not a pair of texts."""
-    folded = {name.casefold() for name in names}
-    return any(folded == {first.casefold(), second.casefold()} for first, second in TEXT_NAMES)
+    if suffix == ".jsonl":
+        return jsonl_table(text, place=place, short=short, on_error=on_error)
+    return delimited_table(
+        text,
+        place=place,
+        short=short,
+        suffix=suffix,
+        on_error=on_error,
+        first=config.first,
+        second=config.second,
+        pairs_only=config.first is None and config.second is None,
+    )

@@ -1,11 +1,10 @@
 """Makes a task from labels as they are written: its kind, the names and order of its classes, arrays of labels.
 
-Labels are names. Numbers with a decimal point are scores and make a regression; whole numbers are names of classes.
+Labels are names. Numbers with a decimal point are scores and make a regression, unless all are whole and few: then they
+are class numbers that a program wrote as floats. Whole numbers are names of classes.
 """
 
-import math
-import re
-import unicodedata
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -16,108 +15,13 @@ from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs, TaskSpec, default_positive
 from pairjax.data.columns import join_names
+from pairjax.data.labels import is_numeric, is_score, label_name, not_finite, read_labels, whole_name
 from pairjax.data.table import RawSplit
 
-INTEGER = re.compile(r"[-+]?[0-9]+")
-NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-NOT_FINITE = re.compile(r"[-+]?(nan|inf|infinity)", re.IGNORECASE)
-MISSING = ("", "-")
-"""SNLI writes "-" if annotators did not agree."""
+MOST_WHOLE = 10
+"""Largest number of distinct floats that are all whole and count as classes."""
 
 Kind = Literal["classification", "regression"]
-
-
-def label_name(label: object) -> str:
-    """Returns a label as a name: `True` is true, 1.0 (a float value) is 1."""
-    if isinstance(label, bool | np.bool_):
-        return "true" if label else "false"
-    if isinstance(label, float) and label.is_integer():
-        return str(int(label))
-    return unicodedata.normalize("NFC", str(label).strip())
-
-
-def is_numeric(label: object) -> bool:
-    """Returns whether a label is a finite number or a string that spells one."""
-    if isinstance(label, bool):
-        return False
-    if isinstance(label, int | float):
-        return math.isfinite(label)
-    return NUMBER.fullmatch(str(label).strip()) is not None
-
-
-def _is_score(label: object) -> bool:
-    """Returns whether a label is a float or spells a number with a decimal point or exponent."""
-    if isinstance(label, bool | int):
-        return False
-    return isinstance(label, float) or (is_numeric(label) and INTEGER.fullmatch(str(label).strip()) is None)
-
-
-def _is_missing(raw: RawSplit, label: object) -> bool:
-    """Returns whether a label is absent: None, empty, "-", or -1 in a source that names its classes."""
-    if raw.class_names is not None and isinstance(label, int) and label == -1:
-        return True
-    return label is None or (isinstance(label, str) and label.strip() in MISSING)
-
-
-def _is_minus_one(label: object) -> bool:
-    """Returns whether a label is -1, as a number or as text."""
-    return not isinstance(label, bool) and is_numeric(label) and float(str(label)) == -1.0
-
-
-def _not_finite(label: object) -> bool:
-    """Returns whether a label is nan or infinite, as a float or as text."""
-    if isinstance(label, float):
-        return not math.isfinite(label)
-    return isinstance(label, str) and NOT_FINITE.fullmatch(label.strip()) is not None
-
-
-def read_labels(raw: RawSplit, *, may_lack: bool, task: TaskSpec | None = None) -> list[Any] | None:
-    """Returns the labels of a split, or None if it is unlabelled.
-
-    A split is unlabelled if its label column is missing, or if every label is empty or, as in GLUE's test sets, -1
-    (unless -1 is one of the task's own classes).
-
-    Args:
-        raw: The split.
-        may_lack: Whether the split may be unlabelled: a test split may, train and dev may not.
-        task: The task, if it is already known.
-
-    Raises:
-        UserError: Some labels are missing, or all are and `may_lack` is false.
-    """
-    labels = raw.label
-    if labels is None:
-        return None
-    minus_one_is_class = task is not None and "-1" in task.labels
-    if may_lack and all(
-        _is_missing(raw, label) or (not minus_one_is_class and _is_minus_one(label)) for label in labels
-    ):
-        return None
-    for index, label in enumerate(labels):
-        if _is_missing(raw, label):
-            raise UserError(
-                f"{raw.locate(index)}: the label ({raw.columns.label}) is missing",
-                got=repr(label),
-                fix="fill it in, drop the row, or give --data.empty skip",
-            )
-    return labels
-
-
-def drop_unlabelled(raw: RawSplit) -> tuple[RawSplit, int]:
-    """Drops pairs without a label and returns how many; a split in which no pair has a label is returned unchanged."""
-    if raw.label is None:
-        return raw, 0
-    labelled = [index for index, label in enumerate(raw.label) if not _is_missing(raw, label)]
-    if not labelled or len(labelled) == len(raw.label):
-        return raw, 0
-    rest = replace(
-        raw,
-        first=[raw.first[index] for index in labelled],
-        second=[raw.second[index] for index in labelled],
-        label=[raw.label[index] for index in labelled],
-        number=[raw.number[index] for index in labelled],
-    )
-    return rest, len(raw.label) - len(labelled)
 
 
 def _kind_of(raw: RawSplit, labels: Sequence[Any], option: str) -> Kind:
@@ -132,11 +36,13 @@ def _kind_of(raw: RawSplit, labels: Sequence[Any], option: str) -> Kind:
         return "regression"
     not_numeric = [index for index, label in enumerate(labels) if not is_numeric(label)]
     if not not_numeric:
-        return "regression" if any(_is_score(label) for label in labels) else "classification"
+        if not any(is_score(label) for label in labels) or _are_few_whole(labels):
+            return "classification"
+        return "regression"
     index = not_numeric[0]
-    if len(not_numeric) < len(labels) and all(_not_finite(labels[i]) for i in not_numeric):
+    if len(not_numeric) < len(labels) and all(not_finite(labels[i]) for i in not_numeric):
         raise _not_finite_error(raw.locate(index), labels[index])
-    if not any(_is_score(label) for label in labels):
+    if not any(is_score(label) for label in labels):
         return "classification"
     raise UserError(
         f"{raw.locate(index)}: the label is a name, but others are numbers",
@@ -144,6 +50,12 @@ def _kind_of(raw: RawSplit, labels: Sequence[Any], option: str) -> Kind:
         expected="names only, or numbers only",
         fix="correct it, or give --data.task classification",
     )
+
+
+def _are_few_whole(labels: Sequence[Any]) -> bool:
+    """Returns whether numeric labels are whole and few, so they are class numbers, although some are floats."""
+    values = {float(label) for label in labels}
+    return len(values) <= MOST_WHOLE and all(value.is_integer() for value in values)
 
 
 def _not_finite_error(place: str, label: object) -> UserError:
@@ -189,7 +101,7 @@ def read_task(raw: RawSplit, config: DataConfig) -> TaskSpec:
     Raises:
         UserError: Labels are missing or mixed, there is only one class, or `--data.positive` is not one of two classes.
     """
-    labels = read_labels(raw, may_lack=False)
+    labels = read_labels(raw, may_lack=False, keep_minus_one=config.task == "classification")
     if labels is None:
         raise UserError(f"{raw.place}: no labels", fix="name their column with --data.label")
     kind = _kind_of(raw, labels, "classification" if _are_class_numbers(raw, labels) else config.task)
@@ -197,7 +109,15 @@ def read_task(raw: RawSplit, config: DataConfig) -> TaskSpec:
         if config.positive is not None:
             raise UserError("--data.positive needs two classes", got=f"scores in {raw.place}")
         return TaskSpec("regression")
-    names = _ordered(set(_class_names(raw, labels)), raw.class_names)
+    counts = Counter(_class_names(raw, labels))
+    if config.task == "auto" and any(is_score(label) for label in labels):
+        counts = Counter(whole_name(name) for name in counts.elements())
+    if config.join_label_case:
+        spellings: dict[str, str] = {}
+        for name in sorted(counts, key=lambda name: (-counts[name], name)):
+            spellings.setdefault(name.casefold(), name)
+        counts = Counter(spellings[name.casefold()] for name in counts)
+    names = _ordered(set(counts), raw.class_names)
     if len(names) < 2:
         raise UserError(
             f"{raw.place}: only one class",
@@ -209,25 +129,37 @@ def read_task(raw: RawSplit, config: DataConfig) -> TaskSpec:
 
 
 def task_notes(raw: RawSplit, task: TaskSpec, config: DataConfig) -> list[str]:
-    """Returns notes on how the train labels were understood: why they are scores, and classes that differ in case."""
+    """Returns notes on how the train labels were understood: as scores, as class numbers, and if classes differ in
+    case."""
     labels = raw.label or []
-    if task.kind == "regression" and config.task == "auto":
-        index = next(index for index, label in enumerate(labels) if _is_score(label))
-        note = (
-            f"task: regression, because labels are numbers with a decimal point ({labels[index]} in "
-            f"{raw.short}, {raw.unit} {raw.number[index]})"
-        )
+    floats = [index for index, label in enumerate(labels) if is_score(label)]
+    example = f"{labels[floats[0]]} in {raw.where()[floats[0]]}" if floats else ""
+    if task.kind == "regression":
+        if config.task == "regression":
+            return ["task: regression, because of --data.task regression"]
+        note = f"task: regression, because labels are numbers with a decimal point ({example})"
         whole = all(float(label).is_integer() for label in labels)
         return [f"{note}; all are whole: if they are classes, give --data.task classification" if whole else note]
+    notes = []
+    if floats and config.task == "auto":
+        notes.append(
+            f"task: classification, because the labels are {len(task.labels)} whole numbers, although written as "
+            f"decimals ({example}); if they are scores, give --data.task regression"
+        )
     by_case: dict[str, list[str]] = {}
-    for name in task.labels:
+    for name in dict.fromkeys(_class_names(raw, labels)):
         by_case.setdefault(name.casefold(), []).append(name)
-    return [
-        f"train: the labels {' and '.join(names)} differ only in case and are {len(names)} classes: write them alike "
-        "if they are one"
-        for names in by_case.values()
-        if len(names) > 1
-    ]
+    for names in by_case.values():
+        if len(names) < 2:
+            continue
+        listed = " and ".join(sorted(names))
+        notes.append(
+            f"train: the labels {listed} are one class (--data.join-label-case)"
+            if config.join_label_case
+            else f"train: the labels {listed} differ only in case and are {len(names)} classes: if they are one, "
+            "give --data.join-label-case"
+        )
+    return notes
 
 
 def choose_positive(names: tuple[str, ...], wanted: str | None) -> str | None:
@@ -245,7 +177,9 @@ def choose_positive(names: tuple[str, ...], wanted: str | None) -> str | None:
     return wanted
 
 
-def encode_labels(raw: RawSplit, task: TaskSpec, *, may_lack: bool, known_from: str = "train") -> np.ndarray | None:
+def encode_labels(
+    raw: RawSplit, task: TaskSpec, *, may_lack: bool, known_from: str = "train", config: DataConfig | None = None
+) -> np.ndarray | None:
     """Encodes labels for the model: int32 [N] class indices or float32 [N] scores; None if there are none.
 
     Args:
@@ -253,6 +187,7 @@ def encode_labels(raw: RawSplit, task: TaskSpec, *, may_lack: bool, known_from: 
         task: The task; its names and their order define the indices.
         may_lack: Whether the split may be unlabelled.
         known_from: Where the names come from, for messages.
+        config: Whether labels may differ from the names in case.
 
     Raises:
         UserError: A label is missing, unknown, or not a finite number.
@@ -264,9 +199,14 @@ def encode_labels(raw: RawSplit, task: TaskSpec, *, may_lack: bool, known_from: 
         return _scores(raw, labels, known_from)
     class_index = {name: number for number, name in enumerate(task.labels)}
     names = _class_names(raw, labels)
-    for index, name in enumerate(names):
+    folded = {name.casefold(): name for name in task.labels} if config is not None and config.join_label_case else {}
+    for name in dict.fromkeys(names):
         if name not in class_index:
-            raise _unknown_label_error(raw.locate(index), name, task.labels, known_from)
+            # A float of another split may be written 1.0, and a label may differ in case.
+            same = whole_name(name) if whole_name(name) in class_index else folded.get(name.casefold())
+            if same is None:
+                raise _unknown_label_error(raw.locate(names.index(name)), name, task.labels, known_from)
+            class_index[name] = class_index[same]
     return np.fromiter((class_index[name] for name in names), np.int32, len(names))
 
 
@@ -283,7 +223,7 @@ def _unknown_label_error(place: str, name: str, known: tuple[str, ...], known_fr
         )
     fix = "correct the label, or drop the row"
     if like := [label for label in known if label.casefold() == name.casefold()]:
-        fix = f"write it as {like[0]}: upper and lower case differ"
+        fix = f"write it as {like[0]}: upper and lower case differ; or give --data.join-label-case"
     if numeric and known_from == "train" and len(known) > 5:
         fix += "; if the numbers are scores, give --data.task regression"
     return UserError(
@@ -296,7 +236,7 @@ def _scores(raw: RawSplit, labels: Sequence[Any], known_from: str) -> np.ndarray
     scores = np.zeros(len(labels), np.float32)
     for index, label in enumerate(labels):
         if not is_numeric(label) or abs(value := float(label)) > float(np.finfo(np.float32).max):
-            if _not_finite(label) or is_numeric(label):
+            if not_finite(label) or is_numeric(label):
                 raise _not_finite_error(raw.locate(index), label)
             raise UserError(
                 f"{raw.locate(index)}: the label is not a number, but those of {known_from} are scores",

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pairjax.base.config import Config
 from pairjax.base.errors import UserError
-from pairjax.base.types import Pairs, Params
+from pairjax.base.types import Pairs, Params, main_split
 from pairjax.data.encode import encode_split
 from pairjax.evaluation.calibration import Calibration, temperature_warning
 from pairjax.evaluation.scores import calibrate, collapsed
@@ -118,9 +118,9 @@ def score_run(config: Config, prepared: Prepared, predict: PredictLogits, params
 
     scored = scored_splits(prepared)
     outputs = {split: outputs_of(pairs) for split, pairs in scored.items()}
-    dev = splits["dev"]
+    dev = splits[prepared.dev]
     assert dev.label is not None
-    calibration = calibrate(task, outputs["dev"], dev.label) if config.evaluation.fit else Calibration()
+    calibration = calibrate(task, outputs[prepared.dev], dev.label) if config.evaluation.fit else Calibration()
     metrics, classes = score_splits(
         task, scored, outputs, outputs_of=outputs_of, config=config.evaluation, calibration=calibration
     )
@@ -147,7 +147,7 @@ def describe_run(
         metric: Name of the score that selected the best model.
         origin: The run's provenance.
     """
-    progress, warning = fit.progress, collapsed(prepared.task, scores.outputs["dev"])
+    progress, warning = fit.progress, collapsed(prepared.task, scores.outputs[prepared.dev])
     return {
         "metrics": scores.metrics,
         "classes": scores.classes,
@@ -279,13 +279,13 @@ def show_run(
         f"{train['pairs_per_second']:.1f} pairs/s; best dev {train['metric']} at step {train['best_step']}",
         highlight=False,
     )
-    last = list(scores.metrics)[-1]
+    main, dev = main_split(scores.metrics), prepared.dev
     print_results(
         console,
         metrics=scores.metrics,
-        reports={split: report for split, report in scores.classes.items() if split == last},
-        baselines={"dev": result["baselines"]["dev"]} if "baselines" in result else {},
-        slices={"dev": result["slices"]["dev"]} if "slices" in result else {},
+        reports={split: report for split, report in scores.classes.items() if split == main},
+        baselines={dev: result["baselines"][dev]} if "baselines" in result else {},
+        slices={dev: result["slices"][dev]} if "slices" in result else {},
         examples=[
             {"sentence1": first, "sentence2": second, **answer.to_json()}
             for (first, second), answer in zip(scores.examples, answers, strict=True)

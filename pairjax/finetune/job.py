@@ -81,13 +81,13 @@ def build_job(config: Config, prepared: Prepared) -> Job:
     )
     start = update.start(hypers_of(config), seed=config.train.seed, export=partial(merge_lora, optim.lora))
     predict = make_predict_logits(prepared.fns, task, mesh=mesh)
-    dev_label = prepared.data.splits["dev"].label
+    dev_label = prepared.data.splits[prepared.dev].label
     assert dev_label is not None
     split = row_split(mesh, accumulate=optim.accumulate)
 
     def evaluate(state: TrainState) -> dict[str, float]:
         outputs = predict(
-            start.params(state), encoded["dev"], layout=prepared.layout, batch_size=config.evaluation.batch_size
+            start.params(state), encoded[prepared.dev], layout=prepared.layout, batch_size=config.evaluation.batch_size
         )
         return quick_scores(task, outputs, dev_label)
 

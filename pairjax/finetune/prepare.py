@@ -10,7 +10,7 @@ import numpy as np
 
 from pairjax.base.config import Config
 from pairjax.base.errors import UserError
-from pairjax.base.types import EncoderSpec, PairData, Pairs, Params, TaskSpec
+from pairjax.base.types import EncoderSpec, PairData, Pairs, Params, TaskSpec, dev_split
 from pairjax.data.corpus import tokenizer_digest
 from pairjax.data.encode import EncodedPairs, encode_split
 from pairjax.data.layout import Layout, choose_layout
@@ -54,6 +54,13 @@ class Prepared:
     params: Params
     pooler_kept: bool
     notes: tuple[str, ...]
+
+    @property
+    def dev(self) -> str:
+        """The split that selects the best model: `dev`, or the first of several dev splits."""
+        name = dev_split(self.data.splits)
+        assert name is not None
+        return name
 
     def content(self) -> dict[str, str]:
         """Returns the SHA-256 of each split, the label names, the encoder and the tokeniser, by name."""

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from pairjax.base.config import Config
 from pairjax.base.types import PairData
+from pairjax.data.python_data import read_python_data
 from pairjax.finetune.job import build_job
 from pairjax.finetune.prepare import plain_config, prepare
 from pairjax.run.loop import Job
@@ -40,18 +41,18 @@ class FineTuning:
         return build_job(self.config, prepare(self.config, data=self.data))
 
 
-def train(
-    config: Config, *, name: str = "pairs", console: Console | None = None, data: PairData | None = None
-) -> TrainResult:
+def train(config: Config, *, name: str = "pairs", console: Console | None = None, data: object = None) -> TrainResult:
     """Fine-tunes a model on pairs: reads, trains, evaluates, and writes the run's folder.
 
     Args:
         config: The config.
         name: The run's name if `config.run.dir` gives no folder.
         console: The terminal for tables and progress; by default standard error, so standard output stays clean.
-        data: Pairs that replace those of `config.data`, for example a fold of them. All splits but train are scored.
+        data: Pairs that replace those of `config.data`: a `PairData`, or what `read_python_data` reads: a
+            `datasets.DatasetDict`, or data frames or lists of dicts by split. All splits but train are scored.
 
     Raises:
         UserError: Bad input, before anything is written; or a loss that is not finite.
     """
-    return run_task(FineTuning(config, data), name=name, console=console)
+    pairs = None if data is None else read_python_data(data, config.data)
+    return run_task(FineTuning(config, pairs), name=name, console=console)

@@ -11,6 +11,7 @@ from typing import Any
 from pairjax.base.errors import UserError
 from pairjax.data.clean import clean_text
 from pairjax.data.columns import find_text_columns
+from pairjax.data.python_data import column_names
 from pairjax.data.table import BadRow, LocatedPair, Row
 
 PAIRS = 'pairs such as [("A man is asleep.", "Nobody is awake.")], or dicts or a data frame with the usual column names'
@@ -44,7 +45,7 @@ def read_texts(texts: object, *, name: str = "text") -> list[str]:
     """
     if isinstance(texts, str):
         texts = (texts,)
-    if isinstance(texts, bytes | Mapping) or _column_names(texts) is not None:
+    if isinstance(texts, bytes | Mapping) or column_names(texts) is not None:
         raise _refusal("these are not texts", texts, TEXTS)
     return [_text(text, f"{name} {number}") for number, text in enumerate(_iterate(texts, TEXTS), 1)]
 
@@ -137,7 +138,7 @@ def _find(names: Sequence[Any], place: str) -> tuple[Any, Any]:
 
 def _rows(pairs: object) -> Iterable[object]:
     """Returns the rows of whatever holds pairs."""
-    names = tuple(pairs) if isinstance(pairs, Mapping) else _column_names(pairs)
+    names = tuple(pairs) if isinstance(pairs, Mapping) else column_names(pairs)
     if names is not None:
         first, second = (pairs[name] for name in _find(names, "pairs"))  # type: ignore[index]
         if isinstance(first, str) and isinstance(second, str):
@@ -159,15 +160,6 @@ def _iterate(values: object, expected: str) -> Iterable[object]:
         return iter(values)  # type: ignore[call-overload]
     except TypeError:
         raise _refusal("this cannot be iterated", values, expected) from None
-
-
-def _column_names(values: object) -> tuple[Any, ...] | None:
-    """Returns the column names of a data frame or table of pandas, Polars, Arrow or datasets; None of anything else."""
-    for name in ("column_names", "columns"):
-        if hasattr(type(values), name):
-            names = getattr(values, name)
-            return None if names is None else tuple(names)
-    return None
 
 
 def _plain(column: Any) -> object:

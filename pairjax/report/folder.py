@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Num
 
 from pairjax.base.errors import UserError
-from pairjax.base.types import TaskSpec
+from pairjax.base.types import TaskSpec, main_split
 from pairjax.evaluation.metrics import probabilities
 from pairjax.storage.files import read_json
 from pairjax.storage.results import with_current_names
@@ -77,10 +77,8 @@ class RunRecord:
 
     @property
     def main_split(self) -> str | None:
-        """The split that the report is about: test if it was scored, else the last one."""
-        if self.result is None or not self.result["metrics"]:
-            return None
-        return "test" if "test" in self.result["metrics"] else list(self.result["metrics"])[-1]
+        """The split that the report is about: test (or the first of several) if it was scored, else dev."""
+        return None if self.result is None else main_split(self.result["metrics"])
 
     @property
     def metric(self) -> str:

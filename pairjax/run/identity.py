@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pairjax.base.errors import UserError
+from pairjax.base.fields import rename_old
 from pairjax.storage.bucket import AnyPath
 from pairjax.storage.files import to_json
 from pairjax.storage.hashes import hash_json
@@ -21,7 +22,7 @@ OLD_VALUES = {"data.group_texts": False}
 """Values that fields newer than a run had in effect when it began, if these are not today's defaults."""
 
 LOCATIONS = (
-    *("data.path", "data.train", "data.dev", "data.test", "data.tfds", "data.tfds_dir"),
+    *("data.path", "data.train", "data.dev", "data.test", "data.hf", "data.tfds", "data.tfds_dir"),
     *("data.corpus", "data.tokenizer", "model.encoder"),
 )
 """Fields that say where data, encoder and tokeniser are. They may change if their content is the same."""
@@ -39,6 +40,13 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _renamed(leaf: tuple[str, Any]) -> tuple[str, Any]:
+    """Returns a leaf of a saved config under today's name."""
+    section, _, field = leaf[0].rpartition(".")
+    name, value = rename_old(*leaf, default=field)
+    return f"{section}.{name}" if section else name, value
 
 
 def _may_change(name: str) -> bool:
@@ -67,7 +75,7 @@ def _same_place(old: Any, new: Any) -> bool:
 
 def check_same(path: AnyPath, saved: Mapping[str, Any], resolved: Any, defaults: Any) -> None:
     """Raises UserError with each field that differs and must not change when a run is resumed."""
-    old, new = dict(_leaves(saved["config"])), dict(_leaves(resolved))
+    old, new = dict(map(_renamed, _leaves(saved["config"]))), dict(_leaves(resolved))
     absent = object()
     # A run that began before an option existed did what its default, or its entry in `OLD_VALUES`, does now.
     before = dict(_leaves(defaults)) | OLD_VALUES

@@ -16,7 +16,7 @@ import numpy as np
 
 from pairjax.base.config import Config
 from pairjax.base.errors import UserError
-from pairjax.base.types import EncoderSpec, PairData
+from pairjax.base.types import EncoderSpec, PairData, dev_split
 from pairjax.data.folds import describe_folds, stratified_folds
 from pairjax.data.sources import load_pairs
 from pairjax.data.tokenizer import PairTokenizer, check_fit, load_tokenizer
@@ -228,7 +228,7 @@ def _cut_folds(loaded: PairData, design: SweepDesign, *, group_texts: bool) -> S
     """Cuts the train split into folds; without folds, keeps dev."""
     train = loaded.splits["train"]
     if not design.folds:
-        splits = {"train": train, "dev": loaded.splits["dev"]}
+        splits = {"train": train, "dev": loaded.splits[dev_split(loaded.splits) or "dev"]}
         return SweepData(dataclasses.replace(loaded, splits=splits), np.full(len(train), -2))
     fold = stratified_folds(loaded.task, train, folds=design.folds, seed=design.fold_seed, group_texts=group_texts)
     return SweepData(dataclasses.replace(loaded, splits={"train": train}), fold)

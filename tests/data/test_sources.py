@@ -89,8 +89,19 @@ def test_a_test_split_that_lacks_the_label_column_is_unlabelled(tmp_path):
 def test_a_test_split_with_some_labels_is_an_error(tmp_path):
     write(tmp_path, train__tsv=TSV, dev__tsv=TSV, test__tsv=HEADER + "a\tb\tyes\nc\td\t\n")
     assert "test.tsv, line 3: the label (label) is missing" in message(DataConfig(path=str(tmp_path)))
-    write(tmp_path, test__tsv=HEADER + "a\tb\tyes\nc\td\t-1\n")
-    assert "test.tsv, line 3" in message(DataConfig(path=str(tmp_path)))
+
+
+@pytest.mark.parametrize("mark", ["-", "-1"])
+def test_pairs_that_are_marked_as_unlabelled_are_left_out_and_counted(tmp_path, mark):
+    write(tmp_path, train__tsv=TSV + f"x\ty\t{mark}\n", dev__tsv=TSV, test__tsv=HEADER + f"c\td\t{mark}\na\tb\tyes\n")
+    data = load_pairs(DataConfig(path=str(tmp_path)))
+    assert data.source["rows"] == {"train": 3, "dev": 3, "test": 1}
+    assert "train: left out 1 pairs that are marked as unlabelled (- or -1; train.tsv:5)" in data.notes[0]
+    numbered = HEADER + "".join(f"a{i}\tb\t{label}\n" for i, label in enumerate([0, 1, 2, -1, 0]))
+    write(tmp_path / "numbers", train__tsv=numbered, dev__tsv=numbered)
+    assert load_pairs(DataConfig(path=str(tmp_path / "numbers"))).task.labels == ("0", "1", "2")
+    config = DataConfig(path=str(tmp_path / "numbers"), task="classification")
+    assert load_pairs(config).task.labels == ("-1", "0", "1", "2")
 
 
 def test_minus_one_may_be_a_class(tmp_path):
@@ -109,14 +120,16 @@ def test_a_dev_split_must_be_labelled(tmp_path):
 
 
 def test_empty_texts_and_missing_labels_are_skipped_and_counted_by_option(tmp_path):
-    train = TSV + "\tb\tyes\na\t \tno\nq\tr\t-\n"
+    train = TSV + "\tb\tyes\na\t \tno\nq\tr\t-\nq\tr\t\n"
     write(tmp_path, train__tsv=train, dev__tsv=TSV)
-    data = load_pairs(DataConfig(path=str(tmp_path), empty="skip"))
+    data = load_pairs(DataConfig(path=str(tmp_path), bad_rows="skip"))
     assert len(data.splits["train"]) == 3
-    assert "train: skipped 2 rows with an empty text or a wrong number of fields (--data.empty skip)" in data.notes
-    assert "train: skipped 1 rows without a label (--data.empty skip)" in data.notes
+    assert "train: skipped 1 rows (--data.bad-rows skip): 1 because the label is missing (train.tsv:8)" in data.notes
+    assert data.notes[1].startswith("train: left out 1 pairs that are marked as unlabelled (- or -1; train.tsv:7)")
+    skipped = "train: skipped 2 rows (--data.bad-rows skip): 1 because sentence1 is empty (train.tsv:5); 1 because"
+    assert data.notes[0] == f"{skipped} sentence2 is empty (train.tsv:6)"
     write(tmp_path, train__tsv=HEADER + "\tb\tyes\n")
-    assert "every row has an empty text" in message(DataConfig(path=str(tmp_path), empty="skip"))
+    assert "every row is invalid (sentence1 is empty)" in message(DataConfig(path=str(tmp_path), bad_rows="skip"))
 
 
 def test_leaks_repeats_and_contradictions_are_counted(tmp_path):

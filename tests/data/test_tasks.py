@@ -9,9 +9,10 @@ from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs, TaskSpec
 from pairjax.data.columns import Columns
+from pairjax.data.labels import is_numeric, label_name
 from pairjax.data.subsets import cut_dev
 from pairjax.data.table import RawSplit
-from pairjax.data.tasks import encode_labels, is_numeric, label_name, read_task, relabel
+from pairjax.data.tasks import encode_labels, read_task, relabel
 
 
 def raw(labels, *, name: str = "train.tsv", class_names: tuple[str, ...] | None = None) -> RawSplit:
@@ -41,7 +42,9 @@ def raw(labels, *, name: str = "train.tsv", class_names: tuple[str, ...] | None 
         ([" x", "x ", "y"], "classification", ("x", "y")),
         (["1", "2.5", "3"], "regression", ()),
         ([".5", "1e-3", "-2"], "regression", ()),
-        ([1.0, 2.0], "regression", ()),
+        ([1.0, 2.0], "classification", ("1", "2")),
+        (["0.0", "1", "1.0"], "classification", ("0", "1")),
+        ([float(value) for value in range(11)], "regression", ()),
         ([1, 2.5], "regression", ()),
     ],
 )
