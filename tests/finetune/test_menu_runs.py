@@ -38,7 +38,7 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Config:
     folder = tmp_path_factory.mktemp("menu")
-    encoder = write_tiny_encoder(folder / "encoder")
+    encoder = write_tiny_encoder(folder / "encoder", layers=2)
     (folder / "pairs").mkdir()
     write_pairs(folder / "pairs/train.tsv", start=0, rows=21)
     write_pairs(folder / "pairs/dev.tsv", start=40, rows=9)

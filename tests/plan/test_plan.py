@@ -64,6 +64,7 @@ def estimator(planned: Planned) -> Estimator:
     return Estimator(planned, DEVICES["v5e"], narrow=False)
 
 
+@pytest.mark.mesh
 def test_data_parallelism_sums_the_gradients_and_moves_nothing_else(planned: Planned, estimator: Estimator) -> None:
     mesh = mesh_of(8, 1, 1)
     found, guess = compiled(planned, mesh), estimator(mesh, ROWS)
@@ -74,6 +75,7 @@ def test_data_parallelism_sums_the_gradients_and_moves_nothing_else(planned: Pla
     assert guess.parameters + guess.moments + guess.batch == pytest.approx(found.arguments, abs=64)
 
 
+@pytest.mark.mesh
 def test_fsdp_gathers_each_parameter_and_moves_no_activation_but_the_embedded_rows(
     planned: Planned, estimator: Estimator
 ) -> None:
@@ -94,6 +96,7 @@ def test_fsdp_gathers_each_parameter_and_moves_no_activation_but_the_embedded_ro
     assert found.flops < 1.5 * whole.flops / 8
 
 
+@pytest.mark.mesh
 def test_tensor_parallelism_sums_activations_and_reshuffles_none(planned: Planned, estimator: Estimator) -> None:
     mesh = mesh_of(1, 1, 2)
     found, guess = compiled(planned, mesh), estimator(mesh, ROWS)

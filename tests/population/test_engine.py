@@ -125,6 +125,7 @@ def test_a_member_that_diverges_is_reported_and_spoils_no_other(source: HeadTask
     assert expected.notes() == ()
 
 
+@pytest.mark.mesh
 def test_a_stopped_population_goes_on_by_chunk_and_a_damaged_chunk_is_made_again(
     source: HeadTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,7 @@ def test_a_step_that_hangs_is_told_and_the_run_goes_on(
         return hanging
 
     monkeypatch.setattr(programs, "make_train_step", make)
+    monkeypatch.setattr(programs, "share", lambda key, build: build())
     message = run(config, tmp_path / "r", log, monkeypatch, step=0.1)
     assert "a device hangs, or waits for another process" in message
     assert "step 3: went on after" in message

@@ -23,7 +23,7 @@ WEIGHTS = "model.safetensors"
 
 @pytest.fixture
 def folder(tmp_path):
-    return write_tiny_encoder(tmp_path / "tiny")
+    return write_tiny_encoder(tmp_path / "tiny", layers=2)
 
 
 def load(folder):
