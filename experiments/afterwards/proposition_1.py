@@ -91,4 +91,5 @@ claim = Claim(
     seeds=20,
     run=run,
     decides=False,
+    round=1,
 )

@@ -126,4 +126,5 @@ claim = Claim(
     seeds=3,
     run=run,
     decides=False,
+    round=1,
 )

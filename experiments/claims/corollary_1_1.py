@@ -227,4 +227,5 @@ claim = Claim(
     statement="Tuning the encoder on little data overfits; a frozen or slowly tuned one does not.",
     seeds=5,
     run=run,
+    round=1,
 )

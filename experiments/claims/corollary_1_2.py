@@ -184,4 +184,5 @@ claim = Claim(
     statement="Dropout and weight decay lessen the overfitting of an encoder tuned on little data.",
     seeds=5,
     run=run,
+    round=1,
 )

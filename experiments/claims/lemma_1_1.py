@@ -155,4 +155,5 @@ claim = Claim(
     seeds=5,
     run=run,
     pooling="pooler",
+    round=1,
 )

@@ -130,4 +130,5 @@ claim = Claim(
     statement="Attention over the two sequences improves on pooled vectors where the relation is complex.",
     seeds=5,
     run=run,
+    round=1,
 )

@@ -142,4 +142,5 @@ claim = Claim(
     statement="The kind of attention, layers and heads matter, and are to be found by search with cross-validation.",
     seeds=5,
     run=run,
+    round=1,
 )

@@ -89,4 +89,5 @@ claim = Claim(
     statement="Difference or product can beat concatenation, above all where the relation is likeness or contrast.",
     seeds=20,
     run=run,
+    round=1,
 )

@@ -123,4 +123,5 @@ claim = Claim(
     statement="The combination is more robust than any one of its parts, across tasks.",
     seeds=20,
     run=run,
+    round=1,
 )

@@ -58,4 +58,5 @@ claim = Claim(
     run=run,
     pooling="pooler",
     decides=False,
+    round=1,
 )

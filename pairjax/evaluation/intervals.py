@@ -197,9 +197,17 @@ class Sampled:
         finite = self.samples[np.isfinite(self.samples)]
         return float(finite.std(ddof=1)) if len(finite) > 1 else math.nan
 
-    def p_value(self, null: float = 0.0) -> float:
-        """Returns the two-sided p: twice the share of resamples beyond `null`, with the value itself counted as one."""
-        finite = self.samples[np.isfinite(self.samples)]
+    def p_value(self, null: float = 0.0, *, cautious: bool = False) -> float:
+        """Returns the two-sided p: twice the share of resamples beyond `null`, with the value itself counted as one.
+
+        With n resamples it is at least 2 / (n + 1), so a p at this bound means `less than`.
+
+        Args:
+            null: The value of the null hypothesis.
+            cautious: Whether to use the resamples under weaker assumptions.
+        """
+        samples = self.cautious if cautious else self.samples
+        finite = samples[np.isfinite(samples)]
         if not math.isfinite(self.value) or len(finite) == 0:
             return math.nan
         below, above = float((finite <= null).sum()), float((finite >= null).sum())
@@ -256,6 +264,7 @@ def two_way_bootstrap(
     runs_seed: int | None = None,
     over_runs: bool = True,
     over_examples: bool = True,
+    level: float = LEVEL,
 ) -> dict[str, Sampled]:
     """Bootstraps the mean over runs of each metric; examples and runs (seeds) are resampled together.
 
@@ -277,6 +286,7 @@ def two_way_bootstrap(
             examples.
         over_runs: Whether runs are resampled.
         over_examples: Whether examples are resampled.
+        level: Coverage of the intervals that will be read from the cautious draws.
 
     Returns:
         The mean of each metric with its bootstrap distributions.
@@ -294,7 +304,7 @@ def two_way_bootstrap(
     shares = np.full((resamples, count), 1.0 / count)
     if over_runs:
         shares = np.concatenate(list(draw_counts(count, resamples=resamples, seed=runs_seed))) / count
-    wider = 1.0 / count + widening(count) * (shares - 1.0 / count)
+    wider = 1.0 / count + widening(count, level=level) * (shares - 1.0 / count)
 
     def sample(shares: np.ndarray, group: np.ndarray | None) -> dict[str, np.ndarray]:
         if not over_examples:

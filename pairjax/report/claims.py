@@ -13,10 +13,18 @@ from pairjax.report.provenance import provenance_rows
 
 
 def verdict_words(row: dict[str, Any], *, language: Language) -> str:
-    """Returns supported, refuted, undecided or no verdict, in the language."""
+    """Returns the verdict or that there is none, in the language, with marks for round 1 and a late registration."""
     if row["verdict"] is None:
         return language.phrase("verdict.none")
-    return language.name("verdict", row["verdict"])
+    marks = [language.phrase("verdict.round_1")] if row.get("round", 1) == 1 else []
+    marks += [language.phrase("verdict.after_result")] if row.get("registered_after_result") else []
+    return language.name("verdict", row["verdict"]) + (f" ({', '.join(marks)})" if marks else "")
+
+
+def p_cell(hypothesis: dict[str, Any], *, language: Language) -> Cell:
+    """Makes a cell of a corrected p, with `<` if it is the smallest that the resamples can give."""
+    text = language.p_value(hypothesis["p_holm"])
+    return Cell(f"< {text}" if hypothesis.get("p_is_bound") and not text.startswith("<") else text)
 
 
 def effect_cell(hypothesis: dict[str, Any], *, language: Language) -> Cell:
@@ -47,7 +55,7 @@ def verdict_section(claims: Sequence[ClaimFolder], *, id: str, language: Languag
                     Cell(verdict_words(row, language=language) if first else "", strong=True),
                     Cell(hypothesis["name"]),
                     effect_cell(hypothesis, language=language),
-                    Cell(language.p_value(hypothesis["p_holm"])),
+                    p_cell(hypothesis, language=language),
                     Cell(language.count(row["seeds"]) if first else ""),
                     Cell(str(row["commit"] or "–")[:10] if first else ""),
                 ]
@@ -151,7 +159,7 @@ def _hypotheses(row: dict[str, Any], *, language: Language) -> Table:
             Cell(hypothesis["name"], hypothesis["question"], strong=hypothesis["primary"]),
             effect_cell(hypothesis, language=language),
             Cell(language.interval(hypothesis["cautious"], digits=2, signed=True) if "cautious" in hypothesis else "–"),
-            Cell(language.p_value(hypothesis["p_holm"])),
+            p_cell(hypothesis, language=language),
             Cell(language.number(hypothesis["smallest_detectable"], 2)),
             Cell(language.number(hypothesis["smallest_effect_of_interest"], 1)),
             _hypothesis_verdict(hypothesis, language),

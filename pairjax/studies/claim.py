@@ -1,30 +1,22 @@
-"""Claims, hypotheses and verdicts.
+"""Claims and hypotheses.
 
-A claim's file states before the first run what is tested and how. A fixed rule then derives the verdict from numbers.
-
-A hypothesis is an effect, with its bootstrap distribution, and the smallest effect of interest. It is supported if the
-whole 95 % interval is above that smallest effect, refuted if the whole interval is below it, and undecided otherwise. A
-claim is supported (refuted) if all of its primary hypotheses are supported (refuted), and undecided otherwise.
-
-Each effect also has a cautious interval (`pairjax.evaluation.intervals.two_way_bootstrap`): it resamples pairs that
-share texts together, and it is widened if there are few seeds. It does not decide the verdict; it shows how robust the
-verdict is.
+A claim's file states before the first run what is tested and how. A fixed rule then derives the verdict from numbers
+(`pairjax.studies.rules`).
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pairjax.base.feature_config import FeatureConfig
 from pairjax.base.types import PairData
-from pairjax.evaluation.intervals import Interval, Sampled
+from pairjax.evaluation.intervals import LEVEL, Interval, Sampled
 from pairjax.population.features import Features, cached_features
 from pairjax.population.pooled import HeadTask, head_task
+from pairjax.studies.rules import Part, Round, Unit, Verdict, part_verdict
 
-Verdict = Literal["supported", "refuted", "undecided"]
-Unit = Literal["points", "steps", "nats"]
 UNITS: dict[Unit, str] = {"points": "points", "steps": "% of a run", "nats": "0.01 nat"}
 """How tables name each unit: hundredths of a score, saved updates in percent of a run, hundredths of a nat."""
 RESAMPLES = 2000
@@ -55,27 +47,13 @@ class Hypothesis:
     question: str
     unit: Unit = "points"
 
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict by the 95 % interval."""
-        return verdict_of(self.effect.interval(), self.smallest)
+    def deciding_interval(self, *, rule: Round = 2, level: float = LEVEL) -> Interval:
+        """Returns the interval that decides: the plain one in round 1, the cautious one in round 2."""
+        return self.effect.interval() if rule == 1 else self.effect.cautious_interval(level=level)
 
-    @property
-    def cautious_verdict(self) -> Verdict:
-        """The verdict by the cautious interval."""
-        return verdict_of(self.effect.cautious_interval(), self.smallest)
-
-
-def verdict_of(interval: Interval, smallest: float) -> Verdict:
-    """Returns the verdict of an interval; an undefined interval is undecided."""
-    if interval.low > smallest:
-        return "supported"
-    return "refuted" if interval.high < smallest else "undecided"
-
-
-def overall(verdicts: Sequence[Verdict]) -> Verdict:
-    """Returns a claim's verdict: that of its primary hypotheses if they agree, else undecided."""
-    return verdicts[0] if verdicts and len(set(verdicts)) == 1 else "undecided"
+    def verdict(self, *, rule: Round = 2, level: float = LEVEL) -> Verdict:
+        """Returns the verdict by the rule of a round."""
+        return part_verdict(self.deciding_interval(rule=rule, level=level), self.smallest, rule=rule)
 
 
 @dataclass(frozen=True)
@@ -110,6 +88,13 @@ class Claim:
         encoder: The encoder that the verdict is about.
         pooling: The pooling that the verdict is about.
         decides: False for an experiment that reports effects without a verdict.
+        round: The round whose rules apply. The first eight claims belong to round 1.
+        parts: The parts of the claim, one for each primary hypothesis. A claim of round 2 needs them for its verdict.
+        looks: In ascending order, further numbers of runs at which a verdict is planned. Each look at a claim has the
+            level 1 - 0.05 / (number of looks), so that all together have 0.95 (Bonferroni).
+        design: Everything else that is fixed in advance and is not an upper-case constant of the claim's file, such as
+            grids: numbers, texts, lists, dicts and dataclasses. It is registered.
+        budget_sets_size: Whether the design depends on the budget, which is then registered.
     """
 
     id: str
@@ -119,6 +104,25 @@ class Claim:
     encoder: str = FeatureConfig().encoder
     pooling: Literal["cls", "pooler", "mean", "max"] = "mean"
     decides: bool = True
+    round: Round = 2
+    parts: tuple[Part, ...] = ()
+    looks: tuple[int, ...] = ()
+    design: Any = None
+    budget_sets_size: bool = False
+
+    def __post_init__(self) -> None:
+        if list(self.planned) != sorted(set(self.planned)):
+            raise ValueError(f"{self.id}: looks must ascend from {self.seeds} seeds")
+
+    @property
+    def planned(self) -> tuple[int, ...]:
+        """The numbers of runs at which a verdict is planned."""
+        return (self.seeds, *self.looks)
+
+    @property
+    def level(self) -> float:
+        """The level of the deciding interval, corrected for the number of looks."""
+        return 1 - (1 - LEVEL) / len(self.planned)
 
 
 @dataclass

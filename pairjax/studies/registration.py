@@ -1,13 +1,18 @@
-"""The registration of a claim: its text, and the commit that contains it."""
+"""The registration of a claim: its text and design, and the commit that contains them."""
 
 import ast
+import dataclasses
 import hashlib
+import inspect
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pairjax.base.errors import UserError
 from pairjax.storage.files import read_json, write_json
+from pairjax.studies.claim import Claim
 
 
 def _docstring(source: str) -> str | None:
@@ -52,36 +57,106 @@ def committed(file: Path) -> tuple[str | None, str | None]:
     return unchanged, None
 
 
-def register(folder: Path, file: Path) -> str | None:
-    """Records a claim's docstring at its first full run, and checks it at later runs.
+def design_of(claim: Claim, *, budget: float, group_texts: bool) -> dict[str, Any]:
+    """Returns everything that a claim of round 2 fixes in advance besides its docstring, as JSON values.
+
+    This includes all upper-case constants of the claim's file, its own and imported ones.
 
     Args:
-        folder: The folder of the claim's results.
+        claim: The claim.
+        budget: The time budget in minutes; part of the design only if the claim says so.
+        group_texts: Whether folds keep pairs that share a text together.
+
+    Raises:
+        ValueError: A constant has a type that cannot be registered.
+    """
+    names = inspect.unwrap(claim.run).__globals__
+    return {
+        "seeds": list(claim.planned),
+        "encoder": claim.encoder,
+        "pooling": claim.pooling,
+        "parts": _plain(claim.parts, "parts"),
+        "design": _plain(claim.design, "design"),
+        "constants": {name: _plain(names[name], name) for name in sorted(names) if name.isupper()},
+        "budget": budget if claim.budget_sets_size else None,
+        "group_texts": group_texts,
+    }
+
+
+def _plain(value: Any, name: str) -> Any:
+    """Converts a constant to JSON values."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each, name) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each, name) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(each, name) for each in value), key=str)
+    raise ValueError(f"{name}: a {type(value).__name__} cannot be registered")
+
+
+def register(folder: Path, file: Path, claim: Claim, *, budget: float = 0.0, group_texts: bool = True) -> str | None:
+    """Records a claim's docstring at its first full run, and checks it at later runs; in round 2 its design as well.
+
+    Args:
+        folder: The folder of the claim's results. If it holds a verdict when the claim is registered, the registration
+            is marked as made after a result.
         file: The claim's file. If it is not committed at the first full run, no run in this folder gives a verdict,
             even after a later commit: the effects were seen before the commit.
+        claim: The claim.
+        budget: The time budget in minutes.
+        group_texts: Whether folds keep pairs that share a text together.
 
     Returns:
         Why the run will give no verdict; None if it may give one.
 
     Raises:
-        UserError: The docstring has changed since the first full run.
+        UserError: The docstring or the design has changed since the first full run.
     """
     commit, reason = committed(file)
     digest = hashlib.sha256((_docstring(file.read_text(encoding="utf-8")) or "").encode()).hexdigest()
+    design = design_of(claim, budget=budget, group_texts=group_texts) if claim.round == 2 else None
     path = folder / "registered.json"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"text": digest, "commit": commit, "date": time.strftime("%Y-%m-%d")})
+        record: dict[str, Any] = {"text": digest, "commit": commit, "date": time.strftime("%Y-%m-%d")}
+        if design is not None:
+            record |= {"design": design, "after_result": (folder / "verdict.json").is_file()}
+        write_json(path, record)
         return reason
-    record = read_json(path)
-    if record["text"] != digest:
+    record = dict(read_json(path))
+    changed = "docstring" if record["text"] != digest else _changed(record.get("design"), design)
+    if changed:
         raise UserError(
-            f"{file}: the docstring of the claim was changed after its first full run",
-            got=f"the docstring of {_commit_name(commit)}",
+            f"{file}: the {changed} of the claim was changed after its first full run",
+            got=f"the {changed} of {_commit_name(commit)}",
             expected=f"that of {_commit_name(record['commit'])}, with which the first run began on {record['date']}",
-            fix="restore the docstring, or give the changed claim another --dir",
+            fix=f"restore the {changed}, or give the changed claim another --dir",
         )
     return reason or seen_before_commit(folder)
+
+
+def _changed(registered: dict[str, Any] | None, design: dict[str, Any] | None) -> str | None:
+    """Returns the name of what differs between two designs; None if they are equal."""
+    if registered is None or design is None:
+        return None
+    for name in ("constants", *design):
+        if name not in registered or registered[name] == design[name]:
+            continue
+        if name != "constants":
+            return name
+        keys = sorted(set(registered[name]) | set(design[name]))
+        return next(f"constant {key}" for key in keys if registered[name].get(key) != design[name].get(key))
+    return None
+
+
+def registered_after_result(folder: Path) -> bool:
+    """Returns whether a claim was registered when its folder already held a verdict."""
+    path = folder / "registered.json"
+    return path.is_file() and bool(read_json(path).get("after_result"))
 
 
 def _commit_name(commit: str | None) -> str:

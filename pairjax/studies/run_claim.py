@@ -9,6 +9,7 @@ from typing import Any
 from pairjax.base.errors import UserError
 from pairjax.studies.claim import BudgetSpentError, Claim, ClaimRun
 from pairjax.studies.registration import register
+from pairjax.studies.rules import ENOUGH, power_line, power_of, runs_needed
 from pairjax.studies.verdict import hypothesis_table, verdict_row, write_outcome
 
 
@@ -67,9 +68,10 @@ def run_claim(
     folder = root / claim.id
     seeds = 2 if quick else seeds or claim.seeds
     if claim.decides and not quick:
-        _check_seeds(claim, seeds)
-        # The text is registered before the first effect is computed.
-        if reason := register(folder, file):
+        check_seeds(claim, seeds)
+        check_power(claim, seeds, log=log)
+        # The design is registered before the first effect is computed.
+        if reason := register(folder, file, claim, budget=budget, group_texts=group_texts):
             log(f"this run will give no verdict: {reason}")
     began = time.monotonic()
     run = ClaimRun(
@@ -95,12 +97,45 @@ def run_claim(
     return ClaimResult(row, {f"{claim.id}: {claim.statement}": hypothesis_table(row), **outcome.tables}, folder)
 
 
-def _check_seeds(claim: Claim, seeds: int) -> None:
-    """Raises UserError if there are too few seeds for a verdict."""
-    if seeds < claim.seeds:
+def check_seeds(claim: Claim, seeds: int) -> None:
+    """Raises UserError if a verdict with this number of seeds is not planned.
+
+    Round 1 accepted any number from the planned one on, which allows to stop at a good moment. Round 2 does not.
+    """
+    if claim.round == 1 and seeds < claim.seeds:
         raise UserError(
             f"too few seeds for a verdict on {claim.id}",
             got=seeds,
             expected=f"at least {claim.seeds}",
             fix="leave --seeds out, or use --quick for a smoke run",
         )
+    if claim.round == 2 and seeds not in claim.planned:
+        raise UserError(
+            f"no verdict on {claim.id} is planned for this number of seeds",
+            got=seeds,
+            expected=" or ".join(map(str, claim.planned)),
+            fix="leave --seeds out, or use --quick for a smoke run",
+        )
+
+
+def check_power(claim: Claim, seeds: int, *, log: Callable[[str], None]) -> None:
+    """Prints the power for each part of a claim of round 2.
+
+    Raises:
+        UserError: The largest planned number of seeds is too small for a part.
+    """
+    if claim.round == 1:
+        return
+    for part in claim.parts:
+        log(power_line(part, seeds, level=claim.level))
+    most = claim.planned[-1]
+    for part in claim.parts:
+        power = power_of(part, most, level=claim.level).supported
+        if power < ENOUGH:
+            enough = runs_needed(part, level=claim.level)
+            raise UserError(
+                f"{claim.id}: the design is too small for a verdict on {part.name}",
+                got=f"power {power:.2f} with {most} seeds",
+                expected=f"at least {ENOUGH}",
+                fix="more test pairs: no number of seeds is enough" if enough is None else f"plan {enough} seeds",
+            )

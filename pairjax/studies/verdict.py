@@ -9,11 +9,13 @@ from typing import Any
 
 import jax
 
+from pairjax.evaluation.intervals import Sampled
 from pairjax.evaluation.significance import holm, smallest_difference
 from pairjax.storage.files import read_json, write_json, write_text
 from pairjax.storage.provenance import provenance
-from pairjax.studies.claim import UNITS, ClaimRun, Hypothesis, Outcome, overall
-from pairjax.studies.registration import committed, seen_before_commit
+from pairjax.studies.claim import UNITS, Claim, ClaimRun, Hypothesis, Outcome
+from pairjax.studies.registration import committed, registered_after_result, seen_before_commit
+from pairjax.studies.rules import Verdict, claim_verdict, part_verdict, power_of
 
 
 def verdict_row(run: ClaimRun, outcome: Outcome, *, file: Path, minutes: float) -> dict[str, Any]:
@@ -35,24 +37,28 @@ def verdict_row(run: ClaimRun, outcome: Outcome, *, file: Path, minutes: float) 
         reason = "this experiment reports effects; it decides nothing"
     elif run.seeds < run.claim.seeds:
         reason = f"{run.seeds} seeds; the claim needs {run.claim.seeds}"
+    elif run.claim.round == 2 and not run.claim.parts:
+        reason = "the claim states no parts, so the power of its design is unknown"
     decides = reason is None and outcome.undecided_because is None
-    corrected = holm([hypothesis.effect.p_value() for hypothesis in outcome.hypotheses])
-    primary = [hypothesis for hypothesis in outcome.hypotheses if hypothesis.primary]
+    corrected = holm([_p_value(run.claim, hypothesis) for hypothesis in outcome.hypotheses])
+    if reason is None:
+        _check_parts(run.claim, outcome)
     verdict = cautious = "undecided"
     if outcome.undecided_because is None:
-        verdict = overall([hypothesis.verdict for hypothesis in primary])
-        cautious = overall([hypothesis.cautious_verdict for hypothesis in primary])
+        verdict, cautious = _verdicts(run.claim, outcome)
     notes = [*([outcome.undecided_because] if outcome.undecided_because else []), *outcome.notes]
     undefined = [hypothesis.name for hypothesis in outcome.hypotheses if not math.isfinite(hypothesis.effect.value)]
     notes += [f"{name} is undefined: a run diverged, or its metric is undefined on test" for name in undefined]
     return {
         "id": run.claim.id,
         "statement": run.claim.statement,
+        "round": run.claim.round,
         "verdict": verdict if reason is None else None,
         "cautious_verdict": cautious if reason is None else None,
+        "registered_after_result": registered_after_result(run.root / run.claim.id),
         "no_verdict_because": reason,
         "hypotheses": [
-            _hypothesis_row(hypothesis, p, decides=decides)
+            _hypothesis_row(run, hypothesis, p, decides=decides)
             for hypothesis, p in zip(outcome.hypotheses, corrected, strict=True)
         ],
         "board": outcome.board,
@@ -67,22 +73,65 @@ def verdict_row(run: ClaimRun, outcome: Outcome, *, file: Path, minutes: float) 
     }
 
 
-def _hypothesis_row(hypothesis: Hypothesis, p_holm: float, *, decides: bool) -> dict[str, Any]:
-    """Returns a hypothesis as JSON; without a verdict if the run does not decide."""
-    effect = hypothesis.effect
-    return {
+def _verdicts(claim: Claim, outcome: Outcome) -> tuple[Verdict, Verdict]:
+    """Returns the verdict on a claim, and the one that its cautious intervals give by the same rule."""
+    primary = [hypothesis for hypothesis in outcome.hypotheses if hypothesis.primary]
+    verdicts = [hypothesis.verdict(rule=claim.round, level=claim.level) for hypothesis in primary]
+    cautious = [_cautious_verdict(claim, hypothesis) for hypothesis in primary]
+    return claim_verdict(verdicts, rule=claim.round), claim_verdict(cautious, rule=claim.round)
+
+
+def _cautious_verdict(claim: Claim, hypothesis: Hypothesis) -> Verdict:
+    """Returns the verdict of a hypothesis by its cautious interval and the rule of the claim's round."""
+    interval = hypothesis.effect.cautious_interval(level=claim.level)
+    return part_verdict(interval, hypothesis.smallest, rule=claim.round)
+
+
+def _check_parts(claim: Claim, outcome: Outcome) -> None:
+    """Raises ValueError if the primary hypotheses of a claim of round 2 are not the parts that it states."""
+    measured = [(h.name, h.smallest, h.unit) for h in outcome.hypotheses if h.primary]
+    stated = [(part.name, part.smallest, part.unit) for part in claim.parts]
+    if claim.round == 2 and measured != stated:
+        raise ValueError(f"{claim.id}: the primary hypotheses are {measured}, the parts are {stated}")
+
+
+def _p_value(claim: Claim, hypothesis: Hypothesis) -> float:
+    """Returns the p of no effect in round 1, and of the smallest effect of interest in round 2."""
+    if claim.round == 1:
+        return hypothesis.effect.p_value()
+    return hypothesis.effect.p_value(hypothesis.smallest, cautious=True)
+
+
+def _hypothesis_row(run: ClaimRun, hypothesis: Hypothesis, p_holm: float, *, decides: bool) -> dict[str, Any]:
+    """Returns a hypothesis as JSON; without a verdict if the run does not decide, or if it is no part in round 2."""
+    effect, claim = hypothesis.effect, run.claim
+    p = _p_value(claim, hypothesis)
+    decided = decides and (hypothesis.primary or claim.round == 1)
+    detectable = smallest_difference(effect.error)
+    row: dict[str, Any] = {}
+    if claim.round == 2:
+        # The widened spread, and the distance from the smallest effect of interest instead of from 0.
+        spread = Sampled(effect.value, effect.cautious, effect.cautious).error
+        detectable = hypothesis.smallest + smallest_difference(spread, alpha=1 - claim.level)
+        row = {"level": claim.level}
+        parts = {part.name: part for part in claim.parts}
+        if hypothesis.name in parts:
+            row["power"] = power_of(parts[hypothesis.name], run.seeds, level=claim.level)._asdict()
+    return row | {
         "name": hypothesis.name,
         "question": hypothesis.question,
         "primary": hypothesis.primary,
         "unit": hypothesis.unit,
         "effect": effect.interval().to_json(),
-        "cautious": effect.cautious_interval().to_json(),
+        "cautious": effect.cautious_interval(level=claim.level).to_json(),
         "smallest_effect_of_interest": hypothesis.smallest,
-        "p": effect.p_value(),
+        "p": p,
         "p_holm": p_holm,
-        "smallest_detectable": smallest_difference(effect.error),
-        "verdict": hypothesis.verdict if decides else None,
-        "cautious_verdict": hypothesis.cautious_verdict if decides else None,
+        # The smallest p that these resamples can give: a p at this bound means `less than`.
+        "p_is_bound": p <= 2.0 / (len(effect.samples) + 1.0) * (1 + 1e-9),
+        "smallest_detectable": detectable,
+        "verdict": hypothesis.verdict(rule=claim.round, level=claim.level) if decided else None,
+        "cautious_verdict": _cautious_verdict(claim, hypothesis) if decided else None,
     }
 
 
@@ -95,8 +144,12 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 def hypothesis_table(row: dict[str, Any]) -> list[list[str]]:
     """Returns the effects of a verdict row with their intervals, one hypothesis per line."""
-    head = ["hypothesis", "effect", "unit", "95 % interval", "cautious interval", "p (Holm)"]
-    table = [[*head, "detectable with 80 % power", "smallest of interest", "verdict"]]
+    head = ["hypothesis", "effect", "unit", "95 % interval", "cautious interval"]
+    if row.get("round", 1) == 1:
+        head += ["p of no effect (Holm)", "detectable with 80 % power"]
+    else:
+        head += ["p of the smallest of interest (Holm)", "supported with 80 % power from"]
+    table = [[*head, "smallest of interest", "verdict"]]
     for hypothesis in row["hypotheses"]:
         verdict, cautious = hypothesis["verdict"] or "-", hypothesis["cautious_verdict"]
         agrees = cautious in (hypothesis["verdict"], None)
@@ -107,13 +160,25 @@ def hypothesis_table(row: dict[str, Any]) -> list[list[str]]:
                 _unit(hypothesis),
                 _interval(hypothesis["effect"]),
                 _interval(hypothesis["cautious"]),
-                f"{hypothesis['p_holm']:.3g}",
+                p_text(hypothesis),
                 f"{hypothesis['smallest_detectable']:.2f}",
                 f"{hypothesis['smallest_effect_of_interest']:.1f}",
                 verdict if agrees else f"{verdict} (cautious interval: {cautious})",
             ]
         )
     return table
+
+
+def p_text(hypothesis: dict[str, Any]) -> str:
+    """Writes the corrected p of a hypothesis, with `<` if it is the smallest that its resamples can give."""
+    return ("< " if hypothesis.get("p_is_bound") else "") + f"{hypothesis['p_holm']:.3g}"
+
+
+def _verdict_text(row: dict[str, Any]) -> str:
+    """Writes a claim's verdict; a claim that was registered after a result is marked."""
+    marks = [f"round {row['round']}"] if row.get("round") == 1 else []
+    marks += ["registered after a result"] if row.get("registered_after_result") else []
+    return (row["verdict"] or "no verdict") + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _signed(number: float | None) -> str:
@@ -132,7 +197,7 @@ def _interval(interval: dict[str, float | None]) -> str:
 def write_outcome(folder: Path, row: dict[str, Any], outcome: Outcome) -> None:
     """Writes verdict.json and table.md of a claim, and the table of all claims next to its folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [f"# {row['id']}: {row['verdict'] or 'no verdict'}\n", row["statement"] + "\n"]
+    parts = [f"# {row['id']}: {_verdict_text(row)}\n", row["statement"] + "\n"]
     if row["no_verdict_because"]:
         parts.append(f"No verdict: {row['no_verdict_because']}.\n")
     parts.append(f"{row['seeds']} seeds; encoder {row['encoder']}, pooling {row['pooling']}; commit {row['commit']}.\n")
@@ -153,13 +218,21 @@ def verdict_table(root: Path) -> list[list[str]]:
         if row["verdict"] is None:
             continue
         effects = [
-            f"{h['name']}: {_signed(h['effect']['value'])} {_unit(h)} ({_interval(h['effect'])}), p {h['p_holm']:.2g}"
+            f"{h['name']}: {_signed(h['effect']['value'])} {_unit(h)} ({_interval(h['effect'])}), p {p_text(h)}"
             for h in row["hypotheses"]
             if h["primary"]
         ]
         encoder = f"{row['encoder']}, {row['pooling']}"
         commit = str(row["commit"])[:10]
         table.append(
-            [row["id"], row["verdict"], "; ".join(effects), str(row["seeds"]), encoder, commit, f"`{row['command']}`"]
+            [
+                row["id"],
+                _verdict_text(row),
+                "; ".join(effects),
+                str(row["seeds"]),
+                encoder,
+                commit,
+                f"`{row['command']}`",
+            ]
         )
     return table

@@ -13,10 +13,10 @@ from pairjax.base.feature_config import FeatureConfig
 from pairjax.cli.main import main
 from pairjax.cli.options import load_experiment
 from pairjax.data.sources import load_pairs
-from pairjax.evaluation.intervals import Interval, Sampled
+from pairjax.evaluation.intervals import Sampled
 from pairjax.population.features import cached_features
 from pairjax.population.pooled import HeadTask, head_task
-from pairjax.studies.claim import Claim, overall, verdict_of
+from pairjax.studies.claim import Claim
 from pairjax.studies.combiners import cells
 from pairjax.studies.combiners.cells import (
     Cell,
@@ -41,16 +41,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> HeadTask:
     encoder = write_tiny_encoder(folder / "encoder")
     data = load_pairs(DataConfig(rules="paraphrase", sizes=(80, 40, 50)))
     return head_task(data, cached_features(data.splits.values(), folder / "f", FeatureConfig(encoder=str(encoder))))
-
-
-def test_a_verdict_follows_from_the_interval() -> None:
-    assert verdict_of(Interval(2.0, 1.1, 3.0), 1.0) == "supported"
-    assert verdict_of(Interval(0.2, -0.5, 0.9), 1.0) == "refuted"
-    assert verdict_of(Interval(1.5, 0.9, 2.0), 1.0) == "undecided"
-    assert verdict_of(Interval(float("nan"), float("nan"), float("nan")), 1.0) == "undecided"
-    assert overall(["supported", "supported"]) == "supported"
-    assert overall(["refuted", "refuted"]) == "refuted"
-    assert overall(["supported", "refuted"]) == overall(["supported", "undecided"]) == overall([]) == "undecided"
 
 
 def test_a_cell_is_tuned_only_on_dev_and_read_the_second_time(
@@ -112,25 +102,26 @@ def test_each_claim_states_in_advance_what_it_tests(path: Path) -> None:
         assert part.lower() in text.lower(), part
 
 
-def test_a_file_that_is_not_committed_gives_no_commit(tmp_path: Path) -> None:
-    def git(*words: str) -> None:
-        subprocess.run(("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words), check=True)
+def git(folder: Path, *words: str) -> None:
+    subprocess.run(("git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *words), check=True)
 
+
+def test_a_file_that_is_not_committed_gives_no_commit(tmp_path: Path) -> None:
     file = tmp_path / "claim.py"
     file.write_text('"""Said."""\nclaim = 1\n')
-    git("init", "-q")
+    git(tmp_path, "init", "-q")
     assert committed(file) == (None, "claim.py is not committed")
-    git("add", "claim.py")
-    git("commit", "-qm", "a claim")
+    git(tmp_path, "add", "claim.py")
+    git(tmp_path, "commit", "-qm", "a claim")
     commit, reason = committed(file)
     assert reason is None
     assert len(str(commit)) == 40
     file.write_text('"""Said."""\nclaim = 2\n')
     assert committed(file) == (None, "claim.py differs from its commit")
-    git("commit", "-qam", "code moves on")
+    git(tmp_path, "commit", "-qam", "code moves on")
     assert committed(file) == (commit, None)
     file.write_text('"""Said otherwise."""\nclaim = 2\n')
-    git("commit", "-qam", "another text")
+    git(tmp_path, "commit", "-qam", "another text")
     assert committed(file)[0] not in (None, commit)
 
 
@@ -138,17 +129,21 @@ CLAIM = '''"""A claim of the test."""
 
 from pairjax.evaluation.intervals import Sampled
 from pairjax.studies.claim import Claim, Hypothesis, Outcome
+from pairjax.studies.rules import Part
 import numpy as np
+
+SMALLEST = 1.0
 
 
 def run(claim):
     claim.check_time()
     effect = Sampled(3.0, *[np.linspace(2.0, 4.0, 99)] * 2)
-    hypothesis = Hypothesis("H", effect, 1.0, True, "q", unit="nats")
+    hypothesis = Hypothesis("H", effect, SMALLEST, True, "q", unit="nats")
     return Outcome([hypothesis], {"A [u; v] table": [["a"], ["[u; v]"]]}, ["[b] cut"])
 
 
-claim = Claim(id="toy", statement="s", seeds=3, run=run)
+part = Part("H", SMALLEST, 3.0, 0.5, 0.1, "a pilot", unit="nats")
+claim = Claim(id="toy", statement="s", seeds=3, looks=(6,), parts=(part,), run=run)
 '''
 
 
@@ -166,21 +161,27 @@ def test_no_verdict_from_a_quick_run_too_few_seeds_or_a_file_without_commit(
     assert "this run will give no verdict: toy.py is not committed" in capsys.readouterr().err
     assert "not committed" in row("early")["no_verdict_because"]
     for words in (("init", "-q"), ("add", "toy.py"), ("commit", "-qm", "a claim")):
-        subprocess.run(("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *words), check=True)
+        git(tmp_path, *words)
     capsys.readouterr()
     assert main([*base, "--seeds", "2"]) == 2
     message = capsys.readouterr().err
-    assert "too few seeds for a verdict" in message
-    assert "at least 3" in message
+    assert "no verdict on toy is planned for this number of seeds" in message
+    assert "expected 3 or 6" in message
     assert main([*base, "--quick"]) == 0
     assert "quick" in row("claims/quick")["no_verdict_because"]
     capsys.readouterr()
     assert main(base) == 0
     output = capsys.readouterr()
     assert "toy: supported (3 seeds" in output.out
+    assert "H: with 3 runs, power " in output.err
     assert "[u; v]" in output.err
     assert row()["verdict"] == "supported"
     assert row()["hypotheses"][0]["effect"]["low"] == pytest.approx(2.05, abs=0.02)
+    # Two looks are planned, so each has half of the error.
+    assert row()["hypotheses"][0]["level"] == pytest.approx(0.975)
+    assert row()["hypotheses"][0]["cautious"]["low"] == pytest.approx(2.025, abs=0.01)
+    assert row()["hypotheses"][0]["p_is_bound"]
+    assert "| < 0.02 |" in (tmp_path / "claims" / "toy" / "table.md").read_text()
     assert "+3.00 0.01 nat (" in (tmp_path / "claims" / "verdicts.md").read_text()
     # The effects were seen before the text was committed.
     assert main([*base[:2], "--dir", str(tmp_path / "early"), *base[4:]]) == 0
@@ -192,13 +193,18 @@ def test_no_verdict_from_a_quick_run_too_few_seeds_or_a_file_without_commit(
     assert row()["encoder"].startswith("package:")
     assert "runs/mini" not in (tmp_path / "claims" / "verdicts.md").read_text()
     before = (tmp_path / "claims" / "toy" / "verdict.json").read_bytes()
-    file.write_text(CLAIM.replace("of the test", "of another test"))
-    subprocess.run(
-        ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qam", "x"), check=True
+    changes = (
+        ("docstring", "of the test", "of another test"),
+        ("constant SMALLEST", "SMALLEST = 1.0", "SMALLEST = 0.5"),
+        ("seeds", "looks=(6,)", "looks=(6, 9)"),
+        ("parts", "3.0, 0.5, 0.1", "4.0, 0.5, 0.1"),
     )
-    capsys.readouterr()
-    assert main(base) == 2
-    assert "changed after its first full run" in capsys.readouterr().err
+    for what, old, new in changes:
+        file.write_text(CLAIM.replace(old, new))
+        git(tmp_path, "commit", "-qam", "x")
+        capsys.readouterr()
+        assert main(base) == 2
+        assert f"the {what} of the claim was changed after its first full run" in capsys.readouterr().err
     assert (tmp_path / "claims" / "toy" / "verdict.json").read_bytes() == before
 
 
@@ -219,6 +225,29 @@ def test_a_spent_budget_stops_without_a_verdict_and_bad_input_is_one_line(
     real = str(ROOT / "experiments" / "claims" / "proposition_1.py")
     assert main(["claim", real, "--dir", str(tmp_path / "claims"), "--compilation-cache", ""]) == 2
     assert "PAIRJAX_DATA" in capsys.readouterr().err
+
+
+def test_a_design_that_cannot_decide_is_not_run_and_a_late_registration_is_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "toy.py"
+    file.write_text(CLAIM.replace("3.0, 0.5, 0.1", "3.0, 2.5, 0.1"))
+    args = ["claim", str(file), "--dir", str(tmp_path / "claims"), "--compilation-cache", ""]
+    assert main(args) == 2
+    message = capsys.readouterr().err
+    assert "toy: the design is too small for a verdict on H" in message
+    assert "got power 0.23 with 6 seeds; expected at least 0.8; plan 18 seeds" in " ".join(message.split())
+    assert not (tmp_path / "claims").exists()
+    file.write_text(CLAIM)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "toy.py")
+    git(tmp_path, "commit", "-qm", "a claim")
+    folder = tmp_path / "claims" / "toy"
+    folder.mkdir(parents=True)
+    (folder / "verdict.json").write_text("{}")
+    assert main(args) == 0
+    assert json.loads((folder / "verdict.json").read_text())["registered_after_result"]
+    assert (folder / "table.md").read_text().startswith("# toy: supported (registered after a result)\n")
 
 
 def test_the_p_value_of_a_toy_effect() -> None:
