@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 
 from pairjax.base.data_config import Truncation
 from pairjax.base.errors import UserError
@@ -44,6 +44,7 @@ class EncodedPairs:
         truncated: Number of pairs that lost tokens.
         lost: Number of tokens lost over all pairs.
         bare: Number of pairs with a text from which the tokeniser makes no token (empty, or control characters only).
+        cut: bool [N]; whether each pair lost tokens; None if that is not known.
     """
 
     tokens: Int32[np.ndarray, " tokens"]
@@ -57,6 +58,7 @@ class EncodedPairs:
     truncated: int = 0
     lost: int = 0
     bare: int = 0
+    cut: Bool[np.ndarray, " pairs"] | None = None
 
     def __len__(self) -> int:
         return len(self.first_length)
@@ -267,6 +269,7 @@ def encode_pairs(
         truncated=int((lost > 0).sum()),
         lost=int(lost.sum()),
         bare=int(((sizes[0] == 0) | (sizes[1] == 0)).sum()),
+        cut=lost > 0,
     )
 
 

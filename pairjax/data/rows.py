@@ -17,7 +17,7 @@ def select_rows(encoded: EncodedPairs, index: Int64[np.ndarray, " rows"]) -> Enc
         index: int64 [M]; indices of rows, which may repeat.
 
     Returns:
-        M rows; the counts of cut rows are 0.
+        M rows; the counts of cut rows are 0, but `cut` is that of the rows.
     """
     begins = encoded.offsets[index]
     sizes = encoded.offsets[index + 1] - begins
@@ -31,6 +31,7 @@ def select_rows(encoded: EncodedPairs, index: Int64[np.ndarray, " rows"]) -> Enc
         truncated=0,
         lost=0,
         bare=0,
+        cut=None if encoded.cut is None else encoded.cut[index],
     )
 
 
@@ -50,4 +51,5 @@ def join_rows(parts: Sequence[EncodedPairs]) -> EncodedPairs:
         truncated=0,
         lost=0,
         bare=0,
+        cut=None,
     )

@@ -55,6 +55,7 @@ def build_text_rows(keys: list[bytes], like: EncodedPairs) -> EncodedPairs:
         truncated=0,
         lost=0,
         bare=0,
+        cut=None,
     )
 
 

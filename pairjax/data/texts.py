@@ -45,4 +45,4 @@ def encode_texts(
     keys = [pairs.tokens[i:j].tobytes() for i, j in zip(begins, begins + pairs.first_length, strict=True)]
     # `pairs.bare` counts every pair, since side B is empty. A text without tokens leaves the two special tokens only.
     bare = int((pairs.first_length == 2).sum())
-    return replace(build_text_rows(keys, pairs), truncated=pairs.truncated, lost=pairs.lost, bare=bare)
+    return replace(build_text_rows(keys, pairs), truncated=pairs.truncated, lost=pairs.lost, bare=bare, cut=pairs.cut)

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from pairjax.inference.classifier import PairClassifier
 from pairjax.inference.predictions import Prediction
 from pairjax.serve.batcher import Batcher, cut_batches
 from pairjax.serve.errors import RequestError
+from pairjax.serve.tokenise import Tokeniser
 
 Pair = tuple[str, str]
 
@@ -86,7 +87,9 @@ class ServedModel:
         observe: Callable[[str, int, int], None],
     ) -> None:
         self.name, self.model, self.task = name, model, model.task
-        self._tokenisers, self._explains = tokenisers, config.max_explained > 0
+        self._explains = config.max_explained > 0
+        self._pair_tokeniser = Tokeniser(self._encode_pairs, tokenisers)
+        self._text_tokeniser = Tokeniser(model.encode_texts, tokenisers)
         self.device = device
         # Powers of two, since `encoded_outputs` rounds the number of rows up to one.
         most = 1 << (config.batch_size.bit_length() - 1)
@@ -151,10 +154,11 @@ class ServedModel:
         Raises:
             RequestError: A text is invalid, a pair is too long and `truncate` is False, or too many pairs wait.
         """
-        encoded, flags = await self._tokenise(lambda: self._encode_pairs(pairs), times, truncate)
+        encoded = await self._tokenise(self._pair_tokeniser, list(pairs), times, truncate)
         times.characters += sum(len(first) + len(second) for first, second in pairs)
         logits = await self._wait_for(self._pairs, encoded, times)
-        return Outputs(logits, self.model.predictions(logits), flags)
+        cut = [False] * len(encoded) if encoded.cut is None else encoded.cut.tolist()
+        return Outputs(logits, self.model.predictions(logits), cut)
 
     async def vectors(
         self, texts: Sequence[str], times: Times, *, truncate: bool | None = None, normalise: bool = True
@@ -167,7 +171,7 @@ class ServedModel:
             truncate: Whether longer texts are cut; None for True.
             normalise: Whether vectors have the length 1.
         """
-        encoded, _ = await self._tokenise(lambda: self._encode_texts(texts), times, truncate)
+        encoded = await self._tokenise(self._text_tokeniser, list(texts), times, truncate)
         times.characters += sum(map(len, texts))
         vectors = await self._wait_for(self._texts, encoded, times)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12) if normalise else vectors
@@ -193,35 +197,31 @@ class ServedModel:
         times.compute += time.monotonic() - start
         return explanations
 
-    def _encode_pairs(self, pairs: Sequence[Pair]) -> tuple[EncodedPairs, list[bool]]:
-        """Tokenises pairs, and says which were cut; runs in a thread of the tokenisers."""
-        encoded = self.model.encode([first for first, _ in pairs], [second for _, second in pairs])
-        if encoded.truncated in (0, len(encoded)):
-            return encoded, [encoded.truncated > 0] * len(encoded)
-        return encoded, [self.model.encode([first], [second]).truncated > 0 for first, second in pairs]
-
-    def _encode_texts(self, texts: Sequence[str]) -> tuple[EncodedPairs, list[bool]]:
-        """Tokenises single texts; runs in a thread of the tokenisers."""
-        encoded = self.model.encode_texts(texts)
-        return encoded, [True] * encoded.truncated
+    def _encode_pairs(self, pairs: list[Pair]) -> EncodedPairs:
+        """Tokenises pairs; runs in a thread of the tokenisers."""
+        return self.model.encode([first for first, _ in pairs], [second for _, second in pairs])
 
     async def _tokenise(
-        self, encode: Callable[[], tuple[EncodedPairs, list[bool]]], times: Times, truncate: bool | None
-    ) -> tuple[EncodedPairs, list[bool]]:
-        """Tokenises outside the event loop."""
+        self, tokeniser: Tokeniser, items: list[Any], times: Times, truncate: bool | None
+    ) -> EncodedPairs:
+        """Tokenises pairs or texts outside the event loop."""
         start = time.monotonic()
         try:
-            encoded, flags = await asyncio.get_running_loop().run_in_executor(self._tokenisers, encode)
+            encoded = await tokeniser.encode(items)
         except UserError as error:
             raise RequestError("Validation", str(error)) from None
+        cut = int(encoded.cut.sum()) if encoded.cut is not None else 0
         times.tokenise += time.monotonic() - start
         times.rows += len(encoded)
         times.tokens += len(encoded.tokens)
-        times.truncated += encoded.truncated
-        if encoded.truncated and truncate is False:
-            message = "; ".join(encoded.notes()).replace("were cut", "would be cut")
-            raise RequestError("Validation", f"`inputs`: {message}; shorten them, or leave `truncate` out")
-        return replace(encoded, truncated=0, lost=0, bare=0), flags
+        times.truncated += cut
+        if cut and truncate is False:
+            raise RequestError(
+                "Validation",
+                f"`truncate` is false, and {cut} of {len(items)} are longer than {encoded.max_length} tokens; "
+                "shorten them, or leave `truncate` out",
+            )
+        return encoded
 
     async def _wait_for(self, batcher: Batcher, encoded: EncodedPairs, times: Times) -> np.ndarray:
         """Queues rows and waits for their outputs; if the request is cancelled, they leave the queue."""

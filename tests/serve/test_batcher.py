@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pairjax.base.errors import UserError
 from pairjax.data.rows import join_rows, select_rows
 from pairjax.serve.batcher import Batcher, cut_batches
+from pairjax.serve.tokenise import Tokeniser
 from tests.data.test_pipeline import encode
 
 LADDER = np.array([8, 16, 24, 32, 64])
@@ -58,3 +60,30 @@ def test_a_small_request_does_not_wait_for_a_large_one() -> None:
     asyncio.run(run())
     assert 7 in batches[0]
     assert all(sum(batch) <= 40 for batch in batches)
+
+
+def test_requests_are_tokenised_together_and_only_the_bad_one_fails() -> None:
+    calls: list[int] = []
+
+    def encode_items(items: list[tuple[str, str]]) -> Any:
+        calls.append(len(items))
+        if ("bad", "b") in items:
+            raise UserError("a bad text")
+        return encode(items)
+
+    async def run() -> None:
+        with ThreadPoolExecutor(2) as threads:
+            tokeniser = Tokeniser(encode_items, threads)
+            groups = [[("a", "b")], [("a b", "c"), ("c", "d")], [("bad", "b")], [("d", "a b c")]]
+            answers = await asyncio.gather(*map(tokeniser.encode, groups), return_exceptions=True)
+        for group, answer in zip(groups, answers, strict=True):
+            if group == [("bad", "b")]:
+                assert isinstance(answer, UserError)
+            else:
+                assert not isinstance(answer, BaseException)
+                assert answer.tokens.tolist() == encode(group).tokens.tolist()
+                assert answer.cut is not None
+                assert len(answer.cut) == len(group)
+
+    asyncio.run(run())
+    assert len(calls) > 1

@@ -2,6 +2,7 @@
 
     pairjax predict MODEL pairs.tsv --output expected.jsonl
     pairjax serve MODEL --port 8080
+    python -m tests.torture.load predict --pairs expected.jsonl --model MODEL
     python -m tests.torture.load throughput --pairs expected.jsonl --clients 64 --requests 4000
     python -m tests.torture.load throughput --pairs expected.jsonl --clients 1 --requests 500
     python -m tests.torture.load overload --pairs expected.jsonl --clients 600 --seconds 30
@@ -186,6 +187,20 @@ async def mixed(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None
     print(f"memory before: {before}; after: {memory(options.pid)}")
 
 
+async def predict(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Times `model.predict` on the same pairs, after a pass that compiles every shape."""
+    import pairjax
+    from pairjax.step.compilation import use_compilation_cache
+
+    use_compilation_cache(None)
+    model = pairjax.load(options.model)
+    pairs = [(row["sentence1"], row["sentence2"]) for row in rows]
+    model.predict(pairs)
+    start = time.monotonic()
+    model.predict(pairs)
+    print(f"{len(pairs) / (time.monotonic() - start):,.1f} pairs/s without a server")
+
+
 def memory(pid: int | None) -> str:
     """Returns the memory of a process."""
     if pid is None:
@@ -196,15 +211,16 @@ def memory(pid: int | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("mode", choices=("throughput", "overload", "mixed"))
+    parser.add_argument("mode", choices=("throughput", "overload", "mixed", "predict"))
     parser.add_argument("--pairs", type=Path, required=True, help="output of `pairjax predict`")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--requests", type=int, default=4000)
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--pid", type=int, help="the server, whose memory is printed")
+    parser.add_argument("--model", help="the model folder, for the mode predict")
     options = parser.parse_args()
-    run = {"throughput": throughput, "overload": overload, "mixed": mixed}[options.mode]
+    run = {"throughput": throughput, "overload": overload, "mixed": mixed, "predict": predict}[options.mode]
     asyncio.run(run(options, read_pairs(options.pairs)))
 
 
