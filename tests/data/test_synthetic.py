@@ -150,7 +150,7 @@ def test_held_out_templates_are_not_in_train(task, language):
     assert not templates["train"] & templates["test"]
 
 
-def test_a_hundred_thousand_pairs_are_all_different_and_cost_few_draws_each(monkeypatch):
+def test_twenty_thousand_pairs_are_all_different_and_cost_few_draws_each(monkeypatch):
     draws = Counter()
     uniform = Draws.uniform
 
@@ -159,9 +159,9 @@ def test_a_hundred_thousand_pairs_are_all_different_and_cost_few_draws_each(monk
         return uniform(self)
 
     monkeypatch.setattr(Draws, "uniform", counted)
-    pairs = rule_pairs(DataConfig(rules="entailment", sizes=(100_000, 1000, 1000))).splits["train"]
-    assert len(set(zip(pairs.first, pairs.second, strict=True))) == 100_000
-    assert draws["numbers"] < 100 * 100_000
+    pairs = rule_pairs(DataConfig(rules="entailment", sizes=(20_000, 1000, 1000))).splits["train"]
+    assert len(set(zip(pairs.first, pairs.second, strict=True))) == 20_000
+    assert draws["numbers"] < 100 * 20_000
 
 
 def test_an_exhausted_grammar_says_how_many_pairs_it_can_make(monkeypatch):

@@ -93,13 +93,13 @@ def test_an_empty_slot_weighs_nothing_and_reads_nothing(narrow: TokenTask) -> No
     assert np.isfinite(np.asarray(program.apply(program.init(jax.random.key(0)), batch))).all()
 
 
-def test_each_member_is_the_run_alone_after_100_steps_with_rates_of_its_groups_own(narrow: TokenTask) -> None:
+def test_each_member_is_the_run_alone_after_30_steps_with_rates_of_its_groups_own(narrow: TokenTask) -> None:
     program, rows = program_of(narrow), narrow.heads.rows["train"]
     base = Hypers(0.0, 0.01, 0.0, DropoutRates(0.0, 0.0, 0.1, 0.2))
     hypers = jax.tree.map(
         lambda leaf: leaf.reshape(3, 2), make_hypers(base, learning_rate=[1e-3, 3e-3, 2e-3, 5e-3, 1e-3, 4e-3])
     )
-    runs = make_runs([rows, rows[:40], rows[20:]], seeds=(0, 4, 9), hypers=hypers, batch_size=16, steps=STEPS)
+    runs = make_runs([rows, rows[:40], rows[20:]], seeds=(0, 4, 9), hypers=hypers, batch_size=16, steps=30)
     found = train_population(program, runs, evaluate={"dev": narrow.heads.rows["dev"]}, keep_params=True)
     assert found.params is not None
     members = flatten(found.params)

@@ -16,7 +16,7 @@ from pairjax.models.pretraining import build_pretraining_model
 from pairjax.step.losses import make_pretraining_loss
 from pairjax.step.programs import build_update
 from pairjax.step.sharding import build_mesh, gather, place_params
-from tests.step.test_pair_step import FACTORISATIONS, MINILM, Run, check_same
+from tests.step.test_pair_step import FACTORISATIONS, MESHES, MINILM, Run, check_same
 from tests.step.test_pair_step import SPEC as PAIR_SPEC
 
 pytestmark = pytest.mark.mesh
@@ -84,7 +84,7 @@ def alone(spec: EncoderSpec, steps: int) -> Run:
     return run(build_mesh(jax.devices()[:1]), spec, steps=steps)
 
 
-@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2), (1, 8, 1), (1, 1, 8)], ids=str)
+@pytest.mark.parametrize("sizes", MESHES, ids=str)
 def test_the_pretraining_step_is_the_same_on_every_mesh(sizes: tuple[int, int, int]) -> None:
     actual = run(build_mesh(data=sizes[0], fsdp=sizes[1], tensor=sizes[2]), SPEC, steps=3)
     check_same(actual, alone(SPEC, 3))
