@@ -8,6 +8,7 @@ differs.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Literal
 
 from pairjax.base.errors import UserError
 
@@ -88,6 +89,44 @@ class SpecialTokens:
 
 
 @dataclass(frozen=True)
+class ClassificationHead:
+    """The head of a family's class for sequence classification in transformers; the defaults are BERT's.
+
+    It computes `logits = output(norm(activation(dense(h))))` from the pooled vector h, and most families have no norm.
+    With these fields import, training (`--model.head.kind family`) and export are complete, so the head of a new family
+    is one entry in its record. `pairjax.models.heads.build_head` builds the module, and
+    `pairjax.weights.names.head_tensors` names its tensors.
+
+    Attributes:
+        model: The class in transformers.
+        pooling: The poolings that the class knows, the usual one first. `pooler` means that the dense layer and its
+            tanh are the pooler of the bare model.
+        pooling_key: Key of config.json that names the pooling; None if the class knows only one.
+        dense: Name of the dense layer in a weight file, without the bare model's prefix.
+        activation: Activation after the dense layer.
+        bias: Whether the dense layer has a bias.
+        norm: Name of the layer normalisation (without bias) after the activation; None if there is none.
+        output: Name of the last layer.
+        dropout_first: Whether training also drops out the input of the dense layer.
+    """
+
+    model: str
+    pooling: tuple[Literal["pooler", "cls", "mean"], ...] = ("pooler",)
+    pooling_key: str | None = None
+    dense: str = "pooler.dense"
+    activation: Literal["relu", "gelu", "tanh"] = "tanh"
+    bias: bool = True
+    norm: str | None = None
+    output: str = "classifier"
+    dropout_first: bool = False
+
+    @property
+    def is_pooler(self) -> bool:
+        """Whether the dense layer is the bare model's pooler."""
+        return "pooler" in self.pooling
+
+
+@dataclass(frozen=True)
 class Family:
     """What sets one family of encoders apart; the defaults are BERT's.
 
@@ -95,6 +134,7 @@ class Family:
         name: The family's `model_type` in config.json.
         bare_model: Class in transformers of the model without a head.
         prefix: Prefix of the bare model's tensor names in a weight file that holds a head too.
+        head: The head of the family's class for sequence classification.
         config_keys: Keys of config.json.
         layer_names: Names of a layer's modules in a weight file.
         has_pooler: Whether the bare model has a pooler, a tanh layer on the first token's hidden state.
@@ -108,6 +148,7 @@ class Family:
     name: str
     bare_model: str
     prefix: str
+    head: ClassificationHead
     config_keys: ConfigKeys = ConfigKeys()
     layer_names: LayerNames = LayerNames()
     has_pooler: bool = True
@@ -122,6 +163,13 @@ _ROBERTA = Family(
     name="roberta",
     bare_model="RobertaModel",
     prefix="roberta",
+    head=ClassificationHead(
+        "RobertaForSequenceClassification",
+        pooling=("cls",),
+        dense="classifier.dense",
+        output="classifier.out_proj",
+        dropout_first=True,
+    ),
     pad_token_id=1,
     positions_follow_padding=True,
     double_separator=True,
@@ -132,13 +180,30 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         family.name: family
         for family in (
-            Family(name="bert", bare_model="BertModel", prefix="bert", segments=True),
+            Family(
+                name="bert",
+                bare_model="BertModel",
+                prefix="bert",
+                head=ClassificationHead("BertForSequenceClassification"),
+                segments=True,
+            ),
             _ROBERTA,
-            replace(_ROBERTA, name="xlm-roberta", bare_model="XLMRobertaModel"),
+            replace(
+                _ROBERTA,
+                name="xlm-roberta",
+                bare_model="XLMRobertaModel",
+                head=replace(_ROBERTA.head, model="XLMRobertaForSequenceClassification"),
+            ),
             Family(
                 name="distilbert",
                 bare_model="DistilBertModel",
                 prefix="distilbert",
+                head=ClassificationHead(
+                    "DistilBertForSequenceClassification",
+                    pooling=("cls",),
+                    dense="pre_classifier",
+                    activation="relu",
+                ),
                 config_keys=ConfigKeys(
                     hidden_size="dim",
                     num_layers="n_layers",
@@ -167,6 +232,14 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 name="electra",
                 bare_model="ElectraModel",
                 prefix="electra",
+                head=ClassificationHead(
+                    "ElectraForSequenceClassification",
+                    pooling=("cls",),
+                    dense="classifier.dense",
+                    activation="gelu",
+                    output="classifier.out_proj",
+                    dropout_first=True,
+                ),
                 config_keys=ConfigKeys(embedding_size="embedding_size"),
                 has_pooler=False,
                 segments=True,

@@ -55,6 +55,9 @@ class CombineConfig(CheckedConfig, section="model.combine"):
 class HeadConfig(CheckedConfig, section="model.head"):
     """The classifier."""
 
+    kind: Literal["layers", "family"] = "layers"
+    """layers: --model.head.hidden layers, then a linear one; family: the head of the encoder family's own class in
+    transformers, with which a cross-encoder opens there exactly."""
     hidden: tuple[int, ...] = ()
     """Widths of the hidden layers; none for a linear classifier."""
     activation: Literal["relu", "gelu", "tanh"] = "relu"
@@ -64,6 +67,13 @@ class HeadConfig(CheckedConfig, section="model.head"):
 
     def check(self) -> None:
         at_least("model.head.hidden", min(self.hidden, default=1), 1)
+        if self.kind == "family" and (self.hidden or self.activation != "relu" or self.relu_logits):
+            raise UserError(
+                "--model.head.kind family has its own layers",
+                got=f"--model.head.hidden {' '.join(map(str, self.hidden)) or 'none'}, .activation {self.activation}, "
+                f".relu-logits {self.relu_logits}",
+                fix="leave the other --model.head options out",
+            )
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,11 @@ class ModelConfig(CheckedConfig, section="model"):
             raise UserError(
                 "--model.pool-over pair of a bi-encoder needs an interaction, or A's vector alone would be read",
                 fix="add --model.interact.kind joint, or leave --model.pool-over out",
+            )
+        if self.head.kind == "family" and over == "sides":
+            raise UserError(
+                f"--model.head.kind family reads one vector per pair, and this {self.kind}-encoder pools two",
+                fix="use --model.kind cross without --model.pool-over sides, or --model.head.kind layers",
             )
         if self.pooler is not None and self.pooling not in (None, "pooler"):
             raise UserError(

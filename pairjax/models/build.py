@@ -9,6 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from pairjax.base.errors import UserError
+from pairjax.base.families import find_family
 from pairjax.base.model_config import DropoutConfig, ModelConfig
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Params
 from pairjax.models.batches import tiny_batch
@@ -117,15 +118,24 @@ def resolve(config: ModelConfig, spec: EncoderSpec) -> ModelConfig:
     """Resolves the configuration's defaults and checks it against the encoder.
 
     The default pooling of a bi-encoder is the mean. That of a cross-encoder is the pooler if its family has one, else
-    cls. `--model.pooler` selects pooling by pooler.
+    cls. `--model.pooler` selects pooling by pooler, and `--model.head.kind family` that of the family's own class.
 
     Raises:
-        UserError: The encoder has no pooler to keep, the heads do not divide the hidden size, or two vectors are needed
-            and one is pooled; the message names the option.
+        UserError: The encoder has no pooler to keep, the heads do not divide the hidden size, two vectors are needed
+            and one is pooled, or the family's own head reads another pooling; the message names the option.
     """
     pooling = config.pooling
     if pooling is None and config.pooler is not None:
         pooling = "pooler"
+    if config.head.kind == "family":
+        known = find_family(spec.family).head.pooling
+        pooling = pooling or known[0]
+        if pooling not in known:
+            raise UserError(
+                f"--model.head.kind family: {spec.family}'s own head does not read this pooling",
+                got=f"--model.pooling {pooling}",
+                expected=" or ".join(known),
+            )
     if pooling is None and config.kind == "bi":
         pooling = "mean"
     if pooling is None:

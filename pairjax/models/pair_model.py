@@ -12,7 +12,7 @@ from pairjax.base.model_config import ModelConfig
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec
 from pairjax.models.combine import Gate, VectorAttention, pair_features
 from pairjax.models.encoder import Encoder
-from pairjax.models.heads import Head
+from pairjax.models.heads import build_head
 from pairjax.models.interact import Interaction
 from pairjax.models.layers import KERNEL_INIT
 from pairjax.models.pool import pool
@@ -59,10 +59,7 @@ class PairModel(nn.Module):
             self.combine = Gate()
         elif config.combine.kind == "attention":
             self.combine = VectorAttention(layers=config.combine.layers, heads=config.combine.heads, **shape)
-        head = config.head
-        self.head = Head(
-            outputs=self.outputs, hidden=head.hidden, activation=head.activation, relu_logits=head.relu_logits
-        )
+        self.head = build_head(config.head, spec, self.outputs)
 
     def __call__(self, batch: Batch, *, rates: DropoutRates | None = None) -> Float[Array, "rows slots outputs"]:
         """Computes the logits of a batch; if `rates` are given, the rng stream `dropout` is used."""

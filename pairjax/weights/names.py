@@ -63,6 +63,27 @@ def pooler_tensors(spec: EncoderSpec) -> dict[str, Tensor]:
     return _dense("pooler", "pooler.dense", spec.hidden_size, spec.hidden_size) if spec.has_pooler else {}
 
 
+def head_tensors(spec: EncoderSpec, outputs: int) -> dict[str, Tensor]:
+    """Returns the tensor of each path of the family's own classification head.
+
+    Args:
+        spec: The encoder's architecture.
+        outputs: Number of classes, or 1 for a score.
+
+    Returns:
+        The tensors of `pooler` or `head/hidden_0`, of `head/norm_0` if there is one, and of `head/logits`. Names are
+        without the bare model's prefix, which only a pooler has.
+    """
+    head, size = find_family(spec.family).head, spec.hidden_size
+    dense = "pooler" if head.is_pooler else "head/hidden_0"
+    table = _dense(dense, head.dense, size, size)
+    if not head.bias:
+        del table[f"{dense}/bias"]
+    if head.norm:
+        table["head/norm_0/scale"] = Tensor(f"{head.norm}.weight", (size,))
+    return table | _dense("head/logits", head.output, size, outputs)
+
+
 def masked_head_tensors(spec: EncoderSpec) -> dict[str, Tensor]:
     """Returns the tensor of each path of BERT's masked-token head, named as in transformers' `BertForPreTraining`."""
     size = spec.hidden_size

@@ -201,7 +201,7 @@ def load_encoder(folder: Path, spec: EncoderSpec) -> LoadedEncoder:
         UserError: The weights are missing, pickled, damaged, of another family or shape, or hold an unknown tensor.
     """
     with open_weights(folder, family=spec.family) as weights:
-        return _read(weights, spec, heads={})[0]
+        return read_parts(weights, spec, heads={})[0]
 
 
 def load_pretraining(folder: Path, spec: EncoderSpec) -> tuple[LoadedEncoder, Params]:
@@ -225,7 +225,7 @@ def load_pretraining(folder: Path, spec: EncoderSpec) -> tuple[LoadedEncoder, Pa
         if DECODER in weights.tensors and not _equal_tensors(weights, DECODER, WORDS):
             # The head's projection is not tied to the embeddings, so the head does not fit the model.
             heads = {path: tensor for path, tensor in heads.items() if not path.startswith("mlm/")}
-        return _read(weights, spec, heads=heads)
+        return read_parts(weights, spec, heads=heads)
 
 
 def _equal_tensors(weights: WeightFiles, first: str, second: str) -> bool:
@@ -233,7 +233,7 @@ def _equal_tensors(weights: WeightFiles, first: str, second: str) -> bool:
     return np.array_equal(left[0].get_tensor(left[1]), right[0].get_tensor(right[1]))
 
 
-def _read(weights: WeightFiles, spec: EncoderSpec, *, heads: Mapping[str, Tensor]) -> tuple[LoadedEncoder, Params]:
+def read_parts(weights: WeightFiles, spec: EncoderSpec, *, heads: Mapping[str, Tensor]) -> tuple[LoadedEncoder, Params]:
     """Reads the encoder, its pooler if there is one, and the given heads."""
     encoder, pooler, folder = encoder_tensors(spec), pooler_tensors(spec), weights.folder
     if not any(name in weights.tensors for name, _ in pooler.values()):
@@ -280,7 +280,7 @@ def save_encoder(folder: Path, spec: EncoderSpec, encoder: Params, pooler: Param
         table |= pooler_tensors(spec)
         tree["pooler"] = pooler
     config = bare_config(read_json(source / "config.json"), find_family(spec.family).bare_model)
-    _write_folder(folder, _named_tensors(table, tree), config, lambda target: copy_tokeniser(source, target))
+    write_folder(folder, named_tensors(table, tree), config, lambda target: copy_tokeniser(source, target))
 
 
 def save_pretraining(
@@ -311,10 +311,10 @@ def save_pretraining(
     tree = {**params["encoder"], "pooler": params["pooler"], **params["head"]}
     tied = {"architectures": ["BertForPreTraining"], "tie_word_embeddings": True}
     settings = bare_config(config, "BertForPreTraining") | tied | ({UNTRAINED: True} if untrained else {})
-    _write_folder(folder, _named_tensors(table | heads, tree), settings, tokeniser)
+    write_folder(folder, named_tensors(table | heads, tree), settings, tokeniser)
 
 
-def _named_tensors(table: Mapping[str, Tensor], tree: Params) -> dict[str, np.ndarray]:
+def named_tensors(table: Mapping[str, Tensor], tree: Params) -> dict[str, np.ndarray]:
     """Names the tree's arrays as the table says, float32 and in torch's layout.
 
     Raises:
@@ -333,7 +333,7 @@ def _named_tensors(table: Mapping[str, Tensor], tree: Params) -> dict[str, np.nd
     }
 
 
-def _write_folder(
+def write_folder(
     folder: Path, tensors: dict[str, np.ndarray], config: Mapping[str, Any], tokeniser: Callable[[Path], None]
 ) -> None:
     """Writes a Hugging Face folder under a temporary name, then renames it."""
