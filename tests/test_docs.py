@@ -19,8 +19,9 @@ from typing import NamedTuple
 import pytest
 
 import pairjax
-from pairjax.cli.main import COMMANDS, main
+from pairjax.cli.main import COMMANDS, MODULES, main
 from tests.data.texts import write_documents
+from tests.imports.foreign import write_classifier
 from tests.tiny import write_tiny_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,6 +64,7 @@ AFTER_WORD: dict[str, Sequence[str]] = {
     "experiments/pretrain_mini.py": ("--model.size", "tiny"),
     "experiments/pretrain_pt_mini.py": ("--model.size", "tiny"),
     "experiments/pretrain_continue_minilm.py": ("--model.encoder", "tiny"),
+    "--model.init": ("--model.encoder", pairjax.ModelConfig().encoder),
 }
 """Further options behind a command that holds the word."""
 
@@ -72,6 +74,7 @@ PARSED = {
     "pairjax serve": "runs until a signal; tests/serve runs it",
     "--data.download": "needs the network",
     "--model.download": "needs the network",
+    "--download": "needs the network",
 }
 """Commands, or words of commands, whose options are parsed and nothing more."""
 
@@ -153,6 +156,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name in ("experiments", "launch"):
         (folder / name).symlink_to(ROOT / name)
     write_tiny_encoder(folder / "tiny")
+    write_classifier(folder / "nli", tokeniser=True)
     data = folder / "DIR"
     data.mkdir()
     for split, count in (("train", 48), ("dev", 16), ("test", 16)):
@@ -179,7 +183,7 @@ class ParsedError(Exception):
 
 def parse_options(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs a `pairjax` command up to its parsed options."""
-    module = f"pairjax.cli.{words[0]}"
+    module = f"pairjax.cli.{MODULES.get(words[0], words[0])}"
     __import__(module)
     parse = sys.modules[module].parse
 

@@ -10,8 +10,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pairjax"
 LAYERS = (
-    *("base", "storage", "evaluation", "data", "weights", "models", "step", "run", "report", "inference", "export"),
-    *("serve", "population", "finetune", "pretrain", "plan", "sweep", "studies", "cli"),
+    *("base", "storage", "evaluation", "data", "weights", "imports", "models", "step", "run"),
+    *(
+        "report",
+        "inference",
+        "export",
+        "serve",
+        "population",
+        "finetune",
+        "pretrain",
+        "plan",
+        "sweep",
+        "studies",
+        "cli",
+    ),
 )
 """From the bottom up: each imports itself and those before it."""
 

@@ -31,6 +31,21 @@ class InteractConfig(CheckedConfig, section="model.interact"):
 
 
 @dataclass(frozen=True)
+class ProjectConfig(CheckedConfig, section="model.project"):
+    """Dense layers on each pooled vector, before vectors are combined."""
+
+    sizes: tuple[int, ...] = ()
+    """Widths of the dense layers; none leaves the vectors as they are."""
+    activation: Literal["tanh", "relu", "gelu", "identity"] = "tanh"
+    """Activation after each of them."""
+    normalize: bool = False
+    """Scale each vector to length 1."""
+
+    def check(self) -> None:
+        at_least("model.project.sizes", min(self.sizes, default=1), 1)
+
+
+@dataclass(frozen=True)
 class CombineConfig(CheckedConfig, section="model.combine"):
     """How the pooled vectors u and v become the pair's vector."""
 
@@ -55,9 +70,10 @@ class CombineConfig(CheckedConfig, section="model.combine"):
 class HeadConfig(CheckedConfig, section="model.head"):
     """The classifier."""
 
-    kind: Literal["layers", "family"] = "layers"
+    kind: Literal["layers", "family", "cosine"] = "layers"
     """layers: --model.head.hidden layers, then a linear one; family: the head of the encoder family's own class in
-    transformers, with which a cross-encoder opens there exactly."""
+    transformers, with which a cross-encoder opens there exactly; cosine: the cosine of u and v, without parameters, as
+    imported sentence-transformers have it."""
     hidden: tuple[int, ...] = ()
     """Widths of the hidden layers; none for a linear classifier."""
     activation: Literal["relu", "gelu", "tanh"] = "relu"
@@ -67,9 +83,9 @@ class HeadConfig(CheckedConfig, section="model.head"):
 
     def check(self) -> None:
         at_least("model.head.hidden", min(self.hidden, default=1), 1)
-        if self.kind == "family" and (self.hidden or self.activation != "relu" or self.relu_logits):
+        if self.kind != "layers" and (self.hidden or self.activation != "relu" or self.relu_logits):
             raise UserError(
-                "--model.head.kind family has its own layers",
+                f"--model.head.kind {self.kind} takes no other option of the head",
                 got=f"--model.head.hidden {' '.join(map(str, self.hidden)) or 'none'}, .activation {self.activation}, "
                 f".relu-logits {self.relu_logits}",
                 fix="leave the other --model.head options out",
@@ -103,6 +119,11 @@ class ModelConfig(CheckedConfig, section="model"):
     unless --model.download)."""
     download: bool = False
     """Download the hub encoder if it is not in the cache (needs the network)."""
+    init: FilePath | None = None
+    """Trained model to start from, with its head: a pairjax run or model folder, a folder of transformers or
+    sentence-transformers, or a hub id. Its encoder and stages replace the options for them."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes of --model.init in the order of its outputs, if it does not name them itself."""
     kind: Literal["cross", "bi"] = "cross"
     """cross: both texts in one sequence, [CLS] A [SEP] B [SEP]; bi: each text in its own sequence."""
     interact: InteractConfig = field(default_factory=InteractConfig)
@@ -114,6 +135,7 @@ class ModelConfig(CheckedConfig, section="model"):
     pooler: Literal["keep", "fresh"] | None = None
     """Start from the pretrained pooler (keep) or from a new one, with --model.pooling pooler. By default keep, if there
     is one."""
+    project: ProjectConfig = field(default_factory=ProjectConfig)
     combine: CombineConfig = field(default_factory=CombineConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
@@ -149,6 +171,10 @@ class ModelConfig(CheckedConfig, section="model"):
                 f"--model.head.kind family reads one vector per pair, and this {self.kind}-encoder pools two",
                 fix="use --model.kind cross without --model.pool-over sides, or --model.head.kind layers",
             )
+        if self.head.kind == "cosine" and over == "pair":
+            raise UserError(f"--model.head.kind cosine needs two vectors, and this {self.kind}-encoder pools one")
+        if self.labels and self.init is None:
+            raise UserError("--model.labels names the classes of --model.init", fix="add --model.init MODEL")
         if self.pooler is not None and self.pooling not in (None, "pooler"):
             raise UserError(
                 f"--model.pooler {self.pooler} goes with --model.pooling pooler", got=f"--model.pooling {self.pooling}"

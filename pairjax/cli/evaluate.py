@@ -18,10 +18,14 @@ class EvaluateOptions:
     apply, and its temperature and threshold stay as fitted in training."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """Model folder, or a run folder that holds a model."""
+    """Model folder, a run folder that holds a model, a folder of transformers or sentence-transformers, or a hub id."""
     data: DataConfig = field(default_factory=DataConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    labels: tuple[str, ...] = ()
+    """Names of the classes of a model that does not name them itself, in the order of its outputs."""
+    download: bool = False
+    """Download a hub id that is not in the cache (needs the network)."""
     output: str | None = None
     """Also write the scores to this JSON file."""
 
@@ -41,19 +45,19 @@ def main(args: Sequence[str]) -> int:
     from pairjax.storage.files import write_json
     from pairjax.storage.outputs import check_output
 
-    find_artifact(options.model)
+    find_artifact(options.model, download=options.download)
     sources = (options.data.path, options.data.train, options.data.dev, options.data.test)
     inputs = [name for name in sources if name is not None]
     output = None if options.output is None else check_output(options.output, kind="a JSON file", inputs=inputs)
     use_compilation_cache(None)
-    model = load(options.model, mesh=options.mesh)
+    model = load(options.model, mesh=options.mesh, labels=options.labels, download=options.download)
     data = load_for_task(options.data, model.task)
     scores = evaluate_splits(model, data, config=options.evaluation)
     metrics = scores["metrics"]
     if not metrics:
         raise UserError("no split has labels", got=", ".join(data.splits), fix="use pairjax predict")
     console = Console()
-    for note in (*data.notes, *scores["notes"]):
+    for note in (*model.artifact.notes, *data.notes, *scores["notes"]):
         console.print(note, highlight=False, markup=False)
     print_results(
         console,

@@ -23,12 +23,15 @@ COMMANDS = {
     "data": "inspect pairs or text: pairjax data inspect --data.path DIR, pairjax data corpus --data.corpus GLOB",
     "sweep": "search any config fields: pairjax sweep experiments/X.py --grid optim.learning-rate=1e-5,3e-5",
     "claim": "test a claim of the chapter: pairjax claim experiments/claims/X.py",
+    "import": "convert a model of transformers or sentence-transformers: pairjax import MODEL --output DIR",
     "report": "show runs and claims on one HTML page: pairjax report RUN... [--language pt]",
     "features": "encode each distinct text once: pairjax features --data.path DIR --output DIR",
     "plan": "estimate what a run needs before you rent it: pairjax plan experiments/X.py --tpu v5e:4x4",
     "bench": "compare speed with the torch tools (in a checkout): pairjax bench --quick",
 }
-"""One line per command; `pairjax.cli.COMMAND` has its `main(args)`."""
+"""One line per command; `pairjax.cli.COMMAND` has its `main(args)`, unless `MODULES` names another module."""
+MODULES = {"import": "import_model"}
+"""Commands that are words of Python, and their modules."""
 
 
 def _usage() -> str:
@@ -65,7 +68,7 @@ def _dispatch(args: Sequence[str]) -> int:
             expected=f"one of {', '.join(COMMANDS)}",
             fix=f"perhaps you meant {near[0]}" if near else None,
         )
-    code: int = importlib.import_module(f"pairjax.cli.{command}").main(rest)
+    code: int = importlib.import_module(f"pairjax.cli.{MODULES.get(command, command)}").main(rest)
     return code
 
 

@@ -30,7 +30,7 @@ class PredictOptions:
     """Label pairs with a saved model."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """Model folder, or a run folder that holds a model."""
+    """Model folder, a run folder that holds a model, a folder of transformers or sentence-transformers, or a hub id."""
     input: Annotated[str, tyro.conf.Positional] = "-"
     """File of pairs (.tsv, .csv, .jsonl or .parquet) with the usual column names, or with two columns
     and no header. The name - stands for TSV or JSON lines on standard input. Pairs from a pipe are
@@ -54,6 +54,10 @@ class PredictOptions:
     merge: int | None = None
     """Merge the files of this number of shards into --output, and answer nothing. Input, model and options must be
     those of the shards."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes of a model that does not name them itself, in the order of its outputs."""
+    download: bool = False
+    """Download a hub id that is not in the cache (needs the network)."""
     batch_size: int = 64
     """Pairs per batch."""
     texts: bool = True
@@ -178,7 +182,7 @@ def main(args: Sequence[str]) -> int:
     # 1. All checks that need no model.
     source = options.input if options.input == "-" else str(expand_path(options.input))
     target = None if options.output == "-" else check_output(options.output, inputs=[source])
-    find_artifact(options.model)
+    find_artifact(options.model, download=options.download)
     regular = _is_regular(source)
     if regular and source != "-":
         open_raw(Path(source)).close()
@@ -193,7 +197,7 @@ def main(args: Sequence[str]) -> int:
     lines = itertools.islice(rows, *every)
     # 2. The model.
     use_compilation_cache(None)
-    model = load(options.model, mesh=options.mesh)
+    model = load(options.model, mesh=options.mesh, labels=options.labels, download=options.download)
     # 3. The answers, in the order of the pairs.
     count = bad = 0
     start = time.monotonic()
@@ -226,7 +230,7 @@ def main(args: Sequence[str]) -> int:
                 show_progress(count)
     # 4. A summary.
     rate = count / max(time.monotonic() - start, 1e-9)
-    for note in notes:
+    for note in (*model.artifact.notes, *notes):
         print(note, file=sys.stderr)
     if bad:
         print(f"{bad:,} of {count:,} lines are not valid pairs and are marked as errors", file=sys.stderr)

@@ -199,7 +199,11 @@ def encode_labels(
         return _scores(raw, labels, known_from)
     class_index = {name: number for number, name in enumerate(task.labels)}
     names = _class_names(raw, labels)
-    folded = {name.casefold(): name for name in task.labels} if config is not None and config.join_label_case else {}
+    folded = {name.casefold(): name for name in task.labels}
+    # The names of an imported model are another author's, so their case says nothing.
+    joined = known_from == "the model" and len(folded) == len(task.labels)
+    if not joined and not (config is not None and config.join_label_case):
+        folded = {}
     for name in dict.fromkeys(names):
         if name not in class_index:
             # A float of another split may be written 1.0, and a label may differ in case.

@@ -110,7 +110,7 @@ def score_run(config: Config, prepared: Prepared, predict: PredictLogits, params
         encoded = encode_split(
             pairs,
             prepared.tokenizer,
-            model=config.model,
+            model=prepared.fns.config,
             max_length=config.data.max_length,
             truncation=config.data.truncation,
         )
@@ -235,7 +235,7 @@ def write_run(
             CardInfo(
                 name=run.name,
                 task=task,
-                config=plain_config(config, pooling=prepared.fns.config.pooling),
+                config=plain_config(dataclasses.replace(config, model=prepared.fns.config)),
                 metrics=scores.metrics,
                 source=prepared.data.source,
                 provenance=origin,

@@ -10,6 +10,7 @@ import numpy as np
 
 from pairjax.base.config import Config
 from pairjax.base.errors import UserError
+from pairjax.base.model_config import ModelConfig
 from pairjax.base.types import EncoderSpec, PairData, Pairs, Params, TaskSpec, dev_split
 from pairjax.data.corpus import tokenizer_digest
 from pairjax.data.encode import EncodedPairs, encode_split
@@ -17,6 +18,7 @@ from pairjax.data.layout import Layout, choose_layout
 from pairjax.data.sources import load_pairs
 from pairjax.data.tasks import fit_score_scale, targets_of
 from pairjax.data.tokenizer import PairTokenizer, check_fit, load_tokenizer
+from pairjax.inference.start import read_start
 from pairjax.models.build import PairModelFns, build_pair_model, initial_params
 from pairjax.storage.hashes import hash_json, hash_pairs
 from pairjax.weights import load_encoder, read_encoder_spec, resolve_encoder
@@ -39,6 +41,7 @@ class Prepared:
         fns: The model's functions.
         params: The initial parameters; those of the encoder, and of the pooler if it is kept, are pretrained.
         pooler_kept: Whether the pooler is pretrained.
+        start: SHA-256 of what `--model.init` gave above the encoder; None without it.
         notes: Lines about the input that the user should read.
     """
 
@@ -53,6 +56,7 @@ class Prepared:
     fns: PairModelFns
     params: Params
     pooler_kept: bool
+    start: str | None
     notes: tuple[str, ...]
 
     @property
@@ -71,6 +75,7 @@ class Prepared:
             for split, pairs in self.data.splits.items()
         }
         content["label names"] = hash_json(list(self.task.labels))
+        content |= {} if self.start is None else {"head of --model.init": self.start}
         return content | {"encoder": weights_hash(self.encoder_folder), "tokeniser": tokenizer_digest(self.tokenizer)}
 
 
@@ -122,6 +127,30 @@ def check_evaluation(config: Config, data: PairData, tokenizer: PairTokenizer) -
             raise UserError(f"{place}: {error}", fix=f"or {fix}") from None
 
 
+def scale_scores(data: PairData, model: ModelConfig) -> TaskSpec:
+    """Returns the task with mean and standard deviation of the train scores; a cosine is its own scale.
+
+    Args:
+        data: The pairs.
+        model: The model's configuration.
+
+    Raises:
+        UserError: The model's score is a cosine, and some train scores are none.
+    """
+    scores = data.splits["train"].label
+    if model.head.kind != "cosine" or data.task.kind != "regression" or scores is None:
+        return fit_score_scale(data.task, data.splits["train"])
+    low, high = float(scores.min()), float(scores.max())
+    if low < -1 or high > 1:
+        raise UserError(
+            "the model's score is a cosine, and the train scores are not",
+            got=f"scores from {low:g} to {high:g}",
+            expected="scores from -1 to 1",
+            fix="divide them, or start from the encoder alone with --model.encoder",
+        )
+    return data.task
+
+
 def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
     """Reads and checks the data, encodes it and builds the model.
 
@@ -133,8 +162,10 @@ def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
         UserError: The input has an error that would stop the run later.
     """
     data = load_pairs(config.data) if data is None else data
-    task = fit_score_scale(data.task, data.splits["train"])
-    folder = resolve_encoder(config.model.encoder, download=config.model.download)
+    start = None if config.model.init is None else read_start(config.model, data.task)
+    model = config.model if start is None else start.config
+    task = scale_scores(data, model)
+    folder = resolve_encoder(model.encoder, download=model.download) if start is None else start.artifact.encoder_folder
     spec = read_encoder_spec(folder)
     tokenizer = load_tokenizer(folder, family=spec.family)
     check_fit(config.data.max_length, spec=spec, tokenizer=tokenizer, folder=folder)
@@ -142,22 +173,26 @@ def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
         split: encode_split(
             pairs,
             tokenizer,
-            model=config.model,
+            model=model,
             max_length=config.data.max_length,
             truncation=config.data.truncation,
         )
         for split, pairs in data.splits.items()
     }
-    check_evaluation(config, data, tokenizer)
+    check_evaluation(replace(config, model=model), data, tokenizer)
     notes = [*data.notes, *tokenizer.vocabulary_notes(spec.vocab_size)]
     notes += (f"{split}: {note}" for split in encoded for note in encoded[split].notes())
     frozen = config.optim.freeze in ("encoder", "all_but_head")
-    fns = build_pair_model(config.model, spec, task.outputs, freeze_encoder=frozen)
-    loaded = load_encoder(folder, spec)
-    params, param_notes = initial_params(
-        fns, jax.random.key(config.train.seed), encoder=loaded.params, pooler=loaded.pooler
-    )
-    pooler_kept = fns.config.pooling == "pooler" and fns.config.pooler != "fresh" and loaded.pooler is not None
+    fns = build_pair_model(model, spec, task.outputs, freeze_encoder=frozen)
+    key = jax.random.key(config.train.seed)
+    if start is not None:
+        params, param_notes = start.params(fns, task, key)
+        pooler_kept = "pooler" in params
+    else:
+        loaded = load_encoder(folder, spec)
+        params, pooler_notes = initial_params(fns, key, encoder=loaded.params, pooler=loaded.pooler)
+        param_notes = (*loaded.notes, *pooler_notes)
+        pooler_kept = fns.config.pooling == "pooler" and fns.config.pooler != "fresh" and loaded.pooler is not None
     return Prepared(
         data=data,
         task=task,
@@ -170,5 +205,6 @@ def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
         fns=fns,
         params=params,
         pooler_kept=pooler_kept,
-        notes=(*notes, *loaded.notes, *param_notes),
+        start=None if start is None else start.content(),
+        notes=(*notes, *param_notes),
     )

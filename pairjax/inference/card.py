@@ -131,6 +131,7 @@ def _recipe(info: CardInfo) -> list[str]:
     decay = "" if optim["layer_decay"] == 1.0 else f", layer decay {optim['layer_decay']}"
     rows = {
         "encoder": model["encoder"],
+        **({"started from": model["init"]} if model.get("init") else {}),
         "kind": f"{model['kind']}-encoder",
         "interaction": interaction,
         "pooling": model["pooling"] or "(default)",

@@ -85,7 +85,7 @@ class PairClassifier:
                 f"{artifact.folder}: trained with the user's own combiner, which a model folder does not contain",
                 fix="pass it: pairjax.load(folder, combiner=...)",
             )
-        tokenizer = load_tokenizer(artifact.folder / "encoder", family=artifact.spec.family)
+        tokenizer = load_tokenizer(artifact.encoder_folder, family=artifact.spec.family)
         self._build(artifact, tokenizer, combiner, mesh or MeshConfig())
 
     def _build(
@@ -291,7 +291,7 @@ class PairClassifier:
         if self._sides is None:
             raise ValueError("this model has no vector for a single text")
         if not len(encoded):
-            return np.zeros((0, self.artifact.spec.hidden_size), np.float32)
+            return np.zeros((0, self._fns.vector_size), np.float32)
         return self._sides.pairs(encoded, batch_size=batch_size)[:, 0]
 
     def explain(self, pairs: PairsLike, *, label: str | None = None) -> list[Explanation]:
@@ -377,21 +377,23 @@ def _rebuild(*parts: Any) -> PairClassifier:
 
 
 def load(
-    path: str | Path, *, combiner: Callable[..., Any] | None = None, mesh: MeshConfig | None = None
+    path: str | Path,
+    *,
+    combiner: Callable[..., Any] | None = None,
+    mesh: MeshConfig | None = None,
+    labels: Sequence[str] = (),
+    download: bool = False,
 ) -> PairClassifier:
-    """Loads a trained model.
-
-    >>> model = load("runs/pairs/model")
-    >>> [prediction] = model.predict([("A man sleeps.", "Nobody is awake.")])
-    >>> list(prediction.probabilities) == list(model.task.labels)
-    True
+    """Loads a trained model, of pairjax or of another library.
 
     Args:
-        path: A model folder, or a run folder, whose `model/` is loaded; `~` is the home folder.
+        path: A model or run folder, a folder of transformers or sentence-transformers, or a hub id; `~` is the home.
         combiner: The combiner that the model was trained with, if it was the user's own.
         mesh: Sizes of the device mesh; by default every device holds a copy of the parameters.
+        labels: Names of the classes of a model that does not name them itself, in the order of its outputs.
+        download: Whether to download a hub id that is not in the hub's cache.
 
     Raises:
-        UserError: There is no model, it is damaged, a newer pairjax wrote it, or it needs a combiner.
+        UserError: There is no model, it is damaged or not supported, or it needs a combiner.
     """
-    return PairClassifier(load_artifact(path), combiner=combiner, mesh=mesh)
+    return PairClassifier(load_artifact(path, labels=labels, download=download), combiner=combiner, mesh=mesh)

@@ -48,6 +48,16 @@ def is_export(path: str | Path) -> bool:
     return (expand_path(path) / MANIFEST).is_file()
 
 
+def check_export(folder: Path) -> None:
+    """Checks every file of an exported folder of any format against its digest.
+
+    Raises:
+        UserError: The manifest's format is newer, or a file is missing or changed.
+    """
+    place = folder / MANIFEST
+    check_files(place, read_manifest(place, newest=FORMAT, sealed_since=1), needed=())
+
+
 def read_export(path: str | Path, *, target: str) -> ExportFolder:
     """Reads the manifest of an exported folder and checks every file against its digest.
 

@@ -14,7 +14,14 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pairjax.base.data_config import Truncation
 from pairjax.base.errors import UserError
-from pairjax.base.model_config import CombineConfig, DropoutConfig, HeadConfig, InteractConfig, ModelConfig
+from pairjax.base.model_config import (
+    CombineConfig,
+    DropoutConfig,
+    HeadConfig,
+    InteractConfig,
+    ModelConfig,
+    ProjectConfig,
+)
 from pairjax.base.types import TaskSpec
 from pairjax.evaluation.calibration import Calibration
 from pairjax.storage.files import read_json
@@ -46,7 +53,8 @@ class ModelFacts:
 
 def _model_to_json(model: ModelConfig, *, own_combiner: bool) -> dict[str, Any]:
     """Converts a model's configuration to plain data; of the user's own combiner only its presence is kept."""
-    return dataclasses.asdict(dataclasses.replace(model, combiner=None)) | {"combiner": own_combiner}
+    plain = dataclasses.replace(model, combiner=None, init=None, labels=())
+    return dataclasses.asdict(plain) | {"combiner": own_combiner}
 
 
 def _model_from_json(values: Mapping[str, Any]) -> tuple[ModelConfig, bool]:
@@ -55,8 +63,10 @@ def _model_from_json(values: Mapping[str, Any]) -> tuple[ModelConfig, bool]:
     own = bool(fields.pop("combiner"))
     combine = dict(fields.pop("combine"))
     head = dict(fields.pop("head"))
+    project = dict(fields.pop("project", {}))
     model = ModelConfig(
         **{name: fields[name] for name in fields if name not in ("interact", "dropout")},
+        project=ProjectConfig(**project),
         interact=InteractConfig(**fields["interact"]),
         dropout=DropoutConfig(**fields["dropout"]),
         combine=CombineConfig(**(combine | {"features": tuple(combine["features"])})),

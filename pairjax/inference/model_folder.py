@@ -1,11 +1,14 @@
 """Save and load a trained model as one folder that needs nothing else: encoder, tokeniser, head, labels, calibration.
 
+Models of other libraries are loaded too; `pairjax.imports` reads them.
+
 pairjax.json          task, model config, calibration, SHA-256 of every other file
 head.safetensors      all parameters above the encoder, by path
 encoder/              a Hugging Face folder with the tokeniser; transformers can open it
 README.md             the model card
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +20,13 @@ from pairjax.base.errors import UserError
 from pairjax.base.model_config import ModelConfig
 from pairjax.base.params import flatten, unflatten
 from pairjax.base.types import EncoderSpec, Params, TaskSpec
+from pairjax.data.tokenizer import load_tokenizer
 from pairjax.evaluation.calibration import Calibration
+from pairjax.imports.find import find_model
+from pairjax.imports.read import is_foreign, read_model
+from pairjax.inference.export_folder import check_export, is_export
 from pairjax.inference.manifest import ModelFacts, check_files, read_facts, read_manifest, write_manifest
-from pairjax.storage.files import expand_path, whole_folder
+from pairjax.storage.files import whole_folder
 from pairjax.weights import load_encoder, read_encoder_spec, save_encoder
 
 FORMAT = 2
@@ -34,7 +41,8 @@ class Artifact:
     """The contents of a model folder.
 
     Attributes:
-        folder: The folder that was read; the tokeniser is in `folder/encoder`.
+        folder: The folder that was read.
+        encoder_folder: The folder of the encoder's config.json and tokeniser.
         task: The task.
         model: The model's configuration.
         max_length: Longest row in tokens, special tokens included: of a pair (cross-encoder) or a text (bi-encoder).
@@ -43,9 +51,11 @@ class Artifact:
         spec: The encoder's architecture.
         params: All parameters, float32.
         own_combiner: Whether the model was trained with the user's own combiner, which loading needs again.
+        notes: How the model of another library was understood; empty for a model of pairjax.
     """
 
     folder: Path
+    encoder_folder: Path
     task: TaskSpec
     model: ModelConfig
     max_length: int
@@ -53,7 +63,8 @@ class Artifact:
     calibration: Calibration
     spec: EncoderSpec
     params: Params
-    own_combiner: bool
+    own_combiner: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def save_artifact(
@@ -93,32 +104,67 @@ def save_artifact(
         write_manifest(partial / MANIFEST, facts, version=FORMAT)
 
 
-def find_artifact(path: str | Path) -> Path:
-    """Returns the model folder at a path: the folder itself, or `model/` of a run folder.
+def find_artifact(path: str | Path, *, download: bool = False) -> Path:
+    """Returns the folder of a model.
+
+    Args:
+        path: A model folder of pairjax, or a run folder, whose `model/` is returned; a folder of transformers or
+            sentence-transformers; `package:NAME`, or an id of the Hugging Face hub.
+        download: Whether to download a hub id that is not in the hub's cache.
 
     Raises:
-        UserError: Neither folder holds a pairjax.json.
+        UserError: No model is found.
     """
-    given = expand_path(path)
+    given = find_model(path, download=download)
     for folder in (given, given / "model"):
         if (folder / MANIFEST).is_file():
             return folder
+    if given.is_dir() and is_foreign(given):
+        return given
     raise UserError(
-        f"{given}: no pairjax model in this folder" if given.exists() else f"{given}: no such folder",
-        expected=f"a folder with {MANIFEST}, such as runs/NAME/model",
+        f"{given}: no model in this folder",
+        expected=f"a folder with {MANIFEST}, such as runs/NAME/model, or one of transformers or sentence-transformers",
     )
 
 
-def load_artifact(path: str | Path) -> Artifact:
-    """Reads a model folder and checks every file against its digest.
+def _import_model(folder: Path, *, name: str, labels: Sequence[str]) -> Artifact:
+    """Reads a model of another library; of a folder that pairjax exported, every file is checked against its digest."""
+    if is_export(folder):
+        check_export(folder)
+    model = read_model(folder, name=name, labels=labels)
+    tokenizer = load_tokenizer(model.folder, family=model.spec.family)
+    tokenizer.check_vocabulary(model.spec.vocab_size)
+    return Artifact(
+        folder=folder,
+        encoder_folder=model.folder,
+        task=model.task,
+        model=model.model,
+        max_length=model.max_length,
+        truncation=model.truncation,
+        calibration=Calibration(temperature=model.temperature, threshold=model.threshold),
+        spec=model.spec,
+        params=model.params,
+        notes=(*model.notes, *tokenizer.vocabulary_notes(model.spec.vocab_size)),
+    )
+
+
+def load_artifact(path: str | Path, *, labels: Sequence[str] = (), download: bool = False) -> Artifact:
+    """Reads a model; every file of a model folder of pairjax is checked against its digest.
 
     Args:
-        path: A model folder, or a run folder, whose `model/` is read.
+        path: As in `find_artifact`.
+        labels: Names of the classes of a model that does not name them itself, in the order of its outputs.
+        download: Whether to download a hub id that is not in the hub's cache.
 
     Raises:
-        UserError: There is no model, its format is newer, a file is missing or changed, or the manifest is incomplete.
+        UserError: There is no model, its format is newer or not supported, a file is missing or changed, or the
+            manifest is incomplete.
     """
-    folder = find_artifact(path)
+    folder = find_artifact(path, download=download)
+    if not (folder / MANIFEST).is_file():
+        return _import_model(folder, name=str(path), labels=labels)
+    if labels:
+        raise UserError(f"{folder}: the model names its classes itself", got=f"--labels {' '.join(labels)}")
     path = folder / MANIFEST
     manifest = read_manifest(path, newest=FORMAT, sealed_since=2)
     facts = read_facts(path, manifest)
@@ -131,6 +177,7 @@ def load_artifact(path: str | Path) -> Artifact:
     above = unflatten(safetensors.numpy.load_file(folder / "head.safetensors"))
     return Artifact(
         folder=folder,
+        encoder_folder=folder / "encoder",
         task=facts.task,
         model=facts.model,
         max_length=facts.max_length,

@@ -35,7 +35,7 @@ class SideVectors:
 
     def __init__(self, fns: PairModelFns, params: Params, layout: Layout, mesh: Mesh) -> None:
         self._params, self._layout, self._mesh = params, layout, mesh
-        self._size = fns.spec.hidden_size
+        self._size = fns.vector_size
         self._vectors = share(("vectors", fns.program), lambda: jax.jit(fns.vectors))
         self._head = share(("head", fns.program), lambda: jax.jit(fns.head_pooled))
         self._cache: dict[bytes, np.ndarray] = {}

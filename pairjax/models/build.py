@@ -52,6 +52,11 @@ class PairModelFns:
         output: Any = self.module.apply({"params": params}, *args, rates=rates, rngs=rngs, method=method)
         return output
 
+    @property
+    def vector_size(self) -> int:
+        """Size of each pooled vector, after the projection."""
+        return self.config.project.sizes[-1] if self.config.project.sizes else self.spec.hidden_size
+
     def init(self, key: PRNGKeyArray) -> Params:
         """Draws all parameters, including the encoder's."""
         return self.module.init({"params": key}, tiny_batch())["params"]
@@ -60,7 +65,7 @@ class PairModelFns:
         """Draws the parameters of all stages above the encoder; they equal those of `init`."""
         batch = tiny_batch()
         hidden = jnp.zeros((*batch.input_ids.shape, self.spec.hidden_size), self.config.dtype)
-        return self.module.init({"params": key}, hidden, batch, method="classify")["params"]
+        return self.module.init({"params": key}, hidden, batch, method="classify").get("params", {})
 
     def apply(
         self, params: Params, batch: Batch, *, key: PRNGKeyArray | None = None, rates: DropoutRates | None = None
@@ -98,7 +103,7 @@ class PairModelFns:
 
     def pooled(
         self, params: Params, hidden: Float[Array, "rows length dim"], batch: Batch
-    ) -> Float[Array, "rows slots parts dim"]:
+    ) -> Float[Array, "rows slots parts size"]:
         """Computes interaction and pooling from hidden states, without dropout."""
         return self._call("pooled", params, hidden, batch, key=None, rates=None)
 
@@ -146,9 +151,9 @@ def resolve(config: ModelConfig, spec: EncoderSpec) -> ModelConfig:
             fix="use --model.pooler fresh, or --model.pooling cls, mean or max",
         )
     if config.interact.kind != "none":
-        _check_heads("model.interact.heads", config.interact.heads, spec)
+        _check_heads("model.interact.heads", config.interact.heads, spec.hidden_size)
     if config.combine.kind == "attention":
-        _check_heads("model.combine.heads", config.combine.heads, spec)
+        _check_heads("model.combine.heads", config.combine.heads, (spec.hidden_size, *config.project.sizes)[-1])
         if config.over == "pair":
             raise UserError(
                 f"--model.combine.kind attention needs two vectors, but this {config.kind}-encoder pools one",
@@ -185,6 +190,8 @@ def build_pair_model(
             got=type(combiner).__name__,
             expected="a callable without arguments, such as the module's class",
         )
+    if config.head.kind == "cosine" and outputs != 1:
+        raise UserError("--model.head.kind cosine gives one score", got=f"{outputs} classes", expected="scores")
     module = PairModel(config=config, spec=spec, outputs=outputs, freeze_encoder=freeze_encoder)
     return PairModelFns(config, spec, module)
 
@@ -232,10 +239,8 @@ def initial_params(
     return params, ("pooler: new, because the pretrained weights have none",)
 
 
-def _check_heads(option: str, heads: int, spec: EncoderSpec) -> None:
-    if spec.hidden_size % heads:
+def _check_heads(option: str, heads: int, size: int) -> None:
+    if size % heads:
         raise UserError(
-            f"--{option} does not divide the encoder's hidden size",
-            got=heads,
-            expected=f"a divisor of {spec.hidden_size}",
+            f"--{option} does not divide the size of the vectors", got=heads, expected=f"a divisor of {size}"
         )

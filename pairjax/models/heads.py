@@ -19,6 +19,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "gelu": partial(jax.nn.gelu, approximate=False),
     "tanh": jnp.tanh,
+    "identity": lambda x: x,
 }
 
 
@@ -61,6 +62,17 @@ class Head(nn.Module):
                 x = nn.LayerNorm(self.norm_eps, use_bias=False, name=f"norm_{index}")(x)
         logits = nn.Dense(self.outputs, kernel_init=KERNEL_INIT, name="logits")(drop(x))
         return jax.nn.relu(logits) if self.relu_logits else logits
+
+
+def cosine(u: Float[Array, "rows slots dim"], v: Float[Array, "rows slots dim"]) -> Float[Array, "rows slots outputs"]:
+    """Computes the cosine of two vectors as a single output; it is 0 if a vector is 0.
+
+    >>> cosine(jnp.array([[[3.0, 4.0]]]), jnp.array([[[4.0, 3.0]]])).round(2).tolist()
+    [[[0.9599999785423279]]]
+    """
+    # Both lengths have torch's lower bound, so an empty slot gives 0 and not NaN.
+    lengths = jnp.maximum(jnp.linalg.norm(u, axis=-1), 1e-12) * jnp.maximum(jnp.linalg.norm(v, axis=-1), 1e-12)
+    return (jnp.sum(u * v, axis=-1) / lengths)[..., None]
 
 
 def build_head(config: HeadConfig, spec: EncoderSpec, outputs: int) -> Head:

@@ -8,14 +8,14 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32
 
 from pairjax.base.errors import UserError
-from pairjax.base.model_config import ModelConfig
+from pairjax.base.model_config import ModelConfig, ProjectConfig
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec
 from pairjax.models.combine import Gate, VectorAttention, pair_features
 from pairjax.models.encoder import Encoder
-from pairjax.models.heads import build_head
+from pairjax.models.heads import build_head, cosine
 from pairjax.models.interact import Interaction
 from pairjax.models.layers import KERNEL_INIT
-from pairjax.models.pool import pool
+from pairjax.models.pool import Project, pool
 
 
 class PairModel(nn.Module):
@@ -53,13 +53,16 @@ class PairModel(nn.Module):
             )
         if config.pooling == "pooler":
             self.pooler = nn.Dense(spec.hidden_size, kernel_init=KERNEL_INIT)
+        if config.project != ProjectConfig():
+            self.project = Project(config.project)
         if config.combiner is not None:
             self.combine = config.combiner()
         elif config.combine.kind == "gate":
             self.combine = Gate()
         elif config.combine.kind == "attention":
             self.combine = VectorAttention(layers=config.combine.layers, heads=config.combine.heads, **shape)
-        self.head = build_head(config.head, spec, self.outputs)
+        if config.head.kind != "cosine":
+            self.head = build_head(config.head, spec, self.outputs)
 
     def __call__(self, batch: Batch, *, rates: DropoutRates | None = None) -> Float[Array, "rows slots outputs"]:
         """Computes the logits of a batch; if `rates` are given, the rng stream `dropout` is used."""
@@ -79,6 +82,8 @@ class PairModel(nn.Module):
         self, pooled: Float32[Array, "rows slots parts dim"], *, rates: DropoutRates | None = None
     ) -> Float[Array, "rows slots outputs"]:
         """Computes logits from pooled vectors, with combination and classifier."""
+        if self.config.head.kind == "cosine":
+            return cosine(pooled[:, :, 0], pooled[:, :, 1])
         combined = self.combined(pooled, rate=None if rates is None else rates.interaction)
         return self.head(combined, rate=None if rates is None else rates.head)
 
@@ -88,8 +93,8 @@ class PairModel(nn.Module):
 
     def pooled(
         self, hidden: Float[Array, "rows length dim"], batch: Batch, *, rates: DropoutRates | None = None
-    ) -> Float32[Array, "rows slots parts dim"]:
-        """Computes interaction and pooling; an empty slot gets zeros."""
+    ) -> Float32[Array, "rows slots parts size"]:
+        """Computes interaction, pooling and projection; without dense layers an empty slot gets zeros."""
         config = self.config
         if config.pooling is None:
             raise ValueError(
@@ -102,7 +107,7 @@ class PairModel(nn.Module):
             # tanh(b) is not zero, so empty slots are set to zero again.
             filled = jnp.asarray(batch.weight)[:, :, None, None] > 0
             pooled = jnp.where(filled, jnp.tanh(self.pooler(pooled)), 0.0)
-        return pooled
+        return pooled if config.project == ProjectConfig() else self.project(pooled)
 
     def combined(
         self, pooled: Float32[Array, "rows slots parts dim"], *, rate: ArrayLike | None = None

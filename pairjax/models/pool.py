@@ -3,9 +3,13 @@
 from typing import Literal
 
 import jax.numpy as jnp
+from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Float32
 
+from pairjax.base.model_config import ProjectConfig
 from pairjax.base.types import Batch
+from pairjax.models.heads import ACTIVATIONS
+from pairjax.models.layers import KERNEL_INIT
 
 Pooling = Literal["cls", "pooler", "mean", "max"]
 Over = Literal["pair", "sides"]
@@ -68,3 +72,23 @@ def _weighted_sum(
     hidden: Float[Array, "rows length dim"], weights: Float32[Array, "rows slots parts length"]
 ) -> Float32[Array, "rows slots parts dim"]:
     return jnp.einsum("rkpl,rld->rkpd", weights, hidden.astype(jnp.float32))
+
+
+class Project(nn.Module):
+    """Dense layers on each pooled vector, and its scaling to length 1, as modules of sentence-transformers do it.
+
+    Attributes:
+        config: Widths and activation of the layers, named `dense_{i}`, and whether vectors get length 1.
+    """
+
+    config: ProjectConfig
+
+    @nn.compact
+    def __call__(self, x: Float32[Array, "rows slots parts dim"]) -> Float32[Array, "rows slots parts size"]:
+        """Computes the projected vectors."""
+        for index, width in enumerate(self.config.sizes):
+            dense = nn.Dense(width, kernel_init=KERNEL_INIT, name=f"dense_{index}")
+            x = ACTIVATIONS[self.config.activation](dense(x))
+        if self.config.normalize:
+            x = x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+        return x

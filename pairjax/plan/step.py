@@ -21,6 +21,7 @@ from pairjax.data.layout import choose_layout, plan_epoch
 from pairjax.data.sources import load_pairs
 from pairjax.data.tasks import label_counts
 from pairjax.data.tokenizer import check_fit, load_tokenizer
+from pairjax.inference.start import read_start
 from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.models.encoder import encoder_heads
 from pairjax.models.pretraining import build_pretraining_model
@@ -112,9 +113,13 @@ def plan_pairs(config: Config, *, length: int | None = None) -> Planned:
         length: Token slots of a row; None reads the train split to find out.
 
     Raises:
-        UserError: Training would refuse the input too. The weights are not read.
+        UserError: Training would refuse the input too. Weights are read only with `--model.init`.
     """
-    folder = resolve_encoder(config.model.encoder, download=config.model.download)
+    if config.model.init is None:
+        folder = resolve_encoder(config.model.encoder, download=config.model.download)
+    else:
+        start = read_start(config.model, TaskSpec("classification", ("0", "1")))
+        folder, config = start.artifact.encoder_folder, replace(config, model=start.config)
     spec = read_encoder_spec(folder)
     notes: tuple[str, ...] = ()
     if length is None:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Int32
 
 from pairjax.base.config import LossConfig, OptimConfig
 from pairjax.base.errors import UserError
-from pairjax.base.model_config import ModelConfig
+from pairjax.base.model_config import ModelConfig, ProjectConfig
 from pairjax.base.types import Batch, DropoutRates, EncoderSpec, PairData, Pairs, Params, TaskSpec
 from pairjax.evaluation.clusters import text_clusters
 from pairjax.models.build import build_pair_model
@@ -128,11 +128,13 @@ def head_program(
         parts: As for `assemble`.
 
     Raises:
-        UserError: The model has an interaction, which needs tokens; or an option is not supported.
+        UserError: The model has an interaction, which needs tokens, or a projection; or an option is not supported.
     """
     if model.interact.kind != "none":
         raise UserError(
             "heads on pooled vectors have no interaction", got=f"--model.interact.kind {model.interact.kind}"
         )
+    if model.project != ProjectConfig():
+        raise UserError("heads on pooled vectors have no projection", got="--model.project")
     pooled = PooledSource(source, model, target)
     return assemble(pooled, optim=optim, loss=loss, steps=steps, dropout=dropout, parts=parts)

@@ -28,7 +28,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.params import Table, flatten, lookup, unflatten
 from pairjax.base.types import DropoutRates, Hypers, Params
 
-ABOVE = r"(pooler|interact|combine|head)/.*"
+ABOVE = r"(pooler|interact|project|combine|head)/.*"
 """Path pattern of all parameters above the encoder."""
 
 DECAY: Table[bool] = (

@@ -48,7 +48,7 @@ SHARDED: Table[PartitionSpec] = (
     (r"(encoder|interact|combine)/.*/bias", PartitionSpec()),
     (r"encoder/projection/bias", PartitionSpec()),
     (r"pooler/kernel", PartitionSpec("fsdp", None)),
-    (r"pooler/bias|combine/.*|head/.*", PartitionSpec()),
+    (r"pooler/bias|project/.*|combine/.*|head/.*", PartitionSpec()),
 )
 """Table of partition specs. Norms, biases of the model's width and classifiers are small, so they are replicated."""
 

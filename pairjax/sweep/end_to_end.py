@@ -37,6 +37,7 @@ class EndToEndTrainer(PopulationTrainer):
         return (
             layer_parameters(spec) <= SMALL
             and config.data.layout == "padded"
+            and config.model.init is None
             and resolve(config.model, spec).dtype == "float32"
             and optim.accumulate == 1
             and supported(optim, config.loss)

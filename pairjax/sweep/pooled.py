@@ -6,6 +6,7 @@ from pathlib import Path
 from pairjax.base.config import Config
 from pairjax.base.errors import UserError
 from pairjax.base.feature_config import FeatureConfig
+from pairjax.base.model_config import ProjectConfig
 from pairjax.base.types import EncoderSpec
 from pairjax.models.build import resolve
 from pairjax.population.features import cached_features, read_features
@@ -49,6 +50,8 @@ class PooledTrainer(PopulationTrainer):
             and model.kind == "bi"
             and model.over == "sides"
             and model.interact.kind == "none"
+            and model.project == ProjectConfig()
+            and model.init is None
             and (model.pooling != "pooler" or model.pooler == "keep")
             and model.dtype == "float32"
             and config.optim.accumulate == 1

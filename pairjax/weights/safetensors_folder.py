@@ -125,6 +125,16 @@ def _weight_files(folder: Path) -> list[Path]:
             if not (folder / name).is_file():
                 raise UserError(f"{folder / name}: a shard that {INDEX} names is missing", fix="download it again")
         return [folder / name for name in names]
+    refuse_pickles(folder)
+    raise UserError(
+        f"{folder}: the encoder's folder has no weights",
+        expected=f"{WEIGHTS} or {INDEX}",
+        fix="copy them beside config.json",
+    )
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raises UserError if a folder holds pickled weights, with the command that converts them."""
     refused = sorted(path.name for pattern in REFUSED for path in folder.glob(pattern))
     if refused:
         out = f"{folder.name or 'encoder'}-safetensors"
@@ -135,11 +145,6 @@ def _weight_files(folder: Path) -> list[Path]:
             fix='convert them in an environment with torch: python -c "from transformers import AutoModel as M, '
             f"AutoTokenizer as T; [c.from_pretrained('{folder}').save_pretrained('{out}') for c in (M, T)]\"",
         )
-    raise UserError(
-        f"{folder}: the encoder's folder has no weights",
-        expected=f"{WEIGHTS} or {INDEX}",
-        fix="copy them beside config.json",
-    )
 
 
 @contextmanager
@@ -357,7 +362,8 @@ def copy_tokeniser(source: Path, folder: Path) -> None:
 
 def bare_config(config: Mapping[str, Any], architecture: str) -> dict[str, Any]:
     """Returns the settings of the bare model in float32: without heads, custom code or the source's path."""
-    dropped = ("_name_or_path", "auto_map", "torch_dtype", "id2label", "label2id", "problem_type", UNTRAINED)
+    dropped = ("_name_or_path", "auto_map", "torch_dtype", "id2label", "label2id", "num_labels", "problem_type")
+    dropped += ("sentence_transformers", "sbert_ce_default_activation_function", "pairjax", UNTRAINED)
     settings = {key: value for key, value in config.items() if key not in dropped}
     return settings | {"architectures": [architecture], "dtype": "float32"}
 

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -89,11 +90,26 @@ def _package_folder(name: str) -> Path:
 
 def _hub_folder(name: str, *, download: bool) -> Path:
     """Finds a hub id's snapshot in the cache; downloads at most its configuration, safetensors and tokeniser files."""
+    patterns = ("config.json", "model.safetensors", "model-*.safetensors", INDEX, *TOKENISER_FILES)
+    return fetch_snapshot(name, download=download, patterns=patterns, option="--model.download")
+
+
+def fetch_snapshot(name: str, *, download: bool, patterns: Sequence[str], option: str) -> Path:
+    """Returns the folder of a hub id in the hub's cache, and downloads what is not there yet if asked to.
+
+    Args:
+        name: The id, such as org/name.
+        download: Whether to use the network.
+        patterns: Names of the files to download.
+        option: The option that allows the download, for messages.
+
+    Raises:
+        UserError: The id is not in the cache, or cannot be downloaded; the hub's own words are quoted.
+    """
     from huggingface_hub import snapshot_download
 
-    patterns = ["config.json", "model.safetensors", "model-*.safetensors", INDEX, *TOKENISER_FILES]
     try:
-        return Path(snapshot_download(name, local_files_only=not download, allow_patterns=patterns))
+        return Path(snapshot_download(name, local_files_only=not download, allow_patterns=list(patterns)))
     except Exception as error:  # errors of the hub, of its HTTP client and of the system
         if download:
             raise UserError(
@@ -103,7 +119,7 @@ def _hub_folder(name: str, *, download: bool) -> Path:
             ) from None
         raise UserError(
             f"{name}: neither a folder nor an id in the hub's cache",
-            fix="add --model.download to download it, or name a local folder",
+            fix=f"add {option} to download it, or name a local folder",
         ) from None
 
 

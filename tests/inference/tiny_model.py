@@ -48,7 +48,8 @@ def write_tiny_model(
     fns = build_pair_model(config, spec, task.outputs)
     loaded = load_encoder(source, spec)
     params, _ = initial_params(fns, jax.random.key(0), encoder=loaded.params, pooler=loaded.pooler)
-    params["head"] = jax.tree.map(lambda leaf: leaf * sharpness, params["head"])
+    if "head" in params:
+        params["head"] = jax.tree.map(lambda leaf: leaf * sharpness, params["head"])
     save_artifact(
         folder / "model",
         task=task,

@@ -31,7 +31,7 @@ def test_logits_equal_those_of_the_familys_class(family):
     fns = build_pair_model(FAMILY, spec, 3)
     if fns.config.pooling != "pooler":
         params = {path: leaf for path, leaf in params.items() if not path.startswith("pooler")}
-    logits = fns.apply({"encoder": loaded.params, **unflatten(params)}, batch)
+    logits = jax.jit(fns.apply)({"encoder": loaded.params, **unflatten(params)}, batch)
     assert np.abs(np.asarray(logits)[:, 0] - expected).max() <= 1e-5
 
 
@@ -72,8 +72,8 @@ def test_dropout_may_leave_the_input_of_the_hidden_layers_alone():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"head": {"kind": "family", "hidden": (8,)}}, "--model.head.kind family has its own layers"),
-        ({"head": {"kind": "family", "relu_logits": True}}, "has its own layers"),
+        ({"head": {"kind": "family", "hidden": (8,)}}, "--model.head.kind family takes no other option of the head"),
+        ({"head": {"kind": "family", "relu_logits": True}}, "takes no other option of the head"),
         ({"head": {"kind": "family"}, "kind": "bi"}, "reads one vector per pair, and this bi-encoder pools two"),
         ({"head": {"kind": "family"}, "pool_over": "sides", "pooling": "mean"}, "reads one vector per pair"),
     ],
