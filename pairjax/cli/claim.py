@@ -30,6 +30,8 @@ class ClaimOptions:
     group_texts: bool = True
     """Keep pairs that share a text in one fold, in claims that cut folds. --no-group-texts recomputes the design with
     which Lemmas 2 and 2.1 were registered."""
+    from_records: bool = False
+    """Recompute tables and verdict from the records beside the claim's file, without training, data or encoder."""
     dir: str = "runs/claims"
     """Folder for the results, cells and features of all claims."""
     compilation_cache: str | None = None
@@ -38,6 +40,8 @@ class ClaimOptions:
     def __post_init__(self) -> None:
         if self.budget <= 0:
             raise UserError("--budget must be positive", got=self.budget)
+        if self.from_records and self.quick:
+            raise UserError("--from-records and --quick exclude each other", fix="leave one out")
         if self.seeds is not None and self.seeds < 2:
             raise UserError("--seeds is too small", got=self.seeds, expected="at least 2")
 
@@ -75,6 +79,7 @@ def main(args: Sequence[str]) -> int:
         quick=options.quick,
         encoder=options.encoder,
         group_texts=options.group_texts,
+        from_records=options.from_records,
     )
     if result is None:
         return 0

@@ -15,6 +15,8 @@ from pairjax.base.types import PairData
 from pairjax.evaluation.intervals import LEVEL, Interval, Sampled
 from pairjax.population.features import Features, cached_features
 from pairjax.population.pooled import HeadTask, head_task
+from pairjax.studies.records import Records
+from pairjax.studies.records import Unit as RecordedUnit
 from pairjax.studies.rules import Part, Round, Unit, Verdict, part_verdict
 
 UNITS: dict[Unit, str] = {"points": "points", "steps": "% of a run", "nats": "0.01 nat"}
@@ -139,6 +141,7 @@ class ClaimRun:
         budget: The time budget in minutes; a design may choose its size from it.
         group_texts: Whether folds keep pairs that share a text together.
         cells_run: The number of units that this command has finished.
+        records: The records of the claim; None if the run keeps none.
     """
 
     claim: Claim
@@ -150,6 +153,19 @@ class ClaimRun:
     budget: float = 40.0
     group_texts: bool = True
     cells_run: int = 0
+    records: Records | None = None
+
+    def unit(self, name: str, make: Callable[[], RecordedUnit]) -> RecordedUnit:
+        """Returns what a unit of work leaves: from the records if it is there, otherwise computed and recorded.
+
+        A claim of round 2 reads everything that its effects depend on through units, the labels and the clusters of the
+        test pairs too, so that `--from-records` needs neither data nor encoder.
+
+        Args:
+            name: Identifies the unit within the claim.
+            make: Computes its arrays by name.
+        """
+        return make() if self.records is None else self.records.unit(name, make)
 
     def check_time(self) -> None:
         """Raises BudgetSpentError after the deadline."""

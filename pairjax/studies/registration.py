@@ -12,6 +12,7 @@ from typing import Any
 
 from pairjax.base.errors import UserError
 from pairjax.storage.files import read_json, write_json
+from pairjax.storage.hashes import hash_json
 from pairjax.studies.claim import Claim
 
 
@@ -96,6 +97,12 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, set | frozenset):
         return sorted((_plain(each, name) for each in value), key=str)
     raise ValueError(f"{name}: a {type(value).__name__} cannot be registered")
+
+
+def design_digest(file: Path, claim: Claim, *, budget: float, group_texts: bool) -> str:
+    """Returns the SHA-256 of a claim's docstring and design, to which its records belong."""
+    text = _docstring(file.read_text(encoding="utf-8")) or ""
+    return hash_json([text, design_of(claim, budget=budget, group_texts=group_texts)])
 
 
 def register(folder: Path, file: Path, claim: Claim, *, budget: float = 0.0, group_texts: bool = True) -> str | None:

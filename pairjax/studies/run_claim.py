@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pairjax.base.errors import UserError
+from pairjax.storage.files import read_json, write_json
 from pairjax.studies.claim import BudgetSpentError, Claim, ClaimRun
-from pairjax.studies.registration import register
+from pairjax.studies.records import Records
+from pairjax.studies.registration import design_digest, register
 from pairjax.studies.rules import ENOUGH, power_line, power_of, runs_needed
 from pairjax.studies.verdict import hypothesis_table, verdict_row, write_outcome
 
@@ -39,6 +41,7 @@ def run_claim(
     quick: bool = False,
     encoder: str | None = None,
     group_texts: bool = True,
+    from_records: bool = False,
 ) -> ClaimResult | None:
     """Runs a claim's experiment and writes its verdict.
 
@@ -53,22 +56,33 @@ def run_claim(
         encoder: Another encoder than the claim names; None for the claim's own.
         group_texts: Whether folds keep pairs that share a text together. Claims registered before this was possible
             are recomputed as they were registered without it.
+        from_records: Whether to recompute tables and verdict from the records beside the claim's file, without a run.
 
     Returns:
         The result; None if the budget ran out first. Finished work is then kept, and the same call continues it.
 
     Raises:
-        UserError: There are too few seeds for a verdict, or the claim's text changed after its first full run.
+        UserError: There are too few seeds for a verdict, the claim changed after its first full run, or its records
+            are missing, damaged or those of another design.
     """
+    kept = file.parent / "records"
     if encoder is not None:
         claim = replace(claim, encoder=encoder)
-        root /= Path(encoder).name
+        root, kept = root / Path(encoder).name, kept / Path(encoder).name
     if quick:
         root /= "quick"
     folder = root / claim.id
+    records = None
+    if claim.round == 2 and claim.decides and not quick:
+        design = design_digest(file, claim, budget=budget, group_texts=group_texts)
+        records = Records(kept / claim.id, design, only_read=from_records)
+        _restore_registration(records, folder)
+    if from_records:
+        seeds = seeds or _recorded_seeds(claim, records)
     seeds = 2 if quick else seeds or claim.seeds
     if claim.decides and not quick:
         check_seeds(claim, seeds)
+    if claim.decides and not quick and not from_records:
         check_power(claim, seeds, log=log)
         # The design is registered before the first effect is computed.
         if reason := register(folder, file, claim, budget=budget, group_texts=group_texts):
@@ -83,6 +97,7 @@ def run_claim(
         budget=budget,
         group_texts=group_texts,
         log=log,
+        records=records,
     )
     try:
         outcome = claim.run(run)
@@ -94,7 +109,41 @@ def run_claim(
         return None
     row = verdict_row(run, outcome, file=file, minutes=(time.monotonic() - began) / 60.0)
     write_outcome(folder, row, outcome)
+    if records is not None and not from_records:
+        registration = read_json(folder / "registered.json")
+        records.write(seeds=seeds, registration=registration, verdict=row | {"tables": outcome.tables})
     return ClaimResult(row, {f"{claim.id}: {claim.statement}": hypothesis_table(row), **outcome.tables}, folder)
+
+
+def _restore_registration(records: Records, folder: Path) -> None:
+    """Writes the registration of existing records to the folder of a claim's results, if that has none."""
+    if records.registration is not None and not (folder / "registered.json").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "registered.json", records.registration)
+
+
+def _recorded_seeds(claim: Claim, records: Records | None) -> int:
+    """Returns the number of seeds of the last recorded look.
+
+    Raises:
+        UserError: The claim keeps no records, or was not registered before its run.
+    """
+    if records is None:
+        raise UserError(
+            f"{claim.id} keeps no records",
+            got=f"a claim of round {claim.round}" if claim.decides else "an experiment that decides nothing",
+            expected="a full run of a claim of round 2",
+            fix="leave --from-records out",
+        )
+    registration = records.registration or {}
+    if registration.get("commit") is None:
+        raise UserError(
+            f"{records.folder}: the claim was not registered",
+            got="a run that began before the claim was committed",
+            expected="the commit that contains its design",
+            fix="commit the claim, delete the records and run it again",
+        )
+    return records.looks[-1]
 
 
 def check_seeds(claim: Claim, seeds: int) -> None:

@@ -30,6 +30,9 @@ def verdict_row(run: ClaimRun, outcome: Outcome, *, file: Path, minutes: float) 
         minutes: How long the run took.
     """
     commit, reason = committed(file)
+    if run.records is not None and run.records.only_read and run.records.registration:
+        # The records belong to the design as it was registered, whatever the state of the checkout.
+        commit, reason = run.records.registration["commit"], None
     reason = reason or seen_before_commit(run.root / run.claim.id)
     if run.quick:
         reason = "a quick run gives no verdict"
