@@ -108,7 +108,9 @@ class Records:
             manifest = {"format": FORMAT, "design": self.design, "registration": self.registration}
             write_json(self.folder / MANIFEST, manifest | {"looks": self._parts})
             self._new, self._seconds = {}, {}
-        write_json(self.folder / "verdict.json", verdict)
+        # An earlier look does not replace the verdict of a later one; a claim without units leaves nothing.
+        if self.looks and seeds == max(self.looks):
+            write_json(self.folder / "verdict.json", verdict)
 
     def _read(self, manifest: dict[str, Any]) -> None:
         """Reads the files that a manifest names and checks their digests."""

@@ -109,7 +109,7 @@ def run_claim(
         return None
     row = verdict_row(run, outcome, file=file, minutes=(time.monotonic() - began) / 60.0)
     write_outcome(folder, row, outcome)
-    if records is not None and not from_records:
+    if records is not None and not from_records and row["no_verdict_because"] is None:
         registration = read_json(folder / "registered.json")
         records.write(seeds=seeds, registration=registration, verdict=row | {"tables": outcome.tables})
     return ClaimResult(row, {f"{claim.id}: {claim.statement}": hypothesis_table(row), **outcome.tables}, folder)
