@@ -32,7 +32,7 @@ class PredictOptions:
     model: Annotated[str, tyro.conf.Positional]
     """Model folder, a run folder that holds a model, a folder of transformers or sentence-transformers, or a hub id."""
     input: Annotated[str, tyro.conf.Positional] = "-"
-    """File of pairs (.tsv, .csv, .jsonl or .parquet) with the usual column names, or with two columns
+    """File of pairs (.tsv, .jsonl.gz, .parquet, ...) with the usual column names, or with two columns
     and no header. The name - stands for TSV or JSON lines on standard input. Pairs from a pipe are
     answered as they arrive."""
     output: str = "-"
@@ -40,6 +40,8 @@ class PredictOptions:
     when it is complete; a device or a named pipe is written to."""
     format: Literal["auto", "tsv", "csv", "jsonl"] = "auto"
     """Format of the input; auto decides by the file's name."""
+    encoding: str = "utf-8"
+    """Encoding of the input, such as utf-16 or windows-1252."""
     first: str | None = None
     """Column of the first text."""
     second: str | None = None
@@ -193,7 +195,7 @@ def main(args: Sequence[str]) -> int:
         print(f"{target} is complete", file=sys.stderr)
         return 0
     iterate = iter_rows if options.bad_rows == "mark" else iter_pairs
-    rows = iterate(source, format=options.format, first=options.first, second=options.second)
+    rows = iterate(source, format=options.format, first=options.first, second=options.second, encoding=options.encoding)
     lines = itertools.islice(rows, *every)
     # 2. The model.
     use_compilation_cache(None)

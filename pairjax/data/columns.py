@@ -159,6 +159,7 @@ def find_columns(
     need_label: bool = True,
     like: Columns | None = None,
     sample: Callable[[str], str] | None = None,
+    with_label: bool = True,
 ) -> Columns:
     """Finds the columns of the pair: those of the options, else those of `like`, else those with usual names.
 
@@ -169,6 +170,7 @@ def find_columns(
         need_label: Whether a missing label column is an error.
         like: The columns of train, for the other splits.
         sample: Returns a few values of a column, for the message if two columns could be the label.
+        with_label: Whether to look for the label; a file to predict may have any number of label columns.
 
     Raises:
         UserError: A column is missing, appears twice, or could be any of several.
@@ -179,7 +181,10 @@ def find_columns(
         first = first or _match_column(header, like.first)
         second = second or _match_column(header, like.second)
     first, second = find_text_columns(header, first, second, place=place)
-    label = _find_label(header, config, place=place, texts=(first, second), need=need_label, like=like, sample=sample)
+    texts = (first, second)
+    label = None
+    if with_label:
+        label = _find_label(header, config, place=place, texts=texts, need=need_label, like=like, sample=sample)
     names = [first, second, *([label] if label is not None else [])]
     for name in names:
         if list(header).count(name) > 1:

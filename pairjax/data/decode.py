@@ -47,7 +47,7 @@ def decode_lines(
             looks, fix = "", "give its encoding with --data.encoding, or save the file as UTF-8"
             if guess := guess_encoding(raw):
                 looks = f", looks like {guess}"
-                fix = f"give --data.encoding {guess}, or save the file as UTF-8 (iconv -f {guess} -t utf-8)"
+                fix = f"give --data.encoding {guess} (predict: --encoding), or convert it: iconv -f {guess} -t utf-8"
             raise UserError(
                 f"{place}, line {number}: not UTF-8 at byte {error.start + 1} of the line",
                 got=f"0x{raw[error.start]:02x}{looks}",
@@ -112,7 +112,7 @@ def _check_encoding(raw: bytes, place: str) -> None:
         raise UserError(
             f"{place}: the file is UTF-16",
             expected="UTF-8",
-            fix=f"give --data.encoding {'utf-16' if marked else encoding}, or save it as UTF-8 "
+            fix=f"give --data.encoding {'utf-16' if marked else encoding} (predict: --encoding), or save it as UTF-8 "
             f"(iconv -f {encoding} -t utf-8; in Excel: CSV UTF-8)",
         )
     if b"\r" in raw.rstrip(b"\r\n"):

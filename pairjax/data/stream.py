@@ -26,6 +26,7 @@ def iter_pairs(
     first: str | None = None,
     second: str | None = None,
     format: Format = "auto",
+    encoding: str = "utf-8",
 ) -> Iterator[tuple[str, str]]:
     """Yields the pairs of a file or stream one by one, each with its place (`LocatedPair`).
 
@@ -38,11 +39,12 @@ def iter_pairs(
         second: Column of the second text.
         format: How to read the source. `auto` uses a file's suffix, and reads a stream as JSON lines if it starts with
             `{`, else as plain TSV.
+        encoding: Encoding of text.
 
     Raises:
         UserError: As `load_pairs`; also if a text is empty, because every pair that is read gets a prediction.
     """
-    config = DataConfig(first=first, second=second)
+    config = DataConfig(first=first, second=second, encoding=encoding)
     for row in _iter(source, config, format, raise_error):
         assert not isinstance(row, BadRow)
         yield row
@@ -54,6 +56,7 @@ def iter_rows(
     first: str | None = None,
     second: str | None = None,
     format: Format = "auto",
+    encoding: str = "utf-8",
 ) -> Iterator[Row]:
     """Yields pairs as `iter_pairs` does, but yields a `BadRow` for a row that is not a pair and reads on.
 
@@ -65,18 +68,19 @@ def iter_rows(
         first: Column of the first text.
         second: Column of the second text.
         format: As in `iter_pairs`.
+        encoding: As in `iter_pairs`.
 
     Raises:
         UserError: The file cannot be read at all: its first line names no columns, a CSV's quote is never closed, or a
             Parquet file is damaged.
     """
-    return _iter(source, DataConfig(first=first, second=second), format, keep_error)
+    return _iter(source, DataConfig(first=first, second=second, encoding=encoding), format, keep_error)
 
 
 def _iter(source: str | Path | Iterable[bytes], config: DataConfig, format: Format, on_error: OnError) -> Iterator[Row]:
     """Yields pairs, and bad rows if `on_error` keeps errors."""
     table = _open_unlabelled(_standard_input() if source == "-" else source, config, format, on_error)
-    columns = find_columns(table.header, config, place=table.place, need_label=False)
+    columns = find_columns(table.header, config, place=table.place, with_label=False)
     for number, values in table.select([columns.first, columns.second]):
         place = f"{table.place}, {table.unit} {number}"
         try:
@@ -142,7 +146,7 @@ def _open_unlabelled(
         suffix = f".{guess if format == 'auto' else format}"
         lines = chain([top] if top else [], lines)
     # 2. The table; the first line may be a header or, in a file without one, a pair.
-    text = decode_lines(lines, place, on_error=on_error)
+    text = decode_lines(lines, place, on_error=on_error, encoding=config.encoding)
     if suffix == ".jsonl":
         return jsonl_table(text, place=place, short=short, on_error=on_error)
     return delimited_table(

@@ -14,6 +14,7 @@ from pairjax.base.types import PairData
 from pairjax.data.compression import FREE_BYTES
 from pairjax.data.sources import load_for_task, load_pairs
 from pairjax.data.split_files import name_splits
+from pairjax.data.stream import iter_pairs, iter_rows
 from tests.data.layouts import CLASSES, LAYOUTS, PAIRS, SNLI_JSON, SNLI_TXT, SPLITS, write_layout
 from tests.data.pair_files import HEADER, TSV, message, rows_of, write
 
@@ -248,3 +249,26 @@ def test_floats_that_are_whole_and_few_are_classes_in_every_spelling(tmp_path):
     scores = load(tmp_path, task="regression")
     assert scores.task.kind == "regression"
     assert "task: regression, because of --data.task regression" in scores.notes
+
+
+# -------------------------------------------------------------------------------------------------------------- predict
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_predict_reads_the_layouts_too(tmp_path, name):
+    layout = LAYOUTS[name]
+    path = write_layout(tmp_path, layout) / layout.files["train"]
+    for read in (iter_pairs, iter_rows):
+        rows = read(path, encoding=layout.options.get("encoding", "utf-8"))
+        assert [tuple(row) for row in rows] == [row[:2] for row in PAIRS]
+
+
+def test_a_line_of_prose_with_commas_is_no_header_of_predict(tmp_path):
+    write(tmp_path, x__tsv="Hello, world; again\n")
+    with pytest.raises(UserError, match="no text columns found"):
+        list(iter_pairs(tmp_path / "x.tsv"))
+
+
+def test_a_config_of_an_older_version_names_bad_rows_empty():
+    assert DataConfig.from_dict({"empty": "skip"}).bad_rows == "skip"
+    assert DataConfig.from_dict({"empty": "error"}).bad_rows == "refuse"

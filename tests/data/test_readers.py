@@ -363,7 +363,7 @@ HEAD = "sentence1\tsentence2\tlabel\n"
         (
             "train.tsv",
             HEAD.encode() + b"caf\xe9\tB\tx\n",
-            "line 2: not UTF-8 at byte 4 .*looks like windows-1252; give --data.encoding windows-1252, or .*iconv",
+            "line 2: not UTF-8 at byte 4 .*looks like windows-1252; give --data.encoding windows-1252 .*iconv",
         ),
         (
             "train.csv",
