@@ -1,9 +1,11 @@
 """Reads labels as they are written: their names, which of them are numbers, and which are missing."""
 
+import functools
 import math
 import re
 import unicodedata
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,13 +13,30 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import TaskSpec
 from pairjax.data.table import BadRow, RawSplit
 
+T = TypeVar("T")
 INTEGER = re.compile(r"[-+]?[0-9]+")
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+DECIMAL = re.compile(r"[-+]?[0-9]{1,15}\.[0-9]*")
 NOT_FINITE = re.compile(r"[-+]?(nan|inf|infinity)", re.IGNORECASE)
 MISSING = ("", "-")
 """SNLI writes "-" if annotators did not agree."""
 
 
+def _remember(function: Callable[[object], T]) -> Callable[[object], T]:
+    """Caches a function of a label: a split has millions of labels and a few different ones."""
+    cached = functools.lru_cache(maxsize=4096, typed=True)(function)
+
+    @functools.wraps(function)
+    def call(label: object) -> T:
+        try:
+            return cached(label)
+        except TypeError:  # A list or a dict of a JSON file cannot be cached.
+            return function(label)
+
+    return call
+
+
+@_remember
 def label_name(label: object) -> str:
     """Returns a label as a name: `True` is true, 1.0 (a float value) is 1."""
     if isinstance(label, bool | np.bool_):
@@ -27,12 +46,14 @@ def label_name(label: object) -> str:
     return unicodedata.normalize("NFC", str(label).strip())
 
 
+@_remember
 def whole_name(label: object) -> str:
     """Returns a label as a name, with a whole number without its decimals: the text 1.0 is 1 too."""
     name = label_name(label)
-    return str(int(float(name))) if NUMBER.fullmatch(name) and float(name).is_integer() and "e" not in name else name
+    return str(int(float(name))) if DECIMAL.fullmatch(name) and float(name).is_integer() else name
 
 
+@_remember
 def is_numeric(label: object) -> bool:
     """Returns whether a label is a finite number or a string that spells one."""
     if isinstance(label, bool):
@@ -42,6 +63,7 @@ def is_numeric(label: object) -> bool:
     return NUMBER.fullmatch(str(label).strip()) is not None
 
 
+@_remember
 def is_score(label: object) -> bool:
     """Returns whether a label is a float or spells a number with a decimal point or exponent."""
     if isinstance(label, bool | int):
@@ -75,6 +97,7 @@ def minus_one_is_missing(raw: RawSplit, task: TaskSpec | None = None) -> bool:
     return len(names) > 2 and names == {str(number) for number in range(len(names))}
 
 
+@_remember
 def _is_minus_one(label: object) -> bool:
     """Returns whether a label is -1, as a number or as text."""
     return not isinstance(label, bool) and is_numeric(label) and float(str(label)) == -1.0
