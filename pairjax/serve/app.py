@@ -31,6 +31,7 @@ from pairjax.serve.metrics import CONTENT_TYPE, Metrics
 from pairjax.serve.models import ServedModel
 from pairjax.serve.openapi import openapi
 from pairjax.serve.page import page
+from pairjax.serve.tokenise import release_memory
 
 ENDPOINTS: dict[str, Callable[[Call], Awaitable[Any]]] = {
     "/": tei.hub,
@@ -47,7 +48,7 @@ ENDPOINTS: dict[str, Callable[[Call], Awaitable[Any]]] = {
 }
 """The routes that answer POST with JSON."""
 LARGE_BODY = 65_536
-"""Bodies above this size, in bytes, are parsed outside the event loop."""
+"""Bodies above this size, in bytes, are parsed outside the event loop, and their memory is returned to the system."""
 LOADING_RETRY = 5
 GONE = 499
 """Status in log and metrics of a request whose client has gone, as nginx writes it."""
@@ -212,12 +213,14 @@ async def _run(server: Server, request: Request, path: str, record: dict[str, An
         raise RequestError("Overloaded", f"{server.active} requests are worked on; try again later", retry_after=1)
     server.active += 1
     server.metrics.active.set(server.active)
+    large = False
     try:
         # 2. The body and the model.
         start = time.monotonic()
         body = await _read_body(request, server.config)
+        large = len(body) > LARGE_BODY
         parsing = asyncio.get_running_loop().run_in_executor
-        values = await parsing(server.tokenisers, _parse, body) if len(body) > LARGE_BODY else _parse(body)
+        values = await parsing(server.tokenisers, _parse, body) if large else _parse(body)
         model = _select(server, values.get("model", request.query_params.get("model")))
         call = Call(values, model, server.models, server.config)
         if server.config.log_texts:
@@ -232,6 +235,9 @@ async def _run(server: Server, request: Request, path: str, record: dict[str, An
     finally:
         server.active -= 1
         server.metrics.active.set(server.active)
+        if large:
+            with contextlib.suppress(RuntimeError):  # The server has ended.
+                server.tokenisers.submit(release_memory)
 
 
 async def _within_time(server: Server, request: Request, answer: Awaitable[Any]) -> Any:

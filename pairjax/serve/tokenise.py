@@ -1,9 +1,11 @@
 """Tokenise the texts of many requests together, outside the event loop."""
 
 import asyncio
+import ctypes
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,6 +17,22 @@ MOST = 1024
 """Largest number of texts or pairs that are tokenised in one call, unless one request has more."""
 CALLS = 2
 """Calls at the same time, so that a small request does not wait for a large one."""
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    """Returns glibc's malloc_trim; None on other systems."""
+    try:
+        return cast(Callable[[int], int], ctypes.CDLL(None).malloc_trim)
+    except (OSError, AttributeError, TypeError):
+        return None
+
+
+def release_memory() -> None:
+    """Returns freed memory to the system, which glibc would keep after a request with megabytes of text."""
+    trim = _trim()
+    if trim is not None:
+        trim(0)
 
 
 class Tokeniser:
