@@ -25,7 +25,11 @@ def make_application(folder: str, replicas: int) -> serve.Application:
         from pairjax.step.compilation import use_compilation_cache
 
         use_compilation_cache(None)
-        return build_app(build_server({Path(folder).name: load(folder)}, ServeConfig()))
+        server = build_server({Path(folder).name: load(folder)}, ServeConfig())
+        # Ray sends requests to a replica as soon as it is built, so everything is compiled before.
+        for model in server.models.values():
+            model.warm_up()
+        return build_app(server)
 
     @serve.deployment(num_replicas=replicas, max_ongoing_requests=64, health_check_timeout_s=120)
     @serve.ingress(build)

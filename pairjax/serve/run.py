@@ -1,5 +1,6 @@
 """Run the application with uvicorn: open the port, load the models, serve, and end cleanly after a signal."""
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -23,6 +24,8 @@ from pairjax.serve.logs import JsonHandler, log
 from pairjax.step.compilation import use_compilation_cache
 
 BACKLOG = 2048
+TURNS, SECONDS_OF_A_TURN = 5, 0.05
+"""Turns of the event loop between the signal and the end of connections, and their length in seconds."""
 
 
 def name_models(given: Sequence[str]) -> dict[str, Path]:
@@ -105,6 +108,12 @@ class _Uvicorn(uvicorn.Server):
         """Begins to drain."""
         self._state.draining = True
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Reads the requests that had arrived before the signal, and then closes the connections without a request."""
+        for _ in range(TURNS):
+            await asyncio.sleep(SECONDS_OF_A_TURN)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
