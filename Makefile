@@ -61,8 +61,8 @@ $(PY):
 	@test -n "$(UV)$(PYTHON)" || { echo "pairjax needs Python 3.11 or newer; none found on the path"; exit 2; }
 	$(if $(UV),$(UV) venv --quiet --python $(if $(filter command line,$(origin PYTHON)),$(PYTHON),'>=3.11') $(VENV),$(PYTHON) -m venv $(VENV))
 
-$(VENV)/.installed: requirements.lock requirements-encoder.lock pyproject.toml | $(PY)
-	$(INSTALL) $(LOCKED) -r requirements.lock -r requirements-encoder.lock
+$(VENV)/.installed: requirements.lock requirements-serve.lock requirements-encoder.lock pyproject.toml | $(PY)
+	$(INSTALL) $(LOCKED) -r requirements.lock -r requirements-serve.lock -r requirements-encoder.lock
 	$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 

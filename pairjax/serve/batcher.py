@@ -166,13 +166,14 @@ class Batcher:
             taken = self._take()
             if not taken:
                 continue
-            rows = join_rows([select_rows(work.encoded, np.arange(part.start, part.stop)) for work, part in taken])
             start = time.monotonic()
             for work, _ in taken:
                 work.started = work.started or start
             try:
+                rows = join_rows([select_rows(work.encoded, np.arange(part.start, part.stop)) for work, part in taken])
                 outputs = await asyncio.get_running_loop().run_in_executor(self._device, self._compute, rows)
             except Exception as error:
+                # Every request of the batch fails, and the next batch is computed.
                 for work, _ in taken:
                     if not work.future.done():
                         work.future.set_exception(error)

@@ -100,6 +100,20 @@ def test_a_failing_model_is_no_500(client: TestClient, server: Server, monkeypat
     assert refusal(client.post("/predict", json={"inputs": PAIR}), 424) == "the model failed: FloatingPointError"
 
 
+def test_models_that_cannot_be_compiled_end_the_server(models: dict[str, PairClassifier]) -> None:
+    server, ended = app_module.build_server({"bi": models["bi"]}, app_module.ServeConfig()), list[bool]()
+    server.when_failed = lambda: ended.append(True)
+
+    def fail() -> int:
+        raise MemoryError("no memory")
+
+    server.models["bi"].warm_up = fail  # type: ignore[method-assign]
+    asyncio.run(server.warm_up())
+    assert ended == [True]
+    assert isinstance(server.failed, MemoryError)
+    assert not server.ready
+
+
 def test_the_key_is_needed_everywhere_but_for_health(models: dict[str, PairClassifier]) -> None:
     with serving({"bi": models["bi"]}, batch_size=4, api_key="secret", cors_origins=("https://a.example",)) as (
         client,
