@@ -74,21 +74,21 @@ def guess_encoding(raw: bytes) -> str | None:
 def _decode_foreign(stream: Iterable[bytes], place: str, encoding: str, on_error: OnError) -> Iterator[str]:
     """Yields the lines of a file in another encoding than UTF-8; they end with line feeds."""
     decoder = codecs.getincrementaldecoder(encoding)("replace" if on_error is keep_error else "strict")
-    number, rest = 0, ""
+    number, tail = 0, ""
     try:
         for raw in stream:
-            *lines, rest = (rest + decoder.decode(raw)).split("\n")
+            *lines, tail = (tail + decoder.decode(raw)).split("\n")
             for line in lines:
                 number += 1
                 yield _checked(line, place, number, encoding, on_error) + "\n"
-        rest += decoder.decode(b"", final=True)
+        tail += decoder.decode(b"", final=True)
     except UnicodeError as error:
         raise UserError(
             f"{place}, line {number + 1}: not {encoding} ({getattr(error, 'reason', error)})",
             fix="give the file's own encoding with --data.encoding",
         ) from None
-    if rest:
-        yield _checked(rest, place, number + 1, encoding, on_error)
+    if tail:
+        yield _checked(tail, place, number + 1, encoding, on_error)
 
 
 def _checked(line: str, place: str, number: int, encoding: str, on_error: OnError) -> str:

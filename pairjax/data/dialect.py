@@ -113,5 +113,5 @@ def detect_dialect(
     if names:
         fitting = [choice for choice in choices if len(choice.header) == len(names)]
         return (fitting or choices)[0]._replace(header=tuple(names), in_file=False)
-    known = [choice for choice in choices if has_text_columns(choice.header, first, second)]
-    return (known or choices)[0]
+    with_texts = [choice for choice in choices if has_text_columns(choice.header, first, second)]
+    return (with_texts or choices)[0]

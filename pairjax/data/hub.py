@@ -88,40 +88,40 @@ def find_hub_files(text: str, *, download: bool) -> HubFiles:
     """
     name = parse_hub_name(text)
     revisions = [name.revision] if name.revision is not None else ["main", CONVERTED]
-    seen: list[str] = []
+    suffixes: list[str] = []
     for revision in revisions:
         fetch = _download if download else _find_cached
         folder = fetch(name, revision)
         if folder is None:
             continue
-        chosen = choose_files(_files_in(folder), _read_card(folder / CARD), name)
-        seen += sorted({Path(path).suffix or path for path in _files_in(folder)})
-        if chosen.splits:
-            return _found(name, folder, chosen)
-    if not seen and not download:
+        choice = choose_files(_files_in(folder), _read_card(folder / CARD), name)
+        suffixes += sorted({Path(path).suffix or path for path in _files_in(folder)})
+        if choice.splits:
+            return _hub_files(name, folder, choice)
+    if not suffixes and not download:
         raise UserError(
             f"--data.hf {text}: not in the hub's cache", fix="add --data.download to download it, or check the name"
         )
     raise UserError(
         f"--data.hf {text}: no Parquet files of train, dev or test",
-        got=f"files {join_names(seen)}" if seen else "none",
+        got=f"files {join_names(suffixes)}" if suffixes else "none",
         expected="Parquet in the main branch or in refs/convert/parquet",
         fix="download its files yourself, and give their folder as --data.path",
     )
 
 
-def _found(name: HubName, folder: Path, chosen: "Choice") -> HubFiles:
+def _hub_files(name: HubName, folder: Path, choice: "Choice") -> HubFiles:
     """Returns the files of a snapshot that were chosen."""
-    files = {split: tuple(folder / path for path in paths) for split, paths in chosen.splits.items()}
+    files = {split: tuple(folder / path for path in paths) for split, paths in choice.splits.items()}
     card = _read_card(folder / CARD)
     licence = card.get("license")
     provenance = {
-        "name": f"{name.id}:{chosen.config}" if chosen.config not in (None, "default") else name.id,
+        "name": f"{name.id}:{choice.config}" if choice.config not in (None, "default") else name.id,
         "revision": folder.name,
         "licence": ", ".join(map(str, licence)) if isinstance(licence, list) else licence,
     }
-    why = {split: join_names(paths) for split, paths in chosen.splits.items()}
-    return HubFiles(folder, files, provenance, chosen.notes, why, card_classes(card, chosen.config))
+    why = {split: join_names(paths) for split, paths in choice.splits.items()}
+    return HubFiles(folder, files, provenance, choice.notes, why, card_classes(card, choice.config))
 
 
 def _files_in(folder: Path) -> list[str]:
@@ -134,12 +134,12 @@ def _find_cached(name: HubName, revision: str) -> Path | None:
     from huggingface_hub import snapshot_download
 
     try:
-        found = snapshot_download(
+        snapshot = snapshot_download(
             name.id, repo_type="dataset", revision=revision, local_files_only=True, allow_patterns=[]
         )
     except Exception:  # Errors of the hub and of the system: there is no such snapshot.
         return None
-    return Path(str(found))
+    return Path(str(snapshot))
 
 
 def _download(name: HubName, revision: str) -> Path | None:
@@ -154,9 +154,9 @@ def _download(name: HubName, revision: str) -> Path | None:
     try:
         names = HfApi().list_repo_files(name.id, repo_type="dataset", revision=revision)
         card = snapshot_download(name.id, repo_type="dataset", revision=revision, allow_patterns=[CARD])
-        chosen = choose_files(names, _read_card(Path(str(card)) / CARD), name)
-        paths = [path for group in chosen.splits.values() for path in group]
-        found = snapshot_download(
+        choice = choose_files(names, _read_card(Path(str(card)) / CARD), name)
+        paths = [path for group in choice.splits.values() for path in group]
+        snapshot = snapshot_download(
             name.id, repo_type="dataset", revision=revision, allow_patterns=[CARD, *map(_literal, paths)]
         )
     except UserError:
@@ -178,7 +178,7 @@ def _download(name: HubName, revision: str) -> Path | None:
             got=f"{type(error).__name__}: {lines[0]:.200}",
             fix="check the name and the network; a private set needs HF_TOKEN",
         ) from None
-    return Path(str(found))
+    return Path(str(snapshot))
 
 
 def _literal(path: str) -> str:
@@ -214,12 +214,12 @@ def choose_files(paths: Sequence[str], card: Mapping[str, Any], name: HubName) -
     parquet = [path for path in paths if path.endswith(".parquet")]
     configs = card.get("configs")
     if isinstance(configs, list) and parquet:
-        listed = {str(entry.get("config_name", "default")): entry for entry in configs if isinstance(entry, Mapping)}
-        listed = {key: entry for key, entry in listed.items() if _data_files(entry)}
-        if listed:
-            default = next((key for key, entry in listed.items() if entry.get("default")), None)
-            config = _choose_config(list(listed), name, default)
-            choice = _listed_files(parquet, _data_files(listed[config]), config, name)
+        entries = {str(entry.get("config_name", "default")): entry for entry in configs if isinstance(entry, Mapping)}
+        entries = {key: entry for key, entry in entries.items() if _data_files(entry)}
+        if entries:
+            default = next((key for key, entry in entries.items() if entry.get("default")), None)
+            config = _choose_config(list(entries), name, default)
+            choice = _listed_files(parquet, _data_files(entries[config]), config, name)
             if choice.splits:
                 return choice
     by_config: dict[str, list[str]] = {}
@@ -228,9 +228,9 @@ def choose_files(paths: Sequence[str], card: Mapping[str, Any], name: HubName) -
     if not by_config:
         return Choice(None, {})
     config = _choose_config(list(by_config), name, None)
-    found = group_files(map(Path, by_config[config]), place=name.id)
+    groups = group_files(map(Path, by_config[config]), place=name.id)
     return Choice(
-        config, {split: tuple(path.as_posix() for path in group) for split, group in found.files.items()}, found.notes
+        config, {split: tuple(path.as_posix() for path in group) for split, group in groups.files.items()}, groups.notes
     )
 
 
@@ -269,21 +269,23 @@ def _data_files(entry: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     for item in files if isinstance(files, list) else ():
         if isinstance(item, Mapping) and "split" in item and "path" in item:
             path = item["path"]
-            splits.append((str(item["split"]), [str(one) for one in path] if isinstance(path, list) else [str(path)]))
+            splits.append((str(item["split"]), [str(part) for part in path] if isinstance(path, list) else [str(path)]))
     return splits
 
 
 def _listed_files(
-    parquet: Sequence[str], listed: Sequence[tuple[str, list[str]]], config: str, name: HubName
+    parquet: Sequence[str], patterns_by_split: Sequence[tuple[str, list[str]]], config: str, name: HubName
 ) -> Choice:
     """Returns the Parquet files that the patterns of a card match."""
-    matched = {
+    files_by_split = {
         split: sorted(path for path in parquet if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns))
-        for split, patterns in listed
+        for split, patterns in patterns_by_split
     }
-    matched = {split: files for split, files in matched.items() if files and parse_split(split) is not None}
-    names, notes = name_splits(list(matched), place=name.id)
-    splits = {split: tuple(path for one in group for path in matched[one]) for split, group in names.items()}
+    files_by_split = {
+        split: files for split, files in files_by_split.items() if files and parse_split(split) is not None
+    }
+    names, notes = name_splits(list(files_by_split), place=name.id)
+    splits = {split: tuple(path for part in group for path in files_by_split[part]) for split, group in names.items()}
     for split, files in splits.items():
         check_shards(files, split, name.id)
     return Choice(config, splits, notes)

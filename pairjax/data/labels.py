@@ -158,13 +158,15 @@ def drop_unlabelled(
     if raw.label is None:
         return raw, ()
     minus_one = not keep_minus_one and minus_one_is_missing(raw, task)
-    missing = {index for index, label in enumerate(raw.label) if _is_missing(label, minus_one=minus_one)}
-    if len(missing) == len(raw.label):
+    missing_index = {index for index, label in enumerate(raw.label) if _is_missing(label, minus_one=minus_one)}
+    if len(missing_index) == len(raw.label):
         return raw, ()
     if marks_only:
-        missing = {index for index in missing if raw.label[index] is not None and str(raw.label[index]).strip()}
-    if not missing:
+        missing_index = {
+            index for index in missing_index if raw.label[index] is not None and str(raw.label[index]).strip()
+        }
+    if not missing_index:
         return raw, ()
     where = raw.where()
-    rows = tuple(BadRow(raw.number[index], "the label is missing", where[index]) for index in sorted(missing))
-    return raw.take([index for index in range(len(raw.label)) if index not in missing]), rows
+    rows = tuple(BadRow(raw.number[index], "the label is missing", where[index]) for index in sorted(missing_index))
+    return raw.take([index for index in range(len(raw.label)) if index not in missing_index]), rows

@@ -56,12 +56,12 @@ def open_source(config: DataConfig) -> OpenSource:
     if config.hf is not None:
         from pairjax.data.hub import find_hub_files
 
-        found = find_hub_files(config.hf, download=config.download)
-        tables = {split: tuple(open_table(path, config) for path in paths) for split, paths in found.files.items()}
-        tables = {split: tuple(found.name_classes(table) for table in group) for split, group in tables.items()}
-        digests = {found.name_of(path): _digest(path) for paths in found.files.values() for path in paths}
-        provenance = found.provenance | {"files": digests}
-        return OpenSource(tables, provenance, found.notes, found.why)
+        hub = find_hub_files(config.hf, download=config.download)
+        tables = {split: tuple(open_table(path, config) for path in paths) for split, paths in hub.files.items()}
+        tables = {split: tuple(hub.name_classes(table) for table in group) for split, group in tables.items()}
+        digests = {hub.name_of(path): _digest(path) for paths in hub.files.values() for path in paths}
+        provenance = hub.provenance | {"files": digests}
+        return OpenSource(tables, provenance, hub.notes, hub.why)
     if config.path is None:
         return _open_named(config)
     path = Path(config.path)
@@ -110,11 +110,11 @@ def _open_files(
 def _open_folder(folder: Path, config: DataConfig) -> OpenSource:
     """Opens the files of a folder by their names; a lone file without a split's name has a split column."""
     form = None if config.format == "auto" else config.format
-    found = find_in_folder(folder, form=form)
-    if not found.files:
-        lone = lone_file(folder, form=form)
-        if lone is not None:
-            return _open_lone(lone, config)
+    folder_files = find_in_folder(folder, form=form)
+    if not folder_files.files:
+        only_file = lone_file(folder, form=form)
+        if only_file is not None:
+            return _open_lone(only_file, config)
         content = sorted(path.name for path in folder.iterdir())
         raise UserError(
             f"{folder}: no train, dev or test file",
@@ -124,24 +124,26 @@ def _open_folder(folder: Path, config: DataConfig) -> OpenSource:
         )
     why = {
         split: f"{join_names(path.name for path in paths)}, by {'their' if len(paths) > 1 else 'its'} name"
-        for split, paths in found.files.items()
+        for split, paths in folder_files.files.items()
     }
-    return _open_files(found.files, config, name=folder.resolve().name, why=why, notes=found.notes, root=folder)
+    return _open_files(
+        folder_files.files, config, name=folder.resolve().name, why=why, notes=folder_files.notes, root=folder
+    )
 
 
 def _open_lone(path: Path, config: DataConfig) -> OpenSource:
     """Opens one file: by its split column if it has one, else as the split of its name, else as test."""
     split = parse_split((file_kind(path) or (path.stem, ""))[0])
-    opened = _open_files({"": (path,)}, config, name=path.resolve().parent.name, why={"": path.name})
+    source = _open_files({"": (path,)}, config, name=path.resolve().parent.name, why={"": path.name})
     column = (
-        None if split is not None and config.split_column is None else choose_split_column(opened.tables[""][0], config)
+        None if split is not None and config.split_column is None else choose_split_column(source.tables[""][0], config)
     )
     if column is not None:
-        return opened._replace(split_column=column, provenance=opened.provenance | {"name": path.name})
+        return source._replace(split_column=column, provenance=source.provenance | {"name": path.name})
     name = split.base if split is not None else "test"
-    return opened._replace(
-        tables={name: opened.tables[""]},
-        provenance=opened.provenance | {"name": path.name},
+    return source._replace(
+        tables={name: source.tables[""]},
+        provenance=source.provenance | {"name": path.name},
         why={name: f"{path.name}, " + ("by its name" if split is not None else "which names no split")},
     )
 
@@ -168,14 +170,14 @@ def choose_split_column(table: Table, config: DataConfig) -> str | None:
 
 def _open_saved(folder: Path, config: DataConfig) -> OpenSource:
     """Opens a folder that `save_to_disk` of Hugging Face's datasets wrote."""
-    saved = saved_splits(folder)
-    names: dict[str, tuple[str, ...]] = {"": ("",)} if list(saved) == [""] else {}
+    tables_by_name = saved_splits(folder)
+    names: dict[str, tuple[str, ...]] = {"": ("",)} if list(tables_by_name) == [""] else {}
     notes: tuple[str, ...] = ()
     if not names:
-        names, notes = name_splits(list(saved), place=str(folder))
+        names, notes = name_splits(list(tables_by_name), place=str(folder))
     if not names:
-        raise UserError(f"{folder}: no known split", got=join_names(saved), expected="train, validation, test")
-    tables = {split: tuple(table for name in group for table in saved[name]) for split, group in names.items()}
+        raise UserError(f"{folder}: no known split", got=join_names(tables_by_name), expected="train, validation, test")
+    tables = {split: tuple(table for name in group for table in tables_by_name[name]) for split, group in names.items()}
     digests = {
         str(Path(table.place).relative_to(folder)): _digest(Path(table.place))
         for group in tables.values()
@@ -183,13 +185,13 @@ def _open_saved(folder: Path, config: DataConfig) -> OpenSource:
     }
     provenance = {"name": folder.resolve().name, "files": digests, "licence": None}
     why = {split: f"{join_names(group)} of save_to_disk" for split, group in names.items()}
-    opened = OpenSource(tables, provenance, notes, why)
+    source = OpenSource(tables, provenance, notes, why)
     if "" not in tables:
-        return opened
+        return source
     column = choose_split_column(tables[""][0], config) if len(tables[""]) == 1 else None
     if column is not None:
-        return opened._replace(split_column=column)
-    return opened._replace(tables={"train": tables[""]}, why={"train": "a dataset of save_to_disk"})
+        return source._replace(split_column=column)
+    return source._replace(tables={"train": tables[""]}, why={"train": "a dataset of save_to_disk"})
 
 
 def _open_tfds(config: DataConfig) -> OpenSource:

@@ -69,12 +69,12 @@ def arrow_table(path: Path, *, class_names: Mapping[str, tuple[str, ...]] | None
     def batches(columns: Iterable[str]) -> Iterator[Any]:
         with pyarrow.OSFile(str(path)) as source:
             reader = reader_of(source)
-            found = (reader.get_batch(i) for i in range(reader.num_record_batches)) if is_file else reader
-            for batch in found:
-                chosen = batch.select(list(columns))
+            record_batches = (reader.get_batch(i) for i in range(reader.num_record_batches)) if is_file else reader
+            for batch in record_batches:
+                selection = batch.select(list(columns))
                 # Arrow trusts the offsets of a file: a damaged one would end the process.
-                chosen.validate(full=True)
-                yield chosen
+                selection.validate(full=True)
+                yield selection
 
     names = _class_names(schema.metadata or {}) if class_names is None else class_names
     return _batch_table(path, schema, batches, kind="Arrow", class_names=names)
@@ -180,7 +180,9 @@ def _saved_tables(folder: Path) -> tuple[Table, ...]:
         classes = label_names(info["features"])
     except (KeyError, TypeError, AttributeError):
         classes = {}
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing or not names:
-        raise UserError(f"{folder}: missing shards", got=", ".join(missing) or "none", fix="copy the whole folder")
+    missing_names = [name for name in names if not (folder / name).is_file()]
+    if missing_names or not names:
+        raise UserError(
+            f"{folder}: missing shards", got=", ".join(missing_names) or "none", fix="copy the whole folder"
+        )
     return tuple(arrow_table(folder / name, class_names=classes or None) for name in names)

@@ -64,13 +64,13 @@ def open_table(path: Path, config: DataConfig | None = None) -> Table:
     form = SAME_FORMAT.get(suffix, suffix) if config.format == "auto" else f".{config.format}"
     if form in (".parquet", ".arrow") and compression:
         raise UserError(f"{path}: {form} is compressed by itself", fix="decompress it")
-    opened = [_open(path, form, config)]
+    tables = [_open(path, form, config)]
 
     def select(columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
-        table = opened.pop() if opened else _open(path, form, config)
+        table = tables.pop() if tables else _open(path, form, config)
         yield from table.select(columns)
 
-    return replace(opened[0], select=select)
+    return replace(tables[0], select=select)
 
 
 def _open(path: Path, form: str, config: DataConfig) -> Table:

@@ -286,15 +286,17 @@ def _drop_unlabelled(
 ) -> RawSplit:
     """Leaves out rows that are marked as unlabelled, and all others without a label if the options say so."""
     keep = config.task == "classification"
-    rest, marked = drop_unlabelled(raw, marks_only=True, task=task, keep_minus_one=keep)
-    if marked:
+    labelled, marked_rows = drop_unlabelled(raw, marks_only=True, task=task, keep_minus_one=keep)
+    if marked_rows:
         hint = "; if -1 is a class, give --data.task classification" if raw.class_names is None and not keep else ""
-        where = join_names(row.short for row in marked[:LISTED_ROWS]) + ", ..." * (len(marked) > LISTED_ROWS)
-        notes.append(f"{split}: left out {len(marked):,} pairs that are marked as unlabelled (- or -1; {where}){hint}")
+        where = join_names(row.short for row in marked_rows[:LISTED_ROWS]) + ", ..." * (len(marked_rows) > LISTED_ROWS)
+        notes.append(
+            f"{split}: left out {len(marked_rows):,} pairs that are marked as unlabelled (- or -1; {where}){hint}"
+        )
     if config.bad_rows == "skip":
-        rest, rows = drop_unlabelled(rest, marks_only=False, task=task, keep_minus_one=keep)
+        labelled, rows = drop_unlabelled(labelled, marks_only=False, task=task, keep_minus_one=keep)
         notes.extend([skip_note(split, rows)] if rows else [])
-    return rest
+    return labelled
 
 
 def _encode_split(

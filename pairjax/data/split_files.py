@@ -71,20 +71,20 @@ def name_splits(names: Iterable[str], *, place: str) -> tuple[dict[str, tuple[st
     splits: dict[str, tuple[str, ...]] = {}
     parsed = [(name, split) for name in names if (split := parse_split(name)) is not None]
     for base in SPLIT_WORDS:
-        own = [(name, split) for name, split in parsed if split.base == base]
-        own = [(name, split) for name, split in own if not split.prefix] or own
+        of_base = [(name, split) for name, split in parsed if split.base == base]
+        of_base = [(name, split) for name, split in of_base if not split.prefix] or of_base
         if base == "train":
-            own = [(name, split) for name, split in own if not split.qualifier] or own
+            of_base = [(name, split) for name, split in of_base if not split.qualifier] or of_base
         by_qualifier: dict[str, list[str]] = defaultdict(list)
-        for name, split in own:
+        for name, split in of_base:
             by_qualifier[split.qualifier].append(name)
         for group in by_qualifier.values():
             if len(group) > 1:
                 raise UserError(f"{place}: two {base} splits", got=" and ".join(group), fix="rename one of them")
-        if len(own) == 1:
-            splits[base] = (own[0][0],)
-        elif base == "train" and own:
-            splits[base] = _numbered([name for name, _ in own], place)
+        if len(of_base) == 1:
+            splits[base] = (of_base[0][0],)
+        elif base == "train" and of_base:
+            splits[base] = _numbered([name for name, _ in of_base], place)
         else:
             for qualifier in sorted(by_qualifier):
                 splits[f"{base}_{qualifier}" if qualifier else base] = tuple(by_qualifier[qualifier])
@@ -122,7 +122,7 @@ class SplitFile(NamedTuple):
     shard: tuple[int, int | None] | None
 
 
-class FoundFiles(NamedTuple):
+class FolderFiles(NamedTuple):
     """The files of a folder.
 
     Attributes:
@@ -148,10 +148,10 @@ def file_kind(path: Path) -> tuple[str, str] | None:
 
 def read_name(path: Path) -> SplitFile | None:
     """Reads a file's split from its name, or from that of its folder if it is a bare number (`train/0000.parquet`)."""
-    known = file_kind(path)
-    if known is None:
+    suffixes = file_kind(path)
+    if suffixes is None:
         return None
-    stem, kind = known
+    stem, kind = suffixes
     shard: tuple[int, int | None] | None = None
     if match := SHARD.search(stem):
         stem, shard = stem[: match.start()], (int(match[1]), int(match[2]))
@@ -161,7 +161,7 @@ def read_name(path: Path) -> SplitFile | None:
     return None if split is None else SplitFile(path, split, kind, shard)
 
 
-def group_files(paths: Iterable[Path], *, place: str, form: str | None = None) -> FoundFiles:
+def group_files(paths: Iterable[Path], *, place: str, form: str | None = None) -> FolderFiles:
     """Groups files by split.
 
     Files with a split's bare name (`train.tsv`) are preferred to those with a prefix. Files of dev or test whose
@@ -182,22 +182,22 @@ def group_files(paths: Iterable[Path], *, place: str, form: str | None = None) -
     files: dict[str, tuple[Path, ...]] = {}
     notes: list[str] = []
     for base in SPLIT_WORDS:
-        own = [file for file in candidates if file.split.base == base]
-        bare = [file for file in own if not file.split.prefix]
-        chosen = bare or own
-        if plain := [file for file in chosen if not file.split.qualifier]:
+        of_base = [file for file in candidates if file.split.base == base]
+        unprefixed = [file for file in of_base if not file.split.prefix]
+        selection = unprefixed or of_base
+        if plain := [file for file in selection if not file.split.qualifier]:
             # `train_small.tsv` beside `train.tsv` is another subset; `test_hard.tsv` beside `test.tsv` is a split.
             same = {file.kind for file in plain}
-            chosen = plain if base == "train" else [f for f in chosen if not f.split.qualifier or f.kind in same]
-        if left_out := [file.path.name for file in own if file not in chosen]:
+            selection = plain if base == "train" else [f for f in selection if not f.split.qualifier or f.kind in same]
+        if left_out := [file.path.name for file in of_base if file not in selection]:
             notes.append(f"{base}: left out {join_names(left_out)}")
-        named = _by_name(chosen, base, place)
-        if base == "train" and len(named) > 1:
-            named, note = _join_rounds(named, place)
+        by_name = _by_name(selection, base, place)
+        if base == "train" and len(by_name) > 1:
+            by_name, note = _join_rounds(by_name, place)
             notes.append(note)
-        for name, group in named.items():
+        for name, group in by_name.items():
             files[name] = _in_order(group, name, place)
-    return FoundFiles(files, tuple(notes))
+    return FolderFiles(files, tuple(notes))
 
 
 def _by_name(files: Sequence[SplitFile], base: str, place: str) -> dict[str, list[SplitFile]]:
@@ -221,11 +221,11 @@ def _by_name(files: Sequence[SplitFile], base: str, place: str) -> dict[str, lis
     return {f"{base}_{qualifier}" if qualifier else base: groups[qualifier] for qualifier in sorted(groups)}
 
 
-def _join_rounds(named: dict[str, list[SplitFile]], place: str) -> tuple[dict[str, list[SplitFile]], str]:
+def _join_rounds(by_name: dict[str, list[SplitFile]], place: str) -> tuple[dict[str, list[SplitFile]], str]:
     """Joins files of train whose names differ in numbers alone, in the order of the numbers."""
-    joined = [file for name in _numbered(list(named), place) for file in _in_order_files(named[name], name, place)]
-    note = f"train: joined {join_names(file.path.name for file in joined)}"
-    return {"train": [file._replace(shard=(number, None)) for number, file in enumerate(joined)]}, note
+    rounds = [file for name in _numbered(list(by_name), place) for file in _in_order_files(by_name[name], name, place)]
+    note = f"train: joined {join_names(file.path.name for file in rounds)}"
+    return {"train": [file._replace(shard=(number, None)) for number, file in enumerate(rounds)]}, note
 
 
 def _in_order(files: Sequence[SplitFile], name: str, place: str) -> tuple[Path, ...]:
@@ -243,12 +243,12 @@ def _in_order_files(files: Sequence[SplitFile], name: str, place: str) -> list[S
     numbers = {file.shard[0]: file for file in files if file.shard is not None}
     total = files[0].shard[1]
     count = max(numbers) + 1 if total is None else total
-    missing = sorted(set(range(count)) - set(numbers))
-    if missing or len(numbers) > count:
+    gaps = sorted(set(range(count)) - set(numbers))
+    if gaps or len(numbers) > count:
         got = f"{len(numbers)} of {count}: {join_names(sorted(file.path.name for file in files))}"
         raise UserError(
-            f"{place}: {name} lacks {'a shard' if len(missing) == 1 else f'{len(missing)} shards'}"
-            + (f" (number {missing[0]})" if missing else ""),
+            f"{place}: {name} lacks {'a shard' if len(gaps) == 1 else f'{len(gaps)} shards'}"
+            + (f" (number {gaps[0]})" if gaps else ""),
             got=got,
             fix="copy or download all of them",
         )
@@ -268,7 +268,7 @@ def check_shards(paths: Iterable[str], name: str, place: str) -> None:
         _in_order_files(files, name, place)
 
 
-def find_in_folder(folder: Path, *, form: str | None = None) -> FoundFiles:
+def find_in_folder(folder: Path, *, form: str | None = None) -> FolderFiles:
     """Finds the files of each split in a folder.
 
     They are in the folder itself, in folders named by split (`train/0000.parquet`), or in `data/`, as in a data set's
@@ -282,13 +282,13 @@ def find_in_folder(folder: Path, *, form: str | None = None) -> FoundFiles:
         UserError: As `group_files`.
     """
     content = sorted(folder.iterdir())
-    found = group_files((path for path in content if path.is_file()), place=str(folder), form=form)
-    if found.files:
-        return found
+    result = group_files((path for path in content if path.is_file()), place=str(folder), form=form)
+    if result.files:
+        return result
     inner = [path for part in content if part.is_dir() and parse_split(part.name) for path in part.iterdir()]
-    found = group_files((path for path in inner if path.is_file()), place=str(folder), form=form)
-    if found.files or not (folder / "data").is_dir():
-        return found
+    result = group_files((path for path in inner if path.is_file()), place=str(folder), form=form)
+    if result.files or not (folder / "data").is_dir():
+        return result
     return find_in_folder(folder / "data", form=form)
 
 

@@ -36,9 +36,9 @@ def xml_table(path: Path, *, on_error: OnError = raise_error) -> Table:
 
     def select(columns: Sequence[str]) -> Iterator[Record]:
         for number, row in chain([top], rows):
-            missing = [name for name in columns if name not in row]
-            if missing:
-                error = UserError(f"{path}, line {number}: the pair has no {missing[0]}", expected=EXAMPLE)
+            missing_names = [name for name in columns if name not in row]
+            if missing_names:
+                error = UserError(f"{path}, line {number}: the pair has no {missing_names[0]}", expected=EXAMPLE)
                 yield number, on_error(error)
             else:
                 yield number, tuple(row[name] for name in columns)
