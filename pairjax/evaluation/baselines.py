@@ -18,7 +18,7 @@ from pairjax.evaluation.intervals import RESAMPLES, wilson_interval
 from pairjax.evaluation.words import length_features, overlap_features
 
 
-def _second_words(train: Pairs, scored: Pairs) -> tuple[sparse.spmatrix, sparse.spmatrix]:
+def second_words(train: Pairs, scored: Pairs) -> tuple[sparse.spmatrix, sparse.spmatrix]:
     """Returns TF-IDF features of the second texts, fitted on train; one constant feature if train has no word."""
     vectoriser = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     analyze = vectoriser.build_analyzer()
@@ -83,7 +83,7 @@ def lexical_baselines(data: PairData, *, split: str = "dev", seed: int = 0) -> d
     assert scored.label is not None
     inputs = {
         "length": _scaled(length_features(train), length_features(scored)),
-        "hypothesis_only": _second_words(train, scored),
+        "hypothesis_only": second_words(train, scored),
         "word_overlap": _scaled(overlap_features(train), overlap_features(scored)),
     }
     if data.task.kind == "regression":
