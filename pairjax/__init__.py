@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from pairjax.base.optim_config import AverageConfig, LoraConfig, LossConfig, OptimConfig
     from pairjax.base.pretrain_config import CorpusConfig, PretrainConfig, PretrainEvalConfig, PretrainModelConfig
     from pairjax.finetune.train import train
-    from pairjax.inference.classifier import PairClassifier, load
+    from pairjax.inference.classifier import PairClassifier
+    from pairjax.inference.load import load
     from pairjax.pretrain.train import pretrain
 
 _CONFIGS = ["Config", "EvalConfig", "MeshConfig", "RunConfig", "TrainConfig"]
@@ -44,7 +45,7 @@ _MODULES = {
     **dict.fromkeys(["TruncationWarning", "UserError"], "pairjax.base.errors"),
     "train": "pairjax.finetune.train",
     "pretrain": "pairjax.pretrain.train",
-    "load": "pairjax.inference.classifier",
+    "load": "pairjax.inference.load",
     "PairClassifier": "pairjax.inference.classifier",
 }
 

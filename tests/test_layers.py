@@ -10,20 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pairjax"
 LAYERS = (
-    *("base", "storage", "evaluation", "data", "weights", "imports", "models", "step", "run"),
-    *(
-        "report",
-        "inference",
-        "export",
-        "serve",
-        "population",
-        "finetune",
-        "pretrain",
-        "plan",
-        "sweep",
-        "studies",
-        "cli",
-    ),
+    *("base", "storage", "evaluation", "data", "weights", "imports", "models", "graphs", "step", "run", "report"),
+    *("inference", "export", "serve", "population", "finetune", "pretrain", "plan", "sweep", "studies", "cli"),
 )
 """From the bottom up: each imports itself and those before it."""
 
@@ -159,7 +147,11 @@ def test_the_base_of_the_command_line_imports_no_heavy_package(name: str) -> Non
 
 @pytest.mark.parametrize(
     ("dotted", "home"),
-    [("orbax", "pairjax.run.checkpoint"), ("jax.distributed", "pairjax.run.distributed")],
+    [
+        ("orbax", "pairjax.run.checkpoint"),
+        ("jax.distributed", "pairjax.run.distributed"),
+        ("onnxruntime", "pairjax.graphs.session"),
+    ],
 )
 def test_a_library_with_one_owner_is_used_nowhere_else(dotted: str, home: str) -> None:
     assert {name for path, name in zip(MODULES, NAMES, strict=True) if reads(path, dotted)} <= {home}
@@ -183,7 +175,7 @@ def test_flax_stays_in_models() -> None:
     assert users <= {"models"}
 
 
-@pytest.mark.parametrize("layer", ["base", "storage", "evaluation", "report"])
+@pytest.mark.parametrize("layer", ["base", "storage", "evaluation", "report", "graphs"])
 def test_what_reads_numbers_and_files_knows_no_jax(layer: str) -> None:
     for path in inside(layer):
         for package in ("jax", "flax", "optax", "orbax"):

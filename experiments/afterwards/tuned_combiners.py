@@ -23,7 +23,7 @@ from pairjax import CombineConfig, Config, DataConfig, EvalConfig, ModelConfig, 
 from pairjax.base.model_config import Feature
 from pairjax.evaluation.counts import Statistic, once
 from pairjax.evaluation.intervals import Sampled, mean_of_sampled
-from pairjax.inference.classifier import load
+from pairjax.inference.load import load
 from pairjax.studies.claim import Claim, ClaimRun, Hypothesis, Outcome
 from pairjax.studies.combiners.board import (
     CONCATENATION,

@@ -38,8 +38,8 @@ def main(args: Sequence[str]) -> int:
 
     from pairjax.data.sources import load_for_task
     from pairjax.evaluation.tables import print_results
-    from pairjax.inference.classifier import load
     from pairjax.inference.evaluate import evaluate_splits
+    from pairjax.inference.load import load
     from pairjax.inference.model_folder import find_artifact
     from pairjax.step.compilation import use_compilation_cache
     from pairjax.storage.files import write_json

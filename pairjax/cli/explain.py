@@ -40,7 +40,7 @@ def main(args: Sequence[str]) -> int:
     options = parse(ExplainOptions, args, prog="pairjax explain", description=ExplainOptions.__doc__ or "")
 
     from pairjax.data.stream import iter_pairs
-    from pairjax.inference.classifier import load
+    from pairjax.inference.load import load
     from pairjax.inference.model_folder import find_artifact
     from pairjax.step.compilation import use_compilation_cache
     from pairjax.storage.files import expand_path, whole_file

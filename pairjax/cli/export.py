@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -22,8 +22,8 @@ class ExportOptions:
 
     model: Annotated[str, tyro.conf.Positional]
     """Model folder, or a run folder that holds a model."""
-    to: str
-    """The format."""
+    to: Literal["onnx"]
+    """The format. onnx: graphs for onnxruntime, transformers.js, text-embeddings-inference and Vespa."""
     output: str
     """Folder to write; it must not exist."""
     int8: bool = False

@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": "label pairs with a model: pairjax predict MODEL pairs.tsv --output out.jsonl",
     "explain": "show what each token adds to an answer: pairjax explain MODEL pairs.tsv",
     "serve": "answer HTTP requests with models: pairjax serve MODEL --port 8080",
+    "export": "write a model for other tools: pairjax export MODEL --to onnx --output DIR",
     "pretrain": "pretrain an encoder on text: pairjax pretrain [experiments/pretrain_X.py] [options]",
     "data": "inspect pairs or text: pairjax data inspect --data.path DIR, pairjax data corpus --data.corpus GLOB",
     "sweep": "search any config fields: pairjax sweep experiments/X.py --grid optim.learning-rate=1e-5,3e-5",

@@ -30,7 +30,8 @@ class PredictOptions:
     """Label pairs with a saved model."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """Model folder, a run folder that holds a model, a folder of transformers or sentence-transformers, or a hub id."""
+    """Model folder, a run folder that holds a model, a folder that pairjax export --to onnx wrote, a folder of
+    transformers or sentence-transformers, or a hub id."""
     input: Annotated[str, tyro.conf.Positional] = "-"
     """File of pairs (.tsv, .jsonl.gz, .parquet, ...) with the usual column names, or with two columns
     and no header. The name - stands for TSV or JSON lines on standard input. Pairs from a pipe are
@@ -62,6 +63,12 @@ class PredictOptions:
     """Download a hub id that is not in the cache (needs the network)."""
     batch_size: int = 64
     """Pairs per batch."""
+    runtime: Literal["jax", "onnx"] | None = None
+    """What computes the model: JAX, or onnxruntime on the CPU (extra onnx). By default onnx for an exported
+    folder, else jax."""
+    int8: bool = False
+    """Compute with int8 weights, with --runtime onnx: faster, with answers that may differ. An exported folder
+    needs the files of pairjax export --int8."""
     texts: bool = True
     """Repeat the two texts in each answer."""
     progress: bool = True
@@ -174,7 +181,8 @@ def main(args: Sequence[str]) -> int:
     from pairjax.data.compression import open_raw
     from pairjax.data.stream import iter_pairs, iter_rows
     from pairjax.data.table import BadRow
-    from pairjax.inference.classifier import load
+    from pairjax.inference.export_folder import needs_runtime
+    from pairjax.inference.load import load
     from pairjax.inference.model_folder import find_artifact
     from pairjax.inference.shards import is_complete
     from pairjax.step.compilation import use_compilation_cache
@@ -184,7 +192,8 @@ def main(args: Sequence[str]) -> int:
     # 1. All checks that need no model.
     source = options.input if options.input == "-" else str(expand_path(options.input))
     target = None if options.output == "-" else check_output(options.output, inputs=[source])
-    find_artifact(options.model, download=options.download)
+    if not needs_runtime(options.model):
+        find_artifact(options.model, download=options.download)
     regular = _is_regular(source)
     if regular and source != "-":
         open_raw(Path(source)).close()
@@ -199,7 +208,14 @@ def main(args: Sequence[str]) -> int:
     lines = itertools.islice(rows, *every)
     # 2. The model.
     use_compilation_cache(None)
-    model = load(options.model, mesh=options.mesh, labels=options.labels, download=options.download)
+    model = load(
+        options.model,
+        mesh=options.mesh,
+        labels=options.labels,
+        download=options.download,
+        runtime=options.runtime,
+        int8=options.int8,
+    )
     # 3. The answers, in the order of the pairs.
     count = bad = 0
     start = time.monotonic()

@@ -1,6 +1,7 @@
 """Check exported files: 64 pairs through the files in their own runtime, beside pairjax's outputs."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from pairjax.base.data_config import DataConfig
@@ -13,7 +14,8 @@ TOLERANCE = 1e-4
 """Largest difference of two outputs in float32."""
 
 
-def check_pairs() -> list[tuple[str, str]]:
+@cache
+def check_pairs() -> tuple[tuple[str, str], ...]:
     """Returns 64 rule-made pairs, in English and Portuguese; texts have one to four sentences."""
     pairs: list[tuple[str, str]] = []
     for language in ("en", "pt"):
@@ -22,7 +24,7 @@ def check_pairs() -> list[tuple[str, str]]:
         for number in range(PAIRS // 2):
             a, b = 1 + number % 4, 1 + number // 4 % 4
             pairs.append((" ".join((first * 2)[number : number + a]), " ".join((second * 2)[number : number + b])))
-    return pairs
+    return tuple(pairs)
 
 
 def check_export(target: Format, request: Request, folder: Path, pairs: Sequence[tuple[str, str]]) -> float | None:

@@ -12,13 +12,12 @@ import numpy as np
 
 from pairjax.base.errors import UserError
 from pairjax.base.export_config import ExportConfig
-from pairjax.base.params import flatten, unflatten
-from pairjax.base.types import Pairs, Params
+from pairjax.base.types import Pairs
 from pairjax.data.encode import EncodedPairs
 from pairjax.inference.classifier import PairClassifier
 from pairjax.inference.model_folder import Artifact
 
-MODULES: Mapping[str, str] = MappingProxyType({})
+MODULES: Mapping[str, str] = MappingProxyType({"onnx": "pairjax.export.onnx_folder"})
 """The module that defines `FORMAT`, by the format's name."""
 
 
@@ -121,32 +120,19 @@ def check_format(target: Format, artifact: Artifact, config: ExportConfig) -> No
         )
 
 
+def check_options(artifact: Artifact, config: ExportConfig) -> None:
+    """Checks options against the model, whatever the format.
+
+    Raises:
+        UserError: A temperature is to be folded into a model that has none.
+    """
+    if config.fold_temperature and artifact.task.kind == "regression":
+        raise UserError("--fold-temperature: a regression has no temperature", fix="leave it out")
+
+
 def own_combiner_reason(artifact: Artifact) -> str | None:
     """Returns the reason for which a format without Python code refuses a model with the user's own combiner."""
     return "the combiner is the user's own Python code" if artifact.own_combiner else None
-
-
-def folded_params(artifact: Artifact, config: ExportConfig) -> Params:
-    """Returns the parameters with the units of a regression, and if asked for the temperature, in the last layer.
-
-    A regression's layer `W x + b` becomes `scale W x + scale b + center`; with a temperature T, `W x / T + b / T`. A
-    ReLU after the last layer commutes with a division by T, but not with the units of a regression.
-
-    Raises:
-        ValueError: The logits of a regression pass a ReLU.
-    """
-    task = artifact.task
-    factor = 1.0 / artifact.calibration.temperature if config.fold_temperature else 1.0
-    shift = 0.0
-    if task.kind == "regression":
-        if artifact.model.head.relu_logits:
-            raise ValueError("the units of a regression cannot be folded below a ReLU")
-        factor, shift = task.scale, task.center
-    flat = flatten(artifact.params)
-    kernel, bias = (np.asarray(flat[f"head/logits/{name}"], np.float64) for name in ("kernel", "bias"))
-    flat["head/logits/kernel"] = (kernel * factor).astype(np.float32)
-    flat["head/logits/bias"] = (bias * factor + shift).astype(np.float32)
-    return unflatten(flat)
 
 
 def expected_outputs(request: Request, encoded: EncodedPairs) -> np.ndarray:

@@ -11,7 +11,7 @@ from pairjax.base.export_config import ExportConfig
 from pairjax.base.types import Pairs
 from pairjax.export.card import export_card
 from pairjax.export.check import PAIRS, check_export, check_pairs
-from pairjax.export.formats import Format, Request, check_format, find_format
+from pairjax.export.formats import Format, Request, check_format, check_options, find_format
 from pairjax.inference.classifier import PairClassifier
 from pairjax.inference.export_folder import write_export_manifest
 from pairjax.inference.manifest import ModelFacts
@@ -62,6 +62,7 @@ def check_target(to: str, output: str | Path, artifact: Artifact, config: Export
     folder = check_output_folder(output)
     if folder.exists():
         raise UserError(f"{folder} exists", fix="remove it, or choose another --output")
+    check_options(artifact, config)
     check_format(target, artifact, config)
     return target, folder
 

@@ -1,4 +1,4 @@
-"""Load a saved model and classify pairs of texts, embed texts, or classify a stream of pairs."""
+"""Classify pairs of texts, embed texts, or classify a stream of pairs."""
 
 import dataclasses
 import os
@@ -22,10 +22,10 @@ from pairjax.inference.attributions import Attributions, Explanation
 from pairjax.inference.chunks import ArrivedChunks, FullChunks
 from pairjax.inference.inputs import iter_rows_of, read_count, read_pairs, read_texts
 from pairjax.inference.logits import make_predict_logits
-from pairjax.inference.model_folder import Artifact, load_artifact
+from pairjax.inference.model_folder import Artifact
 from pairjax.inference.predictions import Prediction, predictions_from
 from pairjax.inference.stream import stream_answers
-from pairjax.inference.text_vectors import SideVectors, no_vector_error
+from pairjax.inference.text_vectors import CachedVectors, SideVectors, no_vector_error
 from pairjax.inference.warm_up import compile_shapes
 from pairjax.models.build import build_pair_model, heads_by_path
 from pairjax.step.sharding import build_mesh, place, place_params
@@ -48,13 +48,19 @@ def _warn(notes: Iterable[str]) -> None:
         warnings.warn(note, TruncationWarning, stacklevel=3)
 
 
-def _check_process(pid: int | None) -> None:
+def check_process(pid: int | None) -> None:
     """Raises UserError if the process that used JAX, given by its number, has been forked since."""
     if pid is not None and pid != os.getpid():
         raise UserError(
             "this process was forked after a model was loaded, and JAX's threads do not survive that",
             fix='load the model in each process, or start processes with multiprocessing.get_context("spawn")',
         )
+
+
+def row_layout(artifact: Artifact) -> Layout:
+    """Returns the lengths of a model's rows: those of `LENGTHS` up to its longest row."""
+    limit = artifact.max_length * (1 if artifact.model.kind == "cross" else 2)
+    return Layout("bucketed", (*(length for length in LENGTHS if length < limit), limit))
 
 
 class PairClassifier:
@@ -72,6 +78,7 @@ class PairClassifier:
     Attributes:
         artifact: Contents of the model folder.
         task: The task.
+        tokenizer: The encoder's tokeniser.
     """
 
     _process: int | None = None
@@ -92,23 +99,24 @@ class PairClassifier:
         self, artifact: Artifact, tokenizer: PairTokenizer, combiner: Callable[..., Any] | None, mesh: MeshConfig
     ) -> None:
         """Places the parameters on the devices and prepares the programs."""
-        _check_process(PairClassifier._process)
+        check_process(PairClassifier._process)
         PairClassifier._process = os.getpid()
         self._parts = artifact, tokenizer, combiner, mesh
         self.artifact = artifact
         self.task = artifact.task
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         model = dataclasses.replace(artifact.model, combiner=combiner)
         self._fns = build_pair_model(model, artifact.spec, self.task.outputs)
         self._mesh = build_mesh(data=mesh.data, fsdp=mesh.fsdp, tensor=mesh.tensor)
         placement = place_params(artifact.params, self._mesh, heads=heads_by_path(self._fns.config, artifact.spec))
         self._params = place(artifact.params, placement.specs, self._mesh)
         self._predict = make_predict_logits(self._fns, self.task, mesh=self._mesh)
-        limit = artifact.max_length * (1 if model.kind == "cross" else 2)
-        self._layout = Layout("bucketed", (*(length for length in LENGTHS if length < limit), limit))
+        self._layout = row_layout(artifact)
         # A bi-encoder without interaction encodes each text alone, so a repeated text needs no second pass.
         separate = model.kind == "bi" and model.interact.kind == "none" and self._fns.config.over == "sides"
-        self._sides = SideVectors(self._fns, self._params, self._layout, self._mesh) if separate else None
+        self._sides: CachedVectors | None = None
+        if separate:
+            self._sides = SideVectors(self._fns, self._params, self._layout, self._mesh)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the parameters and the tokeniser; the folder is not needed again, and programs are compiled anew."""
@@ -132,7 +140,7 @@ class PairClassifier:
         return encode_pairs(
             first,
             second,
-            self._tokenizer,
+            self.tokenizer,
             kind=self.artifact.model.kind,
             max_length=self.artifact.max_length,
             truncation=self.artifact.truncation,
@@ -163,7 +171,7 @@ class PairClassifier:
             batch_size: Largest number of rows in a compiled batch.
         """
         batch_size = read_count(batch_size, "batch_size")
-        _check_process(self._process)
+        check_process(self._process)
         if not len(encoded):
             return np.zeros((0, self.task.outputs), np.float32)
         if self._sides is not None:
@@ -246,7 +254,7 @@ class PairClassifier:
             report: Receives notes on what was cut, after the last row; by default they are warnings.
         """
         size, batch_size = read_count(chunk, "chunk"), read_count(batch_size, "batch_size")
-        _check_process(self._process)
+        check_process(self._process)
         source = iter_rows_of(rows, keep_errors=mark)
         chunks = FullChunks(source, size) if wait is None else ArrivedChunks(source, size, wait=wait)
 
@@ -287,7 +295,7 @@ class PairClassifier:
 
     def encoded_vectors(self, encoded: EncodedPairs, *, batch_size: int = 64) -> Float[np.ndarray, "texts dim"]:
         """Returns the vectors for the result of `encode_texts`, float32 [N, D]."""
-        _check_process(self._process)
+        check_process(self._process)
         if self._sides is None:
             raise ValueError("this model has no vector for a single text")
         if not len(encoded):
@@ -306,7 +314,7 @@ class PairClassifier:
     @cached_property
     def attributions(self) -> Attributions:
         """The programs of `explain`."""
-        return Attributions(self._fns, self.task, self._tokenizer, self._params)
+        return Attributions(self._fns, self.task, self.tokenizer, self._params)
 
     def in_float32(self) -> "PairClassifier":
         """Returns this model, or if its activations are bfloat16, the same with activations in float32."""
@@ -374,26 +382,3 @@ def _rebuild(*parts: Any) -> PairClassifier:
     model = PairClassifier.__new__(PairClassifier)
     model._build(*parts)
     return model
-
-
-def load(
-    path: str | Path,
-    *,
-    combiner: Callable[..., Any] | None = None,
-    mesh: MeshConfig | None = None,
-    labels: Sequence[str] = (),
-    download: bool = False,
-) -> PairClassifier:
-    """Loads a trained model, of pairjax or of another library.
-
-    Args:
-        path: A model or run folder, a folder of transformers or sentence-transformers, or a hub id; `~` is the home.
-        combiner: The combiner that the model was trained with, if it was the user's own.
-        mesh: Sizes of the device mesh; by default every device holds a copy of the parameters.
-        labels: Names of the classes of a model that does not name them itself, in the order of its outputs.
-        download: Whether to download a hub id that is not in the hub's cache.
-
-    Raises:
-        UserError: There is no model, it is damaged or not supported, or it needs a combiner.
-    """
-    return PairClassifier(load_artifact(path, labels=labels, download=download), combiner=combiner, mesh=mesh)

@@ -7,11 +7,13 @@ from typing import Any
 
 from pairjax.base.errors import UserError
 from pairjax.inference.manifest import AGAIN, ModelFacts, check_files, read_facts, read_manifest, write_manifest
-from pairjax.storage.files import expand_path
+from pairjax.storage.files import expand_path, read_json
 
 FORMAT = 1
 """Version of the manifest."""
 MANIFEST = "pairjax_export.json"
+OWN_RUNTIME = ("onnx", "stablehlo")
+"""Formats whose files are programs; those of the other formats are read as models of their library."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,13 @@ def write_export_manifest(folder: Path, facts: ModelFacts, *, target: str, **ent
 def is_export(path: str | Path) -> bool:
     """Returns whether a path is a folder that `pairjax export` wrote."""
     return (expand_path(path) / MANIFEST).is_file()
+
+
+def needs_runtime(path: str | Path) -> bool:
+    """Returns whether a path is an exported folder that only its own runtime reads, unlike those of other libraries."""
+    if not is_export(path):
+        return False
+    return read_json(expand_path(path) / MANIFEST).get("target") in OWN_RUNTIME
 
 
 def check_export(folder: Path) -> None:

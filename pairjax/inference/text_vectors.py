@@ -1,6 +1,7 @@
 """Vectors of texts for a bi-encoder's predictions: each distinct text is encoded once, and recent ones are cached."""
 
 import threading
+from abc import ABC, abstractmethod
 
 import jax
 import numpy as np
@@ -23,24 +24,40 @@ CACHE_BYTES = 64 * 2**20
 """Memory of the vectors that are cached from one call to the next, in bytes."""
 
 
-class SideVectors:
-    """A bi-encoder that encodes each text alone, with a cache of recent vectors; several threads may share it.
+class CachedVectors(ABC):
+    """Vectors of texts that are encoded alone, with a cache of recent ones; several threads may share it.
 
     Args:
-        fns: The model; it pools each side and has no interaction.
-        params: The model's parameters, placed on the mesh.
-        layout: Lengths of rows.
-        mesh: The device mesh.
+        size: Width of a vector, D.
     """
 
-    def __init__(self, fns: PairModelFns, params: Params, layout: Layout, mesh: Mesh) -> None:
-        self._params, self._layout, self._mesh = params, layout, mesh
-        self._size = fns.vector_size
-        self._vectors = share(("vectors", fns.program), lambda: jax.jit(fns.vectors))
-        self._head = share(("head", fns.program), lambda: jax.jit(fns.head_pooled))
+    def __init__(self, size: int) -> None:
+        self._size = size
         self._cache: dict[bytes, np.ndarray] = {}
-        self._capacity = CACHE_BYTES // (4 * self._size)
+        self._capacity = CACHE_BYTES // (4 * size)
         self._lock = threading.Lock()
+
+    @abstractmethod
+    def logits(self, encoded: EncodedPairs, *, batch_size: int) -> Float[np.ndarray, "pairs outputs"]:
+        """Returns the model's outputs in the order of the pairs, float32 [N, outputs].
+
+        Args:
+            encoded: The pairs, N of them.
+            batch_size: Largest number of rows in a batch.
+        """
+
+    @abstractmethod
+    def _encode(self, encoded: EncodedPairs, batch_size: int) -> Float[np.ndarray, "texts dim"]:
+        """Encodes single texts, in their order."""
+
+    @abstractmethod
+    def warm_up(self, like: EncodedPairs, *, batch_size: int) -> int:
+        """Compiles a program for every shape, and returns their number.
+
+        Args:
+            like: Rows of this model; no text is longer than their maximum length.
+            batch_size: Largest number of rows in a batch.
+        """
 
     def forget(self) -> None:
         """Empties the cache: the next call encodes all of its texts."""
@@ -70,6 +87,23 @@ class SideVectors:
         for row, key in enumerate(sides.keys):
             table[row] = vectors[key]
         return table[sides.pairs]
+
+
+class SideVectors(CachedVectors):
+    """The vectors of a bi-encoder, computed by compiled programs.
+
+    Args:
+        fns: The model; it pools each side and has no interaction.
+        params: The model's parameters, placed on the mesh.
+        layout: Lengths of rows.
+        mesh: The device mesh.
+    """
+
+    def __init__(self, fns: PairModelFns, params: Params, layout: Layout, mesh: Mesh) -> None:
+        super().__init__(fns.vector_size)
+        self._params, self._layout, self._mesh = params, layout, mesh
+        self._vectors = share(("vectors", fns.program), lambda: jax.jit(fns.vectors))
+        self._head = share(("head", fns.program), lambda: jax.jit(fns.head_pooled))
 
     def logits(self, encoded: EncodedPairs, *, batch_size: int) -> Float[np.ndarray, "pairs outputs"]:
         """Returns the model's outputs in the order of the pairs, float32 [N, outputs].

@@ -6,12 +6,12 @@ from typing import Any
 from pairjax.data.encode import EncodedPairs
 from pairjax.data.layout import Layout
 from pairjax.data.sides import blank_rows
-from pairjax.inference.text_vectors import SideVectors
+from pairjax.inference.text_vectors import CachedVectors
 
 
 def compile_shapes(
     outputs: Callable[..., Any],
-    sides: SideVectors | None,
+    sides: CachedVectors | None,
     like: EncodedPairs,
     *,
     layout: Layout,

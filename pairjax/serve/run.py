@@ -17,7 +17,8 @@ import uvicorn
 from pairjax.base.config import MeshConfig
 from pairjax.base.errors import UserError
 from pairjax.base.serve_config import ServeConfig
-from pairjax.inference.classifier import PairClassifier, load
+from pairjax.inference.classifier import PairClassifier
+from pairjax.inference.load import load
 from pairjax.inference.model_folder import find_artifact
 from pairjax.serve.app import Server, build_app, build_server
 from pairjax.serve.logs import JsonHandler, log

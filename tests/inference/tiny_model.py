@@ -1,5 +1,6 @@
 """A model folder with a tiny, untrained model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ from pairjax.evaluation.calibration import Calibration
 from pairjax.inference.model_folder import save_artifact
 from pairjax.models.build import build_pair_model, initial_params
 from pairjax.weights import load_encoder, read_encoder_spec
-from tests.tiny import write_tiny_encoder
+from tests.tiny import WORDS, write_tiny_encoder
 
 BI_ENCODER = ModelConfig(kind="bi", combine=CombineConfig(features=("u", "v", "|u-v|", "u*v")))
 
@@ -26,6 +27,9 @@ def write_tiny_model(
     hidden: int = 32,
     sharpness: float = 1.0,
     truncation: Truncation = "longest_first",
+    family: str = "bert",
+    calibration: Calibration | None = None,
+    vocabulary: Sequence[str] = WORDS,
 ) -> Path:
     """Writes a model folder at `folder/model` and the encoder that it starts from at `folder/source`.
 
@@ -38,11 +42,14 @@ def write_tiny_model(
         hidden: Width of the encoder.
         sharpness: Multiplies the classifier's weights, so that its outputs differ between texts.
         truncation: How longer rows are cut.
+        family: Family of the encoder.
+        calibration: Temperature and threshold.
+        vocabulary: Words that are one token each.
 
     Returns:
         The model folder.
     """
-    source = write_tiny_encoder(folder / "source", layers=layers, hidden=hidden)
+    source = write_tiny_encoder(folder / "source", family=family, layers=layers, hidden=hidden, vocabulary=vocabulary)
     spec = read_encoder_spec(source)
     task = task or TaskSpec("classification", ("no", "yes"), positive="yes")
     fns = build_pair_model(config, spec, task.outputs)
@@ -56,7 +63,7 @@ def write_tiny_model(
         model=fns.config,
         max_length=max_length,
         truncation=truncation,
-        calibration=Calibration(),
+        calibration=calibration or Calibration(),
         spec=spec,
         params=params,
         encoder_source=source,

@@ -15,7 +15,7 @@ from pairjax.base.params import flatten
 from pairjax.base.types import DropoutRates, Hypers, PairData
 from pairjax.data.sources import load_pairs
 from pairjax.finetune.train import train
-from pairjax.inference.classifier import load
+from pairjax.inference.load import load
 from pairjax.population.end_to_end import EndToEndTask, end_to_end_program, end_to_end_task
 from pairjax.population.engine import Members, groups_at_once, make_hypers, train_population
 from pairjax.population.members import make_runs

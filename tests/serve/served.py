@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 from pairjax.base.model_config import ModelConfig
 from pairjax.base.serve_config import ServeConfig
 from pairjax.base.types import TaskSpec
-from pairjax.inference.classifier import PairClassifier, load
+from pairjax.inference.classifier import PairClassifier
+from pairjax.inference.load import load
 from pairjax.serve.app import Server, build_app, build_server
 from tests.inference.tiny_model import write_tiny_model
 

@@ -24,7 +24,7 @@ from pairjax.evaluation import metrics
 from pairjax.evaluation.clusters import text_clusters
 from pairjax.evaluation.counts import Statistic, difference_of, mean
 from pairjax.evaluation.intervals import Sampled, two_way_bootstrap
-from pairjax.inference.classifier import load
+from pairjax.inference.load import load
 from pairjax.population.engine import make_hypers, train_population
 from pairjax.population.members import make_runs
 from pairjax.population.pooled import HeadTask, head_program
