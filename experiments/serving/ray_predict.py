@@ -21,7 +21,7 @@ class Predictor:
     """
 
     def __init__(self, folder: str) -> None:
-        from pairjax.inference.classifier import load
+        from pairjax.inference.load import load
         from pairjax.step.compilation import use_compilation_cache
 
         use_compilation_cache(None)

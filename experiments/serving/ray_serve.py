@@ -20,7 +20,7 @@ def make_application(folder: str, replicas: int) -> serve.Application:
     def build() -> Starlette:
         """Builds the application; runs in each replica."""
         from pairjax.base.serve_config import ServeConfig
-        from pairjax.inference.classifier import load
+        from pairjax.inference.load import load
         from pairjax.serve.app import build_app, build_server
         from pairjax.step.compilation import use_compilation_cache
 

@@ -22,8 +22,9 @@ class ExportOptions:
 
     model: Annotated[str, tyro.conf.Positional]
     """Model folder, or a run folder that holds a model."""
-    to: Literal["onnx"]
-    """The format. onnx: graphs for onnxruntime, transformers.js, text-embeddings-inference and Vespa."""
+    to: Literal["onnx", "stablehlo"]
+    """The format. onnx: graphs for onnxruntime, transformers.js, text-embeddings-inference and Vespa. stablehlo: a
+    program for JAX on CPU, CUDA and TPU, with a runner that does not need pairjax."""
     output: str
     """Folder to write; it must not exist."""
     int8: bool = False
@@ -63,20 +64,18 @@ def _dev(options: ExportOptions, folder: Path, task: "TaskSpec") -> "Pairs | Non
     from pairjax.storage.files import read_json
 
     data = options.data
-    named = data != DataConfig()
-    if not named:
+    if data == DataConfig():
         record = folder.parent / "config.json"
         if folder.name != "model" or not record.is_file():
             return None
-        data = Config.from_dict(read_json(record)).data
-    try:
+        try:
+            splits = load_for_task(Config.from_dict(read_json(record)).data, task).splits
+        except UserError:
+            # The run's data may have moved; the export does not depend on it.
+            return None
+    else:
         splits = load_for_task(data, task).splits
-    except UserError:
-        if named:
-            raise
-        # The run's data may have moved; the export does not depend on it.
-        return None
     labelled = [splits[name] for name in ("dev", "test", "train") if name in splits and splits[name].label is not None]
-    if not labelled and named:
-        raise UserError("the data has no labelled split", got=", ".join(splits))
+    if not labelled and data != DataConfig():
+        raise UserError("the data has no split dev, test or train with labels", got=", ".join(splits))
     return labelled[0] if labelled else None

@@ -17,7 +17,9 @@ from pairjax.data.encode import EncodedPairs
 from pairjax.inference.classifier import PairClassifier
 from pairjax.inference.model_folder import Artifact
 
-MODULES: Mapping[str, str] = MappingProxyType({"onnx": "pairjax.export.onnx_folder"})
+MODULES: Mapping[str, str] = MappingProxyType(
+    {"onnx": "pairjax.export.onnx_folder", "stablehlo": "pairjax.export.stablehlo_folder"}
+)
 """The module that defines `FORMAT`, by the format's name."""
 
 
@@ -128,11 +130,6 @@ def check_options(artifact: Artifact, config: ExportConfig) -> None:
     """
     if config.fold_temperature and artifact.task.kind == "regression":
         raise UserError("--fold-temperature: a regression has no temperature", fix="leave it out")
-
-
-def own_combiner_reason(artifact: Artifact) -> str | None:
-    """Returns the reason for which a format without Python code refuses a model with the user's own combiner."""
-    return "the combiner is the user's own Python code" if artifact.own_combiner else None
 
 
 def expected_outputs(request: Request, encoded: EncodedPairs) -> np.ndarray:

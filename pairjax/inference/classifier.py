@@ -27,7 +27,7 @@ from pairjax.inference.predictions import Prediction, predictions_from
 from pairjax.inference.stream import stream_answers
 from pairjax.inference.text_vectors import CachedVectors, SideVectors, no_vector_error
 from pairjax.inference.warm_up import compile_shapes
-from pairjax.models.build import build_pair_model, heads_by_path
+from pairjax.models.build import PairModelFns, build_pair_model, heads_by_path
 from pairjax.step.sharding import build_mesh, place, place_params
 
 if TYPE_CHECKING:
@@ -350,6 +350,11 @@ class PairClassifier:
 
         config = ExportConfig(int8=int8, fold_temperature=fold_temperature)
         return export_model(self, to, Path(output), config=config)
+
+    @property
+    def functions(self) -> PairModelFns:
+        """The model as pure functions."""
+        return self._fns
 
     @property
     def can_embed(self) -> bool:

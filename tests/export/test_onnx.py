@@ -12,7 +12,7 @@ import pytest
 
 import pairjax
 from pairjax.base.errors import UserError
-from pairjax.base.model_config import CombineConfig, HeadConfig, InteractConfig, ModelConfig
+from pairjax.base.model_config import CombineConfig, HeadConfig, InteractConfig, ModelConfig, ProjectConfig
 from pairjax.base.types import TaskSpec
 from pairjax.cli.main import main
 from pairjax.evaluation.calibration import Calibration
@@ -49,6 +49,12 @@ MENU = {
     ),
     "bi, cross": ("electra", ModelConfig(kind="bi", interact=INTERACT["cross"])),
     "bi, joint, over the pair": ("bert", ModelConfig(kind="bi", interact=INTERACT["joint"], pool_over="pair")),
+    "bi, projection": (
+        "distilbert",
+        ModelConfig(kind="bi", project=ProjectConfig(sizes=(8, 12), activation="gelu", normalize=True)),
+    ),
+    "bi, cosine": ("bert", ModelConfig(kind="bi", head=HeadConfig(kind="cosine"))),
+    "cross, the family's own head": ("electra", ModelConfig(head=HeadConfig(kind="family"))),
     "bi, self, over the pair, max": (
         "xlm-roberta",
         ModelConfig(kind="bi", interact=INTERACT["self"], pool_over="pair", pooling="max"),
@@ -63,7 +69,7 @@ VOCABULARY = sorted({word.lower() for pair in check_pairs() for text in pair for
 @pytest.mark.parametrize("name", MENU)
 def test_the_whole_menu_gives_the_same_outputs(name: str, tmp_path: Path) -> None:
     family, config = MENU[name]
-    task = SCORE if "ReLU" in name else None
+    task = SCORE if "ReLU" in name or "cosine" in name else None
     folder = write_tiny_model(
         tmp_path / "m",
         config=config,
