@@ -58,6 +58,7 @@ def main(args: Sequence[str]) -> int:
     from pairjax.step.compilation import use_compilation_cache
     from pairjax.studies.claim import Claim
     from pairjax.studies.run_claim import run_claim
+    from pairjax.studies.verdict import verdict_text
 
     if not isinstance(claim, Claim):
         raise UserError(
@@ -92,6 +93,6 @@ def main(args: Sequence[str]) -> int:
     row = result.row
     for note in row["notes"]:
         log(f"- {note}")
-    verdict = row["verdict"] or f"no verdict: {row['no_verdict_because']}"
+    verdict = verdict_text(row) if row["verdict"] else f"no verdict: {row['no_verdict_because']}"
     print(f"{row['id']}: {verdict} ({row['seeds']} seeds, {row['minutes']} minutes; {result.folder / 'table.md'})")
     return 0

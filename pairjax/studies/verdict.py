@@ -177,8 +177,8 @@ def p_text(hypothesis: dict[str, Any]) -> str:
     return ("< " if hypothesis.get("p_is_bound") else "") + f"{hypothesis['p_holm']:.3g}"
 
 
-def _verdict_text(row: dict[str, Any]) -> str:
-    """Writes a claim's verdict; a claim that was registered after a result is marked."""
+def verdict_text(row: dict[str, Any]) -> str:
+    """Writes a claim's verdict, or that there is none, with marks for round 1 and for a registration after a result."""
     marks = [f"round {row['round']}"] if row.get("round") == 1 else []
     marks += ["registered after a result"] if row.get("registered_after_result") else []
     return (row["verdict"] or "no verdict") + (f" ({', '.join(marks)})" if marks else "")
@@ -200,7 +200,7 @@ def _interval(interval: dict[str, float | None]) -> str:
 def write_outcome(folder: Path, row: dict[str, Any], outcome: Outcome) -> None:
     """Writes verdict.json and table.md of a claim, and the table of all claims next to its folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [f"# {row['id']}: {_verdict_text(row)}\n", row["statement"] + "\n"]
+    parts = [f"# {row['id']}: {verdict_text(row)}\n", row["statement"] + "\n"]
     if row["no_verdict_because"]:
         parts.append(f"No verdict: {row['no_verdict_because']}.\n")
     parts.append(f"{row['seeds']} seeds; encoder {row['encoder']}, pooling {row['pooling']}; commit {row['commit']}.\n")
@@ -230,7 +230,7 @@ def verdict_table(root: Path) -> list[list[str]]:
         table.append(
             [
                 row["id"],
-                _verdict_text(row),
+                verdict_text(row),
                 "; ".join(effects),
                 str(row["seeds"]),
                 encoder,

@@ -246,6 +246,7 @@ def test_a_design_that_cannot_decide_is_not_run_and_a_late_registration_is_marke
     folder.mkdir(parents=True)
     (folder / "verdict.json").write_text("{}")
     assert main(args) == 0
+    assert "toy: supported (registered after a result) (3 seeds" in capsys.readouterr().out
     assert json.loads((folder / "verdict.json").read_text())["registered_after_result"]
     assert (folder / "table.md").read_text().startswith("# toy: supported (registered after a result)\n")
 
