@@ -55,16 +55,15 @@ def main() -> None:
     options = parser.parse_args()
     if Path(options.output).exists():
         parser.error(f"{options.output} exists; choose another folder")
-    ray.init(num_cpus=max(options.workers, os.cpu_count() or 1), include_dashboard=False)
+    # Reading and writing need processors too, or the workers wait for ever.
+    ray.init(num_cpus=max(options.workers + 2, os.cpu_count() or 1), include_dashboard=False)
     data = ray.data.read_parquet(str(Path(options.input).resolve()))
     labelled = data.map_batches(
         Predictor,
         fn_constructor_args=[str(Path(options.model).resolve())],
         batch_size=options.batch_size,
+        # Ray replaces a worker that dies, and computes its batches again.
         compute=ray.data.ActorPoolStrategy(size=options.workers),
-        # A batch of a worker that dies is computed again by another, and the worker is replaced.
-        max_restarts=-1,
-        max_task_retries=-1,
     )
     labelled.write_parquet(str(Path(options.output).resolve()))
 
