@@ -205,4 +205,5 @@ def skip_note(split: str, rows: Sequence[BadRow]) -> str:
         f"{len(places):,} because {reason} ({join_names(places[:LISTED_ROWS])}{', ...' * (len(places) > LISTED_ROWS)})"
         for reason, places in reasons.items()
     ]
-    return f"{split}: skipped {len(rows):,} rows (--data.bad-rows skip): {'; '.join(parts)}"
+    count = f"{len(rows):,} row{'s' * (len(rows) != 1)}"
+    return f"{split}: skipped {count} (--data.bad-rows skip): {'; '.join(parts)}"

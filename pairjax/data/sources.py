@@ -290,9 +290,8 @@ def _drop_unlabelled(
     if marked_rows:
         hint = "; if -1 is a class, give --data.task classification" if raw.class_names is None and not keep else ""
         where = join_names(row.short for row in marked_rows[:LISTED_ROWS]) + ", ..." * (len(marked_rows) > LISTED_ROWS)
-        notes.append(
-            f"{split}: left out {len(marked_rows):,} pairs that are marked as unlabelled (- or -1; {where}){hint}"
-        )
+        count = count_things(len(marked_rows), "pair")
+        notes.append(f"{split}: left out {count} marked as unlabelled (- or -1; {where}){hint}")
     if config.bad_rows == "skip":
         labelled, rows = drop_unlabelled(labelled, marks_only=False, task=task, keep_minus_one=keep)
         notes.extend([skip_note(split, rows)] if rows else [])

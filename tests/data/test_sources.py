@@ -96,7 +96,7 @@ def test_pairs_that_are_marked_as_unlabelled_are_left_out_and_counted(tmp_path, 
     write(tmp_path, train__tsv=TSV + f"x\ty\t{mark}\n", dev__tsv=TSV, test__tsv=HEADER + f"c\td\t{mark}\na\tb\tyes\n")
     data = load_pairs(DataConfig(path=str(tmp_path)))
     assert data.source["rows"] == {"train": 3, "dev": 3, "test": 1}
-    assert "train: left out 1 pairs that are marked as unlabelled (- or -1; train.tsv:5)" in data.notes[0]
+    assert "train: left out 1 pair marked as unlabelled (- or -1; train.tsv:5)" in data.notes[0]
     numbered = HEADER + "".join(f"a{i}\tb\t{label}\n" for i, label in enumerate([0, 1, 2, -1, 0]))
     write(tmp_path / "numbers", train__tsv=numbered, dev__tsv=numbered)
     assert load_pairs(DataConfig(path=str(tmp_path / "numbers"))).task.labels == ("0", "1", "2")
@@ -124,8 +124,8 @@ def test_empty_texts_and_missing_labels_are_skipped_and_counted_by_option(tmp_pa
     write(tmp_path, train__tsv=train, dev__tsv=TSV)
     data = load_pairs(DataConfig(path=str(tmp_path), bad_rows="skip"))
     assert len(data.splits["train"]) == 3
-    assert "train: skipped 1 rows (--data.bad-rows skip): 1 because the label is missing (train.tsv:8)" in data.notes
-    assert data.notes[1].startswith("train: left out 1 pairs that are marked as unlabelled (- or -1; train.tsv:7)")
+    assert "train: skipped 1 row (--data.bad-rows skip): 1 because the label is missing (train.tsv:8)" in data.notes
+    assert data.notes[1].startswith("train: left out 1 pair marked as unlabelled (- or -1; train.tsv:7)")
     skipped = "train: skipped 2 rows (--data.bad-rows skip): 1 because sentence1 is empty (train.tsv:5); 1 because"
     assert data.notes[0] == f"{skipped} sentence2 is empty (train.tsv:6)"
     write(tmp_path, train__tsv=HEADER + "\tb\tyes\n")
