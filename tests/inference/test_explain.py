@@ -38,7 +38,11 @@ def check_completeness(explanation: Explanation, expected: float) -> None:
     assert abs(total - change) <= TOLERANCE * max(abs(change), 0.1) + 1e-5
 
 
-@pytest.mark.parametrize("config", [CROSS, BI_ENCODER, JOINT], ids=["cross", "bi", "bi with interaction"])
+@pytest.mark.parametrize(
+    "config",
+    [CROSS, BI_ENCODER, pytest.param(JOINT, marks=pytest.mark.slow)],
+    ids=["cross", "bi", "bi with interaction"],
+)
 def test_contributions_sum_to_the_change_of_the_logit(config: ModelConfig, tmp_path: Path) -> None:
     model = load_tiny(tmp_path, config)
     logits = model.outputs(*zip(*PAIRS, strict=True))
