@@ -4,13 +4,13 @@ This module imports no JAX, so `--help` and a misspelt option answer at once. Ch
 options as they are spelt on the command line.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pairjax.base.data_config import DataConfig
 from pairjax.base.errors import UserError
 from pairjax.base.fields import CheckedConfig, FilePath
-from pairjax.base.model_config import ModelConfig
+from pairjax.base.model_config import CombineConfig, HeadConfig, ModelConfig
 from pairjax.base.optim_config import LossConfig, OptimConfig, at_least, check_seed
 
 
@@ -82,12 +82,24 @@ class EvalConfig(CheckedConfig, section="evaluation"):
     """Also score slices of each split: by word overlap, by length, by negation."""
     fit: bool = True
     """Fit a temperature (and, for two classes, a threshold) on dev, and report metrics with and without them."""
+    class_thresholds: bool = False
+    """With more than two classes, also fit a threshold for each class on dev: the one with its best F1."""
+    abstain_at: float | None = None
+    """Let the model abstain from pairs of low confidence, so that it answers the others with this accuracy on dev."""
+    conformal: float | None = None
+    """Also predict sets of classes that hold the true class with this probability (split conformal prediction)."""
     examples: tuple[tuple[str, str], ...] = ()
     """Pairs to predict and show at the end. By default the first three of dev."""
 
     def check(self) -> None:
         at_least("evaluation.batch-size", self.batch_size, 1)
         at_least("evaluation.bootstrap", self.bootstrap, 100)
+        for name in ("abstain_at", "conformal"):
+            value, option = getattr(self, name), f"--evaluation.{name.replace('_', '-')}"
+            if value is not None and not 0.0 < value < 1.0:
+                raise UserError(f"{option} is out of range", got=value, expected="0 < value < 1")
+            if value is not None and not self.fit:
+                raise UserError(f"{option} is fitted on dev", got="--evaluation.no-fit", fix="leave one of them out")
 
 
 @dataclass(frozen=True)
@@ -121,6 +133,16 @@ class RunConfig(CheckedConfig, section="run"):
             raise UserError("--run.resume and --run.overwrite exclude each other", fix="use one of the two")
 
 
+def trained_model(model: ModelConfig, loss: LossConfig) -> ModelConfig:
+    """Returns the model that a loss trains: for a loss of vectors, the one whose output is their cosine.
+
+    Args:
+        model: The model's configuration.
+        loss: The loss.
+    """
+    return replace(model, head=HeadConfig(kind="cosine")) if loss.reads_vectors else model
+
+
 @dataclass(frozen=True)
 class Config(CheckedConfig):
     """One fine-tuning run."""
@@ -135,10 +157,45 @@ class Config(CheckedConfig):
     mesh: MeshConfig = field(default_factory=MeshConfig)
 
     def check(self) -> None:
+        soft = bool(self.data.soft_labels)
+        if soft and (self.loss.kind != "soft" or self.loss.teacher is not None):
+            raise UserError(
+                "--data.soft-labels goes with --loss.kind soft and without --loss.teacher",
+                got=f"--loss.kind {self.loss.kind}" if self.loss.kind != "soft" else "--loss.teacher",
+            )
+        if self.loss.reads_vectors:
+            self._check_vectors()
         dropout = self.model.dropout
         rates = (dropout.hidden, dropout.attention, dropout.interaction, dropout.head)
         if self.loss.r_drop > 0 and not any(rates):
             raise UserError(
                 "--loss.r-drop compares two dropout passes, and every --model.dropout rate is 0",
                 fix="set a dropout rate, or leave --loss.r-drop out",
+            )
+
+    def _check_vectors(self) -> None:
+        """Checks that a loss of vectors has a bi-encoder without any layer above them, which trains."""
+        model, kind = self.model, self.loss.kind
+        plain = model.interact.kind == "none" and model.combine == CombineConfig() and model.combiner is None
+        if (
+            model.kind != "bi"
+            or model.over != "sides"
+            or not plain
+            or model.head not in (HeadConfig(), HeadConfig(kind="cosine"))
+        ):
+            raise UserError(
+                f"--loss.kind {kind} needs a bi-encoder without interaction, combiner and hidden layers",
+                got=f"--model.kind {model.kind}" if model.kind != "bi" else "options of a classifier",
+                fix="use --model.kind bi, and leave out --model.interact, .combine and .head",
+            )
+        if self.optim.freeze in ("encoder", "all_but_head"):
+            raise UserError(
+                f"--loss.kind {kind} trains the encoder, which has no head above it",
+                got=f"--optim.freeze {self.optim.freeze}",
+            )
+        if kind == "in-batch" and self.optim.accumulate > 1:
+            raise UserError(
+                "--loss.kind in-batch compares all pairs of a batch, and micro-batches would not see each other",
+                got=f"--optim.accumulate {self.optim.accumulate}",
+                fix="leave it out",
             )

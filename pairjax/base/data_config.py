@@ -56,9 +56,22 @@ class DataConfig(CheckedConfig, section="data"):
     """Column of the second text."""
     label: str | None = None
     """Column of the label."""
-    task: Literal["auto", "classification", "regression"] = "auto"
+    soft_labels: tuple[str, ...] = ()
+    """Columns with the probabilities of the classes, named by their classes, for --loss.kind soft. Without a label
+    column, the label is the most probable class."""
+    group: str | None = None
+    """Column of the query (or any other name of a group): the candidates of each group in dev and test are ranked, and
+    ranking metrics are reported. Needs two classes."""
+    negative: str | None = None
+    """Column of a text that does not match the first one, for --data.task ranking. By default negative, if there is
+    such a column."""
+    task: Literal["auto", "classification", "regression", "ranking", "multi-label"] = "auto"
     """Kind of the labels. auto treats numbers with a decimal point as scores (regression), unless all are whole and
-    there are at most 10 of them; and it treats -1 beside classes 0, 1, 2 as no label."""
+    there are at most 10 of them; and it treats -1 beside classes 0, 1, 2 as no label. ranking: there are no labels, and
+    each second text matches its first text. multi-label: a pair carries any number of labels, written in one field or
+    as a JSON list (with --loss.kind multi-label)."""
+    label_separator: str = ","
+    """Separates the labels of a field with --data.task multi-label."""
     join_label_case: bool = False
     """Make one class of labels that differ only in upper and lower case."""
     positive: str | None = None
@@ -88,6 +101,29 @@ class DataConfig(CheckedConfig, section="data"):
     row_length: int | None = None
     """Tokens in a packed row. By default the cheapest length that holds the longest pair."""
 
+    def _check_labels(self) -> None:
+        """Checks the options of soft labels, of several labels and of ranking."""
+        soft, classes = self.soft_labels, len(set(self.soft_labels))
+        if soft and (classes < max(2, len(soft)) or self.rules or self.task == "regression"):
+            raise UserError(
+                "--data.soft-labels needs the columns of two or more classes, in files or a TFDS set",
+                got=" ".join(soft),
+            )
+        if not self.label_separator:
+            raise UserError("--data.label-separator is empty", expected="a character or more")
+        ranking = self.task == "ranking"
+        if self.negative is not None and not ranking:
+            raise UserError("--data.negative goes with --data.task ranking", got=f"--data.task {self.task}")
+        for option, given in (
+            ("rules", self.rules),
+            ("label", self.label),
+            ("group", self.group),
+            ("soft-labels", self.soft_labels),
+            ("dev-fraction", self.dev_fraction),
+        ):
+            if ranking and given:
+                raise UserError(f"--data.{option} does not go with --data.task ranking", fix="leave one of them out")
+
     def check(self) -> None:
         files = any((self.train, self.dev, self.test))
         chosen = [
@@ -106,6 +142,7 @@ class DataConfig(CheckedConfig, section="data"):
         _check_encoding(self.encoding)
         if len(set(self.columns)) < len(self.columns):
             raise UserError("--data.columns names a column twice", got=" ".join(self.columns))
+        self._check_labels()
         fraction("data.dev-fraction", self.dev_fraction)
         check_seed("data.seed", self.seed)
         at_least("data.sizes", min(self.sizes), 0)

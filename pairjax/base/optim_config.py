@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pairjax.base.errors import UserError
-from pairjax.base.fields import CheckedConfig
+from pairjax.base.fields import CheckedConfig, FilePath
 
 
 def at_least(name: str, value: int | float, low: int) -> None:
@@ -53,8 +53,24 @@ def check_seed(name: str, value: int) -> None:
 
 @dataclass(frozen=True)
 class LossConfig(CheckedConfig, section="loss"):
-    """Cross-entropy for classes, mean squared error for scores."""
+    """What training minimises."""
 
+    kind: Literal["cross-entropy", "binary", "multi-label", "soft", "cosine", "contrastive", "in-batch"] | None = None
+    """cross-entropy: softmax over the classes; binary: one logit with a sigmoid, for two classes; multi-label: a
+    sigmoid for each label, with --data.task multi-label; soft: cross-entropy with class probabilities, from
+    --data.soft-labels or --loss.teacher. Of a bi-encoder's vectors: cosine: squared error of the cosine; contrastive:
+    similar pairs together and others apart; in-batch: each text's own partner among those of the whole batch (multiple
+    negatives ranking). By default cross-entropy for classes, and mean squared error for scores."""
+    teacher: FilePath | None = None
+    """A teacher's predictions for the train pairs, as pairjax predict writes them; goes with --loss.kind soft."""
+    temperature: float = 1.0
+    """Distillation: divides the logits of teacher and student. The loss is multiplied by its square."""
+    hard_share: float = 0.0
+    """Share of the cross-entropy with the labels themselves in the loss soft."""
+    margin: float = 0.5
+    """Cosine distance from which pairs that are not similar cost nothing in the contrastive loss."""
+    scale: float = 20.0
+    """Multiplies the cosines of the in-batch loss."""
     class_weights: Literal["none", "balanced", "given"] = "none"
     """balanced: N / (classes x count of the class), as in scikit-learn; given: --loss.weights."""
     weights: tuple[float, ...] = ()
@@ -68,6 +84,8 @@ class LossConfig(CheckedConfig, section="loss"):
     def check(self) -> None:
         fraction("loss.label-smoothing", self.label_smoothing)
         at_least("loss.r-drop", self.r_drop, 0)
+        self._check_soft()
+        self._check_vectors()
         if (self.class_weights == "given") != bool(self.weights):
             raise UserError(
                 "--loss.weights and --loss.class-weights given go together",
@@ -75,6 +93,49 @@ class LossConfig(CheckedConfig, section="loss"):
             )
         if any(weight <= 0 for weight in self.weights):
             raise UserError("--loss.weights must be positive", got=" ".join(map(str, self.weights)))
+
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether the loss reads the vectors of a bi-encoder, and not outputs of a classifier."""
+        return self.kind in ("cosine", "contrastive", "in-batch")
+
+    def _check_vectors(self) -> None:
+        """Checks the options of the losses of a bi-encoder's vectors."""
+        for name, kind in (("margin", "contrastive"), ("scale", "in-batch")):
+            value = getattr(self, name)
+            if value <= 0:
+                raise UserError(f"--loss.{name} must be positive", got=value)
+            if value != getattr(LossConfig, name) and self.kind != kind:
+                raise UserError(f"--loss.{name} goes with --loss.kind {kind}", got=f"--loss.kind {self.kind}")
+        classes = {
+            "class-weights": self.class_weights != "none",
+            "label-smoothing": self.label_smoothing > 0,
+            "r-drop": self.r_drop > 0,
+        }
+        if self.kind == "multi-label" and (classes["class-weights"] or classes["r-drop"]):
+            raise UserError("--loss.class-weights and --loss.r-drop do not go with --loss.kind multi-label")
+        for option, given in classes.items():
+            if given and self.reads_vectors:
+                raise UserError(
+                    f"--loss.{option} goes with a classifier, and --loss.kind {self.kind} has none", fix="leave it out"
+                )
+
+    def _check_soft(self) -> None:
+        """Checks the options of the loss `soft`."""
+        if self.temperature <= 0:
+            raise UserError("--loss.temperature must be positive", got=self.temperature)
+        fraction("loss.hard-share", self.hard_share)
+        for option, given in (("teacher", self.teacher is not None), ("hard-share", self.hard_share > 0)):
+            if given and self.kind != "soft":
+                raise UserError(f"--loss.{option} goes with --loss.kind soft", got=f"--loss.kind {self.kind}")
+        if self.temperature != 1.0 and self.teacher is None:
+            raise UserError("--loss.temperature goes with --loss.teacher", got=self.temperature)
+        if self.kind == "soft" and self.label_smoothing > 0:
+            raise UserError(
+                "--loss.label-smoothing goes with labels, and --loss.kind soft has class probabilities",
+                got=self.label_smoothing,
+                fix="leave it out",
+            )
 
 
 @dataclass(frozen=True)

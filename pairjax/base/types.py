@@ -5,7 +5,7 @@ Nothing here computes. Arrays may be NumPy's or JAX's, so the module does not im
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -38,6 +38,7 @@ class Batch(NamedTuple):
         masked_weights: float32 [R, M]; 1 for a masked token, 0 for an unused entry.
         cached: Outputs of a frozen encoder that replace the tokens: hidden states, float32 [R, L, D], or pooled
             vectors, float32 [R, K, 2, D]. Token arrays that are not read may then be None.
+        soft: float32 [R, K, C]; target probabilities of the classes, for the loss `soft`.
     """
 
     input_ids: Any
@@ -52,6 +53,7 @@ class Batch(NamedTuple):
     masked_targets: Any = None
     masked_weights: Any = None
     cached: Any = None
+    soft: Any = None
 
 
 class PretrainingLogits(NamedTuple):
@@ -105,28 +107,40 @@ class TaskSpec:
     """The task: what is predicted for a pair.
 
     Attributes:
-        kind: Classification into `labels`, or regression to a float.
+        kind: Classification into one of `labels`, any number of `labels` for each pair, or regression to a float.
         labels: Names of the classes in the order of the model's outputs; empty for regression.
         positive: With two classes, the name of the class whose F1 is reported; None otherwise.
         center: Mean of the training scores of a regression; the model learns `(score - center) / scale`.
         scale: Standard deviation of the training scores; 1 if they do not vary.
+        head: How the model computes its outputs. `softmax`: one logit per class (or one score). `sigmoid`: one logit l
+            for two classes, whose logits are l for the positive class and 0 for the other one, so that their softmax is
+            the sigmoid of l. `cosine`: as `sigmoid`, with l = (c - center) / scale, where c is the cosine of a
+            bi-encoder's vectors.
     """
 
-    kind: Literal["classification", "regression"]
+    kind: Literal["classification", "regression", "multi-label"]
     labels: tuple[str, ...] = ()
     positive: str | None = None
     center: float = 0.0
     scale: float = 1.0
+    head: Literal["softmax", "sigmoid", "cosine"] = "softmax"
 
     @property
     def outputs(self) -> int:
-        """Size of the model's last axis: the number of classes, or 1 for regression."""
-        return len(self.labels) if self.kind == "classification" else 1
+        """Number of the model's outputs for a pair: one logit per class or label, or 1 for regression."""
+        return 1 if self.kind == "regression" else len(self.labels)
 
     @property
     def positive_index(self) -> int | None:
         """Index of the positive class; None if there is none."""
         return None if self.positive is None else self.labels.index(self.positive)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields as plain data; without `head` if it is `softmax`, as versions before it wrote them."""
+        fields = asdict(self)
+        if self.head == "softmax":
+            del fields["head"]
+        return fields
 
 
 NEGATIONS = ("not", "no", "non", "in", "un", "dis")
@@ -197,14 +211,21 @@ class Pairs:
     Attributes:
         first: Texts A, N of them.
         second: Texts B, N of them.
-        label: int32 [N] class indices, float32 [N] scores, or None if the split has no labels.
+        label: int32 [N] class indices, float32 [N] scores, float32 [N, C] with 1 for each label that a pair carries, or
+            None if the split has no labels.
         where: Place of each pair in its source ("train.tsv:17"), for messages; empty if pairs have none.
+        soft: float32 [N, C]; probabilities of the classes (`--data.soft-labels`), or None. Rows sum to 1.
+        negative: A text for each pair that does not match its first text (triplets); empty if there are none.
+        group: int32 [N]; the group of candidates that each pair belongs to, for ranking metrics, or None.
     """
 
     first: tuple[str, ...]
     second: tuple[str, ...]
     label: np.ndarray | None
     where: tuple[str, ...] = ()
+    soft: np.ndarray | None = None
+    negative: tuple[str, ...] = ()
+    group: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.first)

@@ -64,11 +64,22 @@ class Columns(NamedTuple):
         first: Column of the first text.
         second: Column of the second text.
         label: Column of the label, or None if the file has none.
+        soft: Columns of the probabilities of the classes; empty if there are none.
+        negative: Column of a text that does not match the first one, or None.
+        group: Column of the group whose pairs are ranked, or None.
     """
 
     first: str
     second: str
     label: str | None
+    soft: tuple[str, ...] = ()
+    negative: str | None = None
+    group: str | None = None
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The columns besides the texts and the label; their values are in `RawSplit.extra`."""
+        return (*self.soft, *(name for name in (self.negative, self.group) if name is not None))
 
 
 def join_names(names: Iterable[str]) -> str:
@@ -181,11 +192,16 @@ def find_columns(
         first = first or _match_column(header, like.first)
         second = second or _match_column(header, like.second)
     first, second = find_text_columns(header, first, second, place=place)
-    texts = (first, second)
-    label = None
-    if with_label:
-        label = _find_label(header, config, place=place, texts=texts, need=need_label, like=like, sample=sample)
-    names = [first, second, *([label] if label is not None else [])]
+    soft = _soft_columns(header, config, place=place, need=like is None)
+    label, negative = None, None
+    if config.task == "ranking":
+        negative = _named_column(header, config.negative, "negative", place) or _match_column(header, "negative")
+    elif with_label:
+        others = [name for name in header if name not in soft]
+        texts, need = (first, second), need_label and not soft
+        label = _find_label(others, config, place=place, texts=texts, need=need, like=like, sample=sample)
+    group = None if config.group is None else _match_column(header, config.group)
+    names = [first, second, *(name for name in (label, *soft, negative, group) if name is not None)]
     for name in names:
         if list(header).count(name) > 1:
             raise UserError(f"{place}: two columns are called {name}", fix="rename one of them")
@@ -195,7 +211,15 @@ def find_columns(
             got=f"first {first}, second {second}, label {label}",
             fix="give --data.first, --data.second and --data.label",
         )
-    return Columns(first, second, label)
+    return Columns(first, second, label, soft, negative, group)
+
+
+def _soft_columns(header: Sequence[str], config: DataConfig, *, place: str, need: bool) -> tuple[str, ...]:
+    """Returns the columns of `--data.soft-labels`; a split that need not have them may lack all of them."""
+    if not need and not any(_match_column(header, name) for name in config.soft_labels):
+        return ()
+    columns = (_named_column(header, name, "soft-labels", place) for name in config.soft_labels)
+    return tuple(column for column in columns if column is not None)
 
 
 def _find_label(

@@ -8,7 +8,7 @@ A batch needs nothing else, for every family and for both kinds of model:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal, NamedTuple
 
@@ -45,6 +45,7 @@ class EncodedPairs:
         lost: Number of tokens lost over all pairs.
         bare: Number of pairs with a text from which the tokeniser makes no token (empty, or control characters only).
         cut: bool [N]; whether each pair lost tokens; None if that is not known.
+        third_length: int32 [N]; slots of the third text at the end of a triplet's row; None for pairs.
     """
 
     tokens: Int32[np.ndarray, " tokens"]
@@ -59,6 +60,7 @@ class EncodedPairs:
     lost: int = 0
     bare: int = 0
     cut: Bool[np.ndarray, " pairs"] | None = None
+    third_length: Int32[np.ndarray, " pairs"] | None = None
 
     def __len__(self) -> int:
         return len(self.first_length)
@@ -294,3 +296,18 @@ def encode_split(
         truncation=truncation,
         where=pairs.where,
     )
+
+
+def append_texts(encoded: EncodedPairs, texts: EncodedPairs) -> EncodedPairs:
+    """Returns rows of triplets: the pairs of a bi-encoder, each followed by a third text in a sequence of its own.
+
+    Args:
+        encoded: The pairs.
+        texts: As many pairs, of whose rows the first sides are the third texts.
+    """
+    count, pair = texts.first_length.astype(np.int64), encoded.lengths.astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(pair + count)]).astype(np.int64)
+    rows = np.empty(int(offsets[-1]), np.int32)
+    _copy(rows, offsets[:-1], encoded.tokens, encoded.offsets[:-1], pair)
+    _copy(rows, offsets[:-1] + pair, texts.tokens, texts.offsets[:-1], count)
+    return replace(encoded, tokens=rows, offsets=offsets, third_length=texts.first_length)

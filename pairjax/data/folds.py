@@ -38,6 +38,8 @@ def stratified_folds(
     """
     if pairs.label is None:
         raise UserError("folds need labelled pairs", got="no labels in train")
+    if task.kind == "multi-label":
+        raise UserError("--folds cannot stratify pairs that carry several labels", fix="leave it out: dev decides")
     if task.kind == "classification":
         stratum = pairs.label.astype(np.int64)
         sizes = np.bincount(stratum, minlength=task.outputs)

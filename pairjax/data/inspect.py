@@ -79,6 +79,9 @@ def _groups(pairs: Pairs, task: TaskSpec, edges: np.ndarray) -> dict[str, np.nda
         return {UNLABELLED: np.arange(len(pairs))}
     if task.kind == "regression":
         return _bands(pairs.label, edges)
+    if task.kind == "multi-label":
+        groups = {name: np.flatnonzero(pairs.label[:, index]) for index, name in enumerate(task.labels)}
+        return groups | {"(no label)": np.flatnonzero(pairs.label.sum(axis=1) == 0)}
     return {name: np.flatnonzero(pairs.label == index) for index, name in enumerate(task.labels)}
 
 
@@ -231,4 +234,6 @@ def _title(task: TaskSpec) -> str:
     if task.kind == "regression":
         return "scores (regression)"
     positive = f"; positive: {task.positive}" if task.positive else ""
+    if task.kind == "multi-label":
+        return escape(f"{len(task.labels)} labels, any number for a pair ({', '.join(task.labels)})")
     return escape(f"{len(task.labels)} classes ({', '.join(task.labels)}{positive})")

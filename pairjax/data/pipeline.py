@@ -20,9 +20,10 @@ PADDING_POSITION = 1
 
 def make_batch(
     encoded: EncodedPairs,
-    label: Int32[np.ndarray, " pairs"] | Float32[np.ndarray, " pairs"] | None,
+    label: Int32[np.ndarray, " pairs"] | Float32[np.ndarray, "pairs *labels"] | None,
     index: Int32[np.ndarray, "rows slots"],
     length: int,
+    soft: Float32[np.ndarray, "pairs classes"] | None = None,
 ) -> Batch:
     """Makes a batch: places the pairs of each row of `index` one after another in `length` token slots.
 
@@ -39,9 +40,10 @@ def make_batch(
 
     Args:
         encoded: The split's token rows.
-        label: int32 [N] or float32 [N]; labels of the split, or None if it has none. The batch's are then int32 zeros.
+        label: int32 [N], float32 [N] or float32 [N, C]; labels, or None: the batch's are then int32 zeros.
         index: int32 [R, K]; index of the pair in each pair slot, -1 for an empty one.
         length: Token slots of each row.
+        soft: float32 [N, C]; class probabilities of the split, or None.
 
     Returns:
         NumPy arrays as `Batch` describes them. Empty token slots have the pad token, pair id 0, segment and side 0, and
@@ -65,15 +67,15 @@ def make_batch(
         position = np.arange(length) - start[:, None]
         row, column = np.nonzero((position >= 0) & (position < need[:, slot, None]))
         within = position[row, column]
-        first_length = encoded.first_length[example[:, slot]][row]
-        side = (within >= first_length).astype(np.int32)
+        side, begin = _sides(encoded, example[:, slot], need[:, slot], row, within)
         input_ids[row, column] = encoded.tokens[offset[row, slot] + within]
-        position_ids[row, column] = within - first_length * side if encoded.kind == "bi" else within
+        position_ids[row, column] = within - begin if encoded.kind == "bi" else within
         pair_ids[row, column] = slot + 1
         side_ids[row, column] = side
         start += need[:, slot]
-    labels = np.zeros(index.shape, np.int32 if label is None else label.dtype)
+    labels = np.zeros(index.shape, np.int32)
     if label is not None:
+        labels = np.zeros((*index.shape, *label.shape[1:]), label.dtype)
         labels[filled] = label[index[filled]]
     return Batch(
         input_ids=input_ids,
@@ -84,7 +86,22 @@ def make_batch(
         label=labels,
         weight=filled.astype(np.float32),
         example_id=index,
+        soft=None if soft is None else np.where(filled[..., None], soft[example], np.float32(0)),
     )
+
+
+def _sides(
+    encoded: EncodedPairs, example: np.ndarray, need: np.ndarray, row: np.ndarray, within: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the side of each token, and where the side begins in its pair, for tokens at `within` of their pairs."""
+    first_length = encoded.first_length[example][row]
+    side = (within >= first_length).astype(np.int32)
+    begin = first_length * side
+    if encoded.third_length is not None:
+        third = (need - encoded.third_length[example])[row]
+        begin = np.where(within >= third, third, begin)
+        side += within >= third
+    return side, begin
 
 
 def own_rows(rows: int, process_index: int, process_count: int) -> slice:
@@ -128,7 +145,7 @@ def prefetch_batches(
 
 def train_batches(
     encoded: EncodedPairs,
-    label: Int32[np.ndarray, " pairs"] | Float32[np.ndarray, " pairs"] | None,
+    label: Int32[np.ndarray, " pairs"] | Float32[np.ndarray, "pairs *labels"] | None,
     *,
     seed: int,
     layout: Layout,
@@ -140,12 +157,13 @@ def train_batches(
     multiple: int = 1,
     prefetch: int = 2,
     subset: Int[np.ndarray, " subset"] | None = None,
+    soft: Float32[np.ndarray, "pairs classes"] | None = None,
 ) -> Iterator[tuple[int, Batch]]:
     """Yields the batches of steps `start_step` to `stop_step - 1`, epoch after epoch.
 
     Args:
         encoded: The training split.
-        label: int32 [N] or float32 [N]; labels of the split, or None.
+        label: int32 [N], float32 [N] or float32 [N, C]; labels of the split, or None.
         seed: Seeds the order of the pairs.
         layout: The row lengths.
         batch_size: Number of pairs in a step, over all processes.
@@ -156,6 +174,7 @@ def train_batches(
         multiple: The number of rows in a batch is rounded up to a multiple of this.
         prefetch: Number of batches made ahead in a thread; 0 makes each on demand. The batches are the same.
         subset: int [M]; indices of the pairs to train on; None for all pairs.
+        soft: float32 [N, C]; class probabilities of the split, or None.
 
     Yields:
         The step and this process's rows of its batch.
@@ -174,14 +193,14 @@ def train_batches(
         index = index[own_rows(len(index), process_index, process_count)]
         if subset is not None:
             index = np.where(index >= 0, subset[np.maximum(index, 0)], -1).astype(np.int32)
-        return step, make_batch(encoded, label, index, int(epoch.length[step % steps]))
+        return step, make_batch(encoded, label, index, int(epoch.length[step % steps]), soft)
 
     return prefetch_batches(batch, start_step, stop_step, prefetch=prefetch)
 
 
 def eval_batches(
     encoded: EncodedPairs,
-    label: Int32[np.ndarray, " pairs"] | Float32[np.ndarray, " pairs"] | None,
+    label: Int32[np.ndarray, " pairs"] | Float32[np.ndarray, "pairs *labels"] | None,
     plan: Plan,
     *,
     process_index: int = 0,
@@ -191,7 +210,7 @@ def eval_batches(
 
     Args:
         encoded: The split's token rows.
-        label: int32 [N] or float32 [N]; labels of the split, or None.
+        label: int32 [N], float32 [N] or float32 [N, C]; labels of the split, or None.
         plan: From `plan_in_order`.
         process_index: Which slice of each batch's rows to make.
         process_count: Number of slices.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pairjax.base.types import Pairs, TaskSpec
 
@@ -65,9 +66,16 @@ def _count_reversed(pairs: Sequence[Pair]) -> int:
     return count
 
 
+def _name_of(task: TaskSpec, label: Any) -> str:
+    """Returns a label as messages name it."""
+    if isinstance(label, list):
+        return " and ".join(name for name, value in zip(task.labels, label, strict=True) if value) or "no label"
+    return task.labels[int(label)] if task.labels else f"{label:g}"
+
+
 def _contradictions(task: TaskSpec, splits: Mapping[str, Pairs]) -> tuple[int, str]:
     """Returns the number of pairs with more than one label, and where the first of them is."""
-    labels: dict[Pair, tuple[float, str]] = {}
+    labels: dict[Pair, tuple[Any, str]] = {}
     examples: dict[Pair, str] = {}
     for split, pairs in splits.items():
         if pairs.label is None:
@@ -78,7 +86,7 @@ def _contradictions(task: TaskSpec, splits: Mapping[str, Pairs]) -> tuple[int, s
             current = (label, f"{pairs.where[index] if pairs.where else f'{split} {index + 1}'}")
             earlier = labels.setdefault(pair, current)
             if earlier[0] != label and pair not in examples:
-                names = [task.labels[int(value[0])] if task.labels else f"{value[0]:g}" for value in (earlier, current)]
+                names = [_name_of(task, value[0]) for value in (earlier, current)]
                 examples[pair] = f"{earlier[1]} says {names[0]}, {current[1]} says {names[1]}"
     return len(examples), next(iter(examples.values()), "")
 

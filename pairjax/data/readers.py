@@ -130,12 +130,13 @@ def read_rows(table: Table, columns: Columns, *, skip: bool, extra: Sequence[str
         table: From `open_table` or `tfds.split_table`.
         columns: From `find_columns`.
         skip: Whether a row that is not a pair is left out; if not, it is an error.
-        extra: Further columns to read, for `RawSplit.extra`.
+        extra: Columns to read besides those of `columns`, for `RawSplit.extra`.
 
     Raises:
         UserError: A row cannot be read, a text is empty or not a string, or there is no row at all.
     """
-    names = [name for name in columns if name is not None]
+    names = [name for name in (columns.first, columns.second, columns.label) if name is not None]
+    extra = (*columns.further, *extra)
     first, second, label, number = [], [], [], []
     further: list[list[Any]] = [[] for _ in extra]
     skipped: list[BadRow] = []

@@ -13,8 +13,10 @@ from pairjax.data.columns import Columns, NoTextColumnsError, find_columns, join
 from pairjax.data.groups import describe_groups
 from pairjax.data.labels import drop_unlabelled
 from pairjax.data.line_formats import SPACED_QUOTE
+from pairjax.data.objectives import order_soft_labels, prepare_labels
 from pairjax.data.open_source import OpenSource, open_source
 from pairjax.data.quality import measure_quality
+from pairjax.data.ranking import number_groups, read_negatives
 from pairjax.data.readers import LISTED_ROWS, read_rows, sample_values, skip_note
 from pairjax.data.split_files import name_splits, parse_split
 from pairjax.data.subsets import cut_dev, take_pairs
@@ -79,6 +81,7 @@ def pairs_from(source: OpenSource, config: DataConfig) -> PairData:
     dev = dev_split(raw)
     splits = {
         split: _encode_split(
+            split,
             _drop_unlabelled(part, split, task, config, notes),
             task,
             may_lack=split not in ("train", dev),
@@ -91,6 +94,30 @@ def pairs_from(source: OpenSource, config: DataConfig) -> PairData:
         notes.append(cut_note)
     elif dev != "dev":
         notes.append(f"{dev} selects the best model and fits the temperature; it is the first of the dev splits")
+    return _pair_data(task, splits, source, notes, reading)
+
+
+def load_train(config: DataConfig) -> PairData:
+    """Loads the train split alone, and the task of its labels; dev and test need not exist.
+
+    Args:
+        config: As in `load_pairs`.
+
+    Raises:
+        UserError: As `load_pairs`.
+    """
+    if config.rules is not None:
+        data = load_pairs(config)
+        return replace(data, splits={"train": data.splits["train"]})
+    source = open_source(config)
+    if source.split_column is None:
+        source = source._replace(tables={name: source.tables[name] for name in source.tables if name == "train"})
+    raw, notes, reading = _read_splits(source, config, need_label=True)
+    if "train" not in raw:
+        raise _no_train_error(config, source)
+    train = _drop_unlabelled(raw["train"], "train", None, config, notes)
+    task = read_task(train, config)
+    splits = {"train": _encode_split("train", train, task, may_lack=False, config=config)}
     return _pair_data(task, splits, source, notes, reading)
 
 
@@ -111,12 +138,14 @@ def load_for_task(config: DataConfig, task: TaskSpec) -> PairData:
         data = load_pairs(config)
         splits = {split: relabel(pairs, data.task, task, place=split) for split, pairs in data.splits.items()}
         return replace(data, task=task, splits=splits)
+    if task.kind == "multi-label" and config.task == "auto":
+        config = replace(config, task="multi-label")
     source = open_source(config)
     raw, notes, reading = _read_splits(source, config, need_label=False)
     splits = {}
     for split, part in raw.items():
         labelled = _drop_unlabelled(part, split, task, config, notes)
-        splits[split] = _encode_split(labelled, task, may_lack=True, known_from="the model", config=config)
+        splits[split] = _encode_split(split, labelled, task, may_lack=True, known_from="the model", config=config)
     return _pair_data(task, splits, source, notes, reading)
 
 
@@ -228,7 +257,7 @@ def _read_one_table(source: OpenSource, config: DataConfig, *, need_label: bool)
     for split, group in names.items():
         part = raw.take([index for index, value in enumerate(values) if value in group])
         why = f"{table.short}, column {column} = {' or '.join(group)}"
-        _add_split(result, split, replace(part, extra={}, skipped=()), table, why, config)
+        _add_split(result, split, replace(part, skipped=()), table, why, config)
     if raw.skipped:
         result.notes.insert(0, skip_note(table.short, raw.skipped))
     return result
@@ -242,6 +271,7 @@ def _add_split(result: ReadSplits, split: str, raw: RawSplit, table: Table, why:
     columns = raw.columns
     label = f"label {columns.label}" if columns.label is not None else "no label"
     layout = f"; {table.layout}" if table.layout else ""
+    raw = prepare_labels(raw, split, config, result.notes)
     names = f"texts {columns.first} and {columns.second}, {label}"
     result.reading.append(f"{split}: {why}{layout}; {names} ({_why_columns(config)})")
     result.raw[split] = raw
@@ -299,14 +329,24 @@ def _drop_unlabelled(
 
 
 def _encode_split(
-    raw: RawSplit, task: TaskSpec, *, may_lack: bool, config: DataConfig, known_from: str = "train"
+    split: str, raw: RawSplit, task: TaskSpec, *, may_lack: bool, config: DataConfig, known_from: str = "train"
 ) -> Pairs:
-    """Returns a split with its labels as the model counts them; see `encode_labels`."""
+    """Returns a split with its labels as the model counts them; see `encode_labels`.
+
+    Raises:
+        UserError: A label is wrong, or pairs have groups and are not of two classes.
+    """
+    if raw.columns.group is not None and task.positive_index is None:
+        kind = f"{len(task.labels)} classes" if task.labels else "scores"
+        raise UserError("--data.group ranks pairs of two classes", got=kind, fix="leave it out")
     return Pairs(
         first=tuple(raw.first),
         second=tuple(raw.second),
         label=encode_labels(raw, task, may_lack=may_lack, known_from=known_from, config=config),
         where=raw.where(),
+        soft=order_soft_labels(raw, task),
+        negative=read_negatives(raw),
+        group=None if split == "train" else number_groups(raw),
     )
 
 
@@ -317,7 +357,7 @@ def _cut_dev_split(splits: Mapping[str, Pairs], task: TaskSpec, config: DataConf
     cluster = text_clusters(full) if config.group_texts else None
     train, dev = cut_dev(full.label, kind=task.kind, fraction=config.dev_fraction, seed=config.seed, cluster=cluster)
     parts = {"train": take_pairs(full, train), "dev": take_pairs(full, dev)}
-    by = "label" if task.kind == "classification" else "score"
+    by = "score" if task.kind == "regression" else "label"
     note = (
         f"dev: {len(dev):,} of train's {len(full):,} pairs, cut off by "
         f"--data.dev-fraction {config.dev_fraction:g} (seed {config.seed}, stratified by {by}"

@@ -23,6 +23,9 @@ def take_pairs(pairs: Pairs, index: Any) -> Pairs:
         second=tuple(pairs.second[i] for i in positions),
         label=None if pairs.label is None else pairs.label[positions],
         where=tuple(pairs.where[i] for i in positions) if pairs.where else (),
+        soft=None if pairs.soft is None else pairs.soft[positions],
+        negative=tuple(pairs.negative[i] for i in positions) if pairs.negative else (),
+        group=None if pairs.group is None else pairs.group[positions],
     )
 
 
@@ -34,7 +37,9 @@ def sample_pairs(pairs: Pairs, most: int) -> Pairs:
 
 
 def _strata(label: np.ndarray, kind: Kind) -> Int64[np.ndarray, " pairs"]:
-    """Returns the class of each pair, or its tenth of the scores."""
+    """Returns the class of each pair, its set of labels, or its tenth of the scores."""
+    if kind == "multi-label":
+        return np.unique(label, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
     if kind == "regression":
         rank = np.empty(len(label), np.int64)
         rank[np.argsort(label, kind="stable")] = np.arange(len(label))
@@ -56,8 +61,8 @@ def cut_dev(
     remainder. The last pair of a class stays in train.
 
     Args:
-        label: Class indices or scores [N].
-        kind: Whether `label` has class indices (`classification`) or scores (`regression`).
+        label: Class indices or scores [N], or which labels each pair carries [N, C].
+        kind: Whether `label` has class indices (`classification`), scores (`regression`) or sets (`multi-label`).
         fraction: Share of dev, in (0, 1).
         seed: Seeds the draw within a stratum.
         cluster: The cluster of each pair (`text_clusters`), which is not cut apart: shares are then as near as whole

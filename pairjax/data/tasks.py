@@ -16,12 +16,13 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs, TaskSpec, default_positive
 from pairjax.data.columns import join_names
 from pairjax.data.labels import is_numeric, is_score, label_name, not_finite, read_labels, whole_name
+from pairjax.data.ranking import ranking_task
 from pairjax.data.table import RawSplit
 
 MOST_WHOLE = 10
 """Largest number of distinct floats that are all whole and count as classes."""
 
-Kind = Literal["classification", "regression"]
+Kind = Literal["classification", "regression", "multi-label"]
 
 
 def _kind_of(raw: RawSplit, labels: Sequence[Any], option: str) -> Kind:
@@ -101,9 +102,13 @@ def read_task(raw: RawSplit, config: DataConfig) -> TaskSpec:
     Raises:
         UserError: Labels are missing or mixed, there is only one class, or `--data.positive` is not one of two classes.
     """
+    if config.task == "ranking":
+        return ranking_task()
     labels = read_labels(raw, may_lack=False, keep_minus_one=config.task == "classification")
     if labels is None:
         raise UserError(f"{raw.place}: no labels", fix="name their column with --data.label")
+    if config.task == "multi-label":
+        return several_labels_task(raw, labels)
     kind = _kind_of(raw, labels, "classification" if _are_class_numbers(raw, labels) else config.task)
     if kind == "regression":
         if config.positive is not None:
@@ -117,7 +122,7 @@ def read_task(raw: RawSplit, config: DataConfig) -> TaskSpec:
         for name in sorted(counts, key=lambda name: (-counts[name], name)):
             spellings.setdefault(name.casefold(), name)
         counts = Counter(spellings[name.casefold()] for name in counts)
-    names = _ordered(set(counts), raw.class_names)
+    names = config.soft_labels or _ordered(set(counts), raw.class_names)
     if len(names) < 2:
         raise UserError(
             f"{raw.place}: only one class",
@@ -177,6 +182,60 @@ def choose_positive(names: tuple[str, ...], wanted: str | None) -> str | None:
     return wanted
 
 
+def split_labels(raw: RawSplit, separator: str) -> RawSplit:
+    """Returns a split whose labels are tuples of names, from fields of several labels or from lists.
+
+    An empty field or list is a pair that carries no label.
+
+    Args:
+        raw: The split as it was read.
+        separator: Separates the labels of a field.
+
+    Raises:
+        UserError: A label is missing (null), or a value is neither text nor a list of text.
+    """
+    if raw.label is None:
+        return raw
+    labels = []
+    for index, value in enumerate(raw.label):
+        names = value.split(separator) if isinstance(value, str) else value
+        names = names.tolist() if isinstance(names, np.ndarray) else names
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str | int) for name in names):
+            raise UserError(
+                f"{raw.locate(index)}: the labels ({raw.columns.label}) are not a list of names",
+                got=repr(value)[:80],
+                expected=f"names separated by {separator!r}, or a JSON list",
+            )
+        labels.append(tuple(dict.fromkeys(label_name(name) for name in names if label_name(name))))
+    return replace(raw, label=labels)
+
+
+def several_labels_task(raw: RawSplit, labels: Sequence[tuple[str, ...]]) -> TaskSpec:
+    """Returns the task of pairs that carry several labels.
+
+    Raises:
+        UserError: There are fewer than two labels.
+    """
+    names = _ordered({name for each in labels for name in each}, raw.class_names)
+    if len(names) < 2:
+        raise UserError(
+            f"{raw.place}: fewer than two labels", got=join_names(names) or "none", fix="check --data.label"
+        )
+    return TaskSpec("multi-label", names)
+
+
+def _label_matrix(raw: RawSplit, labels: Sequence[Any], task: TaskSpec, known_from: str) -> np.ndarray:
+    """Returns float32 [N, C] with 1 for each label that a pair carries."""
+    column = {name: index for index, name in enumerate(task.labels)}
+    matrix = np.zeros((len(labels), len(task.labels)), np.float32)
+    for index, names in enumerate(labels):
+        for name in names:
+            if name not in column:
+                raise _unknown_label_error(raw.locate(index), name, task.labels, known_from)
+            matrix[index, column[name]] = 1.0
+    return matrix
+
+
 def encode_labels(
     raw: RawSplit, task: TaskSpec, *, may_lack: bool, known_from: str = "train", config: DataConfig | None = None
 ) -> np.ndarray | None:
@@ -197,6 +256,8 @@ def encode_labels(
         return None
     if task.kind == "regression":
         return _scores(raw, labels, known_from)
+    if task.kind == "multi-label":
+        return None if may_lack and not any(labels) else _label_matrix(raw, labels, task, known_from)
     class_index = {name: number for number, name in enumerate(task.labels)}
     names = _class_names(raw, labels)
     folded = {name.casefold(): name for name in task.labels}
@@ -277,7 +338,7 @@ def relabel(pairs: Pairs, own: TaskSpec, task: TaskSpec, *, place: str) -> Pairs
 
 def fit_score_scale(task: TaskSpec, train: Pairs) -> TaskSpec:
     """Returns the task with mean and standard deviation of the train scores; a classification task is unchanged."""
-    if task.kind == "classification" or train.label is None:
+    if task.kind != "regression" or train.label is None:
         return task
     spread = float(np.std(train.label))
     return replace(task, center=float(np.mean(train.label)), scale=spread if spread > 0 else 1.0)
@@ -285,13 +346,13 @@ def fit_score_scale(task: TaskSpec, train: Pairs) -> TaskSpec:
 
 def targets_of(task: TaskSpec, pairs: Pairs) -> np.ndarray | None:
     """Returns the training targets: int32 [N] classes or float32 [N] standardised scores; None if unlabelled."""
-    if pairs.label is None or task.kind == "classification":
+    if pairs.label is None or task.kind != "regression":
         return pairs.label
     return ((pairs.label - task.center) / task.scale).astype(np.float32)
 
 
 def label_counts(task: TaskSpec, pairs: Pairs) -> Any:
     """Returns the number of pairs of each class, int64 [classes]; None for a regression or an unlabelled split."""
-    if task.kind == "regression" or pairs.label is None:
+    if task.kind != "classification" or pairs.label is None:
         return None
     return np.bincount(pairs.label, minlength=len(task.labels))

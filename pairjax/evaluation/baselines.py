@@ -78,6 +78,8 @@ def lexical_baselines(data: PairData, *, split: str = "dev", seed: int = 0) -> d
     Raises:
         UserError: Train or `split` is missing, empty or unlabelled.
     """
+    if data.task.kind == "multi-label":
+        raise UserError("the baselines need one class for each pair, or scores", got="pairs that carry several labels")
     train, scored = _labelled_splits(data, split)
     assert train.label is not None
     assert scored.label is not None

@@ -1,7 +1,9 @@
 """Fit a temperature and a threshold on dev, to be applied to every other split."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
@@ -20,10 +22,34 @@ class Calibration:
         temperature: Divides the logits.
         threshold: With two classes, the calibrated probability from which the positive class is predicted; None if
             none was fitted.
+        thresholds: With more classes, the threshold of each class in label order; empty if none were fitted.
+        abstain_at: The accuracy for which abstention was fitted; None if it was not asked for.
+        abstain_below: Confidence below which the model abstains; None if no part of dev reached the accuracy.
+        set_coverage: The coverage for which prediction sets were fitted; None if they were not asked for.
+        set_least: Lowest probability of a class in a prediction set.
     """
 
     temperature: float = 1.0
     threshold: float | None = None
+    thresholds: tuple[float, ...] = ()
+    abstain_at: float | None = None
+    abstain_below: float | None = None
+    set_coverage: float | None = None
+    set_least: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields as plain data; without those that were not fitted, as versions before them wrote it."""
+        values = asdict(self)
+        return {
+            name: values[name]
+            for name in values
+            if name in ("temperature", "threshold") or values[name] not in (None, ())
+        }
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "Calibration":
+        """Returns the calibration of plain data."""
+        return Calibration(**{**values, "thresholds": tuple(values.get("thresholds", ()))})
 
 
 def fit_temperature(logits: Float[np.ndarray, "pairs classes"], label: Int[np.ndarray, " pairs"]) -> float:

@@ -16,6 +16,8 @@ from jaxtyping import Bool, Float, Float64, Int, Int64, Num
 from pairjax.base.errors import DivergedError, UserError
 from pairjax.base.types import TaskSpec
 from pairjax.evaluation.counts import Counts, Statistic, group_sums, mean, once
+from pairjax.evaluation.multi_label import make_multi_label_statistic
+from pairjax.evaluation.rank_metrics import average_precision, positive_scores, ranking_means
 
 ECE_BINS = 15
 """Number of bins of the calibration error."""
@@ -254,7 +256,8 @@ def check_outputs(task: TaskSpec, outputs: np.ndarray, label: np.ndarray) -> Non
         UserError: There are no pairs, or outputs are NaN or infinite.
         ValueError: Shapes or class indices do not fit the task.
     """
-    if outputs.shape != (len(label), task.outputs):
+    several = task.kind == "multi-label"
+    if outputs.shape != (len(label), task.outputs) or label.shape[1:] != ((task.outputs,) if several else ()):
         raise ValueError(f"outputs of shape {outputs.shape} for {len(label)} labels and {task.outputs} outputs")
     if len(label) == 0:
         raise UserError("no pairs to score", got="an empty split")
@@ -339,7 +342,7 @@ def make_probability_statistic(
 
 
 def make_statistic(
-    task: TaskSpec, outputs: Float[np.ndarray, "pairs outputs"], label: Num[np.ndarray, " pairs"]
+    task: TaskSpec, outputs: Float[np.ndarray, "pairs outputs"], label: Num[np.ndarray, "pairs *labels"]
 ) -> Statistic:
     """Builds all metrics of a task's outputs as a function of counts.
 
@@ -352,10 +355,18 @@ def make_statistic(
         UserError: There are no pairs, or outputs are NaN or infinite.
     """
     check_outputs(task, outputs, label)
+    if task.kind == "multi-label":
+        return make_multi_label_statistic(outputs, label)
     if task.kind == "classification":
         classes = make_class_statistic(task, label, outputs.argmax(axis=1))
         shares = make_probability_statistic(outputs, label)
-        return lambda counts: classes(counts) | shares(counts)
+        if task.head != "cosine":
+            return lambda counts: classes(counts) | shares(counts)
+        # The cosine that separates the classes is not learnt, so a metric that needs none comes first.
+        cosines, positive = positive_scores(task, outputs), label == task.positive_index
+        return lambda counts: (
+            {"average_precision": average_precision(cosines, positive, counts)} | classes(counts) | shares(counts)
+        )
     score, error = outputs[:, 0].astype(np.float64), outputs[:, 0].astype(np.float64) - label
     return lambda counts: {
         "pearson": pearson(score, label, counts),
@@ -366,7 +377,11 @@ def make_statistic(
 
 
 def quick_scores(
-    task: TaskSpec, outputs: Float[np.ndarray, "pairs outputs"], label: Num[np.ndarray, " pairs"]
+    task: TaskSpec,
+    outputs: Float[np.ndarray, "pairs outputs"],
+    label: Num[np.ndarray, "pairs *labels"],
+    *,
+    group: Int[np.ndarray, " pairs"] | None = None,
 ) -> dict[str, float]:
     """Computes the task's metrics without intervals, for evaluation during training; NaN if undefined.
 
@@ -374,8 +389,12 @@ def quick_scores(
         task: The task.
         outputs: float [N, outputs]; logits, or scores in the labels' units.
         label: [N]; class indices or scores.
+        group: int [N]; the group of each pair, for ranking metrics, or None.
 
     Raises:
         UserError: There are no pairs, or outputs are NaN or infinite.
     """
-    return {name: float(value[0]) for name, value in make_statistic(task, outputs, label)(once(len(label))).items()}
+    ranked = {} if group is None else ranking_means(task, outputs, label, group)
+    return ranked | {
+        name: float(value[0]) for name, value in make_statistic(task, outputs, label)(once(len(label))).items()
+    }

@@ -1,13 +1,22 @@
 """Score predictions: the part of evaluation that needs no model."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Num
 
+from pairjax.base.config import EvalConfig
 from pairjax.base.types import TaskSpec
 from pairjax.evaluation.calibration import Calibration, fit_temperature, fit_threshold
+from pairjax.evaluation.confidence import (
+    classes_at_thresholds,
+    fit_abstention,
+    fit_class_thresholds,
+    fit_conformal,
+    make_confidence_statistic,
+)
 from pairjax.evaluation.counts import Statistic, mean, once
 from pairjax.evaluation.intervals import Interval, bootstrap_intervals
 from pairjax.evaluation.metrics import (
@@ -23,6 +32,14 @@ from pairjax.evaluation.metrics import (
     recall,
     tally,
 )
+from pairjax.evaluation.multi_label import (
+    fit_label_thresholds,
+    label_report,
+    labels_at,
+    make_label_statistic,
+    sigmoid,
+)
+from pairjax.evaluation.rank_metrics import ranking_intervals
 
 CALIBRATED, AT_THRESHOLD, SWAPPED = "_calibrated", "_at_threshold", "swap_"
 """Suffixes of metrics of calibrated probabilities and of metrics at the threshold; prefix of metrics of swaps."""
@@ -44,14 +61,19 @@ def classes_at_threshold(
 
 
 def calibrate(
-    task: TaskSpec, logits: Float[np.ndarray, "pairs outputs"], label: Num[np.ndarray, " pairs"]
+    task: TaskSpec,
+    logits: Float[np.ndarray, "pairs outputs"],
+    label: Num[np.ndarray, "pairs *labels"],
+    *,
+    config: EvalConfig | None = None,
 ) -> Calibration:
-    """Fits the temperature and, for two classes, the threshold on the calibrated probability.
+    """Fits the temperature, the threshold of two classes, and what the config asks for besides.
 
     Args:
         task: The task.
         logits: float [N, outputs]; logits on dev.
         label: [N]; class indices or scores on dev.
+        config: Says whether thresholds of classes, abstention and prediction sets are fitted; by default they are not.
 
     Returns:
         Temperature 1 and no threshold for regression; the threshold is also None if dev gives nothing to fit it on.
@@ -62,12 +84,34 @@ def calibrate(
     check_outputs(task, logits, label)
     if task.kind == "regression":
         return Calibration()
+    if task.kind == "multi-label":
+        return Calibration(thresholds=fit_label_thresholds(sigmoid(logits), label))
     temperature = fit_temperature(logits, label)
-    positive = task.positive_index
-    if positive is None:
-        return Calibration(temperature)
-    probability = probabilities(logits, temperature=temperature)[:, positive]
-    return Calibration(temperature, fit_threshold(probability, label == positive))
+    positive, probability = task.positive_index, probabilities(logits, temperature=temperature)
+    fitted = Calibration(temperature)
+    if positive is not None:
+        fitted = replace(fitted, threshold=fit_threshold(probability[:, positive], label == positive))
+    if config is None:
+        return fitted
+    if config.class_thresholds and positive is None:
+        fitted = replace(fitted, thresholds=fit_class_thresholds(probability, label))
+    if config.abstain_at is not None:
+        least = fit_abstention(probability, label, accuracy=config.abstain_at)
+        fitted = replace(fitted, abstain_at=config.abstain_at, abstain_below=least)
+    if config.conformal is not None:
+        least = fit_conformal(probability, label, coverage=config.conformal)
+        fitted = replace(fitted, set_coverage=config.conformal, set_least=least)
+    return fitted
+
+
+def abstention_warning(calibration: Calibration) -> str | None:
+    """Returns a warning if no part of dev reaches the accuracy that abstention should reach, else None."""
+    if calibration.abstain_at is None or calibration.abstain_below is not None:
+        return None
+    return (
+        f"WARNING: no part of dev is answered with an accuracy of {calibration.abstain_at:g} "
+        "(--evaluation.abstain-at), so the model does not abstain"
+    )
 
 
 def _make_swap_statistic(task: TaskSpec, outputs: np.ndarray, swapped: np.ndarray) -> Statistic:
@@ -78,6 +122,11 @@ def _make_swap_statistic(task: TaskSpec, outputs: np.ndarray, swapped: np.ndarra
             "swap_difference": mean(np.abs(before - after), counts),
             "swap_correlation": pearson(before, after, counts),
         }
+    if task.kind == "multi-label":
+        sets = [labels_at(sigmoid(each), ()) for each in (outputs, swapped)]
+        same = (sets[0] == sets[1]).all(axis=1).astype(np.float64)
+        change = np.abs(sigmoid(outputs) - sigmoid(swapped)).mean(axis=1)
+        return lambda counts: {"swap_agreement": mean(same, counts), "swap_difference": mean(change, counts)}
     agree = (outputs.argmax(axis=1) == swapped.argmax(axis=1)).astype(np.float64)
     distance = np.abs(probabilities(outputs) - probabilities(swapped)).sum(axis=1) / 2.0
     return lambda counts: {"swap_agreement": mean(agree, counts), "swap_difference": mean(distance, counts)}
@@ -86,13 +135,15 @@ def _make_swap_statistic(task: TaskSpec, outputs: np.ndarray, swapped: np.ndarra
 def score(
     task: TaskSpec,
     outputs: Float[np.ndarray, "pairs outputs"],
-    label: Num[np.ndarray, " pairs"],
+    label: Num[np.ndarray, "pairs *labels"],
     *,
     bootstrap: int,
     seed: int,
     temperature: float = 1.0,
     threshold: float | None = None,
+    calibration: Calibration | None = None,
     swapped_logits: Float[np.ndarray, "pairs outputs"] | None = None,
+    group: Int[np.ndarray, " pairs"] | None = None,
 ) -> dict[str, Interval]:
     """Computes all metrics of a split, each with a bootstrap 95 % interval over its pairs.
 
@@ -106,10 +157,13 @@ def score(
             `ece_calibrated` are added.
         threshold: Threshold on the calibrated probability of the positive class, fitted on dev; adds
             `accuracy_at_threshold`, `f1_at_threshold` and so on.
+        calibration: Thresholds of classes, abstention and prediction sets, if they were fitted; adds
+            `accuracy_at_threshold` and so on, `answered` and `accuracy_answered`, `set_coverage` and `set_size`.
         swapped_logits: float [N, outputs]; outputs for (b, a). For classes it adds `swap_agreement`, the share of pairs
             whose predicted class is the same both ways, and `swap_difference`, the mean total variation distance of
             the probabilities (for two classes, the absolute difference). For scores it adds `swap_difference`, the
             mean absolute difference, and `swap_correlation`.
+        group: int [N]; the group of each pair; adds `mrr@10`, `ndcg@10` and `map`, with intervals over groups.
 
     Returns:
         By metric, NaN if undefined. Classification: accuracy, macro_f1, mcc, nll, brier, ece, and for two classes
@@ -126,6 +180,16 @@ def score(
             probabilities(outputs, temperature=temperature), positive=task.positive_index, threshold=threshold
         )
         parts.append(make_class_statistic(task, label, predicted, suffix=AT_THRESHOLD))
+    if task.kind == "classification" and calibration is not None:
+        probability = probabilities(outputs, temperature=temperature)
+        if calibration.thresholds:
+            predicted = classes_at_thresholds(probability, calibration.thresholds)
+            parts.append(make_class_statistic(task, label, predicted, suffix=AT_THRESHOLD))
+        confidence = make_confidence_statistic(calibration, probability, label)
+        parts += [] if confidence is None else [confidence]
+    if task.kind == "multi-label" and calibration is not None and calibration.thresholds:
+        members = labels_at(sigmoid(outputs), calibration.thresholds)
+        parts.append(make_label_statistic(label > 0, members, suffix=AT_THRESHOLD))
     if swapped_logits is not None:
         check_outputs(task, swapped_logits, label)
         parts.append(_make_swap_statistic(task, outputs, swapped_logits))
@@ -133,7 +197,10 @@ def score(
     def statistic(counts: np.ndarray) -> dict[str, np.ndarray]:
         return {name: value for part in parts for name, value in part(counts).items()}
 
-    return bootstrap_intervals(statistic, len(label), resamples=bootstrap, seed=seed, recentred=RECENTRED)
+    ranked = {}
+    if group is not None:
+        ranked = ranking_intervals(task, outputs, label, group, bootstrap=bootstrap, seed=seed)
+    return ranked | bootstrap_intervals(statistic, len(label), resamples=bootstrap, seed=seed, recentred=RECENTRED)
 
 
 def scores_to_json(scores: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
@@ -177,7 +244,7 @@ def base_metric(name: str) -> str:
 
 
 def class_report(
-    task: TaskSpec, outputs: Float[np.ndarray, "pairs outputs"], label: Num[np.ndarray, " pairs"]
+    task: TaskSpec, outputs: Float[np.ndarray, "pairs outputs"], label: Num[np.ndarray, "pairs *labels"]
 ) -> dict[str, Any]:
     """Computes the confusion matrix and the metrics of each class, as result.json holds them.
 
@@ -196,6 +263,8 @@ def class_report(
     check_outputs(task, outputs, label)
     if task.kind == "regression":
         return {}
+    if task.kind == "multi-label":
+        return label_report(task, labels_at(sigmoid(outputs), ()), label > 0)
     predicted = outputs.argmax(axis=1)
     tallied = tally(label, predicted, once(len(label)), classes=task.outputs)
     columns = {"precision": precision(tallied)[0], "recall": recall(tallied)[0], "f1": f1(tallied)[0]}
@@ -224,6 +293,12 @@ def collapsed(task: TaskSpec, outputs: Float[np.ndarray, "pairs outputs"], *, sp
         if float(np.ptp(outputs)) > 1e-4 * task.scale:
             return None
         answer, also = f"the score {float(outputs[0, 0]):.3g}", ""
+    elif task.kind == "multi-label":
+        sets = labels_at(sigmoid(outputs), ())
+        if len(np.unique(sets, axis=0)) > 1:
+            return None
+        names = [name for name, member in zip(task.labels, sets[0], strict=True) if member]
+        answer, also = f"{' and '.join(names)}" if names else "no label", ""
     else:
         predicted = np.unique(outputs.argmax(axis=1))
         if len(predicted) > 1:

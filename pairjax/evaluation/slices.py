@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Float64, Int64, Num
 
+from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs, TaskSpec
 from pairjax.evaluation import metrics
 from pairjax.evaluation.intervals import Interval, bootstrap_intervals, wilson_interval
@@ -113,6 +114,8 @@ def slice_scores(
     Raises:
         UserError: There are no pairs, or outputs are NaN or infinite.
     """
+    if task.kind == "multi-label":
+        raise UserError("slices need one class for each pair, or scores", got="pairs that carry several labels")
     check_outputs(task, outputs, label)
     scored = slices(task, pairs, outputs, label, resamples=bootstrap)
     return [vars(part) | {"score": part.score.to_json()} for part in scored]

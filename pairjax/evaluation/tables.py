@@ -20,6 +20,8 @@ NAMES = {
     "recall": "recall",
     "f1": "F1",
     "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "exact_match": "all labels right",
     "mcc": "MCC",
     "nll": "NLL",
     "brier": "Brier score",
@@ -28,6 +30,14 @@ NAMES = {
     "spearman": "Spearman",
     "mse": "mean squared error",
     "mae": "mean absolute error",
+    "mrr@10": "MRR@10",
+    "ndcg@10": "NDCG@10",
+    "map": "MAP",
+    "average_precision": "average precision",
+    "answered": "share answered",
+    "accuracy_answered": "accuracy if answered",
+    "set_coverage": "coverage of sets",
+    "set_size": "classes in a set",
     "swap_agreement": "same class for (b, a)",
     "swap_difference": "|change| for (b, a)",
     "swap_correlation": "Pearson with (b, a)",
@@ -61,7 +71,7 @@ def metrics_table(
     """
     table = plain_table("Scores (95 % bootstrap intervals)", ["", *metrics])
     names = group_metrics(metrics.values())
-    cut = "at threshold" if threshold is None else f"at threshold {threshold:.2f}, fitted on dev"
+    cut = "at thresholds, fitted on dev" if threshold is None else f"at threshold {threshold:.2f}, fitted on dev"
     parts = {
         "": names.plain,
         "after temperature, fitted on dev": names.calibrated,
@@ -226,6 +236,8 @@ def _prediction(row: Mapping[str, Any]) -> Text:
     """Returns the score, or the four most probable classes with the first in bold."""
     if "score" in row:
         return Text(f"{row['score']:.2f}", style="bold")
+    if "labels" in row:
+        return Text(", ".join(row["labels"]) or "no label", style="bold")
     likely = sorted(row["probabilities"].items(), key=lambda item: -item[1])
     lines = [f"{share:.2f} {shorten(name, LABEL_WIDTH)}" for name, share in likely[:4]]
     text = Text(lines[0], style="bold")
@@ -264,7 +276,8 @@ def print_results(
     tables = [metrics_table(metrics, positive=positive, threshold=threshold)] if metrics else []
     for split, report in reports.items():
         if report:
-            tables += [confusion_table(report, split=split), class_table(report, split=split)]
+            tables += [confusion_table(report, split=split)] if "confusion" in report else []
+            tables.append(class_table(report, split=split))
     tables += [baselines_table(rows, metrics[split], split=split) for split, rows in baselines.items() if rows]
     tables += [slices_table(rows, split=split) for split, rows in (slices or {}).items() if rows]
     if examples:

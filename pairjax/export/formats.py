@@ -126,8 +126,14 @@ def check_options(artifact: Artifact, config: ExportConfig) -> None:
     """Checks options against the model, whatever the format.
 
     Raises:
-        UserError: A temperature is to be folded into a model that has none.
+        UserError: A temperature is to be folded into a model that has none, or no format knows the model's head.
     """
+    task = artifact.task
+    if task.kind == "multi-label" or task.head != "softmax":
+        head = "a sigmoid for each label" if task.kind == "multi-label" else f"a {task.head} for two classes"
+        raise UserError(
+            f"{artifact.folder}: a model with this head cannot be exported yet", got=head, fix="use pairjax predict"
+        )
     if config.fold_temperature and artifact.task.kind == "regression":
         raise UserError("--fold-temperature: a regression has no temperature", fix="leave it out")
 

@@ -1,7 +1,7 @@
 """The end of a fine-tuning run: calibrate on dev, score each split, write model and result, show the tables."""
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.types import Pairs, Params, main_split
 from pairjax.data.encode import encode_split
 from pairjax.evaluation.calibration import Calibration, temperature_warning
-from pairjax.evaluation.scores import calibrate, collapsed
+from pairjax.evaluation.scores import abstention_warning, calibrate, collapsed
 from pairjax.evaluation.tables import print_results
 from pairjax.finetune.prepare import Prepared, plain_config
 from pairjax.inference.card import CardInfo, model_card
@@ -120,7 +120,9 @@ def score_run(config: Config, prepared: Prepared, predict: PredictLogits, params
     outputs = {split: outputs_of(pairs) for split, pairs in scored.items()}
     dev = splits[prepared.dev]
     assert dev.label is not None
-    calibration = calibrate(task, outputs[prepared.dev], dev.label) if config.evaluation.fit else Calibration()
+    calibration = Calibration()
+    if config.evaluation.fit:
+        calibration = calibrate(task, outputs[prepared.dev], dev.label, config=config.evaluation)
     metrics, classes = score_splits(
         task, scored, outputs, outputs_of=outputs_of, config=config.evaluation, calibration=calibration
     )
@@ -147,7 +149,11 @@ def describe_run(
         metric: Name of the score that selected the best model.
         origin: The run's provenance.
     """
-    progress, warning = fit.progress, collapsed(prepared.task, scores.outputs[prepared.dev])
+    progress, calibration = fit.progress, scores.calibration
+    warnings = (
+        *(collapsed(prepared.task, scores.outputs[prepared.dev]), temperature_warning(calibration.temperature)),
+        abstention_warning(calibration),
+    )
     return {
         "metrics": scores.metrics,
         "classes": scores.classes,
@@ -162,9 +168,9 @@ def describe_run(
             "metric": metric,
             "best_step": progress.best_step,
         },
-        "calibration": dataclasses.asdict(scores.calibration),
-        "task": dataclasses.asdict(prepared.task),
-        "warnings": [line for line in (warning, temperature_warning(scores.calibration.temperature)) if line],
+        "calibration": scores.calibration.to_json(),
+        "task": prepared.task.to_json(),
+        "warnings": [line for line in warnings if line],
         "notes": list(prepared.notes),
         "provenance": dict(origin) | {"data": dict(prepared.data.source)},
     }
@@ -235,7 +241,7 @@ def write_run(
             CardInfo(
                 name=run.name,
                 task=task,
-                config=plain_config(dataclasses.replace(config, model=prepared.fns.config)),
+                config=plain_config(replace(config, model=prepared.fns.config)),
                 metrics=scores.metrics,
                 source=prepared.data.source,
                 provenance=origin,
@@ -268,12 +274,7 @@ def show_run(
         run: The run's folder.
     """
     train, calibration = result["train"], scores.calibration
-    answers = predictions_from(
-        scores.example_outputs,
-        prepared.task,
-        temperature=calibration.temperature,
-        threshold=calibration.threshold,
-    )
+    answers = predictions_from(scores.example_outputs, prepared.task, calibration=calibration)
     console.print(
         f"{train['steps']} steps in {train['seconds']:.0f} s ({train['compile_seconds']:.0f} s of them compiling), "
         f"{train['pairs_per_second']:.1f} pairs/s; best dev {train['metric']} at step {train['best_step']}",

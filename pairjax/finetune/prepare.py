@@ -1,5 +1,6 @@
 """From a config to data, encoder and model. All input is checked here, before anything is written."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,13 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from pairjax.base.config import Config
+from pairjax.base.config import Config, trained_model
 from pairjax.base.errors import UserError
 from pairjax.base.model_config import ModelConfig
 from pairjax.base.types import EncoderSpec, PairData, Pairs, Params, TaskSpec, dev_split
 from pairjax.data.corpus import tokenizer_digest
-from pairjax.data.encode import EncodedPairs, encode_split
+from pairjax.data.encode import EncodedPairs, append_texts, encode_split
 from pairjax.data.layout import Layout, choose_layout
+from pairjax.data.objectives import apply_objective, matching_pairs, soft_targets
+from pairjax.data.ranking import expand_triplets
 from pairjax.data.sources import load_pairs
 from pairjax.data.tasks import fit_score_scale, targets_of
 from pairjax.data.tokenizer import PairTokenizer, check_fit, load_tokenizer
@@ -37,6 +40,8 @@ class Prepared:
         tokenizer: The encoder's tokeniser.
         encoded: The tokens of each split.
         targets: The targets of each split: class indices, or scores standardised by the task's center and scale.
+        soft: float32 [N, C]; the class probabilities that the train pairs teach, or None.
+        chosen: int64 [M]; the train pairs that the loss reads, or None for all of them.
         layout: The row lengths, chosen from the training split.
         fns: The model's functions.
         params: The initial parameters; those of the encoder, and of the pooler if it is kept, are pretrained.
@@ -52,6 +57,8 @@ class Prepared:
     tokenizer: PairTokenizer
     encoded: Mapping[str, EncodedPairs]
     targets: Mapping[str, np.ndarray | None]
+    soft: np.ndarray | None
+    chosen: np.ndarray | None
     layout: Layout
     fns: PairModelFns
     params: Params
@@ -76,6 +83,8 @@ class Prepared:
         }
         content["label names"] = hash_json(list(self.task.labels))
         content |= {} if self.start is None else {"head of --model.init": self.start}
+        if self.soft is not None:
+            content["class probabilities"] = hashlib.sha256(self.soft.tobytes()).hexdigest()
         return content | {"encoder": weights_hash(self.encoder_folder), "tokeniser": tokenizer_digest(self.tokenizer)}
 
 
@@ -100,7 +109,7 @@ def plain_config(config: Config, *, pooling: str | None = None) -> dict[str, Any
 
 
 def check_evaluation(config: Config, data: PairData, tokenizer: PairTokenizer) -> None:
-    """Checks that the pairs that only the evaluation reads can be encoded: swapped pairs and examples.
+    """Checks that the evaluation's options fit the labels, and that swapped pairs and examples can be encoded.
 
     Args:
         config: The config.
@@ -108,9 +117,22 @@ def check_evaluation(config: Config, data: PairData, tokenizer: PairTokenizer) -
         tokenizer: The encoder's tokeniser.
 
     Raises:
-        UserError: A pair cannot be cut to `--data.max-length`.
+        UserError: A pair cannot be cut to `--data.max-length`, or an option needs other labels.
     """
     evaluation, truncation = config.evaluation, config.data.truncation
+    for option, given, least in (
+        ("abstain-at", evaluation.abstain_at is not None, 2),
+        ("conformal", evaluation.conformal is not None, 2),
+        ("class-thresholds", evaluation.class_thresholds, 3),
+    ):
+        if given and (data.task.kind != "classification" or len(data.task.labels) < least):
+            raise UserError(
+                f"--evaluation.{option} needs {'classes' if least == 2 else 'three classes or more'}",
+                got=f"{len(data.task.labels)} {'classes' if data.task.kind == 'classification' else 'labels'}"
+                if data.task.labels
+                else "scores",
+                fix="leave it out",
+            )
     parts: dict[str, tuple[Pairs, str]] = {}
     if evaluation.swap and truncation in ("only_first", "only_second"):
         for split, pairs in data.splits.items():
@@ -151,6 +173,23 @@ def scale_scores(data: PairData, model: ModelConfig) -> TaskSpec:
     return data.task
 
 
+def labelled_triplets(config: Config, data: PairData) -> PairData:
+    """Returns data for ranking with labelled pairs in train, if the loss reads those; other data is unchanged."""
+    if config.data.task != "ranking" or config.loss.kind == "in-batch":
+        return data
+    return replace(data, splits={**data.splits, "train": expand_triplets(data.splits["train"], data.task)})
+
+
+def with_negatives(config: Config, train: Pairs, encoded: EncodedPairs, tokenizer: PairTokenizer) -> EncodedPairs:
+    """Returns the rows of train with the negative of each pair as a third text; unchanged without negatives."""
+    if not train.negative:
+        return encoded
+    thirds = replace(train, first=train.negative, second=train.negative)
+    data = config.data
+    rows = encode_split(thirds, tokenizer, model=config.model, max_length=data.max_length, truncation=data.truncation)
+    return append_texts(encoded, rows)
+
+
 def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
     """Reads and checks the data, encodes it and builds the model.
 
@@ -161,10 +200,12 @@ def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
     Raises:
         UserError: The input has an error that would stop the run later.
     """
-    data = load_pairs(config.data) if data is None else data
+    data = labelled_triplets(config, load_pairs(config.data) if data is None else data)
     start = None if config.model.init is None else read_start(config.model, data.task)
-    model = config.model if start is None else start.config
-    task = scale_scores(data, model)
+    model = trained_model(config.model if start is None else start.config, config.loss)
+    task = data.task if config.loss.reads_vectors else scale_scores(data, model)
+    task = apply_objective(task, config.loss, data.splits["train"])
+    soft, soft_notes = soft_targets(config.loss, data.splits["train"], task)
     folder = resolve_encoder(model.encoder, download=model.download) if start is None else start.artifact.encoder_folder
     spec = read_encoder_spec(folder)
     tokenizer = load_tokenizer(folder, family=spec.family)
@@ -179,11 +220,18 @@ def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
         )
         for split, pairs in data.splits.items()
     }
-    check_evaluation(replace(config, model=model), data, tokenizer)
-    notes = [*data.notes, *tokenizer.vocabulary_notes(spec.vocab_size)]
+    chosen, resolved = None, replace(config, model=model)
+    if config.loss.kind == "in-batch":
+        chosen, batch_notes = matching_pairs(data.splits["train"], task)
+        soft_notes += batch_notes
+        encoded["train"] = with_negatives(
+            replace(config, model=model), data.splits["train"], encoded["train"], tokenizer
+        )
+    check_evaluation(resolved, data, tokenizer)
+    notes = [*data.notes, *soft_notes, *tokenizer.vocabulary_notes(spec.vocab_size)]
     notes += (f"{split}: {note}" for split in encoded for note in encoded[split].notes())
     frozen = config.optim.freeze in ("encoder", "all_but_head")
-    fns = build_pair_model(model, spec, task.outputs, freeze_encoder=frozen)
+    fns = build_pair_model(model, spec, task, freeze_encoder=frozen)
     key = jax.random.key(config.train.seed)
     if start is not None:
         params, param_notes = start.params(fns, task, key)
@@ -201,6 +249,8 @@ def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
         tokenizer=tokenizer,
         encoded=encoded,
         targets={split: targets_of(task, pairs) for split, pairs in data.splits.items()},
+        soft=soft,
+        chosen=chosen,
         layout=choose_layout(config.data, encoded["train"].lengths),
         fns=fns,
         params=params,

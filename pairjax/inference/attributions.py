@@ -240,7 +240,7 @@ class Attributions:
         rows = max(4, SLOTS // length)
         spec: EncoderSpec = replace(self._fns.spec, vocab_size=rows * length)
         config = replace(self._fns.config, dtype="float32")
-        fns = build_pair_model(config, spec, self._task.outputs)
+        fns = build_pair_model(config, spec, self._task)
 
         def evaluate(
             params: Params, row: Batch, ids: Array, baseline: Array, place: Array, weight: Array, index: Array

@@ -115,6 +115,16 @@ def _option_row(loss: Mapping[str, Any], optim: Mapping[str, Any]) -> dict[str, 
     return {"options": "; ".join(used)} if used else {}
 
 
+def _loss_kind(loss: Mapping[str, Any]) -> str:
+    """Returns the kind of loss that the user chose, and where its class probabilities came from."""
+    if not loss.get("kind"):
+        return ""
+    kind = str(loss["kind"])
+    if loss.get("teacher"):
+        kind += f" (teacher {loss['teacher']}, temperature {loss['temperature']:g}, labels {loss['hard_share']:g})"
+    return kind + ", "
+
+
 def _recipe(info: CardInfo) -> list[str]:
     """Returns the table of the training recipe."""
     model, optim, train, loss = (info.config[part] for part in ("model", "optim", "train", "loss"))
@@ -137,7 +147,7 @@ def _recipe(info: CardInfo) -> list[str]:
         "pooling": model["pooling"] or "(default)",
         "combination": combined if model["kind"] == "bi" or model.get("pool_over") == "sides" else "none: one vector",
         "hidden layers": hidden,
-        "loss": f"label smoothing {loss['label_smoothing']}{weights}",
+        "loss": f"{_loss_kind(loss)}label smoothing {loss['label_smoothing']}{weights}",
         "optimiser": f"AdamW, peak learning rate {optim['learning_rate']}, {optim['schedule']} schedule, warm-up "
         f"{optim['warmup']}, weight decay {optim['weight_decay']}{decay}, frozen: {optim['freeze']}",
         **_option_row(loss, optim),

@@ -106,7 +106,7 @@ class PairClassifier:
         self.task = artifact.task
         self.tokenizer = tokenizer
         model = dataclasses.replace(artifact.model, combiner=combiner)
-        self._fns = build_pair_model(model, artifact.spec, self.task.outputs)
+        self._fns = build_pair_model(model, artifact.spec, self.task)
         self._mesh = build_mesh(data=mesh.data, fsdp=mesh.fsdp, tensor=mesh.tensor)
         placement = place_params(artifact.params, self._mesh, heads=heads_by_path(self._fns.config, artifact.spec))
         self._params = place(artifact.params, placement.specs, self._mesh)
@@ -214,9 +214,7 @@ class PairClassifier:
         Args:
             outputs: float32 [N, outputs]; from `outputs` or `encoded_outputs`.
         """
-        calibration = self.artifact.calibration
-        temperature, threshold = calibration.temperature, calibration.threshold
-        return predictions_from(outputs, self.task, temperature=temperature, threshold=threshold)
+        return predictions_from(outputs, self.task, calibration=self.artifact.calibration)
 
     def predict_stream(
         self, pairs: PairsLike, *, chunk: SupportsIndex = 8192, batch_size: SupportsIndex = 64

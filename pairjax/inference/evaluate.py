@@ -53,10 +53,12 @@ def score_splits(
             seed=0,
             temperature=calibration.temperature if config.fit else 1.0,
             threshold=calibration.threshold if config.fit else None,
+            calibration=calibration if config.fit else None,
             swapped_logits=swapped,
+            group=pairs.group,
         )
         metrics[split] = scores_to_json(intervals)
-        if task.kind == "classification":
+        if task.kind != "regression":
             classes[split] = class_report(task, outputs[split], pairs.label)
     return metrics, classes
 
@@ -145,14 +147,16 @@ def prediction_lines(task: TaskSpec, pairs: Pairs, outputs: np.ndarray, *, calib
         outputs: float [N, outputs]; logits, or scores in the units of the data.
         calibration: Temperature and threshold, fitted on dev.
     """
-    temperature, threshold = calibration.temperature, calibration.threshold
     lines = []
-    for i, prediction in enumerate(predictions_from(outputs, task, temperature=temperature, threshold=threshold)):
+    for i, prediction in enumerate(predictions_from(outputs, task, calibration=calibration)):
         row: dict[str, Any] = {"sentence1": pairs.first[i], "sentence2": pairs.second[i], **prediction.to_json()}
-        if task.kind == "classification":
+        if task.kind != "regression":
             row["logits"] = [round(float(value), 5) for value in outputs[i]]
         if pairs.label is not None:
             value = pairs.label[i]
-            row["true"] = task.labels[int(value)] if task.kind == "classification" else round(float(value), 6)
+            if task.kind == "multi-label":
+                row["true"] = [name for name, carried in zip(task.labels, value, strict=True) if carried]
+            else:
+                row["true"] = task.labels[int(value)] if task.kind == "classification" else round(float(value), 6)
         lines.append(to_json(row))
     return "".join(line + "\n" for line in lines)

@@ -101,7 +101,8 @@ def _check_fields(path: Path, **parts: tuple[Any, Any]) -> None:
 
 def _check_task(path: Path, task: TaskSpec) -> None:
     """Raises UserError if the fields of the task contradict each other."""
-    ambiguous = task.kind == "classification" and len(set(task.labels)) < max(2, len(task.labels))
+    ambiguous = task.kind != "regression" and len(set(task.labels)) < max(2, len(task.labels))
+    ambiguous |= task.head == "sigmoid" and task.positive_index is None
     if ambiguous or (task.positive is not None and task.positive not in task.labels) or task.scale <= 0:
         raise UserError(f"{path}: damaged", got=f"the task {task!r:.200}", fix=AGAIN)
 
@@ -179,11 +180,11 @@ def write_manifest(path: Path, facts: ModelFacts, *, version: int, **entries: An
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file != path)
     manifest = {
         "format": version,
-        "task": dataclasses.asdict(facts.task),
+        "task": facts.task.to_json(),
         "model": _model_to_json(facts.model, own_combiner=facts.own_combiner),
         "max_length": facts.max_length,
         "truncation": facts.truncation,
-        "calibration": dataclasses.asdict(facts.calibration),
+        "calibration": facts.calibration.to_json(),
         **entries,
         "files": {file.relative_to(folder).as_posix(): hash_file(file) for file in files},
     }
@@ -206,7 +207,7 @@ def read_facts(path: Path, manifest: Mapping[str, Any]) -> ModelFacts:
     try:
         task = TaskSpec(**(manifest["task"] | {"labels": tuple(manifest["task"]["labels"])}))
         model, own = _model_from_json(manifest["model"])
-        calibration = Calibration(**manifest["calibration"])
+        calibration = Calibration.from_json(manifest["calibration"])
         max_length, truncation = manifest["max_length"], manifest["truncation"]
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         raise UserError(f"{path}: damaged", got=repr(error), fix=AGAIN) from None

@@ -29,8 +29,9 @@ from pairjax.inference.manifest import ModelFacts, check_files, read_facts, read
 from pairjax.storage.files import whole_folder
 from pairjax.weights import load_encoder, read_encoder_spec, save_encoder
 
-FORMAT = 2
-"""Version of the format. Version 2 added the seal; folders of version 1 still load."""
+FORMAT = 3
+"""Newest version of the format. Version 2 added the seal, version 3 heads other than a softmax and abstention. Folders
+of all versions load, and a model that needs nothing of version 3 is written as version 2."""
 MANIFEST = "pairjax.json"
 NEEDED = ("head.safetensors", "encoder/config.json", "encoder/model.safetensors")
 """Files that every model folder holds; the manifest must list the digest of each."""
@@ -101,7 +102,16 @@ def save_artifact(
         safetensors.numpy.save_file(flat, partial / "head.safetensors")
         (partial / "README.md").write_text(card, encoding="utf-8")
         facts = ModelFacts(task, model, model.combiner is not None, max_length, truncation, calibration)
-        write_manifest(partial / MANIFEST, facts, version=FORMAT)
+        write_manifest(partial / MANIFEST, facts, version=2 if _is_plain(task, calibration) else FORMAT)
+
+
+def _is_plain(task: TaskSpec, calibration: Calibration) -> bool:
+    """Returns whether a model needs nothing that version 3 of the format added."""
+    return (
+        task.kind != "multi-label"
+        and task.head == "softmax"
+        and set(calibration.to_json()) == {"temperature", "threshold"}
+    )
 
 
 def find_artifact(path: str | Path, *, download: bool = False) -> Path:

@@ -49,10 +49,17 @@ class Start:
         """
         params, own = self.artifact.params, self.artifact.task
         place = self.config.init
+        if fns.config.head.kind == "cosine":
+            kept = {"encoder", *fns.init_above(key)}
+            score = "stays" if self.artifact.model.head.kind == "cosine" else "becomes"
+            note = f"{place}: the score {score} the cosine of both vectors"
+            return {name: tree for name, tree in params.items() if name in kept}, (note,)
         if self.artifact.model.head.kind == "cosine":
-            if fns.config.head.kind == "cosine":
-                return params, (f"{place}: the score stays the cosine of both vectors",)
             return {**fns.init_above(key), **params}, (f"{place}: it has no head, so combination and head are new",)
+        if own.head != task.head:
+            # A sigmoid has one logit for two classes.
+            last = fns.init_above(key)["head"]["logits"]
+            return {**params, "head": {**params["head"], "logits": last}}, (f"{place}: the head's last layer is new",)
         head, note = fit_head(params["head"], own, task, place=str(place), relu=fns.config.head.relu_logits)
         if head is None:
             head = {**params["head"], "logits": fns.init_above(key)["head"]["logits"]}

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from pairjax.base.errors import UserError
 from pairjax.base.families import find_family
 from pairjax.base.model_config import DropoutConfig, ModelConfig
-from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Params
+from pairjax.base.types import Batch, DropoutRates, EncoderSpec, Params, TaskSpec
 from pairjax.models.batches import tiny_batch
 from pairjax.models.encoder import encoder_heads
 from pairjax.models.pair_model import PairModel
@@ -41,15 +41,23 @@ class PairModelFns:
         """
         # The encoder's path and the dropout rates are no part of the functions.
         config = replace(self.config, encoder="", download=False, dropout=DropoutConfig())
-        return config, self.spec, self.module.outputs
+        task = self.module.task
+        constants = (task.center, task.scale) if task.head == "cosine" else ()
+        return config, self.spec, task.outputs, task.head, task.positive_index, *constants
 
     def _call(
-        self, method: str | None, params: Params, *args: Any, key: PRNGKeyArray | None, rates: DropoutRates | None
+        self,
+        method: str | None,
+        params: Params,
+        *args: Any,
+        key: PRNGKeyArray | None,
+        rates: DropoutRates | None,
+        **options: Any,
     ) -> Array:
         if (key is None) != (rates is None):
             raise ValueError("key and rates go together: both for dropout, neither without")
         rngs = None if key is None else {"dropout": key}
-        output: Any = self.module.apply({"params": params}, *args, rates=rates, rngs=rngs, method=method)
+        output: Any = self.module.apply({"params": params}, *args, rates=rates, rngs=rngs, method=method, **options)
         return output
 
     @property
@@ -91,15 +99,23 @@ class PairModelFns:
         """Computes logits from hidden states; `params` need not contain the encoder's."""
         return self._call("classify", params, hidden, batch, key=key, rates=rates)
 
-    def vectors(self, params: Params, batch: Batch) -> Float[Array, "rows slots 2 dim"]:
-        """Computes u and v of each pair.
+    def vectors(
+        self,
+        params: Params,
+        batch: Batch,
+        *,
+        sides: int = 2,
+        key: PRNGKeyArray | None = None,
+        rates: DropoutRates | None = None,
+    ) -> Float[Array, "rows slots sides dim"]:
+        """Computes u and v of each pair, and with 3 `sides` the vector of the negative of each triplet.
 
         Raises:
             ValueError: The model pools one vector per pair.
         """
         if self.config.over != "sides":
             raise ValueError("this model pools one vector per pair, not u and v")
-        return self._call("vectors", params, batch, key=None, rates=None)
+        return self._call("vectors", params, batch, key=key, rates=rates, sides=sides)
 
     def pooled(
         self, params: Params, hidden: Float[Array, "rows length dim"], batch: Batch
@@ -170,14 +186,14 @@ def resolve(config: ModelConfig, spec: EncoderSpec) -> ModelConfig:
 
 
 def build_pair_model(
-    config: ModelConfig, spec: EncoderSpec, outputs: int, *, freeze_encoder: bool = False
+    config: ModelConfig, spec: EncoderSpec, task: TaskSpec | int, *, freeze_encoder: bool = False
 ) -> PairModelFns:
     """Builds a pair model on an encoder.
 
     Args:
         config: The stages; defaults are resolved here.
         spec: The encoder's architecture.
-        outputs: Number of classes, or 1 for a score (`TaskSpec.outputs`).
+        task: The task; or the number of classes of a softmax, or 1 for a score.
         freeze_encoder: Whether the encoder runs without dropout in training too.
 
     Raises:
@@ -190,9 +206,18 @@ def build_pair_model(
             got=type(combiner).__name__,
             expected="a callable without arguments, such as the module's class",
         )
-    if config.head.kind == "cosine" and outputs != 1:
-        raise UserError("--model.head.kind cosine gives one score", got=f"{outputs} classes", expected="scores")
-    module = PairModel(config=config, spec=spec, outputs=outputs, freeze_encoder=freeze_encoder)
+    if isinstance(task, int):
+        names = tuple(map(str, range(task)))
+        task = TaskSpec("regression") if task == 1 else TaskSpec("classification", names)
+    if config.head.kind == "cosine" and task.outputs != 1 and task.head != "cosine":
+        raise UserError("--model.head.kind cosine gives one score", got=f"{task.outputs} classes", expected="scores")
+    if task.head == "sigmoid" and config.head.relu_logits:
+        raise UserError(
+            "--model.head.relu-logits needs a logit for each class: the sigmoid of one logit would be at least 0.5",
+            got="--loss.kind binary",
+            fix="leave one of them out",
+        )
+    module = PairModel(config=config, spec=spec, task=task, freeze_encoder=freeze_encoder)
     return PairModelFns(config, spec, module)
 
 

@@ -19,7 +19,7 @@ def attention_mask(batch: Batch, *, kind: Literal["cross", "bi"]) -> Bool[Array,
     Tokens attend within their pair, and in a bi-encoder within their side. Padding attends to padding only.
     """
     pair = jnp.asarray(batch.pair_ids)
-    group = pair if kind == "cross" else 2 * pair + jnp.asarray(batch.side_ids)
+    group = pair if kind == "cross" else 3 * pair + jnp.asarray(batch.side_ids)
     return group[:, :, None] == group[:, None, :]
 
 

@@ -23,13 +23,32 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+def unit(vectors: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+    """Returns vectors divided by their norms, which are taken to be at least 1e-12; zeros stay zeros."""
+    squares = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
+    return vectors * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
+
+
+def two_logits(logit: Float[Array, "rows slots 1"], *, positive: int) -> Float[Array, "rows slots 2"]:
+    """Returns the logits of two classes from the one logit l of a sigmoid: l for the positive class, 0 for the other.
+
+    Their softmax is the sigmoid of l and their cross-entropy is the binary cross-entropy of l, so losses, metrics and
+    calibration are those of two classes.
+
+    Args:
+        logit: The logit of the positive class.
+        positive: Index of the positive class.
+    """
+    return jnp.concatenate([logit if index == positive else jnp.zeros_like(logit) for index in range(2)], axis=-1)
+
+
 class Head(nn.Module):
     """A linear classifier `logits = h W_P + b`, optionally after hidden layers.
 
     Dropout precedes each dense layer, as in BERT's classifier, or only the last one.
 
     Attributes:
-        outputs: Number of classes, or 1 for a score.
+        outputs: Number of logits: one for each class, 1 for a score or for two classes with a sigmoid.
         hidden: Widths of the hidden layers, named `hidden_{i}`.
         activation: Activation of the hidden layers.
         relu_logits: Whether a ReLU is applied to the logits, as in one of the chapter's worked examples.
@@ -65,14 +84,12 @@ class Head(nn.Module):
 
 
 def cosine(u: Float[Array, "rows slots dim"], v: Float[Array, "rows slots dim"]) -> Float[Array, "rows slots outputs"]:
-    """Computes the cosine of two vectors as a single output; it is 0 if a vector is 0.
+    """Computes the cosine of two vectors as a single output; it is 0 if a vector is 0, and so is its gradient.
 
     >>> cosine(jnp.array([[[3.0, 4.0]]]), jnp.array([[[4.0, 3.0]]])).round(2).tolist()
     [[[0.9599999785423279]]]
     """
-    # Both lengths have torch's lower bound, so an empty slot gives 0 and not NaN.
-    lengths = jnp.maximum(jnp.linalg.norm(u, axis=-1), 1e-12) * jnp.maximum(jnp.linalg.norm(v, axis=-1), 1e-12)
-    return (jnp.sum(u * v, axis=-1) / lengths)[..., None]
+    return jnp.sum(unit(u) * unit(v), axis=-1, keepdims=True)
 
 
 def build_head(config: HeadConfig, spec: EncoderSpec, outputs: int) -> Head:

@@ -9,10 +9,10 @@ from jaxtyping import Array, Float, Float32
 
 from pairjax.base.errors import UserError
 from pairjax.base.model_config import ModelConfig, ProjectConfig
-from pairjax.base.types import Batch, DropoutRates, EncoderSpec
+from pairjax.base.types import Batch, DropoutRates, EncoderSpec, TaskSpec
 from pairjax.models.combine import Gate, VectorAttention, pair_features
 from pairjax.models.encoder import Encoder
-from pairjax.models.heads import build_head, cosine
+from pairjax.models.heads import build_head, cosine, two_logits
 from pairjax.models.interact import Interaction
 from pairjax.models.layers import KERNEL_INIT
 from pairjax.models.pool import Project, pool
@@ -27,13 +27,13 @@ class PairModel(nn.Module):
     Attributes:
         config: The configuration with every default resolved (`pairjax.models.build.resolve`).
         spec: The encoder's architecture.
-        outputs: Number of classes, or 1 for a score.
+        task: The task; it gives the number of outputs and the kind of head.
         freeze_encoder: Whether the encoder runs without dropout in training too, so its output can be cached.
     """
 
     config: ModelConfig
     spec: EncoderSpec
-    outputs: int
+    task: TaskSpec
     freeze_encoder: bool = False
 
     def setup(self) -> None:
@@ -62,7 +62,7 @@ class PairModel(nn.Module):
         elif config.combine.kind == "attention":
             self.combine = VectorAttention(layers=config.combine.layers, heads=config.combine.heads, **shape)
         if config.head.kind != "cosine":
-            self.head = build_head(config.head, spec, self.outputs)
+            self.head = build_head(config.head, spec, 1 if self.task.head == "sigmoid" else self.task.outputs)
 
     def __call__(self, batch: Batch, *, rates: DropoutRates | None = None) -> Float[Array, "rows slots outputs"]:
         """Computes the logits of a batch; if `rates` are given, the rng stream `dropout` is used."""
@@ -82,17 +82,29 @@ class PairModel(nn.Module):
         self, pooled: Float32[Array, "rows slots parts dim"], *, rates: DropoutRates | None = None
     ) -> Float[Array, "rows slots outputs"]:
         """Computes logits from pooled vectors, with combination and classifier."""
+        task, positive = self.task, self.task.positive_index
         if self.config.head.kind == "cosine":
-            return cosine(pooled[:, :, 0], pooled[:, :, 1])
-        combined = self.combined(pooled, rate=None if rates is None else rates.interaction)
-        return self.head(combined, rate=None if rates is None else rates.head)
+            logits = cosine(pooled[:, :, 0], pooled[:, :, 1])
+            if task.head == "cosine":
+                logits = (logits - task.center) / task.scale
+        else:
+            combined = self.combined(pooled, rate=None if rates is None else rates.interaction)
+            logits = self.head(combined, rate=None if rates is None else rates.head)
+        return logits if task.head == "softmax" or positive is None else two_logits(logits, positive=positive)
 
-    def vectors(self, batch: Batch, *, rates: DropoutRates | None = None) -> Float32[Array, "rows slots parts dim"]:
-        """Computes u and v of each pair slot, or h if the pair is pooled as one."""
-        return self.pooled(self.encode(batch, rates=rates), batch, rates=rates)
+    def vectors(
+        self, batch: Batch, *, sides: int = 2, rates: DropoutRates | None = None
+    ) -> Float32[Array, "rows slots parts dim"]:
+        """Computes u and v of each pair slot (and the vector of a third text), or h if the pair is pooled as one."""
+        return self.pooled(self.encode(batch, rates=rates), batch, sides=sides, rates=rates)
 
     def pooled(
-        self, hidden: Float[Array, "rows length dim"], batch: Batch, *, rates: DropoutRates | None = None
+        self,
+        hidden: Float[Array, "rows length dim"],
+        batch: Batch,
+        *,
+        sides: int = 2,
+        rates: DropoutRates | None = None,
     ) -> Float32[Array, "rows slots parts size"]:
         """Computes interaction, pooling and projection; without dense layers an empty slot gets zeros."""
         config = self.config
@@ -102,7 +114,7 @@ class PairModel(nn.Module):
             )
         if config.interact.kind != "none":
             hidden = self.interact(hidden, batch, rate=None if rates is None else rates.interaction)
-        pooled = pool(hidden, batch, pooling=config.pooling, over=config.over)
+        pooled = pool(hidden, batch, pooling=config.pooling, over=config.over, sides=sides)
         if config.pooling == "pooler":
             # tanh(b) is not zero, so empty slots are set to zero again.
             filled = jnp.asarray(batch.weight)[:, :, None, None] > 0

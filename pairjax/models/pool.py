@@ -15,8 +15,8 @@ Pooling = Literal["cls", "pooler", "mean", "max"]
 Over = Literal["pair", "sides"]
 
 
-def parts_mask(batch: Batch, *, over: Over) -> Bool[Array, "rows slots parts length"]:
-    """Returns which token slots belong to each part of pair slot k: the pair (one part), or its two sides.
+def parts_mask(batch: Batch, *, over: Over, sides: int = 2) -> Bool[Array, "rows slots parts length"]:
+    """Returns which token slots belong to each part of pair slot k: the pair (one part), or its sides.
 
     There are as many pair slots K as in `batch.weight` [R, K]. Slot k holds the tokens with pair id k + 1. Special
     tokens belong to the side that they close.
@@ -25,12 +25,12 @@ def parts_mask(batch: Batch, *, over: Over) -> Bool[Array, "rows slots parts len
     inside = (jnp.asarray(batch.pair_ids)[:, None, :] == slots[None, :, None])[:, :, None, :]
     if over == "pair":
         return inside
-    sides = jnp.arange(2, dtype=jnp.int32)
-    return inside & (jnp.asarray(batch.side_ids)[:, None, None, :] == sides[None, None, :, None])
+    numbers = jnp.arange(sides, dtype=jnp.int32)
+    return inside & (jnp.asarray(batch.side_ids)[:, None, None, :] == numbers[None, None, :, None])
 
 
 def pool(
-    hidden: Float[Array, "rows length dim"], batch: Batch, *, pooling: Pooling, over: Over
+    hidden: Float[Array, "rows length dim"], batch: Batch, *, pooling: Pooling, over: Over, sides: int = 2
 ) -> Float32[Array, "rows slots parts dim"]:
     """Pools hidden states into one vector per pair or per side.
 
@@ -41,6 +41,7 @@ def pool(
             one; the pair model applies the pooler's dense layer. `mean` and `max` use all tokens, special ones
             included, as sentence-transformers does.
         over: Whether a part is the whole `pair` or one of its `sides`.
+        sides: Number of texts of an example: 3 for triplets.
 
     Returns:
         The vectors in float32; zeros for a part without tokens.
@@ -52,7 +53,7 @@ def pool(
     >>> pool(hidden, tiny_batch(), pooling="cls", over="pair").tolist()
     [[[[1.0]]]]
     """
-    mask = parts_mask(batch, over=over)
+    mask = parts_mask(batch, over=over, sides=sides)
     match pooling:
         case "cls" | "pooler":
             first = jnp.asarray(batch.position_ids) == 0

@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pairjax.base.config import Config, OptimConfig
+from pairjax.base.config import Config, LossConfig, OptimConfig, trained_model
 from pairjax.base.errors import UserError
 from pairjax.base.pretrain_config import PretrainConfig
 from pairjax.base.types import Batch, EncoderSpec, Hypers, Params, TaskSpec
 from pairjax.data.encode import encode_split
 from pairjax.data.layout import choose_layout, plan_epoch
+from pairjax.data.objectives import apply_objective
 from pairjax.data.sources import load_pairs
 from pairjax.data.tasks import label_counts
 from pairjax.data.tokenizer import check_fit, load_tokenizer
@@ -32,6 +33,7 @@ from pairjax.step.optim import trainable_paths
 from pairjax.step.programs import Update, build_update, hypers_of
 from pairjax.step.sharding import batch_sharding, place_params, shardings
 from pairjax.step.step import Apply, two_passes
+from pairjax.step.vector_losses import forward_pass, make_vector_loss
 from pairjax.weights import read_encoder_spec, resolve_encoder
 
 STEPS = 1000
@@ -118,23 +120,24 @@ def plan_pairs(config: Config, *, length: int | None = None) -> Planned:
     if config.model.init is None:
         folder = resolve_encoder(config.model.encoder, download=config.model.download)
     else:
-        start = read_start(config.model, TaskSpec("classification", ("0", "1")))
+        start = read_start(config.model, _unread_task(config.loss))
         folder, config = start.artifact.encoder_folder, replace(config, model=start.config)
     spec = read_encoder_spec(folder)
     notes: tuple[str, ...] = ()
     if length is None:
         task, counts, rows, lengths = _read_rows(config, spec, folder)
+        task = apply_objective(task, config.loss)
     else:
         if length > spec.max_positions:
             raise UserError("--length is longer than the encoder reads", got=length, expected=spec.max_positions)
-        task, counts = TaskSpec("classification", ("0", "1")), np.ones(2, np.int64)
+        task, counts = _unread_task(config.loss), np.ones(2, np.int64)
         rows, lengths = Rows(config.train.batch_size, length), {length: 1}
         notes = ("no data read: rows have --length slots and one pair each; two classes",)
     frozen = config.optim.freeze in ("encoder", "all_but_head")
-    fns = build_pair_model(config.model, spec, task.outputs, freeze_encoder=frozen)
+    fns = build_pair_model(trained_model(config.model, config.loss), spec, task, freeze_encoder=frozen)
     lora = config.optim.lora
     params = jax.eval_shape(lambda key: add_lora(lora, fns.init(key), key), jax.random.key(0))
-    apply = with_lora(fns.apply, lora)
+    apply = with_lora(forward_pass(fns, config.loss), lora)
     pooler_kept = fns.config.pooling == "pooler" and fns.config.pooler != "fresh"
     return Planned(
         spec=spec,
@@ -142,7 +145,7 @@ def plan_pairs(config: Config, *, length: int | None = None) -> Planned:
         chosen=trainable_paths(config.optim, params, pooler_kept=pooler_kept),
         heads=heads_by_path(fns.config, spec),
         apply=two_passes(apply) if config.loss.r_drop else apply,
-        loss=make_loss(config.loss, task, counts),
+        loss=_loss_on_shapes(config.loss, task, counts),
         optim=config.optim,
         hypers=hypers_of(config),
         dtype=config.model.dtype,
@@ -153,6 +156,23 @@ def plan_pairs(config: Config, *, length: int | None = None) -> Planned:
         float_labels=task.kind == "regression",
         notes=notes,
     )
+
+
+def _unread_task(loss: LossConfig) -> TaskSpec:
+    """Returns the task of a plan that reads no data: two classes, or two labels."""
+    if loss.kind == "multi-label":
+        return TaskSpec("multi-label", ("0", "1"))
+    return TaskSpec("classification", ("0", "1"), positive="1")
+
+
+def _loss_on_shapes(config: LossConfig, task: TaskSpec, counts: Any) -> Loss:
+    """Returns the loss of a plan. Targets that are class probabilities cost as much as classes."""
+    if config.kind == "multi-label":
+        # A plan's batch has one label for each pair; the losses of several cost next to nothing more.
+        return make_loss(LossConfig(), replace(task, kind="classification"), None)
+    if config.reads_vectors:
+        return make_vector_loss(config, task)
+    return make_loss(LossConfig() if config.kind == "soft" else config, task, counts)
 
 
 def _read_rows(config: Config, spec: EncoderSpec, folder: Path) -> tuple[TaskSpec, Any, Rows, dict[int, int]]:

@@ -48,7 +48,7 @@ class Numbered:
     def describe(self) -> bytes:
         """Returns targets, splits and task as bytes to hash."""
         sizes = [len(rows) for rows in self.rows.values()]
-        return self.target.tobytes() + json.dumps([list(self.rows), sizes, asdict(self.task)]).encode()
+        return self.target.tobytes() + json.dumps([list(self.rows), sizes, self.task.to_json()]).encode()
 
 
 def number_pairs(data: PairData, *, part: Int[np.ndarray, " part"] | None = None) -> Numbered:
@@ -214,7 +214,7 @@ class Source(ABC):
 def supported(optim: OptimConfig, loss: LossConfig | None) -> bool:
     """Returns whether populations support these options; the ordinary trainer supports all."""
     plain = replace(optim, reinit_layers=0, gradual=0.0, decay_to="zero", lora=LoraConfig(), average=AverageConfig())
-    return plain == optim and not (loss is not None and loss.r_drop)
+    return plain == optim and (loss is None or (not loss.r_drop and loss.kind in (None, "cross-entropy")))
 
 
 def assemble(
@@ -243,8 +243,8 @@ def assemble(
     """
     if not supported(optim, loss):
         raise UserError(
-            "populations do not support --loss.r-drop or --optim.gradual, .decay-to, .reinit-layers, .lora and "
-            ".average",
+            "populations support no --loss.kind but cross-entropy, and no --loss.r-drop or --optim.gradual, .decay-to, "
+            ".reinit-layers, .lora and .average",
             fix="leave them out, or fine-tune with pairjax train",
         )
     task, config, loss = source.task, source.fns.config, loss or LossConfig()

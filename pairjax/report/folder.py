@@ -84,6 +84,8 @@ class RunRecord:
     def metric(self) -> str:
         """The leading metric, by which the baselines are scored too."""
         task = self.task
+        if task is not None and task.kind == "multi-label":
+            return "micro_f1"
         return "accuracy" if task is None or task.kind == "classification" else "spearman"
 
     @property
@@ -153,7 +155,8 @@ def _read_run(path: Path) -> RunRecord:
         result = with_current_names(result) if kind == "pretraining" else result
     labels = tuple(result["task"]["labels"]) if result is not None and kind == "pairs" else ()
     predictions = {}
-    if result is not None and kind == "pairs":
+    # The figures of predictions are about one class for each pair.
+    if result is not None and kind == "pairs" and result["task"]["kind"] != "multi-label":
         for split in result["metrics"]:
             file = path / f"predictions.{split}.jsonl"
             if file.is_file():

@@ -1,11 +1,17 @@
 """Draws the figures of a run on pairs: baselines, curves, reliability and slices."""
 
+import numpy as np
+
+from pairjax.evaluation.confidence import risk_coverage
 from pairjax.report.analysis import reliability, slices_of
 from pairjax.report.blocks import Block, Drawing
 from pairjax.report.draw import BINS, GREY, Bar, Line, binned, curves, forest, reliability_diagram
 from pairjax.report.figures import evaluations
 from pairjax.report.folder import RunRecord, probability_of
 from pairjax.report.language import Language, Score
+
+CURVE_POINTS = 200
+"""Most points of a risk-coverage curve."""
 
 
 def baselines_of(run: RunRecord, split: str) -> dict[str, Score]:
@@ -94,6 +100,32 @@ def reliability_figure(run: RunRecord, *, language: Language) -> list[Block]:
     svg = reliability_diagram(before, after, language=language, classes=task.outputs, alt=title)
     note = language.phrase("reliability.note", temperature=language.number(run.temperature, 2))
     return [Drawing(svg, title, note)]
+
+
+def risk_figure(run: RunRecord, *, language: Language) -> list[Block]:
+    """Draws the error of the most confident pairs against their share; empty without labelled classes."""
+    split, task = run.main_split, run.task
+    if split is None or task is None or task.kind == "regression" or split not in run.predictions:
+        return []
+    predictions = run.predictions[split]
+    if predictions.label is None:
+        return []
+    probability = probability_of(predictions, temperature=run.temperature)
+    coverage, risk, _ = risk_coverage(probability, predictions.label)
+    if len(coverage) < 2:
+        return []
+    # The ends are exact; points between them are thinned, since a page may hold many runs.
+    kept = np.unique(np.linspace(0, len(coverage) - 1, CURVE_POINTS).round().astype(np.int64))
+    title = language.phrase("risk.title", split=language.name("split", split))
+    line = Line(language.phrase("risk.line"), coverage[kept].tolist(), risk[kept].tolist(), series=0, points=False)
+    svg = curves(
+        [line],
+        language=language,
+        x_axis=language.phrase("risk.coverage"),
+        y_axis=language.phrase("risk.error"),
+        alt=title,
+    )
+    return [Drawing(svg, title, language.phrase("risk.note"))]
 
 
 def slice_figure(run: RunRecord, *, language: Language) -> list[Block]:

@@ -34,7 +34,9 @@ def metrics_table(run: RunRecord, *, language: Language) -> Table:
     names = group_metrics(metrics.values())
     threshold = result["calibration"].get("threshold")
     positive = result["task"]["positive"]
-    at_threshold = "" if threshold is None else phrase("metrics.threshold", threshold=language.number(threshold, 2))
+    at_threshold = phrase("metrics.thresholds")
+    if threshold is not None:
+        at_threshold = phrase("metrics.threshold", threshold=language.number(threshold, 2))
     parts = (
         ("", names.plain),
         (phrase("metrics.calibrated"), names.calibrated),
@@ -85,7 +87,7 @@ def class_table(run: RunRecord, *, language: Language) -> list[Block]:
 def confusion_table(run: RunRecord, *, language: Language) -> list[Block]:
     """Tabulates the confusion matrix, or the most frequent confusions if there are many classes."""
     split, phrase, result = run.main_split, language.phrase, run.result
-    if split is None or result is None or not result["classes"].get(split):
+    if split is None or result is None or "confusion" not in result["classes"].get(split, {}):
         return []
     report, split_name = result["classes"][split], language.name("split", split)
     labels, counts = report["labels"], report["confusion"]

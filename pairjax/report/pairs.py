@@ -10,6 +10,7 @@ from pairjax.report.pair_figures import (
     baselines_of,
     curve_figures,
     reliability_figure,
+    risk_figure,
     slice_figure,
 )
 from pairjax.report.pair_tables import class_table, confusion_table, error_examples, metrics_table
@@ -29,12 +30,14 @@ def pair_section(run: RunRecord, *, id: str, language: Language) -> Section:
     blocks += baseline_figure(run, language=language)
     blocks += curve_figures(run, language=language)
     blocks += reliability_figure(run, language=language)
+    blocks += risk_figure(run, language=language)
     blocks += slice_figure(run, language=language)
     blocks.append(metrics_table(run, language=language))
     blocks += class_table(run, language=language)
     blocks += confusion_table(run, language=language)
     blocks += error_examples(run, language=language)
-    if run.main_split is not None and run.main_split not in run.predictions:
+    several = run.task is not None and run.task.kind == "multi-label"
+    if run.main_split is not None and run.main_split not in run.predictions and not several:
         split = language.name("split", run.main_split)
         blocks.append(Paragraph(language.phrase("errors.no_predictions", split=split), "note"))
     blocks.append(provenance_block(run, language=language))

@@ -1,4 +1,4 @@
-"""The losses that training minimises: cross-entropy for classes, squared error for scores.
+"""The losses that training minimises: cross-entropy with classes or probabilities, and squared error for scores.
 
 A loss is a pair of sums, of the weighted losses and of the weights, and never a mean. Sums over micro-batches and
 devices add up to the sums of the whole batch, which are divided once.
@@ -39,11 +39,61 @@ def cross_entropy(
         >>> float(cross_entropy(jnp.zeros((1, 1, 2)), jnp.array([[1]]))[0, 0])  # log 2
         0.6931471824645996
     """
-    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
     # A comparison instead of a gather: the backward pass of a gather is a scatter, which is slow.
     true = jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32)
     target = (1.0 - smoothing) * true + smoothing / logits.shape[-1]
-    return -jnp.sum(target * log_probabilities, axis=-1)
+    return soft_cross_entropy(logits, jnp.asarray(target))
+
+
+def soft_cross_entropy(
+    logits: Float[Array, "rows slots classes"], target: Float[Array, "rows slots classes"]
+) -> Float32[Array, "rows slots"]:
+    """Computes the cross-entropy `-sum_c q_c log softmax(logits)_c` with target probabilities q, in nats.
+
+    Args:
+        logits: Scores of the classes; converted to float32.
+        target: Probabilities of the classes.
+    """
+    return -jnp.sum(target * jax.nn.log_softmax(logits.astype(jnp.float32)), axis=-1)
+
+
+def binary_cross_entropies(
+    logits: Float[Array, "rows slots labels"], label: Float[Array, "rows slots labels"], *, smoothing: ArrayLike = 0.0
+) -> Float32[Array, "rows slots"]:
+    """Computes the mean over labels of the binary cross-entropy of each label's sigmoid, in nats.
+
+    Args:
+        logits: A logit for each label; converted to float32.
+        label: 1 for each label that a pair carries, else 0.
+        smoothing: s; targets are (1 - s) label + s / 2.
+    """
+    wide = logits.astype(jnp.float32)
+    target = (1.0 - smoothing) * label + smoothing / 2.0
+    return jnp.mean(jax.nn.softplus(wide) - target * wide, axis=-1)
+
+
+def distillation(
+    logits: Float[Array, "rows slots classes"],
+    label: Int[Array, "rows slots"],
+    target: Float[Array, "rows slots classes"],
+    *,
+    temperature: float,
+    hard_share: float,
+) -> Float32[Array, "rows slots"]:
+    """Computes the loss of distillation, `(1 - a) T^2 CE(q, logits / T) + a CE(label, logits)`.
+
+    Hinton et al., "Distilling the Knowledge in a Neural Network" (2015), section 2: T^2 keeps the gradients of the
+    first term as large as those of the second when T changes.
+
+    Args:
+        logits: The student's logits.
+        label: Class indices.
+        target: q; the teacher's probabilities at temperature T, or soft labels.
+        temperature: T.
+        hard_share: a, in [0, 1).
+    """
+    soft = temperature**2 * soft_cross_entropy(logits / temperature, target)
+    return (1.0 - hard_share) * soft + hard_share * cross_entropy(logits, label) if hard_share else soft
 
 
 def squared_error(
@@ -88,7 +138,7 @@ def class_weights(
     """
     if config.class_weights == "none":
         return None
-    if task.kind == "regression":
+    if task.kind != "classification":
         raise UserError(
             f"--loss.class-weights {config.class_weights} needs classes, but these labels are scores",
             fix="leave it out, or set --data.task classification",
@@ -123,7 +173,8 @@ def make_loss(config: LossConfig, task: TaskSpec, counts: np.ndarray | None) -> 
     each term of the sum over c by w_c, so a class's weight also scales the share that smoothing gives to it.
 
     Args:
-        config: Class weights and R-Drop. The label smoothing is an argument of each call, since a population varies it.
+        config: The kind of loss, class weights and R-Drop. The label smoothing is an argument of each call, since a
+            population varies it.
         task: The classes, or regression.
         counts: int [classes]; number of training pairs of each class, for balanced weights.
 
@@ -149,15 +200,25 @@ def make_loss(config: LossConfig, task: TaskSpec, counts: np.ndarray | None) -> 
     weights = class_weights(config, task, counts)
     table = None if weights is None else np.asarray(weights, np.float32)
 
+    def each(logits: Array, batch: Batch, smoothing: ArrayLike) -> Float32[Array, "rows slots"]:
+        label = jnp.asarray(batch.label)
+        if config.kind != "soft":
+            return cross_entropy(logits, label, smoothing=smoothing)
+        return distillation(
+            logits, label, jnp.asarray(batch.soft), temperature=config.temperature, hard_share=config.hard_share
+        )
+
     def loss(logits: Any, batch: Batch, *, smoothing: ArrayLike = 0.0) -> tuple[Float32[Array, ""], Float32[Array, ""]]:
         label, weight = jnp.asarray(batch.label), jnp.asarray(batch.weight, jnp.float32)
         if task.kind == "regression":
             losses = squared_error(logits, label)
+        elif task.kind == "multi-label":
+            losses = binary_cross_entropies(logits, label, smoothing=smoothing)
         elif config.r_drop > 0:
-            passes = [cross_entropy(dropped, label, smoothing=smoothing) for dropped in logits]
+            passes = [each(dropped, batch, smoothing) for dropped in logits]
             losses = (passes[0] + passes[1]) / 2 + config.r_drop * symmetric_divergence(*logits)
         else:
-            losses = cross_entropy(logits, label, smoothing=smoothing)
+            losses = each(logits, batch, smoothing)
         if table is not None:
             # A sum, since the matrix products of accelerators round their float32 inputs.
             weight = weight * jnp.sum(jax.nn.one_hot(label, len(table), dtype=jnp.float32) * table, axis=-1)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 from pairjax.base.types import PairData
@@ -13,11 +12,15 @@ from pairjax.storage.files import to_json
 
 def hash_pairs(data: PairData) -> "hashlib._Hash":
     """Returns the SHA-256 object of a task, its texts and its labels; callers may update it with more."""
-    digest = hashlib.sha256(json.dumps(asdict(data.task)).encode())
+    digest = hashlib.sha256(json.dumps(data.task.to_json()).encode())
     for name in sorted(data.splits):
         pairs = data.splits[name]
         digest.update(to_json([name, pairs.first, pairs.second]).encode("utf-8", "surrogatepass"))
         digest.update(b"" if pairs.label is None else pairs.label.tobytes())
+        for array in (pairs.soft, pairs.group):
+            digest.update(b"" if array is None else array.tobytes())
+        if pairs.negative:
+            digest.update(to_json(pairs.negative).encode("utf-8", "surrogatepass"))
     return digest
 
 

@@ -67,7 +67,7 @@ class PooledTrainer(PopulationTrainer):
         """
         if not supported(config.optim, config.loss):
             raise UserError(
-                f"--features serves no trial with --loss.r-drop or --optim.average ({self.features})",
+                f"--features serves no trial with --loss.kind, --loss.r-drop or --optim.average ({self.features})",
                 fix="leave --features out",
             )
         if not self.fits(config, spec):

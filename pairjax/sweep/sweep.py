@@ -14,10 +14,11 @@ from typing import Literal
 
 import numpy as np
 
-from pairjax.base.config import Config
+from pairjax.base.config import Config, trained_model
 from pairjax.base.errors import UserError
-from pairjax.base.types import EncoderSpec, PairData, dev_split
+from pairjax.base.types import EncoderSpec, PairData, TaskSpec, dev_split
 from pairjax.data.folds import describe_folds, stratified_folds
+from pairjax.data.objectives import apply_objective
 from pairjax.data.sources import load_pairs
 from pairjax.data.tokenizer import PairTokenizer, check_fit, load_tokenizer
 from pairjax.evaluation.intervals import Spread, mean_and_spread
@@ -153,12 +154,12 @@ class Encoders:
         self.contents: dict[str, str] = {}
         self._tokenizers: dict[str, PairTokenizer] = {}
 
-    def check(self, config: Config, outputs: int) -> None:
+    def check(self, config: Config, task: TaskSpec) -> None:
         """Reads a config's encoder and checks that the config fits it.
 
         Args:
             config: The config.
-            outputs: Outputs of the model.
+            task: The task, with the head that the loss trains.
 
         Raises:
             UserError: The encoder cannot be read, or the config does not fit it.
@@ -171,7 +172,7 @@ class Encoders:
             self._tokenizers[name] = load_tokenizer(source, family=self.specs[name].family)
         spec = self.specs[name]
         check_fit(config.data.max_length, spec=spec, tokenizer=self._tokenizers[name], folder=source)
-        build_pair_model(config.model, spec, outputs)
+        build_pair_model(trained_model(config.model, config.loss), spec, task)
 
 
 def prepare_sweep(
@@ -199,7 +200,9 @@ def prepare_sweep(
     grouped = first.data.group_texts
     data = _cut_folds(loaded, design, group_texts=grouped)
     encoders = Encoders()
-    inputs = SweepInputs(data, encoders.specs, task_metric(first, loaded.task), folder, log)
+    inputs = SweepInputs(
+        data, encoders.specs, task_metric(first, apply_objective(loaded.task, first.loss)), folder, log
+    )
     pooled = PooledTrainer(inputs, batch_size=first.evaluation.batch_size, features=features)
     train = len(loaded.splits["train"])
     train -= train // design.folds if design.folds else 0
@@ -207,7 +210,7 @@ def prepare_sweep(
     full_steps = [total_steps(trial.config, train) for trial in trials]
     for trial in trials:
         encoder = trial.config.model.encoder
-        encoders.check(trial.config, loaded.task.outputs)
+        encoders.check(trial.config, apply_objective(loaded.task, trial.config.loss))
         fitted = needs_parts(loaded.task, trial.config.loss)
         opened, note = open_trial(
             folder / "trials", trial, data_key=key, encoder=encoders.contents[encoder], fitted=fitted

@@ -55,7 +55,7 @@ def test_threshold_metrics_are_those_of_the_labels_that_predict_returns() -> Non
     calibration = calibrate(BINARY, outputs, label)
     temperature, threshold = calibration.temperature, calibration.threshold
     assert threshold is not None
-    answers = predictions_from(outputs, BINARY, temperature=temperature, threshold=threshold)
+    answers = predictions_from(outputs, BINARY, calibration=calibration)
     chosen = [BINARY.labels.index(answer.label_at_threshold or "") for answer in answers]
     result = score(BINARY, outputs, label, bootstrap=100, seed=0, temperature=temperature, threshold=threshold)
     assert result["accuracy_at_threshold"].value == pytest.approx(accuracy_score(label, chosen))

@@ -9,6 +9,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from pairjax.base.config import LossConfig
 from pairjax.base.errors import UserError
 from pairjax.base.types import Batch, TaskSpec
+from pairjax.models.heads import two_logits
 from pairjax.step.losses import class_weights, cross_entropy, make_loss, squared_error
 
 THREE = TaskSpec(kind="classification", labels=("entailment", "neutral", "contradiction"))
@@ -158,3 +159,49 @@ def test_regression_loss_is_the_squared_error_of_raw_scores():
 def test_a_loss_that_does_not_fit_the_task_is_refused(config, task, counts, says):
     with pytest.raises(UserError, match=says):
         make_loss(config, task, counts)
+
+
+def test_the_cross_entropy_of_a_sigmoids_two_logits_is_the_binary_cross_entropy_of_its_logit() -> None:
+    logit, label = np.array([[[-3.0], [0.5], [80.0]]], np.float32), np.array([[0, 1, 0]])
+    for positive in (0, 1):
+        losses = cross_entropy(two_logits(jnp.asarray(logit), positive=positive), jnp.asarray(label))
+        sign = np.where(label == positive, -1.0, 1.0)
+        np.testing.assert_allclose(losses, np.logaddexp(0.0, sign * logit[..., 0]), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("r_drop", [0.0, 0.5])
+def test_distillation_equals_numpy(r_drop: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 4, 3, 3))
+    soft = rng.dirichlet(np.ones(3), (4, 3))
+    label, weight = rng.integers(0, 3, (4, 3)), rng.integers(0, 2, (4, 3)).astype(np.float64)
+    log_softmax = lambda x: x - np.log(np.exp(x).sum(-1, keepdims=True))  # noqa: E731
+    passes = []
+    for one_pass in logits:
+        hard = -np.take_along_axis(log_softmax(one_pass), label[..., None], -1)[..., 0]
+        passes.append(0.75 * 4.0 * -(soft * log_softmax(one_pass / 2.0)).sum(-1) + 0.25 * hard)
+    first, second = map(log_softmax, logits)
+    divergence = 0.5 * ((np.exp(first) - np.exp(second)) * (first - second)).sum(-1)
+    wanted = (passes[0] + passes[1]) / 2 + r_drop * divergence if r_drop else passes[0]
+    config = LossConfig(kind="soft", teacher="t", temperature=2.0, hard_share=0.25, r_drop=r_drop)
+    batch = batch_of(label, weight)._replace(soft=soft.astype(np.float32))
+    given = tuple(jnp.asarray(one_pass, jnp.float32) for one_pass in logits)
+    total, mass = make_loss(config, THREE, None)(given if r_drop else given[0], batch)
+    np.testing.assert_allclose(total, (wanted * weight).sum(), rtol=1e-5)
+    np.testing.assert_allclose(mass, weight.sum())
+
+
+def test_the_loss_of_several_labels_is_the_mean_binary_cross_entropy() -> None:
+    rng = np.random.default_rng(0)
+    logits, label = rng.normal(size=(3, 2, 4)), rng.integers(0, 2, (3, 2, 4)).astype(np.float32)
+    weight = np.array([[1, 0], [1, 1], [0, 1]])
+    task = TaskSpec("multi-label", ("a", "b", "c", "d"))
+    loss = make_loss(LossConfig(kind="multi-label"), task, None)
+    for smoothing in (0.0, 0.2):
+        target = (1 - smoothing) * label + smoothing / 2
+        each = (target * np.logaddexp(0, -logits) + (1 - target) * np.logaddexp(0, logits)).mean(-1)
+        total, mass = loss(
+            jnp.asarray(logits, jnp.float32), batch_of(weight, weight)._replace(label=label), smoothing=smoothing
+        )
+        np.testing.assert_allclose(total, (each * weight).sum(), rtol=1e-5)
+        assert float(mass) == 4.0
