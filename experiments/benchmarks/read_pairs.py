@@ -100,20 +100,22 @@ def main() -> None:
     parser.add_argument("--other-python", help="Interpreter with pandas and datasets.")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--readers", nargs="*", help="Only these readers.")
+    parser.add_argument("--forms", nargs="*", default=["jsonl.gz", "parquet"], help="Only these forms.")
     options = parser.parse_args()
     write_pairs(options.folder, options.rows)
     readers = dict.fromkeys(("pairjax load", "pairjax rows", "pairjax stream"), sys.executable)
     if options.other_python:
         readers |= dict.fromkeys(("pandas", "datasets"), options.other_python)
     print("| form | reader | rows/s | rows per CPU second | peak MiB |\n|---|---|---|---|---|")
-    for form in ("jsonl.gz", "parquet"):
+    for form in options.forms:
         for reader, python in readers.items():
             if options.readers and reader not in options.readers:
                 continue
             words = [python, "-c", WORKER, reader, form, str(options.folder)]
             done = subprocess.run(words, capture_output=True, text=True)
             if done.returncode:
-                print(f"| {form} | {reader} | failed: {done.stderr.strip().splitlines()[-1]:.100} | | |", flush=True)
+                reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+                print(f"| {form} | {reader} | failed: {reason:.100} | | |", flush=True)
                 continue
             result = json.loads(done.stdout.strip().splitlines()[-1])
             rate, cpu_rate = (result["rows"] / result[name] for name in ("seconds", "cpu_seconds"))
