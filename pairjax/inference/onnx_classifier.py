@@ -95,6 +95,8 @@ def onnx_reason(artifact: Artifact) -> str | None:
     """Returns why a model cannot be written as ONNX graphs; None if it can."""
     if artifact.own_combiner:
         return "the combiner is the user's own Python code"
+    if artifact.task.head != "softmax":
+        return f"its {artifact.task.head} head is not written as a graph yet"
     return encoder_reason(artifact.spec)
 
 

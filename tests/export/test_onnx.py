@@ -1,5 +1,6 @@
 """The format onnx: the same outputs as JAX for the whole menu, the layout of the folder, and prediction from it."""
 
+import dataclasses
 import json
 import pickle
 import re
@@ -19,6 +20,8 @@ from pairjax.evaluation.calibration import Calibration
 from pairjax.export.check import check_pairs
 from pairjax.inference.classifier import PairClassifier
 from pairjax.inference.load import load
+from pairjax.inference.model_folder import load_artifact
+from pairjax.inference.onnx_classifier import onnx_reason
 from tests.inference.tiny_model import write_tiny_model
 
 SCORE = TaskSpec("regression", center=3.0, scale=2.5)
@@ -260,6 +263,9 @@ def test_what_cannot_be_exported(folder: Path, tmp_path: Path) -> None:
         load(own, combiner=_own, runtime="onnx")
     with pytest.raises(UserError, match="onnxruntime cannot compute this model: the combiner"):
         load(own, runtime="onnx")
+    sigmoid = load_artifact(write_tiny_model(tmp_path / "sigmoid", config=ModelConfig(), layers=1, hidden=16))
+    sigmoid = dataclasses.replace(sigmoid, task=dataclasses.replace(sigmoid.task, head="sigmoid"))
+    assert onnx_reason(sigmoid) == "its sigmoid head is not written as a graph yet"
     score = write_tiny_model(tmp_path / "score", config=ModelConfig(), layers=1, hidden=16, task=SCORE)
     with pytest.raises(UserError, match="a regression has no temperature"):
         load(score).export("onnx", tmp_path / "e", fold_temperature=True)
