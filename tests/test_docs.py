@@ -75,6 +75,7 @@ PARSED = {
     "--data.download": "needs the network",
     "--model.download": "needs the network",
     "--download": "needs the network",
+    "pairjax push": "needs the hub; tests/export pushes to a stand-in",
 }
 """Commands, or words of commands, whose options are parsed and nothing more."""
 

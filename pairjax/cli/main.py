@@ -24,6 +24,7 @@ COMMANDS = {
     "data": "inspect pairs or text: pairjax data inspect --data.path DIR, pairjax data corpus --data.corpus GLOB",
     "sweep": "search any config fields: pairjax sweep experiments/X.py --grid optim.learning-rate=1e-5,3e-5",
     "claim": "test a claim of the chapter: pairjax claim experiments/claims/X.py",
+    "push": "upload a model to the Hugging Face hub: pairjax push MODEL ORG/NAME [--format FORMAT]",
     "import": "convert a model of transformers or sentence-transformers: pairjax import MODEL --output DIR",
     "report": "show runs and claims on one HTML page: pairjax report RUN... [--language pt]",
     "features": "encode each distinct text once: pairjax features --data.path DIR --output DIR",

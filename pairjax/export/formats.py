@@ -18,7 +18,12 @@ from pairjax.inference.classifier import PairClassifier
 from pairjax.inference.model_folder import Artifact
 
 MODULES: Mapping[str, str] = MappingProxyType(
-    {"onnx": "pairjax.export.onnx_folder", "stablehlo": "pairjax.export.stablehlo_folder"}
+    {
+        "onnx": "pairjax.export.onnx_folder",
+        "stablehlo": "pairjax.export.stablehlo_folder",
+        "transformers": "pairjax.export.transformers_folder",
+        "sentence-transformers": "pairjax.export.sentence_transformers_folder",
+    }
 )
 """The module that defines `FORMAT`, by the format's name."""
 

@@ -363,8 +363,8 @@ def copy_tokeniser(source: Path, folder: Path) -> None:
 def bare_config(config: Mapping[str, Any], architecture: str) -> dict[str, Any]:
     """Returns the settings of the bare model in float32: without heads, custom code or the source's path."""
     dropped = ("_name_or_path", "auto_map", "torch_dtype", "id2label", "label2id", "num_labels", "problem_type")
-    dropped += ("sentence_transformers", "sbert_ce_default_activation_function", "pairjax", UNTRAINED)
-    settings = {key: value for key, value in config.items() if key not in dropped}
+    foreign = ("sentence_transformers", "sbert_ce_default_activation_function", "pairjax", UNTRAINED)
+    settings = {key: value for key, value in config.items() if key not in (*dropped, *foreign)}
     return settings | {"architectures": [architecture], "dtype": "float32"}
 
 
