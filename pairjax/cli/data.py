@@ -140,7 +140,7 @@ def _mine(args: Sequence[str]) -> int:
     options = parse(MineOptions, args, prog="pairjax data mine", description=MineOptions.__doc__ or "")
 
     from pairjax.data.sources import load_train
-    from pairjax.inference.classifier import load
+    from pairjax.inference.load import load
     from pairjax.inference.mine import as_pairs, mine_negatives, rescorer
     from pairjax.inference.model_folder import find_artifact
     from pairjax.step.compilation import use_compilation_cache

@@ -37,6 +37,9 @@ def stages_reason(artifact: Artifact, config: ExportConfig) -> str | None:
     model = artifact.model
     if config.int8:
         return "--int8 is for onnx"
+    if artifact.task.kind not in ("classification", "regression") or artifact.task.head != "softmax":
+        head = "" if artifact.task.head == "softmax" else f" with a {artifact.task.head}"
+        return f"its task is {artifact.task.kind}{head}, and this format is written for a softmax or a score"
     if model.interact.kind != "none":
         return f"it has {model.interact.kind} attention between encoder and pooling"
     if model.combine.kind != "plain":

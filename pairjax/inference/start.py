@@ -122,6 +122,10 @@ def fit_head(
     """
     if own.kind != task.kind or (task.kind == "regression" and relu and (own.center, own.scale) != (0.0, 1.0)):
         return None, f"{place}: the last layer is new, because the model is for {own.kind} and the data for {task.kind}"
+    if own.head != "softmax" or task.head != "softmax":
+        if own == task:
+            return head, f"{place}: the head is kept"
+        return None, f"{place}: the last layer is new, because the outputs of the model and of the loss differ in kind"
     if task.kind == "regression":
         # The same score in the unit of the new training scores: s = y' * scale' + center' = y * scale + center.
         factor, shift = own.scale / task.scale, (own.center - task.center) / task.scale
