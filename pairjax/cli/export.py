@@ -22,7 +22,7 @@ class ExportOptions:
 
     model: Annotated[str, tyro.conf.Positional]
     """Model folder, or a run folder that holds a model."""
-    to: Literal["onnx", "stablehlo"]
+    to: Literal["onnx", "stablehlo", "transformers", "sentence-transformers"]
     """The format. onnx: graphs for onnxruntime, transformers.js, text-embeddings-inference and Vespa. stablehlo: a
     program for JAX on CPU, CUDA and TPU, with a runner that does not need pairjax."""
     output: str
