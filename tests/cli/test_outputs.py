@@ -154,7 +154,7 @@ def test_an_output_that_cannot_be_is_refused_before_the_model_is_loaded(
 ) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "loop").symlink_to("loop")
-    monkeypatch.setattr("pairjax.inference.classifier.load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("pairjax.inference.load.load", lambda *_, **__: pytest.fail("loaded"))
     monkeypatch.chdir(tmp_path)
     for args in (
         ["predict", str(model), str(pairs)],
