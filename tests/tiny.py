@@ -10,10 +10,35 @@ import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from pairjax.base.families import find_family
 from pairjax.base.types import PairData
+from pairjax.weights import read_encoder_spec
+from pairjax.weights.names import encoder_tensors, pooler_tensors
 
 BERT_SPECIALS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROBERTA_SPECIALS = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
+OWN_SPECIALS = {
+    "roberta": ROBERTA_SPECIALS,
+    "xlm-roberta": ROBERTA_SPECIALS,
+    "mpnet": ROBERTA_SPECIALS | {"unk": "[UNK]"},
+    "albert": BERT_SPECIALS | {"pad": "<pad>", "unk": "<unk>"},
+}
+LATER = {
+    "mpnet": {"relative_attention_num_buckets": 32},
+    "albert": {"embedding_size": 16, "hidden_act": "gelu_new"},
+    "modernbert": {"local_attention": 8, "global_attn_every_n_layers": 2},
+    "deberta-v2": {
+        "relative_attention": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_buckets": 16,
+        "share_att_key": True,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+        "layer_norm_eps": 1e-7,
+    },
+}
+"""Settings of the families whose tensors `pairjax.weights.names` lists here; tests/golden has the names of torch."""
 WORDS = ("the", "a", "man", "woman", "dog", "is", "are", "not", "no", "some", "all", "um", "uma", "homem", "mulher")
 MAX_POSITIONS = 128
 
@@ -38,7 +63,7 @@ def write_tiny_encoder(
 
     Args:
         folder: Made where it is missing.
-        family: bert, roberta, xlm-roberta, distilbert or electra (whose embeddings are half as wide).
+        family: The family; ELECTRA's embeddings are half as wide.
         seed: Of the weights.
         layers: Of the encoder.
         hidden: Its width; the feed-forward sublayers are twice that.
@@ -51,9 +76,9 @@ def write_tiny_encoder(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     byte_level = family in ("roberta", "xlm-roberta")
-    tokenizer = _byte_tokenizer() if byte_level else _wordpiece_tokenizer(vocabulary)
+    specials = OWN_SPECIALS.get(family, BERT_SPECIALS)
+    tokenizer = _byte_tokenizer() if byte_level else _wordpiece_tokenizer(vocabulary, specials)
     tokenizer.save(str(folder / "tokenizer.json"))
-    specials = ROBERTA_SPECIALS if byte_level else BERT_SPECIALS
     settings = {f"{role}_token": token for role, token in specials.items()} | {"model_max_length": MAX_POSITIONS}
     classes = {"bert": "BertTokenizer", "electra": "ElectraTokenizer", "distilbert": "DistilBertTokenizer"}
     settings["tokenizer_class"] = classes.get(family, "PreTrainedTokenizerFast")
@@ -63,7 +88,8 @@ def write_tiny_encoder(
     config = _config(family, tokenizer, layers=layers, hidden=hidden, heads=heads, pad=specials["pad"])
     _write_json(folder / "config.json", config)
     rng = np.random.default_rng(seed)
-    tensors = {name: _random(rng, name, shape) for name, shape in _shapes(family, config).items()}
+    shapes = _listed_shapes(folder) if family in LATER else _shapes(family, config)
+    tensors = {name: _random(rng, name, shape) for name, shape in shapes.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
@@ -78,22 +104,24 @@ def _random(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.n
     return (values + (1.0 if "norm.weight" in name.lower() else 0.0)).astype(np.float32)
 
 
-def _wordpiece_tokenizer(words: Sequence[str]) -> Tokenizer:
+def _wordpiece_tokenizer(words: Sequence[str], specials: dict[str, str]) -> Tokenizer:
     letters = string.ascii_lowercase + string.digits
     signs = "".join(sorted(set(string.punctuation)))
-    tokens = [*BERT_SPECIALS.values(), *letters, *signs, *(f"##{letter}" for letter in letters)]
+    tokens = [*specials.values(), *letters, *signs, *(f"##{letter}" for letter in letters)]
     tokens += [word for word in words if word not in tokens]
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=specials["unk"]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
+    opening, closing = specials["cls"], specials["sep"]
+    second = f"{closing} $B {closing}" if opening == "<s>" else f"$B:1 {closing}:1"
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+        single=f"{opening} $A {closing}",
+        pair=f"{opening} $A {closing} {second}",
+        special_tokens=[(name, vocabulary[name]) for name in (opening, closing)],
     )
-    tokenizer.add_special_tokens(list(BERT_SPECIALS.values()))
+    tokenizer.add_special_tokens(list(specials.values()))
     return tokenizer
 
 
@@ -114,7 +142,7 @@ def _config(family: str, tokenizer: Tokenizer, *, layers: int, hidden: int, head
     names = {"bert": "BertModel", "roberta": "RobertaModel", "xlm-roberta": "XLMRobertaModel"}
     names |= {"distilbert": "DistilBertModel", "electra": "ElectraModel"}
     common = {
-        "architectures": [names[family]],
+        "architectures": [names.get(family, find_family(family).bare_model)],
         "model_type": family,
         "vocab_size": tokenizer.get_vocab_size(),
         "pad_token_id": tokenizer.token_to_id(pad),
@@ -123,7 +151,7 @@ def _config(family: str, tokenizer: Tokenizer, *, layers: int, hidden: int, head
         shape = {"dim": hidden, "hidden_dim": 2 * hidden, "n_layers": layers, "n_heads": heads}
         rates = {"dropout": 0.1, "attention_dropout": 0.1}
         return common | shape | rates | {"activation": "gelu", "max_position_embeddings": MAX_POSITIONS}
-    offset = common["pad_token_id"] + 1 if family in ("roberta", "xlm-roberta") else 0
+    offset = common["pad_token_id"] + 1 if family in ("roberta", "xlm-roberta", "mpnet") else 0
     return common | {
         "hidden_size": hidden,
         "intermediate_size": 2 * hidden,
@@ -136,7 +164,18 @@ def _config(family: str, tokenizer: Tokenizer, *, layers: int, hidden: int, head
         "max_position_embeddings": MAX_POSITIONS + offset,
         "type_vocab_size": 1 if offset else 2,
         **({"embedding_size": hidden // 2} if family == "electra" else {}),
+        **LATER.get(family, {}),
     }
+
+
+def _listed_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Tensor names and shapes as pairjax lists them."""
+    spec = read_encoder_spec(folder)
+    shapes = {}
+    for path, tensor in (encoder_tensors(spec) | pooler_tensors(spec)).items():
+        first, *others = tensor.shape[::-1] if path.endswith("/kernel") else tensor.shape
+        shapes[tensor.name] = (first * tensor.part[1], *others)
+    return shapes
 
 
 def _shapes(family: str, config: dict) -> dict[str, tuple[int, ...]]:

@@ -90,6 +90,10 @@ class DataConfig(CheckedConfig, section="data"):
     """Longest sequence in tokens, special tokens included: the joint pair, or each text of a bi-encoder."""
     truncation: Truncation = "longest_first"
     """Which tokens longer pairs lose; the number of truncated pairs is reported."""
+    prefix_first: str = ""
+    """Text put before each first text, such as "query: " for E5 encoders; saved with the model."""
+    prefix_second: str = ""
+    """Text put before each second text."""
     layout: Literal["bucketed", "padded", "packed"] = "bucketed"
     """bucketed: rows of a few lengths, each compiled once; padded: all rows as long as the longest; packed: rows of one
     length that hold several pairs."""
@@ -100,6 +104,11 @@ class DataConfig(CheckedConfig, section="data"):
     data share compiled programs."""
     row_length: int | None = None
     """Tokens in a packed row. By default the cheapest length that holds the longest pair."""
+
+    @property
+    def prefixes(self) -> tuple[str, str]:
+        """The prefixes of both sides."""
+        return self.prefix_first, self.prefix_second
 
     def _check_labels(self) -> None:
         """Checks the options of soft labels, of several labels and of ranking."""

@@ -6,86 +6,12 @@ differs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
 from pairjax.base.errors import UserError
-
-
-@dataclass(frozen=True)
-class ConfigKeys:
-    """Keys of `config.json` that differ between families; the defaults are BERT's.
-
-    Attributes:
-        hidden_size: Width of the hidden states.
-        embedding_size: Width of the embeddings; None if it is always the hidden size.
-        num_layers: Number of transformer layers.
-        num_heads: Number of attention heads.
-        intermediate_size: Width of the feed-forward sublayers.
-        type_vocab_size: Number of segment embeddings; None if the family has none.
-        layer_norm_eps: Epsilon of layer normalisation; None if it is always 1e-12.
-        activation: Activation of the feed-forward sublayers.
-        hidden_dropout: Dropout rate after the embeddings and each sublayer.
-        attention_dropout: Dropout rate of the attention probabilities.
-    """
-
-    hidden_size: str = "hidden_size"
-    embedding_size: str | None = None
-    num_layers: str = "num_hidden_layers"
-    num_heads: str = "num_attention_heads"
-    intermediate_size: str = "intermediate_size"
-    type_vocab_size: str | None = "type_vocab_size"
-    layer_norm_eps: str | None = "layer_norm_eps"
-    activation: str = "hidden_act"
-    hidden_dropout: str = "hidden_dropout_prob"
-    attention_dropout: str = "attention_probs_dropout_prob"
-
-
-@dataclass(frozen=True)
-class LayerNames:
-    """Names of a transformer layer's modules in a weight file; the defaults are BERT's.
-
-    Attributes:
-        layers: Prefix of all layers; the layer's number follows.
-        query: Projection to queries.
-        key: Projection to keys.
-        value: Projection to values.
-        attention_out: Projection of the attention's output.
-        attention_norm: Layer normalisation after attention.
-        mlp_in: First dense layer of the feed-forward sublayer.
-        mlp_out: Second dense layer of the feed-forward sublayer.
-        mlp_norm: Layer normalisation after the feed-forward sublayer.
-    """
-
-    layers: str = "encoder.layer"
-    query: str = "attention.self.query"
-    key: str = "attention.self.key"
-    value: str = "attention.self.value"
-    attention_out: str = "attention.output.dense"
-    attention_norm: str = "attention.output.LayerNorm"
-    mlp_in: str = "intermediate.dense"
-    mlp_out: str = "output.dense"
-    mlp_norm: str = "output.LayerNorm"
-
-
-@dataclass(frozen=True)
-class SpecialTokens:
-    """Usual token of each role of `tokenizer_config.json`; the defaults are BERT's.
-
-    Attributes:
-        cls_token: Opens a row.
-        sep_token: Closes a text.
-        pad_token: Fills empty slots.
-        mask_token: Hides a token in pretraining.
-        unk_token: Replaces text that has no token.
-    """
-
-    cls_token: str = "[CLS]"
-    sep_token: str = "[SEP]"
-    pad_token: str = "[PAD]"
-    mask_token: str = "[MASK]"
-    unk_token: str = "[UNK]"
+from pairjax.base.family_names import ConfigKeys, LayerNames, ModelNames, SpecialTokens
 
 
 @dataclass(frozen=True)
@@ -137,26 +63,34 @@ class Family:
         head: The head of the family's class for sequence classification.
         config_keys: Keys of config.json.
         layer_names: Names of a layer's modules in a weight file.
+        model_names: Names of the other modules in a weight file.
+        fixed: Settings of config.json that pairjax supports with one value only, which is the default too.
         has_pooler: Whether the bare model has a pooler, a tanh layer on the first token's hidden state.
         pad_token_id: Id of the padding token if config.json does not give it.
         positions_follow_padding: Whether positions count from the padding token's id + 1 instead of 0.
         segments: Whether the second text of a joint row carries segment id 1; otherwise all tokens carry 0.
         double_separator: Whether a joint row has two separators between its texts instead of one.
         special_tokens: Special tokens of a tokeniser whose settings name none.
+        layer_norm_eps: Epsilon of layer normalisation if config.json does not give it.
+        activation: Activation of the feed-forward sublayers if config.json does not give it.
     """
 
     name: str
     bare_model: str
     prefix: str
     head: ClassificationHead
-    config_keys: ConfigKeys = ConfigKeys()
-    layer_names: LayerNames = LayerNames()
+    config_keys: ConfigKeys = field(default_factory=ConfigKeys)
+    layer_names: LayerNames = field(default_factory=LayerNames)
+    model_names: ModelNames = field(default_factory=ModelNames)
+    fixed: tuple[tuple[str, object], ...] = ()
     has_pooler: bool = True
     pad_token_id: int = 0
     positions_follow_padding: bool = False
     segments: bool = False
     double_separator: bool = False
-    special_tokens: SpecialTokens = SpecialTokens()
+    special_tokens: SpecialTokens = field(default_factory=SpecialTokens)
+    layer_norm_eps: float = 1e-12
+    activation: str = "gelu"
 
 
 _ROBERTA = Family(
@@ -243,6 +177,111 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 config_keys=ConfigKeys(embedding_size="embedding_size"),
                 has_pooler=False,
                 segments=True,
+            ),
+            Family(
+                name="mpnet",
+                bare_model="MPNetModel",
+                prefix="mpnet",
+                head=replace(_ROBERTA.head, model="MPNetForSequenceClassification"),
+                config_keys=ConfigKeys(type_vocab_size=None),
+                layer_names=LayerNames(
+                    query="attention.attn.q",
+                    key="attention.attn.k",
+                    value="attention.attn.v",
+                    attention_out="attention.attn.o",
+                    attention_norm="attention.LayerNorm",
+                ),
+                model_names=ModelNames(relative="encoder.relative_attention_bias"),
+                # transformers has these two values in its code, whatever config.json says.
+                fixed=(("pad_token_id", 1), ("relative_attention_num_buckets", 32)),
+                pad_token_id=1,
+                positions_follow_padding=True,
+                double_separator=True,
+                special_tokens=SpecialTokens("<s>", "</s>", "<pad>", "<mask>", "[UNK]"),
+            ),
+            Family(
+                name="albert",
+                bare_model="AlbertModel",
+                prefix="albert",
+                head=ClassificationHead("AlbertForSequenceClassification", dense="pooler"),
+                config_keys=ConfigKeys(embedding_size="embedding_size"),
+                layer_names=LayerNames(
+                    layers="encoder.albert_layer_groups.0.albert_layers",
+                    query="attention.query",
+                    key="attention.key",
+                    value="attention.value",
+                    attention_out="attention.dense",
+                    attention_norm="attention.LayerNorm",
+                    mlp_in="ffn",
+                    mlp_out="ffn_output",
+                    mlp_norm="full_layer_layer_norm",
+                ),
+                model_names=ModelNames(projection="encoder.embedding_hidden_mapping_in", pooler="pooler"),
+                fixed=(("num_hidden_groups", 1), ("inner_group_num", 1)),
+                segments=True,
+                special_tokens=SpecialTokens(pad_token="<pad>", unk_token="<unk>"),
+                activation="gelu_new",
+            ),
+            Family(
+                name="modernbert",
+                bare_model="ModernBertModel",
+                prefix="model",
+                head=ClassificationHead(
+                    "ModernBertForSequenceClassification",
+                    pooling=("cls", "mean"),
+                    pooling_key="classifier_pooling",
+                    dense="head.dense",
+                    activation="gelu",
+                    bias=False,
+                    norm="head.norm",
+                ),
+                config_keys=ConfigKeys(
+                    type_vocab_size=None,
+                    layer_norm_eps="norm_eps",
+                    activation="hidden_activation",
+                    hidden_dropout="mlp_dropout",
+                    attention_dropout="attention_dropout",
+                ),
+                layer_names=LayerNames(
+                    layers="layers",
+                    query="attn.Wqkv",
+                    key="attn.Wqkv",
+                    value="attn.Wqkv",
+                    attention_out="attn.Wo",
+                    attention_norm="attn_norm",
+                    mlp_in="mlp.Wi",
+                    mlp_out="mlp.Wo",
+                    mlp_norm="mlp_norm",
+                ),
+                model_names=ModelNames(words="embeddings.tok_embeddings", norm="embeddings.norm"),
+                fixed=(
+                    ("norm_bias", False),
+                    ("attention_bias", False),
+                    ("mlp_bias", False),
+                    ("classifier_bias", False),
+                    ("classifier_activation", "gelu"),
+                ),
+                has_pooler=False,
+                pad_token_id=50283,
+                layer_norm_eps=1e-5,
+            ),
+            Family(
+                name="deberta-v2",
+                bare_model="DebertaV2Model",
+                prefix="deberta",
+                head=ClassificationHead(
+                    "DebertaV2ForSequenceClassification", pooling=("cls",), activation="gelu", dropout_first=True
+                ),
+                layer_names=LayerNames(
+                    query="attention.self.query_proj",
+                    key="attention.self.key_proj",
+                    value="attention.self.value_proj",
+                ),
+                model_names=ModelNames(relative="encoder.rel_embeddings"),
+                fixed=(("conv_kernel_size", 0), ("pooler_hidden_act", "gelu")),
+                has_pooler=False,
+                segments=True,
+                layer_norm_eps=1e-7,
             ),
         )
     }

@@ -164,6 +164,44 @@ def default_positive(labels: tuple[str, ...]) -> str | None:
 
 
 @dataclass(frozen=True)
+class Disentangled:
+    """The position scores of DeBERTa's attention (He et al. 2021), beside those of the contents.
+
+    Attributes:
+        span: Number S of relative embeddings of each sign; the table has 2 S rows.
+        buckets: Number of logarithmic buckets of the distances; 0 if each distance has its own embedding.
+        max_distance: Longest distance that the buckets tell apart.
+        kinds: Which scores are added: `c2p` (content to position) and `p2c` (position to content).
+        shared_keys: Whether the projections of contents serve positions too.
+        norm: Whether a LayerNorm is applied to the relative embeddings.
+    """
+
+    span: int
+    buckets: int
+    max_distance: int
+    kinds: tuple[Literal["c2p", "p2c"], ...]
+    shared_keys: bool
+    norm: bool
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """The rotary positions and the local layers of ModernBERT (Warner et al. 2024).
+
+    Attributes:
+        theta: Base of the frequencies in global layers.
+        local_theta: Base of the frequencies in local layers.
+        window: Largest distance between a token and those that it attends to, in local layers.
+        local: Whether each layer is local.
+    """
+
+    theta: float
+    local_theta: float
+    window: int
+    local: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
 class EncoderSpec:
     """An encoder's architecture, read from a Hugging Face `config.json` (`pairjax.weights.read_encoder_spec`).
 
@@ -171,7 +209,7 @@ class EncoderSpec:
         family: Name of a record in `pairjax.base.families`: how tensors are named, positions numbered and pairs joined.
         vocab_size: Number of token embeddings.
         hidden_size: Width of the hidden states, D.
-        embedding_size: Width of the embeddings; ELECTRA projects them to `hidden_size` if the two differ.
+        embedding_size: Width of the embeddings; ELECTRA and ALBERT project them to `hidden_size` if the two differ.
         num_layers: Number of transformer layers.
         num_heads: Attention heads of each layer.
         intermediate_size: Width of the feed-forward sublayers.
@@ -184,6 +222,12 @@ class EncoderSpec:
         has_pooler: Whether the family has a pooler (a tanh layer on h_CLS), which pretrained weights may include.
         hidden_dropout: Dropout rate after the embeddings and each sublayer.
         attention_dropout: Dropout rate of the attention probabilities.
+        absolute_positions: Whether there is a table of position embeddings.
+        shared_layers: Whether all layers are one, with the same parameters (ALBERT).
+        relative_buckets: Number of relative positions that each add a learnt number to a head's scores (MPNet); 0 for
+            none.
+        disentangled: DeBERTa's position scores; None in other families.
+        rotary: ModernBERT's positions; None in other families.
     """
 
     family: str
@@ -202,6 +246,21 @@ class EncoderSpec:
     has_pooler: bool
     hidden_dropout: float = 0.1
     attention_dropout: float = 0.1
+    absolute_positions: bool = True
+    shared_layers: bool = False
+    relative_buckets: int = 0
+    disentangled: Disentangled | None = None
+    rotary: Rotary | None = None
+
+    @property
+    def stored_layers(self) -> int:
+        """Number of layers that have parameters of their own."""
+        return 1 if self.shared_layers else self.num_layers
+
+    @property
+    def has_projection(self) -> bool:
+        """Whether a dense layer maps the embeddings to the hidden size; ALBERT has one even for equal sizes."""
+        return self.embedding_size != self.hidden_size or self.shared_layers
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,14 @@ def main(args: Sequence[str]) -> int:
     from rich.progress import Progress
 
     from pairjax.data.sources import load_pairs
-    from pairjax.data.texts import distinct_texts
+    from pairjax.data.texts import add_prefixes, distinct_texts
     from pairjax.population.features import cached_features
     from pairjax.step.compilation import use_compilation_cache
     from pairjax.storage.outputs import check_output_folder
 
     console = Console(stderr=True)
     output = check_output_folder(options.output)
-    data = load_pairs(options.data)
+    data = add_prefixes(load_pairs(options.data), options.data.prefixes)
     use_compilation_cache(options.compilation_cache)
     total = len(distinct_texts(data.splits.values()))
     with Progress(console=console, transient=True) as bar:

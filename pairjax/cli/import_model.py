@@ -60,6 +60,7 @@ def main(args: Sequence[str]) -> int:
         model=artifact.model,
         max_length=artifact.max_length,
         truncation=artifact.truncation,
+        prefixes=artifact.prefixes or ("", ""),
         calibration=artifact.calibration,
         spec=artifact.spec,
         params=artifact.params,

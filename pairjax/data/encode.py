@@ -203,6 +203,27 @@ def _special_rows(
     return rows
 
 
+def _prefix_sizes(tokenizer: PairTokenizer, *, kind: Literal["cross", "bi"], budget: int) -> tuple[int, int]:
+    """Returns the number of tokens of each side's prefix.
+
+    Raises:
+        UserError: The prefixes leave no room for a token of each text.
+    """
+    first, second = (
+        len(tokenizer.backend.encode(prefix, add_special_tokens=False).ids) if prefix else 0
+        for prefix in tokenizer.prefixes
+    )
+    longest, room = (first + second, budget - 2) if kind == "cross" else (max(first, second), budget - 1)
+    if longest > room:
+        raise UserError(
+            "--data.prefix-first and --data.prefix-second leave no room for the texts",
+            got=f"{longest} tokens",
+            expected=f"at most {room}",
+            fix="shorten them, or enlarge --data.max-length",
+        )
+    return first, second
+
+
 def encode_pairs(
     first: Sequence[str],
     second: Sequence[str],
@@ -246,6 +267,11 @@ def encode_pairs(
     budget = max_length - (2 if kind == "bi" else 3 + len(opening))
     if budget < 2:
         raise UserError("--data.max-length leaves no room for tokens", got=max_length, expected=max_length + 2 - budget)
+    prefix_sizes = _prefix_sizes(tokenizer, kind=kind, budget=budget)
+    first, second = (
+        [prefix + text for text in side] if prefix else side
+        for prefix, side in zip(tokenizer.prefixes, (first, second), strict=True)
+    )
     index: dict[str, int] = {}
     ids = [np.fromiter((index.setdefault(text, len(index)) for text in side), np.int64) for side in (first, second)]
     tokens, starts = _tokenise(list(index), tokenizer)
@@ -270,7 +296,7 @@ def encode_pairs(
         truncation=truncation,
         truncated=int((lost > 0).sum()),
         lost=int(lost.sum()),
-        bare=int(((sizes[0] == 0) | (sizes[1] == 0)).sum()),
+        bare=int(((sizes[0] <= prefix_sizes[0]) | (sizes[1] <= prefix_sizes[1])).sum()),
         cut=lost > 0,
     )
 

@@ -1,25 +1,27 @@
-"""Loads the tokeniser of an encoder's folder; knows how each family joins two texts."""
+"""Loads the tokeniser of an encoder's folder, with the way in which it joins two texts."""
 
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pairjax.base.errors import UserError
 from pairjax.base.families import find_family
 from pairjax.base.types import EncoderSpec
+from pairjax.data.pair_template import PairTemplate, family_template, read_template
+from pairjax.data.sentencepiece_model import CLASSES, find_sentencepiece, load_sentencepiece
 from pairjax.storage.files import read_json
 
 PADDED_BY = 127
 """Most rows that an embedding table has beyond the vocabulary because its size is rounded up for the hardware."""
 
-SOURCES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
+SOURCES = ("tokenizer.json", "vocab.txt", "vocab.json", *CLASSES, "tokenizer.model")
 """Files from which a tokeniser can be read."""
 
-SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
-"""Those of them that are SentencePiece models."""
+SENTENCEPIECE = "tokenizer.model"
+"""The one among them that transformers reads only with the package sentencepiece."""
 
 # These settings do not change the tokens. A saved model must neither hold one machine's paths nor name code to run.
 DROPPED = (
@@ -35,7 +37,7 @@ DROPPED = (
 
 @dataclass(frozen=True)
 class PairTokenizer:
-    """An encoder's tokeniser, with the special tokens by which its family joins two texts.
+    """An encoder's tokeniser, with the special tokens that join two texts.
 
     Attributes:
         backend: A `tokenizers.Tokenizer` that neither truncates nor pads.
@@ -46,6 +48,8 @@ class PairTokenizer:
         mask_id: Id of the token that replaces a masked one; None if the vocabulary has none.
         settings: The folder's `tokenizer_config.json` with its special tokens resolved, for `save`.
         notes: Lines for the log: settings that transformers reads in another way.
+        template: How two texts are joined; None means the family's usual way.
+        prefixes: Text that is put before each text of side A, and of side B.
     """
 
     backend: Any
@@ -56,11 +60,18 @@ class PairTokenizer:
     mask_id: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    template: PairTemplate | None = None
+    prefixes: tuple[str, str] = ("", "")
+
+    @property
+    def joining(self) -> PairTemplate:
+        """The template, that of the family by default."""
+        return self.template or family_template(self.family)
 
     @property
     def segments(self) -> bool:
-        """Whether B's tokens of a joint row have segment id 1 (BERT, ELECTRA); in other families all have 0."""
-        return find_family(self.family).segments
+        """Whether B's tokens of a joint row have segment id 1; otherwise all tokens have 0."""
+        return self.joining.segments
 
     @property
     def vocabulary_size(self) -> int:
@@ -94,7 +105,15 @@ class PairTokenizer:
         """Returns the special tokens before B's own tokens; they belong to side B."""
         if kind == "bi":
             return (self.cls_id,)
-        return (self.sep_id,) if find_family(self.family).double_separator else ()
+        return (self.sep_id,) if self.joining.double_separator else ()
+
+    def of_side(self, side: Literal["first", "second"]) -> "PairTokenizer":
+        """Returns the tokeniser for single texts of one side, which are encoded as first texts."""
+        return replace(self, prefixes=(self.prefixes[0 if side == "first" else 1], ""))
+
+    def joined_by_family(self) -> "PairTokenizer":
+        """Returns the tokeniser with its family's template, for models that were trained before it had its own."""
+        return replace(self, template=None)
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.json` and `tokenizer_config.json`, which `load_tokenizer` and transformers read."""
@@ -110,20 +129,23 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return read_json(path, kind="a tokeniser's settings", fix="fetch the encoder's folder again")
 
 
-def _load_backend(folder: Path, settings: Mapping[str, Any]) -> Any:
-    """Loads the folder's `tokenizers.Tokenizer`, with truncation and padding switched off."""
+def _load_backend(folder: Path, settings: Mapping[str, Any]) -> tuple[Any, Mapping[str, str]]:
+    """Loads the folder's tokeniser, untruncated and unpadded, and the special tokens of a SentencePiece model."""
     if not any((folder / name).is_file() for name in SOURCES):
         raise UserError(
             f"{folder}: the encoder's folder has no tokeniser",
             expected=f"one of {', '.join(SOURCES)}",
             fix="copy the tokeniser's files into the folder of config.json",
         )
+    specials: Mapping[str, str] = {}
     try:
         if (folder / "tokenizer.json").is_file():
             from tokenizers import Tokenizer
 
             backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
             _apply_case(backend, settings)
+        elif (model := find_sentencepiece(folder)) is not None:
+            backend, specials = load_sentencepiece(model, settings)
         else:
             from transformers import AutoTokenizer
 
@@ -132,6 +154,8 @@ def _load_backend(folder: Path, settings: Mapping[str, Any]) -> Any:
                 str(folder), use_fast=True, local_files_only=True, trust_remote_code=False
             )
             backend = loaded.backend_tokenizer
+    except UserError:
+        raise
     except Exception as error:  # The Rust side raises plain Exception, and transformers raises many kinds.
         if not (folder / "tokenizer.json").is_file() and _names_code(folder, settings):
             raise UserError(
@@ -147,7 +171,7 @@ def _load_backend(folder: Path, settings: Mapping[str, Any]) -> Any:
         ) from None
     backend.no_truncation()
     backend.no_padding()
-    return backend
+    return backend, specials
 
 
 def _names_code(folder: Path, settings: Mapping[str, Any]) -> bool:
@@ -160,22 +184,12 @@ def _tokeniser_fault(folder: Path, error: Exception) -> str:
 
     Without the package sentencepiece, transformers takes a SentencePiece model for one of tiktoken and asks for that.
     """
-    models = [name for name in SENTENCEPIECE if (folder / name).is_file()]
-    if models and not (folder / "tokenizer.json").is_file():
-        missing = [name for name in ("sentencepiece", "google.protobuf") if not _is_installed(name)]
-        if missing:
-            packages = " and ".join(name.removeprefix("google.") for name in missing)
-            return f"only {models[0]}, which needs the package {packages} (pip install {packages.replace(' and', '')})"
-        return f"{models[0]}: {str(error)[:160]}"
+    others = SOURCES[:-1]
+    if (folder / SENTENCEPIECE).is_file() and not any((folder / name).is_file() for name in others):
+        if importlib.util.find_spec("sentencepiece") is None:
+            return f"only {SENTENCEPIECE}, which needs the package sentencepiece (pip install sentencepiece)"
+        return f"{SENTENCEPIECE}: {str(error)[:160]}"
     return str(error)[:200]
-
-
-def _is_installed(module: str) -> bool:
-    """Returns whether a module can be imported."""
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def _apply_case(backend: Any, settings: Mapping[str, Any]) -> None:
@@ -240,22 +254,25 @@ def _special_names(folder: Path, backend: Any, *, family: str, named: Mapping[st
     return names
 
 
-def load_tokenizer(folder: Path, *, family: str) -> PairTokenizer:
+def load_tokenizer(folder: Path, *, family: str, prefixes: tuple[str, str] = ("", "")) -> PairTokenizer:
     """Reads the tokeniser of a Hugging Face folder.
 
-    Special tokens are those that `tokenizer_config.json` or `special_tokens_map.json` names, else the family's usual
-    ones. Truncation and padding settings of `tokenizer.json` are switched off. No code from the folder is run.
+    The tokeniser's post-processor decides how texts are joined. Special tokens are those that `tokenizer_config.json`
+    or `special_tokens_map.json` names, else the family's usual ones. Truncation and padding settings of
+    `tokenizer.json` are switched off. No code from the folder is run.
 
     Args:
-        folder: A folder with tokenizer.json, or with a vocabulary that transformers can convert.
+        folder: A folder with tokenizer.json, a SentencePiece model, or a vocabulary that transformers can convert.
         family: As `EncoderSpec.family`.
+        prefixes: Text that is put before each text of side A, and of side B.
 
     Raises:
-        UserError: The folder has no tokeniser, or one that cannot be read or lacks the family's special tokens.
+        UserError: The folder has no tokeniser, or one that cannot be read, lacks the family's special tokens, or joins
+            two texts in an unknown way.
     """
     settings = _read_settings(folder / "tokenizer_config.json")
-    backend = _load_backend(folder, settings)
-    named = {**_read_settings(folder / "special_tokens_map.json"), **settings}
+    backend, specials = _load_backend(folder, settings)
+    named = {**specials, **_read_settings(folder / "special_tokens_map.json"), **settings}
     names = _special_names(folder, backend, family=family, named=named)
     portable = {key: value for key, value in settings.items() if key not in DROPPED}
     return PairTokenizer(
@@ -267,6 +284,8 @@ def load_tokenizer(folder: Path, *, family: str) -> PairTokenizer:
         mask_id=backend.token_to_id(names["mask_token"]) if "mask_token" in names else None,
         settings={**_case_settings(backend), **portable, **names},
         notes=_case_notes(folder, backend, settings),
+        template=read_template(backend, family=family, place=folder),
+        prefixes=prefixes,
     )
 
 

@@ -95,6 +95,7 @@ def export_model(
         artifact.max_length,
         artifact.truncation,
         calibration,
+        artifact.prefixes,
     )
     try:
         with whole_folder(folder, replace=False) as partial:

@@ -195,6 +195,7 @@ def write_model(
         model=prepared.fns.config,
         max_length=config.data.max_length,
         truncation=config.data.truncation,
+        prefixes=config.data.prefixes,
         calibration=calibration,
         spec=prepared.spec,
         params=params,

@@ -208,7 +208,7 @@ def prepare(config: Config, *, data: PairData | None = None) -> Prepared:
     soft, soft_notes = soft_targets(config.loss, data.splits["train"], task)
     folder = resolve_encoder(model.encoder, download=model.download) if start is None else start.artifact.encoder_folder
     spec = read_encoder_spec(folder)
-    tokenizer = load_tokenizer(folder, family=spec.family)
+    tokenizer = load_tokenizer(folder, family=spec.family, prefixes=config.data.prefixes)
     check_fit(config.data.max_length, spec=spec, tokenizer=tokenizer, folder=folder)
     encoded = {
         split: encode_split(

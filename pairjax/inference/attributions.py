@@ -169,7 +169,7 @@ class Attributions:
             for side, (text, kept) in enumerate(
                 ((first, size - 2), (second, total - size - 1 - len(self._tokenizer.opening(encoded.kind))))
             )
-            for span in self._spans(text, kept, both_ends=encoded.truncation == "head_tail")
+            for span in self._spans(side, text, kept, both_ends=encoded.truncation == "head_tail")
         ]
         own = np.zeros(_row_length(total), bool)
         own[1 : size - 1] = True
@@ -197,9 +197,11 @@ class Attributions:
             ),
         )
 
-    def _spans(self, text: str, kept: int, *, both_ends: bool) -> list[tuple[int, int]]:
-        """Returns the characters of each token of a text that the row keeps."""
-        spans = self._tokenizer.backend.encode(text, add_special_tokens=False).offsets
+    def _spans(self, side: int, text: str, kept: int, *, both_ends: bool) -> list[tuple[int, int]]:
+        """Returns the characters of each token of a text that the row keeps; none for the tokens of a prefix."""
+        prefix = self._tokenizer.prefixes[side]
+        offsets = self._tokenizer.backend.encode(prefix + text, add_special_tokens=False).offsets
+        spans = [(max(0, begin - len(prefix)), max(0, end - len(prefix))) for begin, end in offsets]
         if not both_ends or kept >= len(spans):
             return spans[:kept]
         tail = kept // 2

@@ -208,9 +208,16 @@ def _limit_lines(info: CardInfo) -> list[str]:
     """Returns the limits of the model, and the warnings."""
     data, kind = info.config["data"], info.config["model"]["kind"]
     what = "the joint pair" if kind == "cross" else "each text"
+    named = [
+        f"`{data[key]}` to each {side} text"
+        for key, side in (("prefix_first", "first"), ("prefix_second", "second"))
+        if data.get(key)
+    ]
+    prefixes = [f"- Adds {' and '.join(named)} by itself."] if named else []
     lines = [
         f"- Reads at most {data['max_length']} tokens of {what}, special tokens included; longer ones are cut "
         f"({data['truncation'].replace('_', ' ')}).",
+        *prefixes,
         "- The scores hold for pairs like those that it was trained and tested on. Nothing else was measured.",
     ]
     return lines + [f"- **{escaped(line)}**" for line in info.warnings]

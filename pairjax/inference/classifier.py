@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -17,7 +17,8 @@ from pairjax.base.export_config import ExportConfig
 from pairjax.data.encode import EncodedPairs, encode_pairs
 from pairjax.data.layout import Layout
 from pairjax.data.table import BadRow
-from pairjax.data.tokenizer import PairTokenizer, load_tokenizer
+from pairjax.data.texts import count_bare
+from pairjax.data.tokenizer import PairTokenizer
 from pairjax.inference.attributions import Attributions, Explanation
 from pairjax.inference.chunks import ArrivedChunks, FullChunks
 from pairjax.inference.inputs import iter_rows_of, read_count, read_pairs, read_texts
@@ -92,8 +93,7 @@ class PairClassifier:
                 f"{artifact.folder}: trained with the user's own combiner, which a model folder does not contain",
                 fix="pass it: pairjax.load(folder, combiner=...)",
             )
-        tokenizer = load_tokenizer(artifact.encoder_folder, family=artifact.spec.family)
-        self._build(artifact, tokenizer, combiner, mesh or MeshConfig())
+        self._build(artifact, artifact.read_tokenizer(), combiner, mesh or MeshConfig())
 
     def _build(
         self, artifact: Artifact, tokenizer: PairTokenizer, combiner: Callable[..., Any] | None, mesh: MeshConfig
@@ -137,15 +137,7 @@ class PairClassifier:
 
     def _encode(self, first: Sequence[str], second: Sequence[str], where: Sequence[str] = ()) -> EncodedPairs:
         """Tokenises normalised texts."""
-        return encode_pairs(
-            first,
-            second,
-            self.tokenizer,
-            kind=self.artifact.model.kind,
-            max_length=self.artifact.max_length,
-            truncation=self.artifact.truncation,
-            where=where,
-        )
+        return encode_pairs(first, second, self.tokenizer, where=where, **self.artifact.row_options)
 
     def outputs(
         self, first: TextsLike, second: TextsLike, *, batch_size: SupportsIndex = 64
@@ -261,7 +253,9 @@ class PairClassifier:
 
         return stream_answers(chunks, self._encode, predict, mark=mark, report=report or _warn)
 
-    def embed(self, texts: TextsLike, *, batch_size: SupportsIndex = 64) -> Float[np.ndarray, "texts dim"]:
+    def embed(
+        self, texts: TextsLike, *, side: Literal["first", "second"] = "first", batch_size: SupportsIndex = 64
+    ) -> Float[np.ndarray, "texts dim"]:
         """Returns a bi-encoder's vector of each text, float32 [N, D], as its combiner reads them.
 
         >>> model = load("runs/pairs/model")
@@ -272,6 +266,7 @@ class PairClassifier:
         Args:
             texts: The texts, N of them: a list, tuple, NumPy array, series or generator of strings. A string is one
                 text, so N is 1. They are normalised as those of files are.
+            side: The side whose prefix is put before the texts, if the model has prefixes.
             batch_size: Largest number of rows in a compiled batch.
 
         Raises:
@@ -279,17 +274,19 @@ class PairClassifier:
                 pools both texts together, so a single text has no vector.
         """
         size = read_count(batch_size, "batch_size")
-        encoded = self.encode_texts(texts)
-        # The second sides are empty; a text without a token leaves the two special tokens only.
-        _warn(encoded.losses._replace(bare=int((encoded.first_length == 2).sum())).notes("texts"))
+        encoded = self.encode_texts(texts, side=side)
+        _warn(encoded.losses.notes("texts"))
         return self.encoded_vectors(encoded, batch_size=size)
 
-    def encode_texts(self, texts: TextsLike) -> EncodedPairs:
+    def encode_texts(self, texts: TextsLike, *, side: Literal["first", "second"] = "first") -> EncodedPairs:
         """Tokenises single texts as side A of pairs without a side B; for the arguments and errors see `embed`."""
         if self._sides is None:
             raise no_vector_error(self.artifact.model, str(self.artifact.folder))
         texts = read_texts(texts)
-        return self._encode(texts, [""] * len(texts), [f"text {number}" for number in range(1, len(texts) + 1)])
+        tokenizer = self.tokenizer.of_side(side)
+        places = [f"text {number}" for number in range(1, len(texts) + 1)]
+        encoded = encode_pairs(texts, [""] * len(texts), tokenizer, where=places, **self.artifact.row_options)
+        return dataclasses.replace(encoded, bare=count_bare(encoded, tokenizer))
 
     def encoded_vectors(self, encoded: EncodedPairs, *, batch_size: int = 64) -> Float[np.ndarray, "texts dim"]:
         """Returns the vectors for the result of `encode_texts`, float32 [N, D]."""

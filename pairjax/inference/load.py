@@ -6,7 +6,6 @@ from typing import Any, Literal, TypeAlias
 
 from pairjax.base.config import MeshConfig
 from pairjax.base.errors import UserError
-from pairjax.data.tokenizer import load_tokenizer
 from pairjax.inference.classifier import PairClassifier
 from pairjax.inference.export_folder import needs_runtime
 from pairjax.inference.model_folder import load_artifact
@@ -60,4 +59,4 @@ def load(
     if exported:
         return load_export(path, int8)
     artifact = load_artifact(path, labels=labels, download=download)
-    return convert(artifact, load_tokenizer(artifact.encoder_folder, family=artifact.spec.family), int8=int8)
+    return convert(artifact, artifact.read_tokenizer(), int8=int8)

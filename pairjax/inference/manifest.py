@@ -41,6 +41,8 @@ class ModelFacts:
         max_length: Longest row in tokens, special tokens included: of a pair (cross-encoder) or a text (bi-encoder).
         truncation: How longer rows are cut.
         calibration: Temperature and threshold, fitted on dev.
+        prefixes: Text before each first text, and before each second text. None if the folder is older than prefixes:
+            its model learned from pairs that were joined as its encoder's family does, whatever the tokeniser.
     """
 
     task: TaskSpec
@@ -49,6 +51,7 @@ class ModelFacts:
     max_length: int
     truncation: Truncation
     calibration: Calibration
+    prefixes: tuple[str, str] | None
 
 
 def _model_to_json(model: ModelConfig, *, own_combiner: bool) -> dict[str, Any]:
@@ -185,6 +188,7 @@ def write_manifest(path: Path, facts: ModelFacts, *, version: int, **entries: An
         "max_length": facts.max_length,
         "truncation": facts.truncation,
         "calibration": facts.calibration.to_json(),
+        **({} if facts.prefixes is None else {"prefixes": list(facts.prefixes)}),
         **entries,
         "files": {file.relative_to(folder).as_posix(): hash_file(file) for file in files},
     }
@@ -209,6 +213,7 @@ def read_facts(path: Path, manifest: Mapping[str, Any]) -> ModelFacts:
         model, own = _model_from_json(manifest["model"])
         calibration = Calibration.from_json(manifest["calibration"])
         max_length, truncation = manifest["max_length"], manifest["truncation"]
+        prefixes = tuple(manifest["prefixes"]) if "prefixes" in manifest else None
     except (KeyError, TypeError, ValueError, AttributeError, UserError) as error:
         raise UserError(f"{path}: damaged", got=repr(error), fix=AGAIN) from None
     _check_fields(
@@ -218,9 +223,10 @@ def read_facts(path: Path, manifest: Mapping[str, Any]) -> ModelFacts:
         calibration=(calibration, Calibration),
         max_length=(max_length, int),
         truncation=(truncation, Truncation),
+        prefixes=(prefixes, tuple[str, str] | None),
     )
     _check_task(path, task)
     if max_length < 8 or calibration.temperature <= 0:
         got = f"max_length {max_length}, temperature {calibration.temperature}"
         raise UserError(f"{path}: damaged", got=got, fix=AGAIN)
-    return ModelFacts(task, model, own, max_length, truncation, calibration)
+    return ModelFacts(task, model, own, max_length, truncation, calibration, prefixes)

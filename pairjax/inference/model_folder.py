@@ -11,6 +11,7 @@ README.md             the model card
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -20,7 +21,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.model_config import ModelConfig
 from pairjax.base.params import flatten, unflatten
 from pairjax.base.types import EncoderSpec, Params, TaskSpec
-from pairjax.data.tokenizer import load_tokenizer
+from pairjax.data.tokenizer import PairTokenizer, load_tokenizer
 from pairjax.evaluation.calibration import Calibration
 from pairjax.imports.find import find_model
 from pairjax.imports.read import is_foreign, read_model
@@ -30,8 +31,8 @@ from pairjax.storage.files import whole_folder
 from pairjax.weights import load_encoder, read_encoder_spec, save_encoder
 
 FORMAT = 3
-"""Newest version of the format. Version 2 added the seal, version 3 heads other than a softmax and abstention. Folders
-of all versions load, and a model that needs nothing of version 3 is written as version 2."""
+"""Newest version of the format. Version 2 added the seal, version 3 heads other than a softmax, abstention and
+prefixes. Folders of all versions load, and a model that needs nothing of version 3 is written as version 2."""
 MANIFEST = "pairjax.json"
 NEEDED = ("head.safetensors", "encoder/config.json", "encoder/model.safetensors")
 """Files that every model folder holds; the manifest must list the digest of each."""
@@ -48,6 +49,8 @@ class Artifact:
         model: The model's configuration.
         max_length: Longest row in tokens, special tokens included: of a pair (cross-encoder) or a text (bi-encoder).
         truncation: How longer rows are cut.
+        prefixes: Text before each first text, and before each second text. None in an older folder, whose model
+            learned from pairs that were joined as its encoder's family does, whatever the tokeniser.
         calibration: Temperature and threshold, fitted on dev.
         spec: The encoder's architecture.
         params: All parameters, float32.
@@ -61,11 +64,24 @@ class Artifact:
     model: ModelConfig
     max_length: int
     truncation: Truncation
+    prefixes: tuple[str, str] | None
     calibration: Calibration
     spec: EncoderSpec
     params: Params
     own_combiner: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def row_options(self) -> dict[str, Any]:
+        """Arguments of `pairjax.data.encode.encode_pairs` that make rows as in training."""
+        return {"kind": self.model.kind, "max_length": self.max_length, "truncation": self.truncation}
+
+    def read_tokenizer(self) -> PairTokenizer:
+        """Reads the folder's tokeniser, which joins texts as in training."""
+        prefixes = self.prefixes or ("", "")
+        tokenizer = load_tokenizer(self.encoder_folder, family=self.spec.family, prefixes=prefixes)
+        # Before manifests named prefixes, texts were joined as the family does.
+        return tokenizer.joined_by_family() if self.prefixes is None else tokenizer
 
 
 def save_artifact(
@@ -80,6 +96,7 @@ def save_artifact(
     params: Params,
     encoder_source: Path,
     card: str,
+    prefixes: tuple[str, str] = ("", ""),
 ) -> None:
     """Writes a model folder, whole or not at all.
 
@@ -94,6 +111,7 @@ def save_artifact(
         params: All parameters.
         encoder_source: The Hugging Face folder that the encoder came from, for its config and tokeniser.
         card: Text of README.md.
+        prefixes: Text that is put before each first text, and before each second text.
     """
     with whole_folder(folder) as partial:
         above = {name: tree for name, tree in params.items() if name != "encoder"}
@@ -101,8 +119,10 @@ def save_artifact(
         flat = {path: np.ascontiguousarray(np.asarray(leaf, np.float32)) for path, leaf in flatten(above).items()}
         safetensors.numpy.save_file(flat, partial / "head.safetensors")
         (partial / "README.md").write_text(card, encoding="utf-8")
-        facts = ModelFacts(task, model, model.combiner is not None, max_length, truncation, calibration)
-        write_manifest(partial / MANIFEST, facts, version=2 if _is_plain(task, calibration) else FORMAT)
+        own = model.combiner is not None
+        facts = ModelFacts(task, model, own, max_length, truncation, calibration, prefixes)
+        plain = _is_plain(task, calibration) and not any(prefixes)
+        write_manifest(partial / MANIFEST, facts, version=2 if plain else FORMAT)
 
 
 def _is_plain(task: TaskSpec, calibration: Calibration) -> bool:
@@ -151,6 +171,7 @@ def _import_model(folder: Path, *, name: str, labels: Sequence[str]) -> Artifact
         model=model.model,
         max_length=model.max_length,
         truncation=model.truncation,
+        prefixes=("", ""),
         calibration=Calibration(temperature=model.temperature, threshold=model.threshold),
         spec=model.spec,
         params=model.params,
@@ -192,6 +213,7 @@ def load_artifact(path: str | Path, *, labels: Sequence[str] = (), download: boo
         model=facts.model,
         max_length=facts.max_length,
         truncation=facts.truncation,
+        prefixes=facts.prefixes,
         calibration=facts.calibration,
         spec=spec,
         params={"encoder": encoder.params, **above},

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from pairjax.base.errors import UserError
 from pairjax.data.encode import EncodedPairs
-from pairjax.data.tokenizer import PairTokenizer, load_tokenizer
+from pairjax.data.tokenizer import PairTokenizer
 from pairjax.graphs.encoder import encoder_reason
 from pairjax.graphs.files import ENCODER, PAIR_HEAD, files_to_run, write_graphs
 from pairjax.graphs.pair import PairGraphs
@@ -168,6 +168,7 @@ def load_export(path: str | Path, int8: bool = False) -> OnnxClassifier:
         model=facts.model,
         max_length=facts.max_length,
         truncation=facts.truncation,
+        prefixes=facts.prefixes,
         calibration=facts.calibration,
         spec=spec,
         params={},
@@ -182,5 +183,4 @@ def load_export(path: str | Path, int8: bool = False) -> OnnxClassifier:
                 f"{folder}: the folder has no {file.name}",
                 fix="export the model again with --int8, or leave --int8 out" if int8 else "export the model again",
             )
-    tokenizer = load_tokenizer(folder, family=spec.family)
-    return OnnxClassifier(artifact, tokenizer, files, source=(load_export, (folder, int8)))
+    return OnnxClassifier(artifact, artifact.read_tokenizer(), files, source=(load_export, (folder, int8)))

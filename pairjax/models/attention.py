@@ -1,6 +1,7 @@
 """Multi-head attention with a mask. Each projection has its own parameters, as in path tables and weight files."""
 
 import math
+from functools import reduce
 from typing import Any, TypeAlias
 
 import jax
@@ -9,12 +10,19 @@ from flax import linen as nn
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from pairjax.base.types import Disentangled
 from pairjax.models.dropout import dropout
+from pairjax.models.relative import by_distance, deberta_rows, distances, rotate
 
 MASKED = -1e30
 """Score of a masked key: its exponential is exactly 0, and a row with all keys masked stays finite (uniform)."""
 
 KERNEL_INIT = nn.initializers.normal(0.02)
+
+Weights: TypeAlias = tuple[Array, Array]
+"""Kernel and bias of a projection."""
+Angles: TypeAlias = tuple[Float[Array, "rows length half"], Float[Array, "rows length half"]]
+"""Cosine and sine of each token's angles."""
 
 
 @jax.custom_vjp
@@ -56,15 +64,19 @@ class Projection(nn.Module):
     Attributes:
         size: Width of the output.
         dtype: The dtype that they are cast to; they are stored in float32.
+        use_bias: Whether there is a bias; if not, the returned one is zero.
     """
 
     size: int
     dtype: DTypeLike = jnp.float32
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, inputs: int) -> tuple[Float[Array, "inputs size"], Float[Array, " size"]]:
         """Returns kernel and bias for inputs of the given width."""
         kernel = self.param("kernel", KERNEL_INIT, (inputs, self.size), jnp.float32)
+        if not self.use_bias:
+            return jnp.asarray(kernel, self.dtype), jnp.zeros((self.size,), self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.size,), jnp.float32)
         return jnp.asarray(kernel, self.dtype), jnp.asarray(bias, self.dtype)
 
@@ -77,10 +89,14 @@ class Attention(nn.Module):
     Attributes:
         heads: Number of heads; must divide the width.
         dtype: Dtype of the products.
+        use_bias: Whether the projections have a bias.
+        disentangled: DeBERTa's position scores; None for none.
     """
 
     heads: int
     dtype: DTypeLike = jnp.float32
+    use_bias: bool = True
+    disentangled: Disentangled | None = None
 
     @nn.compact
     def __call__(
@@ -90,6 +106,9 @@ class Attention(nn.Module):
         mask: Bool[Array, "rows #queries keys"],
         *,
         rate: ArrayLike | None = None,
+        bias: Float[Array, "heads queries keys"] | None = None,
+        angles: Angles | None = None,
+        relative: Float[Array, "spans dim"] | None = None,
     ) -> Float[Array, "rows queries dim"]:
         """Computes the attention of queries over keys.
 
@@ -98,15 +117,26 @@ class Attention(nn.Module):
             keys: The tokens that are attended to; the same array as `queries` for self-attention.
             mask: True if query q may attend to key s; a query with no such key gets a finite, meaningless value.
             rate: Dropout rate of the attention probabilities; if given, the rng stream `dropout` is used.
+            bias: Numbers that are added to the scores.
+            angles: Angles by which queries and keys are rotated, as `pairjax.models.relative.rotation` returns them.
+            relative: The relative embeddings of `disentangled`.
         """
         dim = queries.shape[-1]
-        weights = {name: Projection(dim, dtype=self.dtype, name=name)(dim) for name in ("query", "key", "value", "out")}
+        names = ("query", "key", "value", "out", *position_projections(self.disentangled))
+        weights = {name: Projection(dim, dtype=self.dtype, use_bias=self.use_bias, name=name)(dim) for name in names}
         q, k, v = (self._split(part) for part in _project(queries, keys, weights))
-        scale = q.shape[-1] ** -0.5
+        if angles is not None:
+            q, k = rotate(q, angles), rotate(k, angles)
+        terms = 1 if self.disentangled is None else 1 + len(self.disentangled.kinds)
+        scale = (terms * q.shape[-1]) ** -0.5
         # Queries are smaller than scores. In bfloat16 their product with the scale would be rounded once more.
         narrow = jnp.finfo(q.dtype).bits < 32
         scores = jnp.einsum("rqhd,rshd->rhqs", q if narrow else q * scale, k, preferred_element_type=jnp.float32)
         scores = scores * scale if narrow else scores
+        if bias is not None:
+            scores = scores + bias
+        if relative is not None and self.disentangled is not None and self.disentangled.kinds:
+            scores = scores + scale * self._position_scores(q, k, relative, weights, self.disentangled)
         scores = jnp.where(mask[:, None], scores, MASKED)
         probabilities = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
         if rate is not None:
@@ -115,8 +145,41 @@ class Attention(nn.Module):
         kernel, bias = weights["out"]
         return affine(values.reshape(queries.shape), kernel, bias)
 
-    def _split(self, x: Float[Array, "rows length dim"]) -> Float[Array, "rows length heads size"]:
+    def _split(self, x: Float[Array, "*leading dim"]) -> Float[Array, "*leading heads size"]:
         return x.reshape(*x.shape[:-1], self.heads, -1)
+
+    def _position_scores(
+        self,
+        q: Float[Array, "rows length heads size"],
+        k: Float[Array, "rows length heads size"],
+        relative: Float[Array, "spans dim"],
+        weights: dict[str, Weights],
+        positions: Disentangled,
+    ) -> Float[Array, "rows heads length length"]:
+        """Computes DeBERTa's scores of a content and a relative position (He et al. 2021), before the scale.
+
+        The positions are ordered by distance, so each product's result is shifted into place without a gather.
+        """
+        length = q.shape[1]
+        rows = deberta_rows(distances(length), positions)
+        parts = []
+        for kind, content, name in (("c2p", q, "key"), ("p2c", k, "query")):
+            if kind in positions.kinds:
+                own = weights[name if positions.shared_keys else f"position_{name}"]
+                # For c2p the columns go from the farthest key before the query to the farthest after it.
+                order = rows[::-1] if kind == "c2p" else rows
+                projected = self._split(affine(relative.astype(self.dtype), *own))[order]
+                by_row = jnp.einsum("rlhd,shd->rhls", content, projected, preferred_element_type=jnp.float32)
+                shifted = by_distance(by_row)
+                parts.append(shifted if kind == "c2p" else shifted.swapaxes(-1, -2))
+        return reduce(jnp.add, parts)
+
+
+def position_projections(positions: Disentangled | None) -> tuple[str, ...]:
+    """Returns the names of the projections of relative positions, if they are not those of the contents."""
+    if positions is None or positions.shared_keys:
+        return ()
+    return tuple({"c2p": "position_key", "p2c": "position_query"}[kind] for kind in positions.kinds)
 
 
 def _project(
@@ -130,10 +193,6 @@ def _project(
     else:
         q, k, v = (affine(x, *weights[name]) for name, x in (("query", queries), ("key", keys), ("value", keys)))
     return q, k, v
-
-
-Weights: TypeAlias = tuple[Array, Array]
-"""Kernel and bias of a projection."""
 
 
 def _as_one(x: Array, *weights: Weights) -> tuple[Array, ...]:

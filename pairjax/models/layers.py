@@ -7,7 +7,8 @@ from flax import linen as nn
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from pairjax.models.attention import KERNEL_INIT, Attention, Projection, affine
+from pairjax.base.types import Disentangled
+from pairjax.models.attention import KERNEL_INIT, Angles, Attention, Projection, affine
 from pairjax.models.dropout import dropout
 
 __all__ = ["KERNEL_INIT", "LayerNorm", "TransformerLayer", "activate", "dropout"]
@@ -48,16 +49,18 @@ class LayerNorm(nn.Module):
     Attributes:
         eps: Constant added to the variance.
         dtype: Dtype of the result.
+        use_bias: Whether a bias is added.
     """
 
     eps: float
     dtype: DTypeLike = jnp.float32
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "*leading dim"]) -> Float[Array, "*leading dim"]:
         """Normalises x."""
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32) if self.use_bias else 0.0
         wide = x.astype(jnp.float32)
         centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
         variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
@@ -73,6 +76,7 @@ class TransformerLayer(nn.Module):
         activation: `gelu`, `gelu_new` or `relu`.
         eps: Epsilon of the layer normalisations.
         dtype: Dtype of the activations.
+        disentangled: DeBERTa's position scores; None for none.
     """
 
     heads: int
@@ -80,6 +84,7 @@ class TransformerLayer(nn.Module):
     activation: str
     eps: float
     dtype: DTypeLike = jnp.float32
+    disentangled: Disentangled | None = None
 
     @nn.compact
     def __call__(
@@ -90,6 +95,8 @@ class TransformerLayer(nn.Module):
         context: Float[Array, "rows keys dim"] | None = None,
         hidden_rate: ArrayLike | None = None,
         attention_rate: ArrayLike | None = None,
+        bias: Float[Array, "heads queries keys"] | None = None,
+        relative: Float[Array, "spans dim"] | None = None,
     ) -> Float[Array, "rows queries dim"]:
         """Computes the tokens after the layer.
 
@@ -99,16 +106,76 @@ class TransformerLayer(nn.Module):
             context: The tokens that are attended to; x itself by default.
             hidden_rate: Dropout rate of each sublayer's output; None means no dropout.
             attention_rate: Dropout rate of the attention probabilities; None means no dropout.
+            bias: Numbers that are added to the attention's scores.
+            relative: The relative embeddings of `disentangled`; they have the dropout of sublayers.
         """
 
         def drop(x: Array) -> Array:
             return x if hidden_rate is None else dropout(x, hidden_rate, self.make_rng("dropout"))
 
         context = x if context is None else context
-        attention = Attention(self.heads, dtype=self.dtype, name="attention")
-        attended = attention(x, context, mask, rate=attention_rate)
+        attention = Attention(self.heads, dtype=self.dtype, disentangled=self.disentangled, name="attention")
+        relative = None if relative is None else drop(relative)
+        attended = attention(x, context, mask, rate=attention_rate, bias=bias, relative=relative)
         x = LayerNorm(self.eps, dtype=self.dtype, name="attention_norm")(x + drop(attended))
         kernel, bias = Projection(self.intermediate, dtype=self.dtype, name="mlp_in")(x.shape[-1])
         inner = activate(affine(x, kernel, bias), self.activation)
         kernel, bias = Projection(x.shape[-1], dtype=self.dtype, name="mlp_out")(self.intermediate)
         return LayerNorm(self.eps, dtype=self.dtype, name="mlp_norm")(x + drop(affine(inner, kernel, bias)))
+
+
+class GatedLayer(nn.Module):
+    """Attention and a gated feed-forward sublayer without biases, each after a LayerNorm (pre-LN, ModernBERT).
+
+    `x + Attention(norm(x))`, then `x + (act(n W_in) * (n W_gate)) W_out` with n = norm(x) (Warner et al. 2024).
+
+    Attributes:
+        heads: Number of attention heads; must divide the width.
+        intermediate: Width of the feed-forward sublayer.
+        activation: `gelu`, `gelu_new` or `relu`.
+        eps: Epsilon of the layer normalisations.
+        dtype: Dtype of the activations.
+        first: Whether this is the first layer, whose attention has no LayerNorm before it.
+    """
+
+    heads: int
+    intermediate: int
+    activation: str
+    eps: float
+    dtype: DTypeLike = jnp.float32
+    first: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "rows length dim"],
+        mask: Bool[Array, "rows length length"],
+        *,
+        angles: Angles,
+        hidden_rate: ArrayLike | None = None,
+        attention_rate: ArrayLike | None = None,
+    ) -> Float[Array, "rows length dim"]:
+        """Computes the tokens after the layer.
+
+        Args:
+            x: The tokens.
+            mask: True if token q may attend to token s.
+            angles: Angles of the tokens' positions.
+            hidden_rate: Dropout rate inside the feed-forward sublayer; None means no dropout.
+            attention_rate: Dropout rate of the attention probabilities and output; None means no dropout.
+        """
+
+        def drop(x: Array, rate: ArrayLike | None) -> Array:
+            return x if rate is None else dropout(x, rate, self.make_rng("dropout"))
+
+        def weights(name: str, inputs: int, size: int) -> tuple[Array, Array]:
+            return Projection(size, dtype=self.dtype, use_bias=False, name=name)(inputs)
+
+        dim = x.shape[-1]
+        normed = x if self.first else LayerNorm(self.eps, dtype=self.dtype, use_bias=False, name="attention_norm")(x)
+        attention = Attention(self.heads, dtype=self.dtype, use_bias=False, name="attention")
+        x = x + drop(attention(normed, normed, mask, rate=attention_rate, angles=angles), attention_rate)
+        normed = LayerNorm(self.eps, dtype=self.dtype, use_bias=False, name="mlp_norm")(x)
+        inner = activate(affine(normed, *weights("mlp_in", dim, self.intermediate)), self.activation)
+        inner = inner * affine(normed, *weights("mlp_gate", dim, self.intermediate))
+        return x + affine(drop(inner, hidden_rate), *weights("mlp_out", self.intermediate, dim))

@@ -160,7 +160,9 @@ def layers_of(planned: Planned, tensor: int) -> Layers:
         encoder -= min(lowest, default=encoder)
     above = {match[0] for match in map(re.compile(rf"interact/(.*/)?{LAYER}\d+").match, trained) if match}
     split = (_share(spec.num_heads, tensor), _share(spec.intermediate_size, tensor))
-    return Layers(encoder + len(above), spec.hidden_size, spec.intermediate_size, spec.num_heads, split)
+    # A gated sublayer keeps the gate beside the input of the activation.
+    inner = spec.intermediate_size * (2 if spec.rotary is not None else 1)
+    return Layers(encoder + len(above), spec.hidden_size, inner, spec.num_heads, split)
 
 
 def _share(size: int, devices: int) -> int:

@@ -179,7 +179,7 @@ def _read_rows(config: Config, spec: EncoderSpec, folder: Path) -> tuple[TaskSpe
     """Returns the task, the pairs of each class, the longest rows, and the first epoch's steps by row length."""
     data = load_pairs(config.data)
     train = data.splits["train"]
-    tokenizer = load_tokenizer(folder, family=spec.family)
+    tokenizer = load_tokenizer(folder, family=spec.family, prefixes=config.data.prefixes)
     check_fit(config.data.max_length, spec=spec, tokenizer=tokenizer, folder=folder)
     encoded = encode_split(
         train,

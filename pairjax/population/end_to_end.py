@@ -62,7 +62,13 @@ class EndToEndTask:
 
 
 def end_to_end_task(
-    data: PairData, model: ModelConfig, *, fresh: bool = False, max_length: int, truncation: Truncation
+    data: PairData,
+    model: ModelConfig,
+    *,
+    fresh: bool = False,
+    max_length: int,
+    truncation: Truncation,
+    prefixes: tuple[str, str] = ("", ""),
 ) -> EndToEndTask:
     """Reads an encoder and lays out a task's pairs for it.
 
@@ -73,13 +79,14 @@ def end_to_end_task(
             tokeniser.
         max_length: Tokens of a joint row, or of one side, at most.
         truncation: How longer ones are cut.
+        prefixes: Text that is put before each text of side A, and of side B.
 
     Raises:
         UserError: Encoder, tokeniser and options do not fit together.
     """
     folder = resolve_encoder(model.encoder, download=model.download)
     spec = read_encoder_spec(folder)
-    tokenizer = load_tokenizer(folder, family=spec.family)
+    tokenizer = load_tokenizer(folder, family=spec.family, prefixes=prefixes)
     check_fit(max_length, spec=spec, tokenizer=tokenizer, folder=folder)
     numbered = number_pairs(data)
     config = build_pair_model(model, spec, numbered.task.outputs).config

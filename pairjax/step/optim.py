@@ -68,6 +68,7 @@ def rate_multipliers(config: OptimConfig, params: Params) -> Params:
         (rf"encoder/layer_{i}/.*", config.layer_decay ** (layers - 1 - i)) for i in range(layers)
     ]
     table.append((r"encoder/(embeddings|projection)/.*", config.layer_decay**layers))
+    table.append((r"encoder/final_norm/.*", 1.0))
     table.append((ABOVE, config.head_multiplier))
     return unflatten(lookup(table, paths))
 
@@ -154,6 +155,9 @@ def turns(config: OptimConfig, params: Params, *, total_steps: int) -> Params | 
         return None
     paths = list(flatten(params))
     groups = [rf"encoder/layer_{i}/.*" for i in sorted(_layers(paths), reverse=True)]
+    if any(path.startswith("encoder/final_norm/") for path in paths):
+        # The norm after the last layer belongs to it.
+        groups[:1] = [rf"encoder/final_norm/.*|{groups[0]}"] if groups else [r"encoder/final_norm/.*"]
     lowest = r"encoder/(embeddings|projection)/.*"
     if any(re.fullmatch(lowest, path) for path in paths):
         groups.append(lowest)

@@ -30,18 +30,31 @@ REPLICATED: Table[PartitionSpec] = ((r".*", PartitionSpec()),)
 """Table that replicates every parameter on every device."""
 
 SHARDED: Table[PartitionSpec] = (
-    (r".*/(norm|attention_norm|mlp_norm)/(scale|bias)", PartitionSpec()),
+    (r".*/(norm|attention_norm|mlp_norm|final_norm)/(scale|bias)", PartitionSpec()),
     (r"encoder/embeddings/word/embedding", PartitionSpec("tensor", "fsdp")),
     (r"encoder/embeddings/(position|segment)/embedding", PartitionSpec(None, "fsdp")),
+    (r"encoder/embeddings/relative/embedding", PartitionSpec()),
     (r"encoder/projection/kernel", PartitionSpec("fsdp", None)),
-    (r"(encoder|interact|combine)/(.*/)?attention/(query|key|value)/kernel", PartitionSpec("fsdp", "tensor")),
-    (r"(encoder|interact|combine)/(.*/)?attention/(query|key|value)/bias", PartitionSpec("tensor")),
+    (
+        r"(encoder|interact|combine)/(.*/)?attention/(query|key|value|position_key|position_query)/kernel",
+        PartitionSpec("fsdp", "tensor"),
+    ),
+    (
+        r"(encoder|interact|combine)/(.*/)?attention/(query|key|value|position_key|position_query)/bias",
+        PartitionSpec("tensor"),
+    ),
     (r"(encoder|interact|combine)/(.*/)?attention/out/kernel", PartitionSpec("tensor", "fsdp")),
-    (r"(encoder|interact|combine)/(.*/)?mlp_in/kernel", PartitionSpec("fsdp", "tensor")),
+    (r"(encoder|interact|combine)/(.*/)?(mlp_in|mlp_gate)/kernel", PartitionSpec("fsdp", "tensor")),
     (r"(encoder|interact|combine)/(.*/)?mlp_in/bias", PartitionSpec("tensor")),
     (r"(encoder|interact|combine)/(.*/)?mlp_out/kernel", PartitionSpec("tensor", "fsdp")),
-    (r"encoder/(.*/)?(query|key|value|mlp_in|projection)/lora_a", PartitionSpec("fsdp", None)),
-    (r"encoder/(.*/)?(query|key|value|mlp_in)/lora_b", PartitionSpec(None, "tensor")),
+    (
+        r"encoder/(.*/)?(query|key|value|position_key|position_query|mlp_in|mlp_gate|projection)/lora_a",
+        PartitionSpec("fsdp", None),
+    ),
+    (
+        r"encoder/(.*/)?(query|key|value|position_key|position_query|mlp_in|mlp_gate)/lora_b",
+        PartitionSpec(None, "tensor"),
+    ),
     (r"encoder/(.*/)?(out|mlp_out)/lora_a", PartitionSpec("tensor", None)),
     (r"encoder/(.*/)?(out|mlp_out)/lora_b", PartitionSpec(None, "fsdp")),
     (r"encoder/projection/lora_b", PartitionSpec()),

@@ -50,6 +50,7 @@ class EndToEndTrainer(PopulationTrainer):
             config.model,
             max_length=config.data.max_length,
             truncation=config.data.truncation,
+            prefixes=config.data.prefixes,
         )
         dropout = any(rate > 0 for name in ("hidden", "attention", "interaction", "head") for rate in traced[name])
         program = end_to_end_program(

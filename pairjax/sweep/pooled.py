@@ -8,6 +8,7 @@ from pairjax.base.errors import UserError
 from pairjax.base.feature_config import FeatureConfig
 from pairjax.base.model_config import ProjectConfig
 from pairjax.base.types import EncoderSpec
+from pairjax.data.texts import add_prefixes
 from pairjax.models.build import resolve
 from pairjax.population.features import cached_features, read_features
 from pairjax.population.members import TrainPart, supported
@@ -89,6 +90,8 @@ class PooledTrainer(PopulationTrainer):
             "max_length": config.data.max_length,
             "truncation": config.data.truncation,
         }
+        prefixes = config.data.prefixes
+        settings |= {"prefixes": prefixes} if any(prefixes) else {}
         key = hash_json(settings)[:16]
         if key not in self._tasks:
             wanted = FeatureConfig(
@@ -97,7 +100,8 @@ class PooledTrainer(PopulationTrainer):
                 pooling=pooling,
                 batch_size=self.batch_size,
             )
-            data, max_length, truncation = self.inputs.data.data, config.data.max_length, config.data.truncation
+            data = add_prefixes(self.inputs.data.data, prefixes)
+            max_length, truncation = config.data.max_length, config.data.truncation
             if self.features is not None:
                 features = read_features(self.features, wanted, max_length=max_length, truncation=truncation)
             else:

@@ -226,6 +226,8 @@ def open_trial(
     plain = json.loads(to_json([FITTED_FORMAT if fitted else FORMAT, data_key, plain_trial(trial.config)]))
     # The key of the data has the folds and the dev split that this option changes.
     plain[-1]["data"].pop("group_texts", None)
+    # Trials without a prefix keep the name that they had before the option existed.
+    plain[-1]["data"] = {key: value for key, value in plain[-1]["data"].items() if value or "prefix" not in key}
     plain[-1]["model"]["encoder"] = encoder
     name = hash_json(plain)[:16]
     folder = TrialFolder(root / name, trial)

@@ -35,7 +35,7 @@ def classifier_tensors(spec: EncoderSpec, outputs: int) -> dict[str, Tensor]:
     head = head_tensors(spec, outputs)
     if record.head.is_pooler:
         bare |= {path: head.pop(path) for path in list(head) if path.startswith("pooler/")}
-    return {path: Tensor(f"{record.prefix}.{name}", shape) for path, (name, shape) in bare.items()} | head
+    return {path: tensor._replace(name=f"{record.prefix}.{tensor.name}") for path, tensor in bare.items()} | head
 
 
 def save_classifier(

@@ -25,12 +25,12 @@ from pairjax.base.types import EncoderSpec, Params
 from pairjax.storage.files import read_json, whole_folder
 from pairjax.weights.names import (
     DECODER,
-    WORDS,
     Tensor,
     encoder_tensors,
     masked_head_tensors,
     pooler_tensors,
     segment_head_tensors,
+    words_name,
 )
 from pairjax.weights.source import INDEX, TOKENISER_FILES, WEIGHTS
 
@@ -38,7 +38,8 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 BUFFERS = re.compile(r"embeddings\.(position_ids|token_type_ids)")
 HEADS = re.compile(
     r"(cls|lm_head|classifier|pre_classifier|qa_outputs|vocab_transform|vocab_layer_norm|vocab_projector|pooler|"
-    r"discriminator_predictions|generator_predictions|generator_lm_head|sequence_summary)\..+"
+    r"discriminator_predictions|generator_predictions|generator_lm_head|sequence_summary|predictions|sop_classifier|"
+    r"lm_predictions|mask_predictions|head|decoder)\..+"
 )
 UNTRAINED = "pairjax_untrained_pooler"
 """Key of config.json: pooler and segment head hold their initial values, since masked tokens alone train neither."""
@@ -76,8 +77,8 @@ class WeightFiles:
     def misfits(self, table: Mapping[str, Tensor]) -> list[str]:
         """Describes each tensor of the table that is missing, has another shape or is not floating-point."""
         lines = []
-        for path, (name, shape) in table.items():
-            expected = _stored_shape(path, shape)
+        for path, (name, shape, part) in table.items():
+            expected = _stored_shape(path, shape, part)
             if name not in self.tensors:
                 lines.append(f"{name} {expected} is missing")
                 continue
@@ -88,7 +89,7 @@ class WeightFiles:
                 lines.append(f"{key} has shape {actual} instead of {expected}")
             elif dtype not in FLOATS:
                 lines.append(f"{key} is {dtype}, not floating-point")
-        return lines
+        return list(dict.fromkeys(lines))
 
     def take(self, table: Mapping[str, Tensor]) -> Params:
         """Reads the tree of the table's paths, float32; `misfits` must be empty.
@@ -97,17 +98,19 @@ class WeightFiles:
             UserError: A tensor holds NaN or infinity.
         """
         flat = {}
-        for path, (name, _) in table.items():
+        for path, (name, _, (place, count)) in table.items():
             file, key = self.tensors[name]
             value = np.asarray(file.get_tensor(key)).astype(np.float32, copy=False)
+            value = np.split(value, count)[place] if count > 1 else value
             if not np.isfinite(value).all():
                 raise UserError(f"{self.folder}: {key} holds NaN or infinity", fix="download the weights again")
             flat[path] = np.ascontiguousarray(value.T) if path.endswith("/kernel") else value
         return unflatten(flat)
 
 
-def _stored_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape[::-1] if path.endswith("/kernel") else shape
+def _stored_shape(path: str, shape: tuple[int, ...], part: tuple[int, int]) -> tuple[int, ...]:
+    first, *others = shape[::-1] if path.endswith("/kernel") else shape
+    return (part[1] * first, *others)
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -180,11 +183,12 @@ def open_weights(folder: Path, *, family: str) -> Iterator[WeightFiles]:
 
 def _prefix(folder: Path, names: Mapping[str, Any], *, family: str) -> str:
     """Returns the prefix of the bare model's tensor names ("bert."), as found at the word embeddings."""
-    prefixes = [name.removesuffix(WORDS) for name in names if name.endswith(WORDS)]
+    words = words_name(family)
+    prefixes = [name.removesuffix(words) for name in names if name.endswith(words)]
     if len(prefixes) != 1:
         raise UserError(
             f"{folder}: the weights are of another kind of model",
-            got=f"{len(prefixes)} tensors named {WORDS}" if prefixes else f"no {WORDS} among {len(names)} tensors",
+            got=f"{len(prefixes)} tensors named {words}" if prefixes else f"no {words} among {len(names)} tensors",
             expected=f"the weights of a {family} encoder",
         )
     name, expected = prefixes[0].rstrip("."), f"{family}, as in config.json"
@@ -225,9 +229,9 @@ def load_pretraining(folder: Path, spec: EncoderSpec) -> tuple[LoadedEncoder, Pa
     with open_weights(folder, family=spec.family) as weights:
         heads: dict[str, Tensor] = {}
         for table in (masked_head_tensors(spec), segment_head_tensors(spec)):
-            if all(name in weights.tensors for name, _ in table.values()):
+            if all(name in weights.tensors for name, *_ in table.values()):
                 heads |= table
-        if DECODER in weights.tensors and not _equal_tensors(weights, DECODER, WORDS):
+        if DECODER in weights.tensors and not _equal_tensors(weights, DECODER, words_name(spec.family)):
             # The head's projection is not tied to the embeddings, so the head does not fit the model.
             heads = {path: tensor for path, tensor in heads.items() if not path.startswith("mlm/")}
         return read_parts(weights, spec, heads=heads)
@@ -241,9 +245,9 @@ def _equal_tensors(weights: WeightFiles, first: str, second: str) -> bool:
 def read_parts(weights: WeightFiles, spec: EncoderSpec, *, heads: Mapping[str, Tensor]) -> tuple[LoadedEncoder, Params]:
     """Reads the encoder, its pooler if there is one, and the given heads."""
     encoder, pooler, folder = encoder_tensors(spec), pooler_tensors(spec), weights.folder
-    if not any(name in weights.tensors for name, _ in pooler.values()):
+    if not any(name in weights.tensors for name, *_ in pooler.values()):
         pooler = {}
-    used = {name for name, _ in (encoder | pooler | dict(heads)).values()}
+    used = {name for name, *_ in (encoder | pooler | dict(heads)).values()}
     if any(path.startswith("mlm/") for path in heads):
         # Tied to the word embeddings and to the head's bias, which are loaded under their own names.
         used |= {DECODER, DECODER.removesuffix("weight") + "bias"}
@@ -312,7 +316,7 @@ def save_pretraining(
     """
     heads = masked_head_tensors(spec) | segment_head_tensors(spec)
     bare, prefix = encoder_tensors(spec) | pooler_tensors(spec), find_family(spec.family).prefix
-    table = {path: Tensor(f"{prefix}.{name}", shape) for path, (name, shape) in bare.items()}
+    table = {path: tensor._replace(name=f"{prefix}.{tensor.name}") for path, tensor in bare.items()}
     tree = {**params["encoder"], "pooler": params["pooler"], **params["head"]}
     tied = {"architectures": ["BertForPreTraining"], "tie_word_embeddings": True}
     settings = bare_config(config, "BertForPreTraining") | tied | ({UNTRAINED: True} if untrained else {})
@@ -327,14 +331,19 @@ def named_tensors(table: Mapping[str, Tensor], tree: Params) -> dict[str, np.nda
     """
     flat = {path: np.asarray(leaf, np.float32) for path, leaf in flatten(tree).items()}
     shapes = {path: leaf.shape for path, leaf in flat.items()}
-    if shapes != {path: shape for path, (_, shape) in table.items()}:
+    if shapes != {path: tensor.shape for path, tensor in table.items()}:
         odd = sorted(
             path for path in shapes.keys() | table.keys() if path not in table or shapes.get(path) != table[path].shape
         )
         raise ValueError(f"parameters do not fit the architecture: {', '.join(odd)}")
+    parts: dict[str, dict[int, np.ndarray]] = {}
+    for path, (name, _, (place, _)) in table.items():
+        parts.setdefault(name, {})[place] = flat[path].T if path.endswith("/kernel") else flat[path]
     return {
-        name: np.ascontiguousarray(flat[path].T if path.endswith("/kernel") else flat[path])
-        for path, (name, _) in table.items()
+        name: np.ascontiguousarray(
+            values[0] if len(values) == 1 else np.concatenate([values[i] for i in sorted(values)])
+        )
+        for name, values in parts.items()
     }
 
 

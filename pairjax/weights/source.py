@@ -11,6 +11,7 @@ from pairjax.base.families import find_family
 from pairjax.base.types import EncoderSpec
 from pairjax.storage.files import read_json
 from pairjax.storage.hashes import hash_file, hash_parts
+from pairjax.weights.settings import check_fixed, read_disentangled, read_rotary
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENISER_FILES = (
@@ -23,6 +24,7 @@ TOKENISER_FILES = (
     "merges.txt",
     "sentencepiece.bpe.model",
     "spiece.model",
+    "spm.model",
     "tokenizer.model",
 )
 PACKAGE = "package:"
@@ -175,7 +177,7 @@ def read_encoder_spec(folder: Path) -> EncoderSpec:
         raise UserError(
             f"{path}: the number of heads does not divide the hidden size", got=f"{heads} heads for {hidden}"
         )
-    activation = config.get(keys.activation, "gelu")
+    activation = config.get(keys.activation, family.activation)
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise UserError(
             f"{path}: the activation is not supported", got=activation, expected=f"one of {', '.join(ACTIVATIONS)}"
@@ -183,8 +185,11 @@ def read_encoder_spec(folder: Path) -> EncoderSpec:
     for key, usual in (("position_embedding_type", "absolute"), ("is_decoder", False), ("add_cross_attention", False)):
         if config.get(key) not in (None, usual):
             raise UserError(f"{path}: {key} is not supported", got=config[key], expected=usual)
+    check_fixed(path, config, dict(family.fixed))
     pad = size("pad_token_id", low=0, default=family.pad_token_id)
     offset = pad + 1 if family.positions_follow_padding else 0
+    disentangled = read_disentangled(path, config, size=size) if family.name == "deberta-v2" else None
+    rotary = read_rotary(path, config, size=size) if family.name == "modernbert" else None
     return EncoderSpec(
         family=family.name,
         vocab_size=size("vocab_size"),
@@ -194,12 +199,22 @@ def read_encoder_spec(folder: Path) -> EncoderSpec:
         num_heads=heads,
         intermediate_size=size(keys.intermediate_size),
         max_positions=size("max_position_embeddings", low=offset + 1) - offset,
-        type_vocab_size=size(keys.type_vocab_size, low=0, default=2) if keys.type_vocab_size else 0,
+        type_vocab_size=size(keys.type_vocab_size, low=0, default=0 if disentangled else 2)
+        if keys.type_vocab_size
+        else 0,
         position_offset=offset,
         pad_token_id=pad,
-        layer_norm_eps=number(keys.layer_norm_eps, 1e-12) if keys.layer_norm_eps else 1e-12,
+        layer_norm_eps=number(keys.layer_norm_eps, family.layer_norm_eps)
+        if keys.layer_norm_eps
+        else family.layer_norm_eps,
         activation=ACTIVATIONS[activation],
         has_pooler=family.has_pooler,
         hidden_dropout=number(keys.hidden_dropout, 0.1),
         attention_dropout=number(keys.attention_dropout, 0.1),
+        absolute_positions=rotary is None
+        and (disentangled is None or config.get("position_biased_input") is not False),
+        shared_layers=family.name == "albert",
+        relative_buckets=32 if family.name == "mpnet" else 0,
+        disentangled=disentangled,
+        rotary=rotary,
     )

@@ -391,11 +391,9 @@ def test_a_bi_encoder_may_not_cut_the_other_text(bert: PairTokenizer) -> None:
 
 
 def test_a_sentencepiece_model_names_the_package_that_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sentencepiece.bpe.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00")
-    monkeypatch.setattr("pairjax.data.tokenizer._is_installed", lambda module: module != "sentencepiece")
-    with pytest.raises(
-        UserError, match=r"only sentencepiece\.bpe\.model, which needs the package sentencepiece"
-    ) as error:
+    (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00")
+    monkeypatch.setattr("pairjax.data.tokenizer.importlib.util.find_spec", lambda module: None)
+    with pytest.raises(UserError, match=r"only tokenizer\.model, which needs the package sentencepiece") as error:
         load_tokenizer(tmp_path, family="xlm-roberta")
     assert "tiktoken" not in str(error.value)
     assert "tokenizer.json" in str(error.value)

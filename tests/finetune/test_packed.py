@@ -12,7 +12,7 @@ from pairjax.base.config import LossConfig, OptimConfig
 from pairjax.base.data_config import DataConfig
 from pairjax.base.model_config import CombineConfig, ModelConfig
 from pairjax.base.params import flatten
-from pairjax.base.types import Batch, DropoutRates, Hypers, Params, TaskSpec
+from pairjax.base.types import Batch, Disentangled, DropoutRates, Hypers, Params, Rotary, TaskSpec
 from pairjax.data.layout import choose_layout, plan_epoch
 from pairjax.data.pipeline import make_batch
 from pairjax.models.build import PairModelFns, build_pair_model
@@ -25,6 +25,11 @@ from tests.models.rows import tiny_spec
 from tests.params import map_paths
 
 CROSS, BI = ModelConfig(), ModelConfig(kind="bi", combine=CombineConfig(features=("u", "v", "|u-v|")))
+DISTANCES: dict[str, dict[str, object]] = {
+    "modernbert": {"rotary": Rotary(160_000.0, 10_000.0, 3, (False, True)), "absolute_positions": False},
+    "deberta-v2": {"disentangled": Disentangled(8, 8, 64, ("c2p", "p2c"), True, True), "absolute_positions": False},
+    "mpnet": {"relative_buckets": 32, "position_offset": 2},
+}
 LOSS = make_loss(LossConfig(), TaskSpec("classification", ("a", "b", "c")), np.array([1, 5, 2]))
 
 
@@ -33,7 +38,7 @@ def draw(path: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
     return jnp.asarray(1 + 0.1 * values if path.endswith("norm/scale") else values, jnp.float32)
 
 
-def model_and_batches(config: ModelConfig) -> tuple[PairModelFns, Params, Batch, Batch]:
+def model_and_batches(config: ModelConfig, **changes: object) -> tuple[PairModelFns, Params, Batch, Batch]:
     """A step's pairs in packed rows, and the same pairs one a row, empty rows among them."""
     encoded, label = many(60, config.kind)
     layout = choose_layout(DataConfig(layout="packed"), encoded.lengths)
@@ -44,13 +49,19 @@ def model_and_batches(config: ModelConfig) -> tuple[PairModelFns, Params, Batch,
     assert len(pairs) == 24 > len(fullest)
     alone = np.concatenate([pairs, np.full(4, -1, np.int32)]).astype(np.int32)[:, None]
     padded = make_batch(encoded, label, alone, int(encoded.lengths.max()))
-    fns = build_pair_model(config, tiny_spec(), 3)
+    fns = build_pair_model(config, tiny_spec(**changes), 3)
     return fns, map_paths(draw, jax.eval_shape(fns.init, jax.random.key(0))), packed, padded
 
 
-@pytest.mark.parametrize("config", [CROSS, BI], ids=["cross", "bi"])
-def test_packed_logits_loss_and_gradients_are_those_of_padded_rows(config: ModelConfig) -> None:
-    fns, params, packed, padded = model_and_batches(config)
+@pytest.mark.parametrize(("kind", "family"), [("cross", "modernbert"), ("bi", "deberta-v2"), ("cross", "mpnet")])
+def test_distances_are_taken_within_the_pair(kind: str, family: str) -> None:
+    """Local windows, rotations and relative positions of a packed pair are those of the pair alone."""
+    changes = {"family": family, "type_vocab_size": 0, "has_pooler": False, **DISTANCES[family]}
+    fns, params, packed, padded = model_and_batches(CROSS if kind == "cross" else BI, **changes)
+    assert_equal_logits(fns, params, packed, padded)
+
+
+def assert_equal_logits(fns: PairModelFns, params: Params, packed: Batch, padded: Batch) -> None:
     by_id = {}
     for batch in (packed, padded):
         logits = np.asarray(jax.jit(fns.apply)(params, batch))
@@ -58,6 +69,12 @@ def test_packed_logits_loss_and_gradients_are_those_of_padded_rows(config: Model
         order = np.argsort(batch.example_id[real])
         by_id[id(batch)] = logits[real][order]
     np.testing.assert_allclose(by_id[id(packed)], by_id[id(padded)], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("config", [CROSS, BI], ids=["cross", "bi"])
+def test_packed_logits_loss_and_gradients_are_those_of_padded_rows(config: ModelConfig) -> None:
+    fns, params, packed, padded = model_and_batches(config)
+    assert_equal_logits(fns, params, packed, padded)
 
     def mean(params: Params, batch: Batch) -> jax.Array:
         total, weight = LOSS(fns.apply(params, batch), batch, smoothing=0.1)

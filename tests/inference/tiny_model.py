@@ -30,6 +30,7 @@ def write_tiny_model(
     family: str = "bert",
     calibration: Calibration | None = None,
     vocabulary: Sequence[str] = WORDS,
+    prefixes: tuple[str, str] = ("", ""),
 ) -> Path:
     """Writes a model folder at `folder/model` and the encoder that it starts from at `folder/source`.
 
@@ -45,6 +46,7 @@ def write_tiny_model(
         family: Family of the encoder.
         calibration: Temperature and threshold.
         vocabulary: Words that are one token each.
+        prefixes: Text before each first text, and before each second text.
 
     Returns:
         The model folder.
@@ -63,6 +65,7 @@ def write_tiny_model(
         model=fns.config,
         max_length=max_length,
         truncation=truncation,
+        prefixes=prefixes,
         calibration=calibration or Calibration(),
         spec=spec,
         params=params,

@@ -25,7 +25,7 @@ def test_logits_equal_those_of_the_familys_class(family):
         tensors = dict(arrays)
     expected = tensors.pop("logits")
     params = {f"pooler/{path}": leaf for path, leaf in (loaded.pooler or {}).items()}
-    for path, (name, _) in head_tensors(spec, 3).items():
+    for path, (name, *_) in head_tensors(spec, 3).items():
         if name in tensors:
             params[path] = tensors[name].T if path.endswith("/kernel") else tensors[name]
     fns = build_pair_model(FAMILY, spec, 3)
@@ -40,7 +40,7 @@ def test_new_parameters_are_those_that_the_table_of_tensors_names(family):
     spec, *_ = golden(family)
     fns = build_pair_model(FAMILY, spec, 3)
     shapes = {path: leaf.shape for path, leaf in flatten(jax.eval_shape(fns.init_above, jax.random.key(0))).items()}
-    assert shapes == {path: shape for path, (_, shape) in head_tensors(spec, 3).items()}
+    assert shapes == {path: tensor.shape for path, tensor in head_tensors(spec, 3).items()}
 
 
 def test_a_head_with_a_norm_and_without_biases_equals_numpy():

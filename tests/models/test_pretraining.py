@@ -74,10 +74,10 @@ def test_gradients_equal_torch() -> None:
         return jnp.sum(sums / weights)
 
     gradient = flatten(jax.jit(jax.grad(total))(params))
-    table = {f"encoder/{path}": f"bert.{name}" for path, (name, _) in encoder_tensors(SPEC).items()}
-    table |= {path: f"bert.{name}" for path, (name, _) in pooler_tensors(SPEC).items()}
+    table = {f"encoder/{path}": f"bert.{name}" for path, (name, *_) in encoder_tensors(SPEC).items()}
+    table |= {path: f"bert.{name}" for path, (name, *_) in pooler_tensors(SPEC).items()}
     heads = masked_head_tensors(SPEC) | segment_head_tensors(SPEC)
-    table |= {f"head/{path}": name for path, (name, _) in heads.items()}
+    table |= {f"head/{path}": name for path, (name, *_) in heads.items()}
     assert gradient.keys() == table.keys()
     norm = np.sqrt(sum(np.sum(arrays[key] ** 2) for key in arrays if key.startswith("gradient/")))
     for path, name in table.items():

