@@ -94,7 +94,7 @@ def slice_scores(
     task: TaskSpec,
     pairs: Pairs,
     outputs: Float[np.ndarray, "pairs outputs"],
-    label: Num[np.ndarray, " pairs"],
+    label: Num[np.ndarray, "pairs *labels"],
     *,
     bootstrap: int,
 ) -> list[dict[str, Any]]:
