@@ -161,10 +161,14 @@ LINES = "".join(json.dumps({"sentence1": f"a {i}", "sentence2": "b", "label": "x
     [
         ("train.jsonl.xz", b"x", "train.jsonl.xz: .xz cannot be read; expected a plain file, or .gz, .bz2, .zst"),
         ("train.zip", b"x", "no train, dev or test file"),
-        ("train.jsonl.gz", gzip.compress(LINES.encode())[:-40], "the archive is truncated; copy or download it again"),
+        (
+            "train.jsonl.gz",
+            gzip.compress(LINES.encode(), mtime=0)[:-40],
+            "the archive is truncated; copy or download it again",
+        ),
         ("train.jsonl.gz", LINES.encode(), "not a .gz file; got bytes"),
         ("train.jsonl.gz", b"", "not a .gz file; got an empty file"),
-        ("train.jsonl", gzip.compress(LINES.encode()), "the file is compressed; name it train.jsonl.gz"),
+        ("train.jsonl", gzip.compress(LINES.encode(), mtime=0), "the file is compressed; name it train.jsonl.gz"),
         ("train.jsonl.zst", pa.compress(LINES.encode(), codec="zstd", asbytes=True)[:-9], "the archive is truncated"),
         ("train.parquet.gz", gzip.compress(b"x", mtime=0), ".parquet is compressed by itself"),
         ("train.txt", b"{", "line 1: not JSON"),
