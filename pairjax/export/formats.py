@@ -26,6 +26,8 @@ MODULES: Mapping[str, str] = MappingProxyType(
     }
 )
 """The module that defines `FORMAT`, by the format's name."""
+PREFIXES = "it puts a prefix before each text, and programs that read this format would not"
+"""Reason for which a format refuses a model with prefixes."""
 
 
 @dataclass(frozen=True)

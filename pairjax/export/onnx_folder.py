@@ -54,6 +54,9 @@ def _notes(artifact: Artifact, config: ExportConfig) -> list[str]:
         )
     if calibration.threshold is not None:
         lines.append(f"the threshold of {task.positive}, {calibration.threshold:.4g}, is in pairjax_export.json alone")
+    if any(artifact.prefixes or ()):
+        first, second = artifact.prefixes or ("", "")
+        lines.append(f"pairjax puts {first!r} before first texts and {second!r} before second texts; do the same")
     if artifact.truncation != "longest_first":
         lines.append(f"pairs are cut by {artifact.truncation} in pairjax, and by longest_first in most other tools")
     model = artifact.model

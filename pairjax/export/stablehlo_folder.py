@@ -22,7 +22,7 @@ from pairjax.base.export_config import ExportConfig
 from pairjax.base.params import flatten, unflatten
 from pairjax.base.types import Batch
 from pairjax.export import stablehlo_runner
-from pairjax.export.formats import Format, Request, Written, expected_outputs
+from pairjax.export.formats import PREFIXES, Format, Request, Written, expected_outputs
 from pairjax.inference.fold import can_fold, folded_params
 from pairjax.inference.model_folder import Artifact
 from pairjax.models.build import PairModelFns
@@ -38,6 +38,8 @@ def _refuse(artifact: Artifact, config: ExportConfig) -> str | None:
     """Returns why a model cannot be written; None if it can."""
     if config.int8:
         return "its programs have no int8 weights"
+    if any(artifact.prefixes or ()):
+        return PREFIXES
     if not can_fold(artifact):
         return "the units of a regression cannot be folded below a ReLU or a cosine"
     return None

@@ -10,6 +10,7 @@ from pairjax.base.export_config import ExportConfig
 from pairjax.base.families import find_family
 from pairjax.base.model_config import ProjectConfig
 from pairjax.data.tokenizer import load_tokenizer
+from pairjax.export.formats import PREFIXES
 from pairjax.imports.model import PAIRJAX
 from pairjax.inference.fold import can_fold
 from pairjax.inference.model_folder import Artifact
@@ -40,6 +41,8 @@ def stages_reason(artifact: Artifact, config: ExportConfig) -> str | None:
     if artifact.task.kind not in ("classification", "regression") or artifact.task.head != "softmax":
         head = "" if artifact.task.head == "softmax" else f" with a {artifact.task.head}"
         return f"its task is {artifact.task.kind}{head}, and this format is written for a softmax or a score"
+    if any(artifact.prefixes or ()):
+        return PREFIXES
     if model.interact.kind != "none":
         return f"it has {model.interact.kind} attention between encoder and pooling"
     if model.combine.kind != "plain":

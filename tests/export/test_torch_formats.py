@@ -181,6 +181,13 @@ def test_a_model_that_the_format_cannot_hold_is_refused_with_the_reason(target, 
         check_format(find_format(target), artifact, ExportConfig())
 
 
+@pytest.mark.parametrize("target", ["transformers", "sentence-transformers", "stablehlo"])
+def test_a_model_with_prefixes_is_refused_by_formats_without_them(target, models):
+    artifact = replace(models("bi", MODELS["bi"]).artifact, prefixes=("query: ", "passage: "))
+    with pytest.raises(UserError, match=r"it puts a prefix before each text.*onnx"):
+        check_format(find_format(target), artifact, ExportConfig())
+
+
 def test_int8_is_for_onnx(models, root):
     with pytest.raises(UserError, match="--int8 is for onnx"):
         models("bi", MODELS["bi"]).export("transformers", root / "refused", int8=True)
