@@ -1,6 +1,6 @@
 """ASSIN 2 entailment (Portuguese, 2 classes), cross-encoder on an English-Portuguese encoder.
 
-Command: make portuguese-encoder && pairjax train experiments/assin2_cross_pt.py --data.path DIR
+Command: pairjax train experiments/assin2_cross_pt.py --data.path DIR, after `make portuguese-encoder`
 Expected: not measured yet.
 Data: ASSIN 2 (Real et al. 2020); its authors state no licence; it is not in TFDS, so give --data.path DIR.
 Encoder: multilingual-e5-small, fine-tuned on English and Portuguese (39.6 million parameters). Its weights have 4 bits

@@ -64,7 +64,7 @@ AFTER_WORD: dict[str, Sequence[str]] = {
     "experiments/pretrain_mini.py": ("--model.size", "tiny"),
     "experiments/pretrain_pt_mini.py": ("--model.size", "tiny"),
     "experiments/pretrain_continue_minilm.py": ("--model.encoder", "tiny"),
-    "--model.init": ("--model.encoder", pairjax.ModelConfig().encoder),
+    "--model.init": ("--model.encoder", pairjax.ModelConfig().encoder, "--data.max-length", "24"),
 }
 """Further options behind a command that holds the word."""
 
@@ -260,7 +260,10 @@ def test_every_block_names_its_language() -> None:
 
 
 def test_every_option_that_the_pages_name_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (*([command] for command in COMMANDS if command != "data"), ["data", "inspect"], ["data", "corpus"]):
+    for words in (
+        *([command] for command in COMMANDS if command != "data"),
+        *(["data", part] for part in ("inspect", "corpus", "mine")),
+    ):
         with pytest.raises(SystemExit) as stop:
             main([*words, "--help"])
         assert stop.value.code == 0

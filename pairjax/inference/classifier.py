@@ -175,7 +175,8 @@ class PairClassifier:
     def predict(self, pairs: PairsLike, *, batch_size: SupportsIndex = 64) -> list[Prediction]:
         """Returns a prediction for each pair, in the order of the pairs.
 
-        >>> model = load("runs/pairs/model")
+        >>> import pairjax
+        >>> model = pairjax.load("runs/pairs/model")
         >>> prediction = model.predict([("A man sleeps.", "Nobody is awake.")])[0]
         >>> prediction.label in model.task.labels
         True
@@ -258,7 +259,8 @@ class PairClassifier:
     ) -> Float[np.ndarray, "texts dim"]:
         """Returns a bi-encoder's vector of each text, float32 [N, D], as its combiner reads them.
 
-        >>> model = load("runs/pairs/model")
+        >>> import pairjax
+        >>> model = pairjax.load("runs/pairs/model")
         >>> vectors = model.embed(["A man sleeps.", "Nobody is awake."])
         >>> vectors.shape == (2, model.artifact.spec.hidden_size)
         True

@@ -61,8 +61,8 @@ def by_distance(scores: Float[Array, "*leading length distances"]) -> Float[Arra
 
     Each row is shifted by one against the row before it, which a reshape does without a gather (Dai et al. 2019).
 
-    >>> by_distance(jnp.array([[-1, 0, 1], [-1, 0, 1]])).tolist()
-    [[0, 1], [-1, 0]]
+    >>> by_distance(jnp.array([[-1.0, 0.0, 1.0], [-1.0, 0.0, 1.0]])).tolist()
+    [[0.0, 1.0], [-1.0, 0.0]]
     """
     *leading, length, width = scores.shape
     padded = jnp.pad(scores, [(0, 0)] * (len(leading) + 1) + [(0, 1)])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pairjax
-from pairjax.cli.main import COMMANDS, main
+from pairjax.cli.main import COMMANDS, MODULES, main
 from tests.cli.conftest import write_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,7 +141,7 @@ def test_regression_predicts_in_the_units_of_the_scores(encoder: Path, options: 
     folder = tmp_path / "scores"
     folder.mkdir()
     for name, rows in (("train", 24), ("dev", 8)):
-        lines = [f"the man {i}\tthe man {i % 3}\t{20.0 + i % 5}" for i in range(rows)]
+        lines = [f"the man {i}\tthe man {i % 3}\t{20.5 + i % 5}" for i in range(rows)]
         (folder / f"{name}.tsv").write_text("sentence1\tsentence2\tscore\n" + "\n".join(lines) + "\n")
     assert main(["train", *options, "--data.path", str(folder), "--run.dir", str(tmp_path / "r")]) == 0
     result = json.loads((tmp_path / "r" / "result.json").read_text())
@@ -198,7 +198,7 @@ def test_bad_input_is_one_line_and_code_two(
 
 def test_each_command_of_the_table_has_a_module() -> None:
     for command in COMMANDS:
-        assert callable(importlib.import_module(f"pairjax.cli.{command}").main)
+        assert callable(importlib.import_module(f"pairjax.cli.{MODULES.get(command, command)}").main)
 
 
 @pytest.mark.parametrize("args", [["--version"], ["trian"], ["predict", "nowhere"]])

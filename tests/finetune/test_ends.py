@@ -75,7 +75,7 @@ def test_an_undefined_metric_neither_stops_nor_selects(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = job.quick_scores
-    monkeypatch.setattr(job, "quick_scores", lambda *args: scores(*args) | {"accuracy": math.nan})
+    monkeypatch.setattr(job, "quick_scores", lambda *args, **options: scores(*args, **options) | {"accuracy": math.nan})
     screen = io.StringIO()
     undefined = changed(changed(config, "train", patience=1), "run", dir=str(tmp_path / "r"))
     result = train(undefined, console=Console(file=screen, width=200)).result
@@ -91,7 +91,9 @@ def test_a_best_checkpoint_that_is_damaged_is_passed_over(
     # The first value is read by the check of the metric's name. Step 2 is the best and stays; 6 and 8 are the newest.
     values = iter((9.0, 1.0, 4.0, 3.0, 2.0))
     scores = job.quick_scores
-    monkeypatch.setattr(job, "quick_scores", lambda *args: scores(*args) | {"nll": next(values, 1.0)})
+    monkeypatch.setattr(
+        job, "quick_scores", lambda *args, **options: scores(*args, **options) | {"nll": next(values, 1.0)}
+    )
     by_score = Checkpointer.by_score
 
     def damage(self: Checkpointer) -> list[int]:

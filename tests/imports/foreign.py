@@ -71,7 +71,7 @@ def write_tokeniser(folder: Path, family: str = "bert") -> None:
             shutil.copyfile(tiny / name, folder / name)
         size = read_encoder_spec(tiny).vocab_size
     tensors = load_file(folder / "model.safetensors")
-    words = next(name for name in tensors if name.endswith("word_embeddings.weight"))
+    words = next(name for name in tensors if name.endswith(("word_embeddings.weight", "tok_embeddings.weight")))
     old = tensors[words]
     extra = np.random.default_rng(0).normal(0, 0.15, (max(0, size - len(old)), old.shape[1])).astype(np.float32)
     tensors[words] = np.concatenate([old, extra])

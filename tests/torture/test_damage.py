@@ -283,7 +283,7 @@ MODEL: dict[str, tuple[Callable[[Path, Path], object], str]] = {
         lambda m, _: (shutil.rmtree(m / "encoder"), (m / "encoder").write_text("")),
         "encoder/config.json: missing",
     ),
-    "manifest missing": (lambda m, _: (m / "pairjax.json").unlink(), "no pairjax model in this folder"),
+    "manifest missing": (lambda m, _: (m / "pairjax.json").unlink(), "no model in this folder"),
     "manifest cut": (lambda m, _: cut(m / "pairjax.json"), "pairjax.json: cannot be read as JSON"),
     "manifest empty": (lambda m, _: (m / "pairjax.json").write_text(""), "pairjax.json: cannot be read as JSON"),
     "labels turned round in manifest": (
@@ -299,7 +299,7 @@ MODEL: dict[str, tuple[Callable[[Path, Path], object], str]] = {
         "pairjax.json: differs from what was saved",
     ),
     "manifest of a newer version": (
-        lambda m, _: change_json(m / "pairjax.json", lambda v: v.update(format=3)),
+        lambda m, _: change_json(m / "pairjax.json", lambda v: v.update(format=4)),
         "written by a newer pairjax",
     ),
     "older version's manifest with a value that cannot be": (

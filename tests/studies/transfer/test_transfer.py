@@ -292,7 +292,7 @@ def run(claim):
     return Outcome([Hypothesis("H", effect, 1.0, True, "q")], undecided_because="the treatment failed")
 
 
-claim = Claim(id="toy", statement="s", seeds=2, run=run)
+claim = Claim(id="toy", statement="s", seeds=2, run=run, round=1)
 '''
 
 
