@@ -46,7 +46,8 @@ def load_experiment(path: str, *, defines: str = "config") -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
-        spec.loader.exec_module(module)
+        # Not by the loader: its cache of bytecode misses a change within a second that keeps the file's size.
+        exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception as error:
