@@ -30,6 +30,22 @@ PREFIXES = "it puts a prefix before each text, and programs that read this forma
 """Reason for which a format refuses a model with prefixes."""
 
 
+def calibration_notes(artifact: Artifact, config: ExportConfig) -> list[str]:
+    """Returns where temperature and threshold are, for formats that keep both in the manifest of the export."""
+    calibration, lines = artifact.calibration, []
+    if config.fold_temperature:
+        lines.append(f"the logits are divided by the temperature {calibration.temperature:.4g}")
+    elif calibration.temperature != 1.0:
+        lines.append(
+            f"the logits come before the temperature: divide them by {calibration.temperature:.4g} for calibrated "
+            "probabilities, or export with --fold-temperature"
+        )
+    if calibration.threshold is not None:
+        threshold = f"{artifact.task.positive}, {calibration.threshold:.4g}"
+        lines.append(f"the threshold of {threshold}, is in pairjax_export.json alone")
+    return lines
+
+
 @dataclass(frozen=True)
 class Request:
     """An export that was requested.

@@ -18,7 +18,7 @@ from pairjax.base.export_config import ExportConfig
 from pairjax.base.families import find_family
 from pairjax.base.types import Pairs
 from pairjax.export.check import check_pairs
-from pairjax.export.formats import Format, Request, Written, expected_outputs
+from pairjax.export.formats import Format, Request, Written, calibration_notes, expected_outputs
 from pairjax.export.int8 import compare_int8
 from pairjax.graphs.files import PAIR_MODEL, files_to_run, write_graphs
 from pairjax.graphs.pair import FIRST, SECOND
@@ -44,16 +44,7 @@ def _separate(artifact: Artifact) -> bool:
 
 def _notes(artifact: Artifact, config: ExportConfig) -> list[str]:
     """Returns what the graphs leave out."""
-    task, calibration, lines = artifact.task, artifact.calibration, []
-    if config.fold_temperature:
-        lines.append(f"the logits are divided by the temperature {calibration.temperature:.4g}")
-    elif calibration.temperature != 1.0:
-        lines.append(
-            f"the graph's logits come before the temperature: divide them by {calibration.temperature:.4g} for "
-            "calibrated probabilities, or export with --fold-temperature"
-        )
-    if calibration.threshold is not None:
-        lines.append(f"the threshold of {task.positive}, {calibration.threshold:.4g}, is in pairjax_export.json alone")
+    lines = calibration_notes(artifact, config)
     if any(artifact.prefixes or ()):
         first, second = artifact.prefixes or ("", "")
         lines.append(f"pairjax puts {first!r} before first texts and {second!r} before second texts; do the same")

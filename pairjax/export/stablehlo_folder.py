@@ -22,7 +22,7 @@ from pairjax.base.export_config import ExportConfig
 from pairjax.base.params import flatten, unflatten
 from pairjax.base.types import Batch
 from pairjax.export import stablehlo_runner
-from pairjax.export.formats import PREFIXES, Format, Request, Written, expected_outputs
+from pairjax.export.formats import PREFIXES, Format, Request, Written, calibration_notes, expected_outputs
 from pairjax.inference.fold import can_fold, folded_params
 from pairjax.inference.model_folder import Artifact
 from pairjax.models.build import PairModelFns
@@ -47,15 +47,7 @@ def _refuse(artifact: Artifact, config: ExportConfig) -> str | None:
 
 def _notes(artifact: Artifact, config: ExportConfig) -> list[str]:
     """Returns what the program leaves out, and JAX's promise."""
-    calibration, lines = artifact.calibration, [f"written by JAX {jax.__version__}: {PROMISE}"]
-    if config.fold_temperature:
-        lines.append(f"the logits are divided by the temperature {calibration.temperature:.4g}")
-    elif calibration.temperature != 1.0:
-        lines.append(f"the logits come before the temperature: divide them by {calibration.temperature:.4g}")
-    if calibration.threshold is not None:
-        threshold = f"{artifact.task.positive}, {calibration.threshold:.4g}"
-        lines.append(f"the threshold of {threshold}, is in pairjax_export.json alone")
-    return lines
+    return [f"written by JAX {jax.__version__}: {PROMISE}", *calibration_notes(artifact, config)]
 
 
 def _use(artifact: Artifact, config: ExportConfig) -> list[str]:
